@@ -1,0 +1,39 @@
+package nbd.backend;
+
+import java.io.IOException;
+
+/**
+ * Storage that can be served: a file, RAM, another server; or a filter around one of these. It sees
+ * export names, never connections or sockets.
+ *
+ * <p>An implementer owes: all methods may be called by any thread at any time until {@link #close},
+ * and a handle that fails or is slow never keeps another export's handles waiting.
+ */
+public interface Backend extends AutoCloseable {
+  /** What it is, for messages: "file disk.img". */
+  String name();
+
+  /** Which calls of its handles may run at the same time. */
+  ThreadModel threadModel();
+
+  /**
+   * Opens the storage for one connection.
+   *
+   * @param exportName the name that the client asked for, after the server accepted it
+   * @param readOnly that no writing call will be made; the handle then has no {@link
+   *     Capability#WRITE}
+   * @return a handle of the caller's own, which it closes once
+   * @throws nbd.protocol.NbdException if the export cannot be opened for a reason that the client
+   *     should be told
+   * @throws IOException if the storage failed; the message says what and on what
+   */
+  Handle open(String exportName, boolean readOnly) throws IOException;
+
+  /**
+   * Releases what the handles shared. Called once, after the last handle was closed.
+   *
+   * @throws IOException if something that was to be stored could not be
+   */
+  @Override
+  void close() throws IOException;
+}

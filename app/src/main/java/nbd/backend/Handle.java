@@ -1,0 +1,122 @@
+package nbd.backend;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import nbd.protocol.BlockSizes;
+import nbd.protocol.CommandFlags;
+
+/**
+ * One connection's own opening of a {@link Backend}. Offsets and lengths are in bytes.
+ *
+ * <p>The caller owes: ranges are not empty, lie inside {@link #size()} and are multiples of the
+ * minimum block size; no call without its {@link Capability}; no flag that the capabilities do not
+ * name; no more calls at a time than the backend's {@link ThreadModel} allows; {@link #close} once,
+ * when no other call runs. The storage is never to be trusted with the checks again.
+ *
+ * <p>An implementer owes: {@link #size}, {@link #blockSizes} and {@link #capabilities} are constant
+ * and cheap. A call returns when it is done; it may block, and a virtual thread that it blocks must
+ * not hold up a carrier for long. It never interrupts a thread. A buffer belongs to it only during
+ * the call.
+ *
+ * <p>The calls named {@code ...Now} are the fast path: they do the work at once if that needs no
+ * waiting, else nothing at all. They are only called by the connection's own thread, one at a time
+ * for each handle, and only where the thread model is {@link ThreadModel#PARALLEL}. A handle that
+ * does not override them is always called in the ordinary way.
+ */
+public interface Handle extends AutoCloseable {
+  /** The export's size. */
+  long size();
+
+  /** The sizes that requests have to keep to. */
+  default BlockSizes blockSizes() {
+    return BlockSizes.DEFAULT;
+  }
+
+  /** What may be called. */
+  Capabilities capabilities();
+
+  /**
+   * Reads.
+   *
+   * @param into filled from its position to its limit; a direct buffer is copied to once
+   * @throws IOException if not all of it could be read; what is in the buffer then is undefined
+   */
+  void read(ByteBuffer into, long offset) throws IOException;
+
+  /**
+   * Reads like {@link #read} if the data is at hand.
+   *
+   * @return whether it was read; if not, nothing has happened, and the position is where it was
+   * @throws IOException as {@link #read}
+   */
+  default boolean readNow(ByteBuffer into, long offset) throws IOException {
+    return false;
+  }
+
+  /**
+   * Reads like {@link #read}, but sends the data on its way to the client without passing it
+   * through the program's memory, if it is at hand and that is cheaper.
+   *
+   * @param to told to begin before the first byte; not at all if the answer is false
+   * @return whether all of it was sent; if not, nothing has happened
+   * @throws IOException if the data could not be read or sent; if sending had begun, the client's
+   *     stream cannot be continued
+   */
+  default boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
+    return false;
+  }
+
+  /**
+   * Writes.
+   *
+   * @param from written from its position to its limit
+   * @param flags FUA or none
+   * @throws IOException if not all of it could be written; what the range contains then is
+   *     undefined
+   */
+  void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException;
+
+  /**
+   * Writes like {@link #write}, without flags, if that is expected to need no waiting.
+   *
+   * @return whether it was written; if not, nothing has happened, and the position is where it was
+   * @throws IOException as {@link #write}
+   */
+  default boolean writeNow(ByteBuffer from, long offset) throws IOException {
+    return false;
+  }
+
+  /**
+   * Makes every write, trim and zero that completed on this handle before the call durable, and
+   * lets go of older data that the handle kept for reads.
+   *
+   * @throws IOException if that is not certain
+   */
+  void flush() throws IOException;
+
+  /**
+   * Gives the range's storage back; its contents are undefined then.
+   *
+   * @param flags FUA or none
+   */
+  void trim(long offset, long length, CommandFlags flags) throws IOException;
+
+  /**
+   * Makes the range read as zeroes.
+   *
+   * @param flags FUA, NO_HOLE (the range stays allocated), FAST_ZERO (fail with ENOTSUP, and change
+   *     nothing, where this is not faster than writing)
+   */
+  void zero(long offset, long length, CommandFlags flags) throws IOException;
+
+  /** Reads the range ahead: a hint. */
+  void cache(long offset, long length) throws IOException;
+
+  /**
+   * Ends this opening. Does not flush.
+   *
+   * @throws IOException if something was lost by that
+   */
+  @Override
+  void close() throws IOException;
+}

@@ -1,0 +1,59 @@
+package nbd.cli;
+
+import java.io.IOException;
+import picocli.AutoComplete.GenerateCompletion;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.HelpCommand;
+
+/** The program: the commands below it do the work. */
+@Command(
+    name = "nbd-multiconn",
+    description = "An NBD server that keeps the promise of multi-conn.",
+    subcommands = {Serve.class, HelpCommand.class, GenerateCompletion.class},
+    mixinStandardHelpOptions = true,
+    versionProvider = Version.class,
+    synopsisSubcommandLabel = "COMMAND",
+    exitCodeListHeading = "%nExit status:%n",
+    exitCodeList = {
+      "0:Success.",
+      "1:It failed at run time.",
+      "2:Wrong usage.",
+      "78:There is no Java 25 to run it with."
+    })
+public final class Main {
+  private Main() {}
+
+  /** The commands' model, with how failures are reported. */
+  public static CommandLine commandLine() {
+    CommandLine line = new CommandLine(new Main());
+    CommandLine completion = line.getSubcommands().get("generate-completion");
+    if (completion != null) {
+      completion.getCommandSpec().usageMessage().hidden(true);
+    }
+    line.setCaseInsensitiveEnumValuesAllowed(true);
+    line.setUsageHelpAutoWidth(true);
+    line.setExecutionExceptionHandler(Main::report);
+    return line;
+  }
+
+  /** An error is one line that says what was wrong; the stack is for -v. */
+  private static int report(Exception failure, CommandLine line, CommandLine.ParseResult parsed)
+      throws Exception {
+    if (!(failure instanceof IOException)) {
+      throw failure;
+    }
+    System.err.println("nbd-multiconn: " + failure.getMessage());
+    if (parsed.subcommand() != null && parsed.subcommand().hasMatchedOption("--verbose")) {
+      failure.printStackTrace();
+    }
+    return CommandLine.ExitCode.SOFTWARE;
+  }
+
+  /** Runs a command and ends the program with its status. */
+  public static void main(String[] args) {
+    VirtualThreads.configure();
+    int status = commandLine().execute(args);
+    ExitStatus.exit(status);
+  }
+}

@@ -1,0 +1,157 @@
+package nbd.cli;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.Callable;
+import nbd.backend.Backend;
+import nbd.filter.FuaFilter;
+import nbd.filter.Statistics;
+import nbd.filter.StatisticsFilter;
+import nbd.server.Exports;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/** Serves a backend to NBD clients until it is told to stop. */
+@Command(
+    name = "serve",
+    description = "Serve storage to NBD clients until SIGTERM or SIGINT.",
+    sortOptions = false,
+    usageHelpAutoWidth = true)
+final class Serve implements Callable<Integer> {
+  @Spec private @Nullable CommandSpec spec;
+
+  @Parameters(
+      paramLabel = "BACKEND",
+      description = {
+        "What to serve:",
+        "PATH or file:PATH, an image file or block device;",
+        "memory:SIZE, a sparse RAM disk that all connections share;",
+        "null:SIZE, which reads zeroes and forgets writes.",
+        "SIZE is in bytes, or with K, M, G, T or P."
+      })
+  private String backend = "";
+
+  @Mixin private ListenOptions listen = new ListenOptions();
+
+  @Option(
+      names = {"-e", "--export-name"},
+      paramLabel = "NAME",
+      defaultValue = "",
+      description =
+          "Serve under this name (default: the empty name). More than once: several names for the"
+              + " same content. Any other name is refused.")
+  private List<String> exportNames = List.of("");
+
+  @Option(
+      names = {"-D", "--description"},
+      paramLabel = "TEXT",
+      defaultValue = "",
+      description = "Describe the export to clients.")
+  private String description = "";
+
+  @Option(
+      names = {"-r", "--read-only"},
+      description = "Refuse every writing command.")
+  private boolean readOnly;
+
+  @Option(
+      names = "--max-connections",
+      paramLabel = "N",
+      defaultValue = "0",
+      description =
+          "Accept no further connection while N are there (default: 0, any number). With 1,"
+              + " multi-conn is not offered.")
+  private int maxConnections;
+
+  @Option(
+      names = "--handshake-timeout",
+      paramLabel = "DURATION",
+      defaultValue = "10s",
+      converter = DurationConverter.class,
+      description =
+          "Drop a client that has not chosen an export by then (default: ${DEFAULT-VALUE}).")
+  private Duration handshakeTimeout = Duration.ofSeconds(10);
+
+  @Option(
+      names = "--run",
+      paramLabel = "COMMAND",
+      description =
+          "Serve on a private Unix socket, run this shell command with $uri and $unixsocket, and"
+              + " exit with its status when it ends.")
+  private @Nullable String run;
+
+  @Option(
+      names = "--pid-file",
+      paramLabel = "PATH",
+      description = "Write the process number to this file when ready; it is removed at exit.")
+  private @Nullable Path pidFile;
+
+  @Option(
+      names = "--stats",
+      paramLabel = "FILE",
+      description =
+          "Write what clients asked for and what the backend did to this file, as JSON, at exit.")
+  private @Nullable Path statsFile;
+
+  @Option(
+      names = {"-v", "--verbose"},
+      description = "Log every connection and refused request, and failures with their stack.")
+  private boolean verbose;
+
+  @Option(
+      names = {"-h", "--help"},
+      usageHelp = true,
+      description = "Show this help and exit.")
+  @SuppressWarnings("unused") // picocli acts on it
+  private boolean help;
+
+  @Override
+  public Integer call() throws IOException {
+    check();
+    Logging.configure(verbose);
+    Statistics clientSide = new Statistics();
+    Statistics backendSide = new Statistics();
+    Backend storage;
+    try {
+      storage = BackendArgument.open(backend, readOnly);
+    } catch (IllegalArgumentException wrong) {
+      throw usage("BACKEND: " + wrong.getMessage());
+    }
+    Backend filtered =
+        new StatisticsFilter(new FuaFilter(new StatisticsFilter(storage, backendSide)), clientSide);
+    Exports exports = new Exports(filtered, exportNames, description, readOnly, maxConnections);
+    StatisticsReport report = new StatisticsReport(clientSide, backendSide, statsFile);
+    Service service = new Service(exports, handshakeTimeout, pidFile, report);
+    return run == null
+        ? service.serve(() -> listen.listen(exportNames.getFirst()))
+        : service.serveCommand(run, exportNames.getFirst());
+  }
+
+  private void check() {
+    String problem = listen.problem();
+    if (problem != null) {
+      throw usage(problem);
+    }
+    if (maxConnections < 0) {
+      throw usage("--max-connections: " + maxConnections + " is negative");
+    }
+    if (handshakeTimeout.isZero()) {
+      throw usage("--handshake-timeout: has to be longer than 0");
+    }
+  }
+
+  private ParameterException usage(String message) {
+    if (spec == null) {
+      throw new IllegalStateException("not run by picocli");
+    }
+    return new ParameterException(spec.commandLine(), message);
+  }
+}

@@ -1,0 +1,33 @@
+package nbd.cli;
+
+import java.util.Locale;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** Sizes as users write them: bytes, or with K, M, G, T or P for powers of 1024. */
+final class Size {
+  private static final Pattern FORM = Pattern.compile("(\\d{1,18})([KMGTP]?)");
+  private static final String SUFFIXES = "KMGTP";
+
+  private Size() {}
+
+  /**
+   * Reads one.
+   *
+   * @return in bytes
+   * @throws IllegalArgumentException if it is not one; the message says how it is written
+   */
+  static long parse(String text) {
+    Matcher matcher = FORM.matcher(text.toUpperCase(Locale.ROOT));
+    if (!matcher.matches()) {
+      throw new IllegalArgumentException(
+          "\"" + text + "\" is not a size; write bytes, or a number with K, M, G, T or P");
+    }
+    int shift = 10 * (SUFFIXES.indexOf(matcher.group(2).isEmpty() ? "?" : matcher.group(2)) + 1);
+    long number = Long.parseLong(matcher.group(1));
+    if (number > Long.MAX_VALUE >> shift) {
+      throw new IllegalArgumentException("\"" + text + "\" is too large");
+    }
+    return number << shift;
+  }
+}

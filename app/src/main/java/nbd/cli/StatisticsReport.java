@@ -1,0 +1,59 @@
+package nbd.cli;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Locale;
+import java.util.stream.Collectors;
+import nbd.filter.Statistics;
+import nbd.filter.Statistics.Count;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * What {@code --stats} writes.
+ *
+ * @param client counts before all filters
+ * @param backend counts before the backend
+ * @param file where to; null for nowhere
+ */
+record StatisticsReport(Statistics client, Statistics backend, @Nullable Path file) {
+  /**
+   * Writes the file, if one is wanted.
+   *
+   * @throws IOException with a message for the user
+   */
+  void write() throws IOException {
+    if (file == null) {
+      return;
+    }
+    try {
+      Files.writeString(file, json());
+    } catch (IOException failure) {
+      throw new IOException("statistics cannot be written to " + file + ": " + failure, failure);
+    }
+  }
+
+  String json() {
+    return "{\"client\":%s,\"backend\":%s,\"flush_amplification\":%s}%n"
+        .formatted(json(client), json(backend), amplification());
+  }
+
+  private static String json(Statistics statistics) {
+    return Arrays.stream(Count.values())
+        .map(count -> "\"%s\":%d".formatted(count.reportName(), statistics.get(count)))
+        .collect(Collectors.joining(",", "{", "}"));
+  }
+
+  /**
+   * Flushes that reached the backend for each that clients sent; a FUA that did not reach the
+   * backend as such was a flush.
+   */
+  private String amplification() {
+    long emulated = client.get(Count.FUA) - backend.get(Count.FUA);
+    long sent = client.get(Count.FLUSH) + emulated;
+    return sent == 0
+        ? "null"
+        : String.format(Locale.ROOT, "%.3f", (double) backend.get(Count.FLUSH) / sent);
+  }
+}

@@ -1,0 +1,89 @@
+package nbd.filter;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import nbd.backend.Capabilities;
+import nbd.backend.Handle;
+import nbd.backend.ReadTarget;
+import nbd.protocol.BlockSizes;
+import nbd.protocol.CommandFlags;
+
+/**
+ * A handle that passes every call on to the next one; filters override what they change. All of
+ * {@code read}, {@code readNow} and {@code transferNow} are reads, and {@code write}, {@code
+ * writeNow} are writes: who changes one has to change the others.
+ */
+public abstract class FilterHandle implements Handle {
+  /** The handle below. */
+  protected final Handle next;
+
+  /** Wraps the next handle, and closes it when it is closed. */
+  protected FilterHandle(Handle next) {
+    this.next = next;
+  }
+
+  @Override
+  public long size() {
+    return next.size();
+  }
+
+  @Override
+  public BlockSizes blockSizes() {
+    return next.blockSizes();
+  }
+
+  @Override
+  public Capabilities capabilities() {
+    return next.capabilities();
+  }
+
+  @Override
+  public void read(ByteBuffer into, long offset) throws IOException {
+    next.read(into, offset);
+  }
+
+  @Override
+  public boolean readNow(ByteBuffer into, long offset) throws IOException {
+    return next.readNow(into, offset);
+  }
+
+  @Override
+  public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
+    return next.transferNow(offset, length, to);
+  }
+
+  @Override
+  public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+    next.write(from, offset, flags);
+  }
+
+  @Override
+  public boolean writeNow(ByteBuffer from, long offset) throws IOException {
+    return next.writeNow(from, offset);
+  }
+
+  @Override
+  public void flush() throws IOException {
+    next.flush();
+  }
+
+  @Override
+  public void trim(long offset, long length, CommandFlags flags) throws IOException {
+    next.trim(offset, length, flags);
+  }
+
+  @Override
+  public void zero(long offset, long length, CommandFlags flags) throws IOException {
+    next.zero(offset, length, flags);
+  }
+
+  @Override
+  public void cache(long offset, long length) throws IOException {
+    next.cache(offset, length);
+  }
+
+  @Override
+  public void close() throws IOException {
+    next.close();
+  }
+}

@@ -1,0 +1,5 @@
+/** A backend around a backend. Each sees handles only, nothing of connections and sockets. */
+@NullMarked
+package nbd.filter;
+
+import org.jspecify.annotations.NullMarked;

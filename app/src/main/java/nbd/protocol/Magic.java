@@ -1,0 +1,21 @@
+package nbd.protocol;
+
+/** The constants by which each side recognises what the other one sends. */
+public final class Magic {
+  /** Opens the server's greeting: "NBDMAGIC". */
+  public static final long GREETING = 0x4e42444d41474943L;
+
+  /** Follows the greeting, and opens each option that a client sends: "IHAVEOPT". */
+  public static final long OPTION = 0x49484156454f5054L;
+
+  /** Opens each reply to an option. */
+  public static final long OPTION_REPLY = 0x0003e889045565a9L;
+
+  /** Opens each request of the transmission phase. */
+  public static final int REQUEST = 0x25609513;
+
+  /** Opens each simple reply. */
+  public static final int SIMPLE_REPLY = 0x67446698;
+
+  private Magic() {}
+}

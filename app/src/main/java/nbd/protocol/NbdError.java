@@ -1,0 +1,34 @@
+package nbd.protocol;
+
+/** The errors that a reply can carry: numbers of the protocol, whatever the platform's are. */
+public enum NbdError {
+  /** No error. */
+  NONE(0),
+  /** The export is read-only. */
+  EPERM(1),
+  /** The storage failed. */
+  EIO(5),
+  /** Not enough memory. */
+  ENOMEM(12),
+  /** The request is malformed, misaligned or out of range. */
+  EINVAL(22),
+  /** No space is left, or a write lies past the end. */
+  ENOSPC(28),
+  /** The answer does not fit. */
+  EOVERFLOW(75),
+  /** Not supported, or not fast. */
+  ENOTSUP(95),
+  /** The server is shutting down. */
+  ESHUTDOWN(108);
+
+  private final int code;
+
+  NbdError(int code) {
+    this.code = code;
+  }
+
+  /** The number on the wire. */
+  public int code() {
+    return code;
+  }
+}

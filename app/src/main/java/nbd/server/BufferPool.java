@@ -1,0 +1,66 @@
+package nbd.server;
+
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.List;
+import java.util.concurrent.ConcurrentLinkedDeque;
+import java.util.concurrent.atomic.AtomicLong;
+
+/**
+ * Native buffers for all connections, kept for the next request when one is done with, since
+ * allocating costs more than a small request. Any thread may take and give back.
+ *
+ * <p>Invariant: what is kept is at most {@link #KEPT_BYTES}; what is out is bounded by those who
+ * take ({@link MemoryBudget}).
+ */
+final class BufferPool {
+  private static final int SMALLEST_SHIFT = 12;
+  private static final int LARGEST_SHIFT = 26;
+  private static final long KEPT_BYTES = 128L << 20;
+
+  /** For each size, a power of two, the idle buffers: the last one used first, for the caches. */
+  private final List<Deque<ByteBuffer>> idle;
+
+  private final AtomicLong kept = new AtomicLong();
+
+  BufferPool() {
+    List<Deque<ByteBuffer>> queues = new ArrayList<>();
+    for (int shift = SMALLEST_SHIFT; shift <= LARGEST_SHIFT; shift++) {
+      queues.add(new ConcurrentLinkedDeque<>());
+    }
+    idle = List.copyOf(queues);
+  }
+
+  /**
+   * Lends a direct big-endian buffer.
+   *
+   * @param length in bytes, at most 64 MiB; it is the buffer's limit, its capacity may be larger
+   */
+  ByteBuffer take(int length) {
+    int index = index(length);
+    ByteBuffer used = idle.get(index).pollFirst();
+    if (used == null) {
+      return ByteBuffer.allocateDirect(1 << (index + SMALLEST_SHIFT)).limit(length);
+    }
+    kept.addAndGet(-used.capacity());
+    return used.clear().limit(length);
+  }
+
+  /** Takes back what {@link #take} lent. */
+  void giveBack(ByteBuffer buffer) {
+    if (kept.addAndGet(buffer.capacity()) <= KEPT_BYTES) {
+      idle.get(index(buffer.capacity())).addFirst(buffer);
+    } else {
+      kept.addAndGet(-buffer.capacity());
+    }
+  }
+
+  private static int index(int length) {
+    int shift = length <= 1 ? 0 : 32 - Integer.numberOfLeadingZeros(length - 1);
+    if (length < 0 || shift > LARGEST_SHIFT) {
+      throw new IllegalArgumentException("buffer of " + length + " bytes");
+    }
+    return Math.max(SMALLEST_SHIFT, shift) - SMALLEST_SHIFT;
+  }
+}

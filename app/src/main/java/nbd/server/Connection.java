@@ -1,0 +1,190 @@
+package nbd.server;
+
+import java.io.EOFException;
+import java.io.IOException;
+import java.net.SocketAddress;
+import java.net.SocketException;
+import java.nio.channels.ClosedChannelException;
+import java.nio.channels.SocketChannel;
+import java.time.Duration;
+import java.util.Optional;
+import java.util.concurrent.Future;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.ReentrantLock;
+import nbd.protocol.ProtocolException;
+import nbd.protocol.WireInput;
+import org.tinylog.Logger;
+
+/** One client's connection, from the greeting to the end; {@link #run} is its virtual thread. */
+final class Connection implements Runnable {
+  /** Read ahead: a hundred requests, or seven writes of 4 KiB. An idle connection keeps it. */
+  private static final int INPUT_BYTES = 32 << 10;
+
+  private final String name;
+  private final SocketChannel channel;
+  private final Exports exports;
+  private final BufferPool buffers;
+  private final MemoryBudget budget;
+  private final Duration handshakeTimeout;
+  private final ScheduledExecutorService timer;
+
+  /**
+   * Guards {@code phase}: it goes forward only, and what is done to the socket from outside depends
+   * on it.
+   */
+  private final ReentrantLock lock = new ReentrantLock();
+
+  private Phase phase = Phase.HANDSHAKE;
+
+  private enum Phase {
+    HANDSHAKE,
+    TRANSMISSION,
+    STOPPING,
+    TIMED_OUT
+  }
+
+  Connection(
+      long number,
+      SocketChannel channel,
+      Exports exports,
+      BufferPool buffers,
+      MemoryBudget budget,
+      Duration handshakeTimeout,
+      ScheduledExecutorService timer)
+      throws IOException {
+    SocketAddress address = channel.getRemoteAddress();
+    String from = address == null ? "" : address.toString();
+    this.name = "connection " + number + (from.isEmpty() ? "" : " from " + from.replace("/", ""));
+    this.channel = channel;
+    this.exports = exports;
+    this.buffers = buffers;
+    this.budget = budget;
+    this.handshakeTimeout = handshakeTimeout;
+    this.timer = timer;
+  }
+
+  @Override
+  public void run() {
+    Logger.debug("{}: accepted", name);
+    try (channel) {
+      serve();
+      Logger.debug("{}: ended", name);
+    } catch (ProtocolException garbage) {
+      Logger.warn("{}: ended, {}", name, garbage.getMessage());
+    } catch (EOFException | ClosedChannelException | SocketException gone) {
+      ended(gone);
+    } catch (IOException failure) {
+      if (isBrokenPipe(failure)) {
+        ended(failure);
+      } else {
+        Logger.error("{}: ended, {}", name, failure.getMessage());
+        Logger.debug(failure);
+      }
+    } catch (RuntimeException | Error failure) {
+      Logger.error(failure, "{}: ended by a failure of the server", name);
+    }
+  }
+
+  private void ended(IOException gone) {
+    switch (phase()) {
+      case TIMED_OUT ->
+          Logger.warn(
+              "{}: ended, no export was chosen within {} s", name, handshakeTimeout.toSeconds());
+      case STOPPING -> Logger.debug("{}: ended, the server stops", name);
+      default -> Logger.debug("{}: ended, the peer is gone: {}", name, gone.getMessage());
+    }
+  }
+
+  /** The JDK reports these on a Unix socket without a type of their own. */
+  private static boolean isBrokenPipe(IOException failure) {
+    String message = failure.getMessage();
+    return message != null
+        && (message.equals("Broken pipe") || message.equals("Connection reset by peer"));
+  }
+
+  private void serve() throws IOException {
+    WireInput in = new WireInput(channel, INPUT_BYTES);
+    Optional<OpenExport> chosen = handshake(in);
+    if (chosen.isEmpty()) {
+      return;
+    }
+    OpenExport export = chosen.get();
+    try {
+      if (advance(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
+        Logger.debug("{}: serves \"{}\" with {}", name, export.name(), export.advertised().flags());
+        Replies replies = new Replies(channel, buffers);
+        new Transmission(name, in, replies, export, buffers, budget)
+            .run(() -> phase() == Phase.STOPPING);
+      }
+    } finally {
+      export.handle().close();
+    }
+  }
+
+  private Optional<OpenExport> handshake(WireInput in) throws IOException {
+    Future<?> deadline =
+        timer.schedule(
+            () -> {
+              if (advance(Phase.HANDSHAKE, Phase.TIMED_OUT)) {
+                close();
+              }
+            },
+            handshakeTimeout.toNanos(),
+            TimeUnit.NANOSECONDS);
+    try {
+      return new Handshake(name, in, channel, exports).run();
+    } finally {
+      deadline.cancel(false);
+    }
+  }
+
+  /** Ends the connection when the requests that it has received are answered. */
+  void stop() {
+    lock.lock();
+    try {
+      boolean transmitting = phase == Phase.TRANSMISSION;
+      phase = Phase.STOPPING;
+      if (transmitting) {
+        channel.shutdownInput();
+      } else {
+        close();
+      }
+    } catch (IOException failure) {
+      close();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Ends the connection now. */
+  void close() {
+    try {
+      channel.close();
+    } catch (IOException failure) {
+      Logger.debug("{}: {}", name, failure.getMessage());
+    }
+  }
+
+  private Phase phase() {
+    lock.lock();
+    try {
+      return phase;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private boolean advance(Phase from, Phase to) {
+    lock.lock();
+    try {
+      if (phase != from) {
+        return false;
+      }
+      phase = to;
+      return true;
+    } finally {
+      lock.unlock();
+    }
+  }
+}

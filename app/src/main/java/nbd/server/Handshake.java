@@ -1,0 +1,273 @@
+package nbd.server;
+
+import java.io.EOFException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.WritableByteChannel;
+import java.util.Optional;
+import nbd.protocol.ExportRequest;
+import nbd.protocol.ExportRequest.MalformedException;
+import nbd.protocol.HandshakeFlag;
+import nbd.protocol.InfoType;
+import nbd.protocol.Magic;
+import nbd.protocol.Option;
+import nbd.protocol.OptionReply;
+import nbd.protocol.OptionReplyType;
+import nbd.protocol.OptionRequest;
+import nbd.protocol.ProtocolException;
+import nbd.protocol.TransmissionFlag;
+import nbd.protocol.WireInput;
+import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
+
+/**
+ * The handshake of one connection, run by its virtual thread: fixed newstyle, until the client has
+ * chosen an export or leaves.
+ */
+final class Handshake {
+  /** Longer data of an option is read and dropped up to this length; above it, so is the client. */
+  private static final long DROPPED_DATA = 32L << 20;
+
+  private static final int EXPORT_NAME_PADDING = 124;
+
+  private final String peer;
+  private final WireInput in;
+  private final WritableByteChannel out;
+  private final Exports exports;
+
+  /**
+   * What the client last asked about by INFO or GO; the handle is this object's until it is used.
+   */
+  private @Nullable OpenExport opened;
+
+  private boolean fixed;
+  private boolean padding;
+
+  Handshake(String peer, WireInput in, WritableByteChannel out, Exports exports) {
+    this.peer = peer;
+    this.in = in;
+    this.out = out;
+    this.exports = exports;
+  }
+
+  /**
+   * Negotiates.
+   *
+   * @return the export for the transmission phase, whose handle the caller closes; empty if the
+   *     client left
+   * @throws IOException why the connection cannot go on; nothing is left open then
+   */
+  Optional<OpenExport> run() throws IOException {
+    try {
+      greet();
+      while (true) {
+        OptionRequest option = OptionRequest.read(in);
+        Optional<Option> known = Option.of(option.code());
+        if (known.isPresent() && known.get() == Option.EXPORT_NAME) {
+          return Optional.of(exportName(option));
+        }
+        if (!fixed) {
+          throw new ProtocolException("an option without fixed newstyle: " + option.code());
+        }
+        if (known.isPresent() && known.get() == Option.ABORT) {
+          abort(option);
+          return Optional.empty();
+        }
+        if (answer(option, known)) {
+          return Optional.of(handOver());
+        }
+      }
+    } finally {
+      if (opened != null) {
+        opened.handle().close();
+      }
+    }
+  }
+
+  private void greet() throws IOException {
+    int offered = HandshakeFlag.ALL;
+    send(
+        ByteBuffer.allocate(18)
+            .putLong(Magic.GREETING)
+            .putLong(Magic.OPTION)
+            .putShort((short) offered)
+            .flip());
+    if (!in.fill(4)) {
+      throw new EOFException("left without a word");
+    }
+    int flags = in.buffer().getInt();
+    if ((flags & ~offered) != 0) {
+      throw new ProtocolException("unknown client flags 0x%08x".formatted(flags));
+    }
+    fixed = HandshakeFlag.FIXED_NEWSTYLE.isIn(flags);
+    padding = !HandshakeFlag.NO_ZEROES.isIn(flags);
+  }
+
+  private OpenExport exportName(OptionRequest option) throws IOException {
+    if (option.length() > ExportRequest.MAXIMUM_NAME_BYTES) {
+      throw new ProtocolException("an export name of " + option.length() + " bytes");
+    }
+    String name;
+    try {
+      name = ExportRequest.name(data(option));
+    } catch (MalformedException malformed) {
+      throw new ProtocolException("EXPORT_NAME: " + malformed.reason());
+    }
+    if (!exports.knows(name)) {
+      throw new ProtocolException("EXPORT_NAME: there is no export \"" + printable(name) + "\"");
+    }
+    OpenExport export = open(name);
+    ByteBuffer reply = ByteBuffer.allocate(10 + (padding ? EXPORT_NAME_PADDING : 0));
+    reply.putLong(0, export.handle().size());
+    reply.putShort(8, TransmissionFlag.toWire(export.advertised().flags()));
+    send(reply);
+    return handOver();
+  }
+
+  private void abort(OptionRequest option) throws IOException {
+    in.skip(Math.min(option.length(), DROPPED_DATA));
+    try {
+      reply(option, OptionReply.of(OptionReplyType.ACK));
+    } catch (IOException alreadyGone) {
+      Logger.debug("{}: gone before its ABORT was answered", peer);
+    }
+  }
+
+  /** Answers an option that has replies; true if the transmission phase begins. */
+  private boolean answer(OptionRequest option, Optional<Option> known) throws IOException {
+    if (option.length() > ExportRequest.MAXIMUM_BYTES) {
+      if (option.length() > DROPPED_DATA) {
+        throw new ProtocolException(
+            "option %d with %d bytes".formatted(option.code(), option.length()));
+      }
+      in.skip(option.length());
+      reply(
+          option,
+          OptionReply.error(
+              OptionReplyType.ERR_TOO_BIG,
+              "the option's data is longer than " + ExportRequest.MAXIMUM_BYTES + " bytes"));
+      return false;
+    }
+    if (known.isPresent()) {
+      switch (known.get()) {
+        case LIST -> {
+          list(option);
+          return false;
+        }
+        case INFO -> {
+          info(option);
+          return false;
+        }
+        case GO -> {
+          return info(option);
+        }
+        default -> {}
+      }
+    }
+    in.skip(option.length());
+    reply(
+        option,
+        OptionReply.error(
+            OptionReplyType.ERR_UNSUP, "option " + option.code() + " is not supported"));
+    return false;
+  }
+
+  private void list(OptionRequest option) throws IOException {
+    if (option.length() > 0) {
+      in.skip(option.length());
+      reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, "LIST takes no data"));
+      return;
+    }
+    for (String name : exports.names()) {
+      reply(option, OptionReply.server(name, exports.description()));
+    }
+    reply(option, OptionReply.of(OptionReplyType.ACK));
+  }
+
+  /** Answers INFO and GO; true if the answer is yes. */
+  private boolean info(OptionRequest option) throws IOException {
+    ExportRequest request;
+    try {
+      request = ExportRequest.parse(data(option));
+    } catch (MalformedException malformed) {
+      reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, malformed.reason()));
+      return false;
+    }
+    String name = request.name();
+    if (!exports.knows(name)) {
+      reply(
+          option,
+          OptionReply.error(
+              OptionReplyType.ERR_UNKNOWN,
+              "there is no export \"%s\" here; LIST names them".formatted(printable(name))));
+      return false;
+    }
+    OpenExport export;
+    try {
+      export = open(name);
+    } catch (IOException failure) {
+      String reason = String.valueOf(failure.getMessage());
+      Logger.warn("{}: export \"{}\" cannot be opened: {}", peer, name, reason);
+      reply(option, OptionReply.error(OptionReplyType.ERR_UNKNOWN, reason));
+      return false;
+    }
+    reply(option, OptionReply.export(export.handle().size(), export.advertised().flags()));
+    if (request.infos().contains(InfoType.NAME)) {
+      reply(option, OptionReply.text(InfoType.NAME, name));
+    }
+    if (request.infos().contains(InfoType.DESCRIPTION) && !export.description().isEmpty()) {
+      reply(option, OptionReply.text(InfoType.DESCRIPTION, export.description()));
+    }
+    if (request.infos().contains(InfoType.BLOCK_SIZE)) {
+      reply(option, OptionReply.blockSizes(export.handle().blockSizes()));
+    }
+    reply(option, OptionReply.of(OptionReplyType.ACK));
+    return true;
+  }
+
+  /** Opens an export; a GO gets the very handle that the INFO before it was answered from. */
+  private OpenExport open(String name) throws IOException {
+    OpenExport present = opened;
+    if (present != null) {
+      if (present.name().equals(name)) {
+        return present;
+      }
+      opened = null;
+      present.handle().close();
+    }
+    OpenExport export = exports.open(name);
+    opened = export;
+    return export;
+  }
+
+  private OpenExport handOver() {
+    OpenExport export = opened;
+    if (export == null) {
+      throw new IllegalStateException("no export is open");
+    }
+    opened = null;
+    return export;
+  }
+
+  private ByteBuffer data(OptionRequest option) throws IOException {
+    ByteBuffer data = ByteBuffer.allocate((int) option.length());
+    in.readFully(data);
+    return data.flip();
+  }
+
+  private void reply(OptionRequest option, OptionReply reply) throws IOException {
+    send(reply.toWire(option.code()));
+  }
+
+  private void send(ByteBuffer bytes) throws IOException {
+    while (bytes.hasRemaining()) {
+      out.write(bytes);
+    }
+  }
+
+  /** A name that a client sent, fit for a log and an error text. */
+  private static String printable(String name) {
+    String shown = name.length() > 80 ? name.substring(0, 80) + "..." : name;
+    return shown.replaceAll("\\p{Cntrl}", "?");
+  }
+}

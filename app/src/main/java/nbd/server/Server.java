@@ -1,0 +1,173 @@
+package nbd.server;
+
+import java.io.IOException;
+import java.net.StandardSocketOptions;
+import java.nio.channels.ClosedChannelException;
+import java.nio.channels.ServerSocketChannel;
+import java.nio.channels.SocketChannel;
+import java.time.Duration;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ScheduledThreadPoolExecutor;
+import java.util.concurrent.Semaphore;
+import org.tinylog.Logger;
+
+/**
+ * The accept loop: a virtual thread for each connection.
+ *
+ * <p>{@link #serve} runs on one platform thread; {@link #stop} may be called once by any other.
+ */
+public final class Server {
+  /** For Unix sockets, whose buffers do not grow by themselves: several of the usual replies. */
+  private static final int UNIX_SEND_BUFFER = 2 << 20;
+
+  /** How long accepting pauses when the system has no file descriptors or memory left. */
+  private static final long ACCEPT_PAUSE_MILLIS = 100;
+
+  /** A semaphore that is released when the server stops must not overflow. */
+  private static final int UNLIMITED = Integer.MAX_VALUE / 2;
+
+  private final ServerSocketChannel listener;
+  private final Exports exports;
+  private final Duration handshakeTimeout;
+  private final BufferPool buffers;
+  private final MemoryBudget budget;
+  private final Semaphore places;
+  private final Map<Connection, Thread> connections = new ConcurrentHashMap<>();
+  private final ScheduledThreadPoolExecutor timer;
+  private volatile boolean stopping;
+
+  /**
+   * Serves exports on a socket.
+   *
+   * @param listener bound
+   * @param handshakeTimeout how long a client may take to choose an export
+   * @param memory for requests in flight, in bytes
+   */
+  public Server(
+      ServerSocketChannel listener, Exports exports, Duration handshakeTimeout, long memory) {
+    this.listener = listener;
+    this.exports = exports;
+    this.handshakeTimeout = handshakeTimeout;
+    this.buffers = new BufferPool();
+    this.budget = new MemoryBudget(memory);
+    int maxConnections = exports.maxConnections();
+    this.places = new Semaphore(maxConnections == 0 ? UNLIMITED : maxConnections);
+    this.timer =
+        new ScheduledThreadPoolExecutor(
+            1, Thread.ofPlatform().daemon().name("handshake timer").factory());
+    timer.setRemoveOnCancelPolicy(true);
+  }
+
+  /** Accepts until {@link #stop}. */
+  public void serve() {
+    long number = 0;
+    while (!stopping) {
+      places.acquireUninterruptibly();
+      boolean started = false;
+      try {
+        SocketChannel channel = listener.accept();
+        number++;
+        started = start(number, channel);
+      } catch (ClosedChannelException closed) {
+        return;
+      } catch (IOException failure) {
+        Logger.error("no connection could be accepted: {}", failure.getMessage());
+        pause();
+      } finally {
+        if (!started) {
+          places.release();
+        }
+      }
+    }
+  }
+
+  private boolean start(long number, SocketChannel channel) {
+    try {
+      if (channel.getLocalAddress() instanceof java.net.InetSocketAddress) {
+        channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
+        channel.setOption(StandardSocketOptions.SO_KEEPALIVE, true);
+      } else {
+        channel.setOption(StandardSocketOptions.SO_SNDBUF, UNIX_SEND_BUFFER);
+      }
+      Connection connection =
+          new Connection(number, channel, exports, buffers, budget, handshakeTimeout, timer);
+      Thread thread =
+          Thread.ofVirtual()
+              .name("connection " + number)
+              .unstarted(
+                  () -> {
+                    try {
+                      connection.run();
+                    } finally {
+                      connections.remove(connection);
+                      places.release();
+                    }
+                  });
+      connections.put(connection, thread);
+      thread.start();
+      if (stopping) {
+        connection.stop();
+      }
+      return true;
+    } catch (IOException goneAlready) {
+      Logger.debug("connection {}: {}", number, goneAlready.getMessage());
+      try {
+        channel.close();
+      } catch (IOException ignored) {
+        Logger.debug("connection {}: {}", number, ignored.getMessage());
+      }
+      return false;
+    }
+  }
+
+  private static void pause() {
+    try {
+      Thread.sleep(ACCEPT_PAUSE_MILLIS);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  /**
+   * Stops accepting, lets every connection finish what it has received, and returns when all have
+   * ended.
+   *
+   * @param patience after which connections whose clients do not take their replies are cut
+   * @return whether all ended by themselves
+   */
+  public boolean stop(Duration patience) {
+    stopping = true;
+    places.release();
+    try {
+      listener.close();
+    } catch (IOException failure) {
+      Logger.debug("the listening socket: {}", failure.getMessage());
+    }
+    connections.keySet().forEach(Connection::stop);
+    boolean ended = awaitConnections(patience);
+    if (!ended) {
+      Logger.warn("{} connections did not end in time and are cut", connections.size());
+      connections.keySet().forEach(Connection::close);
+      awaitConnections(patience);
+    }
+    timer.shutdownNow();
+    return ended;
+  }
+
+  private boolean awaitConnections(Duration patience) {
+    long deadline = System.nanoTime() + patience.toNanos();
+    for (Thread thread : connections.values()) {
+      try {
+        long left = deadline - System.nanoTime();
+        if (left <= 0 || !thread.join(Duration.ofNanos(left))) {
+          return false;
+        }
+      } catch (InterruptedException interrupted) {
+        Thread.currentThread().interrupt();
+        return false;
+      }
+    }
+    return true;
+  }
+}

@@ -1,0 +1,9 @@
+/**
+ * The server: an accept loop, and for each connection a virtual thread that negotiates ({@link
+ * nbd.server.Handshake}) and then serves requests ({@link nbd.server.Transmission}). It sees
+ * handles, never what is behind them.
+ */
+@NullMarked
+package nbd.server;
+
+import org.jspecify.annotations.NullMarked;

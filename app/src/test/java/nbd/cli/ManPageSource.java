@@ -1,0 +1,93 @@
+package nbd.cli;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.stream.Collectors;
+import picocli.AutoComplete;
+import picocli.CommandLine;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.codegen.docgen.manpage.ManPageGenerator;
+
+/**
+ * Run by the build: writes what the commands say about themselves as AsciiDoc, for {@code
+ * man/nbd-multiconn.adoc} to include, and the completion for bash.
+ *
+ * <p>picocli makes a page of each command; this takes their parts and makes one section of each.
+ */
+final class ManPageSource {
+  private final Path pages;
+
+  private ManPageSource(Path pages) {
+    this.pages = pages;
+  }
+
+  /**
+   * Takes three paths: a directory for picocli's pages, the AsciiDoc file and the bash script to
+   * write.
+   */
+  public static void main(String[] arguments) throws IOException {
+    Path pages = Path.of(arguments[0]);
+    CommandLine commands = Main.commandLine();
+    ManPageGenerator.generateManPage(
+        pages.toFile(), null, new boolean[0], true, commands.getCommandSpec());
+    Files.writeString(Path.of(arguments[1]), new ManPageSource(pages).sections(commands));
+    Files.writeString(
+        Path.of(arguments[2]), AutoComplete.bash(commands.getCommandName(), commands));
+  }
+
+  private String sections(CommandLine commands) throws IOException {
+    StringBuilder text = new StringBuilder("== Commands\n");
+    // A command with aliases is in the map once for each of its names.
+    Set<CommandLine> once = new LinkedHashSet<>(commands.getSubcommands().values());
+    for (CommandLine command : once) {
+      CommandSpec spec = command.getCommandSpec();
+      if (!spec.usageMessage().hidden()) {
+        text.append("\n=== ").append(spec.name()).append('\n');
+        for (String part : List.of("synopsis", "description", "arguments", "options")) {
+          for (String paragraph : paragraphs(spec, part)) {
+            text.append('\n').append(paragraph).append('\n');
+          }
+        }
+      }
+    }
+    return text.toString();
+  }
+
+  /** A part of a command's page, without its heading. */
+  private List<String> paragraphs(CommandSpec spec, String part) throws IOException {
+    String page = Files.readString(pages.resolve(spec.qualifiedName("-") + ".adoc"));
+    String tag = "picocli-generated-man-section-" + part + "[]\n";
+    String begin = "// tag::" + tag;
+    int start = page.indexOf(begin);
+    int end = page.indexOf("// end::" + tag);
+    if (start < 0 || end < 0) {
+      throw new IOException(spec.qualifiedName() + ": picocli wrote no " + part);
+    }
+    List<String> paragraphs = new ArrayList<>();
+    for (String paragraph : page.substring(start + begin.length(), end).strip().split("\n\n+")) {
+      boolean heading = paragraph.startsWith("== ");
+      boolean everywhere =
+          paragraph.startsWith("*-h*, *--help*::") || paragraph.startsWith("*-V*, *--version*::");
+      if (heading && !paragraphs.isEmpty()) {
+        // A group of options within the command: a title instead of a section.
+        paragraphs.add(paragraph.replaceFirst("== ", "."));
+      } else if (!heading && !everywhere && !paragraph.isBlank()) {
+        paragraphs.add(
+            paragraph.lines().map(ManPageSource::escape).collect(Collectors.joining("\n")));
+      }
+    }
+    return paragraphs;
+  }
+
+  /** Two colons in the middle of a line, such as the address, would start a list in AsciiDoc. */
+  private static String escape(String line) {
+    String term = line.endsWith("::") ? "::" : "";
+    String text = line.substring(0, line.length() - term.length());
+    return text.replace("::", "{two-colons}") + term;
+  }
+}
