@@ -139,7 +139,8 @@ final class FileHandle implements Handle {
       return false;
     }
     int length = from.remaining();
-    if (posix.isPresent() && posix.get().write(buffer.of(from), length, offset) == length) {
+    if (posix.isPresent()
+        && posix.get().write(MemorySegment.ofBuffer(from).address(), length, offset) == length) {
       from.position(from.limit());
     } else {
       writeHere(from, offset);

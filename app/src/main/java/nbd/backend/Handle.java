@@ -19,9 +19,10 @@ import nbd.protocol.CommandFlags;
  * the call.
  *
  * <p>The calls named {@code ...Now} are the fast path: they do the work at once if that needs no
- * waiting, else nothing at all. They are only called by the connection's own thread, one at a time
- * for each handle, and only where the thread model is {@link ThreadModel#PARALLEL}. A handle that
- * does not override them is always called in the ordinary way.
+ * waiting, else nothing at all. They are only called where the thread model is {@link
+ * ThreadModel#PARALLEL}; {@link #readNow} and {@link #transferNow} only by the connection's own
+ * thread, one at a time for each handle. A handle that does not override them is always called in
+ * the ordinary way.
  */
 public interface Handle extends AutoCloseable {
   /** The export's size. */

@@ -1,6 +1,7 @@
 package nbd.cli;
 
 import java.io.IOException;
+import nbd.posix.ParentProcess;
 import picocli.AutoComplete.GenerateCompletion;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -52,6 +53,11 @@ public final class Main {
 
   /** Runs a command and ends the program with its status. */
   public static void main(String[] args) {
+    Long launcher = Long.getLong("nbd.launcher.pid");
+    if (launcher != null) {
+      // On this thread, which lives as long as the program: the kernel ties it to the thread.
+      ParentProcess.endWith(launcher);
+    }
     VirtualThreads.configure();
     int status = commandLine().execute(args);
     ExitStatus.exit(status);

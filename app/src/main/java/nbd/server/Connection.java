@@ -12,6 +12,7 @@ import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.BooleanSupplier;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.WireInput;
 import org.tinylog.Logger;
@@ -28,6 +29,7 @@ final class Connection implements Runnable {
   private final MemoryBudget budget;
   private final Duration handshakeTimeout;
   private final ScheduledExecutorService timer;
+  private final BooleanSupplier crowded;
 
   /**
    * Guards {@code phase}: it goes forward only, and what is done to the socket from outside depends
@@ -51,7 +53,8 @@ final class Connection implements Runnable {
       BufferPool buffers,
       MemoryBudget budget,
       Duration handshakeTimeout,
-      ScheduledExecutorService timer)
+      ScheduledExecutorService timer,
+      BooleanSupplier crowded)
       throws IOException {
     SocketAddress address = channel.getRemoteAddress();
     String from = address == null ? "" : address.toString();
@@ -62,6 +65,7 @@ final class Connection implements Runnable {
     this.budget = budget;
     this.handshakeTimeout = handshakeTimeout;
     this.timer = timer;
+    this.crowded = crowded;
   }
 
   @Override
@@ -82,7 +86,8 @@ final class Connection implements Runnable {
         Logger.debug(failure);
       }
     } catch (RuntimeException | Error failure) {
-      Logger.error(failure, "{}: ended by a failure of the server", name);
+      Logger.error("{}: ended by a mistake in the server: {}", name, failure);
+      Logger.debug(failure);
     }
   }
 
@@ -114,7 +119,7 @@ final class Connection implements Runnable {
       if (advance(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
         Logger.debug("{}: serves \"{}\" with {}", name, export.name(), export.advertised().flags());
         Replies replies = new Replies(channel, buffers);
-        new Transmission(name, in, replies, export, buffers, budget)
+        new Transmission(name, in, replies, export, buffers, budget, new Turn(crowded))
             .run(() -> phase() == Phase.STOPPING);
       }
     } finally {

@@ -19,21 +19,15 @@ final class ReplyBatch {
   /** Two of the longest reads, or 32 of 4 KiB. */
   private static final int BYTES = 2 * (LONGEST_READ + (1 << 12));
 
-  /**
-   * How long the thread goes on while requests keep coming. Virtual threads are not preempted: with
-   * much more, the p99 latency of the others rises above other servers'; with much less, moving the
-   * threads between carriers costs a tenth of the throughput.
-   */
-  private static final long TURN_NANOS = 300_000;
-
   private final Replies replies;
   private final BufferPool buffers;
+  private final Turn turn;
   private Optional<ByteBuffer> borrowed = Optional.empty();
-  private long turnBegan = System.nanoTime();
 
-  ReplyBatch(Replies replies, BufferPool buffers) {
+  ReplyBatch(Replies replies, BufferPool buffers, Turn turn) {
     this.replies = replies;
     this.buffers = buffers;
+    this.turn = turn;
   }
 
   /**
@@ -68,7 +62,7 @@ final class ReplyBatch {
     boolean sent = replies.sendFrom(handle, offset, length, buffer.flip());
     buffer.clear();
     if (sent) {
-      takeTurns();
+      turn.check();
     } else {
       buffer.position(before);
     }
@@ -87,20 +81,12 @@ final class ReplyBatch {
     } finally {
       discard();
     }
-    takeTurns();
+    turn.check();
   }
 
   /** Drops what has not been sent. */
   void discard() {
     borrowed.ifPresent(buffers::giveBack);
     borrowed = Optional.empty();
-  }
-
-  @SuppressWarnings("ThreadPriorityCheck") // a virtual thread gives its carrier up in no other way
-  private void takeTurns() {
-    if (System.nanoTime() - turnBegan > TURN_NANOS) {
-      Thread.yield();
-      turnBegan = System.nanoTime();
-    }
   }
 }

@@ -91,7 +91,8 @@ public final class Server {
         channel.setOption(StandardSocketOptions.SO_SNDBUF, UNIX_SEND_BUFFER);
       }
       Connection connection =
-          new Connection(number, channel, exports, buffers, budget, handshakeTimeout, timer);
+          new Connection(
+              number, channel, exports, buffers, budget, handshakeTimeout, timer, this::isCrowded);
       Thread thread =
           Thread.ofVirtual()
               .name("connection " + number)
@@ -119,6 +120,11 @@ public final class Server {
       }
       return false;
     }
+  }
+
+  /** With fewer connections than processors there is a carrier left for what else is to be done. */
+  private boolean isCrowded() {
+    return connections.size() >= Runtime.getRuntime().availableProcessors();
   }
 
   private static void pause() {

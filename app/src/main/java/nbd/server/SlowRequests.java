@@ -130,7 +130,9 @@ final class SlowRequests {
     } catch (IOException failure) {
       error = logFailure(request.command(), request.offset(), request.length(), failure);
     } catch (RuntimeException | Error failure) {
-      Logger.error(failure, "{}: {} failed by a mistake in the server", peer, request.command());
+      Logger.error(
+          "{}: {} failed by a mistake in the server: {}", peer, request.command(), failure);
+      Logger.debug(failure);
       error = NbdError.EIO;
     }
     boolean withData = request.command() == Command.READ && error == NbdError.NONE;
@@ -145,12 +147,18 @@ final class SlowRequests {
     long offset = request.offset();
     switch (request.command()) {
       case READ -> handle.read(buffer.position(SimpleReply.BYTES), offset);
-      case WRITE -> handle.write(buffer, offset, request.flags());
+      case WRITE -> write(buffer, offset, request.flags());
       case FLUSH -> handle.flush();
       case TRIM -> handle.trim(offset, request.length(), request.flags());
       case WRITE_ZEROES -> handle.zero(offset, request.length(), request.flags());
       case CACHE -> handle.cache(offset, request.length());
       case DISC, BLOCK_STATUS, RESIZE -> throw new AssertionError(request.command());
+    }
+  }
+
+  private void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+    if (!flags.equals(CommandFlags.NONE) || !handle.writeNow(from, offset)) {
+      handle.write(from, offset, flags);
     }
   }
 

@@ -40,6 +40,7 @@ final class Transmission {
   private final Handle handle;
   private final RequestCheck check;
   private final ReplyBatch batch;
+  private final Turn turn;
   private final SlowRequests slow;
   private final RequestHeader request = new RequestHeader();
 
@@ -49,12 +50,14 @@ final class Transmission {
       Replies replies,
       OpenExport export,
       BufferPool buffers,
-      MemoryBudget budget) {
+      MemoryBudget budget,
+      Turn turn) {
     this.peer = peer;
     this.in = in;
     this.handle = export.handle();
     this.check = new RequestCheck(handle, export.advertised());
-    this.batch = new ReplyBatch(replies, buffers);
+    this.turn = turn;
+    this.batch = new ReplyBatch(replies, buffers, turn);
     this.slow = new SlowRequests(peer, handle, replies, buffers, budget);
   }
 
@@ -202,7 +205,10 @@ final class Transmission {
     try {
       // Nothing is written before all of it is here: who is gone may send it again elsewhere.
       in.readFully(memory.buffer());
-      if (!writeNow(memory.buffer().flip(), flags)) {
+      memory.buffer().flip();
+      // With a processor to spare, this payload is stored while the next one is received.
+      boolean overlap = length > in.capacity() && !turn.isCrowded();
+      if (overlap || !writeNow(memory.buffer(), flags)) {
         handedOn = true;
         slow.start(
             new Slow(Command.WRITE, flags, request.cookie(), request.offset(), length, memory));
