@@ -6,6 +6,7 @@ import picocli.AutoComplete.GenerateCompletion;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.HelpCommand;
+import picocli.CommandLine.ParameterException;
 
 /** The program: the commands below it do the work. */
 @Command(
@@ -35,6 +36,7 @@ public final class Main {
     line.setCaseInsensitiveEnumValuesAllowed(true);
     line.setUsageHelpAutoWidth(true);
     line.setExecutionExceptionHandler(Main::report);
+    line.setParameterExceptionHandler(Main::reportUsage);
     return line;
   }
 
@@ -49,6 +51,13 @@ public final class Main {
       failure.printStackTrace();
     }
     return CommandLine.ExitCode.SOFTWARE;
+  }
+
+  private static int reportUsage(ParameterException wrong, String[] arguments) {
+    String command = wrong.getCommandLine().getCommandSpec().qualifiedName();
+    System.err.println(
+        "nbd-multiconn: %s; see \"%s --help\"".formatted(wrong.getMessage(), command));
+    return CommandLine.ExitCode.USAGE;
   }
 
   /** Runs a command and ends the program with its status. */

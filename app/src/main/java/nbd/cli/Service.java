@@ -58,7 +58,7 @@ final class Service {
   int serve(Listen listen) throws IOException {
     ExitStatus.onSignal(this::end);
     try {
-      Server started = start(listen);
+      Server started = start(listen, true);
       if (started != null) {
         started.serve();
       }
@@ -80,7 +80,7 @@ final class Service {
     Path directory = Files.createTempDirectory("nbd-multiconn-");
     Path socket = directory.resolve("socket");
     try {
-      Server started = start(() -> ListenOptions.listenUnix(socket, exportName));
+      Server started = start(() -> ListenOptions.listenUnix(socket, exportName), false);
       if (started != null) {
         Thread accepting = Thread.ofPlatform().name("accept").start(started::serve);
         int status = run(shellCommand, socket);
@@ -130,8 +130,13 @@ final class Service {
     }
   }
 
-  /** Starts, unless a signal has come before. */
-  private @Nullable Server start(Listen listen) throws IOException {
+  /**
+   * Starts, unless a signal has come before.
+   *
+   * @param announce whether to print the ready line; with a command, standard output is the
+   *     command's
+   */
+  private @Nullable Server start(Listen listen, boolean announce) throws IOException {
     lock.lock();
     try {
       if (ended) {
@@ -144,8 +149,10 @@ final class Service {
               made.channel(), exports, handshakeTimeout, Runtime.getRuntime().maxMemory() / 4);
       server = started;
       writePid();
-      System.out.println("nbd-multiconn: ready " + made.uri());
-      System.out.flush();
+      if (announce) {
+        System.out.println("nbd-multiconn: ready " + made.uri());
+        System.out.flush();
+      }
       Logger.debug("{} is served at {}", exports.backend().name(), made.uri());
       return started;
     } finally {
