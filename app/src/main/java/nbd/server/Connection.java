@@ -95,7 +95,9 @@ final class Connection implements Runnable {
     switch (phase()) {
       case TIMED_OUT ->
           Logger.warn(
-              "{}: ended, no export was chosen within {} s", name, handshakeTimeout.toSeconds());
+              "{}: ended, no export was chosen within {} s",
+              name,
+              handshakeTimeout.toMillis() / 1000.0);
       case STOPPING -> Logger.debug("{}: ended, the server stops", name);
       default -> Logger.debug("{}: ended, the peer is gone: {}", name, gone.getMessage());
     }

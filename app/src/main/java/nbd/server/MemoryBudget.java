@@ -10,12 +10,14 @@ final class MemoryBudget {
   /** Counted in pages, so that a semaphore's int is enough for 8 TiB. */
   private static final int UNIT_SHIFT = 12;
 
+  private final int all;
   private final Semaphore units;
 
   /** Gives out up to so many bytes at a time; at least what one connection may hold. */
   MemoryBudget(long bytes) {
     long enough = Math.max(bytes, InFlight.MAXIMUM_BYTES);
-    units = new Semaphore((int) Math.min(enough >> UNIT_SHIFT, Integer.MAX_VALUE), true);
+    all = (int) Math.min(enough >> UNIT_SHIFT, Integer.MAX_VALUE);
+    units = new Semaphore(all, true);
   }
 
   /** Takes so many bytes if they are there and nobody waits. */
@@ -36,6 +38,11 @@ final class MemoryBudget {
   /** Gives back what was taken. */
   void giveBack(int bytes) {
     units.release(units(bytes));
+  }
+
+  /** The bytes that are out, in whole pages. */
+  long taken() {
+    return (long) (all - units.availablePermits()) << UNIT_SHIFT;
   }
 
   private static int units(int bytes) {

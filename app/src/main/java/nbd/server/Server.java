@@ -127,6 +127,11 @@ public final class Server {
     return connections.size() >= Runtime.getRuntime().availableProcessors();
   }
 
+  /** The bytes that slow and large requests hold at the moment. */
+  long memoryInFlight() {
+    return budget.taken();
+  }
+
   private static void pause() {
     try {
       Thread.sleep(ACCEPT_PAUSE_MILLIS);
