@@ -5,7 +5,7 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.ForkJoinWorkerThread;
-import java.util.concurrent.Future;
+import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
@@ -63,7 +63,9 @@ final class BlockingCalls implements AutoCloseable {
           call.run();
           return null;
         };
-    Future<Void> result = threads.submit(task);
+    // Not by the pool's own submit: its tasks throw a copy of what failed, without the message.
+    FutureTask<Void> result = new FutureTask<>(task);
+    threads.execute(result);
     boolean interrupted = false;
     try {
       while (true) {
