@@ -7,6 +7,7 @@ import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
 import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
 
 /**
  * Where a connection's replies leave. The connection's own thread sends what it has collected, the
@@ -60,7 +61,7 @@ final class Replies {
       throws IOException {
     sending.lock();
     try (Target target = new Target(repliesAndHeader)) {
-      boolean sent = handle.transferNow(offset, length, target);
+      boolean sent = transfer(handle, offset, length, target);
       if (sent) {
         broken = false;
       }
@@ -70,9 +71,24 @@ final class Replies {
     }
   }
 
+  private static boolean transfer(Handle handle, long offset, long length, Target target)
+      throws IOException {
+    try {
+      return handle.transferNow(offset, length, target);
+    } catch (IOException | RuntimeException failure) {
+      if (target.begun) {
+        throw failure;
+      }
+      // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
+      Logger.debug(failure);
+      return false;
+    }
+  }
+
   /** Where the handle's data goes; the lock is held. */
   private final class Target implements ReadTarget, AutoCloseable {
     private final ByteBuffer head;
+    private boolean begun;
     private @Nullable ByteBuffer piece;
 
     Target(ByteBuffer head) {
@@ -81,6 +97,7 @@ final class Replies {
 
     @Override
     public WritableByteChannel begin() throws IOException {
+      begun = true;
       write(head);
       broken = true;
       return channel;

@@ -130,10 +130,7 @@ final class SlowRequests {
     } catch (IOException failure) {
       error = logFailure(request.command(), request.offset(), request.length(), failure);
     } catch (RuntimeException | Error failure) {
-      Logger.error(
-          "{}: {} failed by a mistake in the server: {}", peer, request.command(), failure);
-      Logger.debug(failure);
-      error = NbdError.EIO;
+      error = logMistake(request.command(), failure);
     }
     boolean withData = request.command() == Command.READ && error == NbdError.NONE;
     ByteBuffer reply =
@@ -175,5 +172,12 @@ final class SlowRequests {
         failure.getMessage());
     Logger.debug(failure);
     return error;
+  }
+
+  /** Logs that a call failed in a way that it must not, and gives the error. */
+  NbdError logMistake(Command command, Throwable failure) {
+    Logger.error("{}: {} failed by a mistake in the server: {}", peer, command, failure);
+    Logger.debug(failure);
+    return NbdError.EIO;
   }
 }

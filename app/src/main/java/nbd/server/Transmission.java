@@ -180,6 +180,9 @@ final class Transmission {
     } catch (IOException failure) {
       done = true;
       error = slow.logFailure(Command.READ, offset, length, failure);
+    } catch (RuntimeException mistake) {
+      done = true;
+      error = slow.logMistake(Command.READ, mistake);
     }
     replies.clear().position(start);
     if (done) {
@@ -247,6 +250,8 @@ final class Transmission {
       }
     } catch (IOException failure) {
       error = slow.logFailure(Command.WRITE, request.offset(), length, failure);
+    } catch (RuntimeException mistake) {
+      error = slow.logMistake(Command.WRITE, mistake);
     }
     batch.add(error, request.cookie());
     return true;
