@@ -1,0 +1,43 @@
+package nbd.testing;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.time.Duration;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
+
+/** Waits for what another thread will do, with a limit that only a hang reaches. */
+public final class Eventually {
+  private static final Duration HANG = Duration.ofSeconds(20);
+
+  private Eventually() {}
+
+  /** Waits until it is true, and fails if it never is. */
+  @SuppressWarnings("BusyWait") // some states have nothing to wait on
+  public static void isTrue(String what, BooleanSupplier condition) throws InterruptedException {
+    long end = System.nanoTime() + HANG.toNanos();
+    while (!condition.getAsBoolean()) {
+      assertThat(System.nanoTime()).as(what).isLessThan(end);
+      Thread.sleep(1);
+    }
+  }
+
+  /** Waits for a latch without being interrupted, as storage does. */
+  public static void await(CountDownLatch latch) {
+    boolean interrupted = false;
+    while (true) {
+      try {
+        if (!latch.await(HANG.toSeconds(), TimeUnit.SECONDS)) {
+          throw new AssertionError("a latch was never opened");
+        }
+        break;
+      } catch (InterruptedException ignored) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+}

@@ -1,0 +1,57 @@
+package nbd.testing;
+
+import java.util.List;
+import java.util.Map;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.function.Predicate;
+import org.tinylog.Level;
+import org.tinylog.core.LogEntry;
+import org.tinylog.core.LogEntryValue;
+import org.tinylog.writers.Writer;
+
+/** Keeps what is logged in tests; src/test/resources/tinylog-test.properties names it. */
+public final class Log implements Writer {
+  private static final int KEPT = 200_000;
+  private static final Queue<Line> LINES = new ConcurrentLinkedQueue<>();
+
+  /** Made by tinylog. */
+  public Log(Map<String, String> properties) {}
+
+  /** One entry. */
+  public record Line(Level level, String message) {}
+
+  /** Forgets what was logged so far. */
+  public static void clear() {
+    LINES.clear();
+  }
+
+  /** What was logged at this level or above since {@link #clear}. */
+  public static List<String> at(Level least) {
+    Predicate<Line> loud = line -> line.level().compareTo(least) >= 0;
+    return LINES.stream().filter(loud).map(line -> line.level() + ": " + line.message()).toList();
+  }
+
+  @Override
+  public java.util.Collection<LogEntryValue> getRequiredLogEntryValues() {
+    return List.of(LogEntryValue.LEVEL, LogEntryValue.MESSAGE, LogEntryValue.EXCEPTION);
+  }
+
+  @Override
+  public void write(LogEntry entry) {
+    if (LINES.size() < KEPT) {
+      String failure = entry.getException() == null ? "" : " " + entry.getException();
+      LINES.add(new Line(entry.getLevel(), entry.getMessage() + failure));
+    }
+  }
+
+  @Override
+  public void flush() {
+    // Nothing is buffered.
+  }
+
+  @Override
+  public void close() {
+    // Nothing is held.
+  }
+}

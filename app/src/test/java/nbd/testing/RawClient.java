@@ -1,0 +1,350 @@
+package nbd.testing;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.Closeable;
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.net.SocketAddress;
+import java.net.StandardProtocolFamily;
+import java.net.StandardSocketOptions;
+import java.nio.ByteBuffer;
+import java.nio.channels.SocketChannel;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * A client that speaks bytes and checks every byte that comes back. It knows the protocol's numbers
+ * by itself, sends at any {@link Pace}, and ends at any byte in any way.
+ */
+public final class RawClient implements Closeable {
+  public static final int ACK = 1;
+  public static final int SERVER = 2;
+  public static final int INFO = 3;
+  public static final int ERR_UNSUP = 0x80000001;
+  public static final int ERR_INVALID = 0x80000003;
+  public static final int ERR_UNKNOWN = 0x80000006;
+  public static final int ERR_TOO_BIG = 0x80000009;
+
+  public static final int EXPORT_NAME = 1;
+  public static final int ABORT = 2;
+  public static final int LIST = 3;
+  public static final int OPT_INFO = 6;
+  public static final int GO = 7;
+
+  public static final int READ = 0;
+  public static final int WRITE = 1;
+  public static final int DISC = 2;
+  public static final int FLUSH = 3;
+  public static final int TRIM = 4;
+  public static final int CACHE = 5;
+  public static final int WRITE_ZEROES = 6;
+  public static final int BLOCK_STATUS = 7;
+
+  public static final int FUA = 1;
+  public static final int NO_HOLE = 2;
+
+  public static final int EPERM = 1;
+  public static final int EIO = 5;
+  public static final int EINVAL = 22;
+  public static final int ENOSPC = 28;
+
+  private static final long OPTION_REPLY = 0x0003e889045565a9L;
+  private static final int SIMPLE_REPLY = 0x67446698;
+  private static final int SMALL_BUFFER = 2048;
+
+  private final SocketChannel channel;
+  private Pace pace = Pace.WHOLE;
+  private long nextCookie = 0x5eed_0000_0000_0000L;
+
+  private RawClient(SocketChannel channel) {
+    this.channel = channel;
+  }
+
+  /** A reply to an option. */
+  public static final class Reply {
+    private final int type;
+    private final byte[] data;
+
+    private Reply(int type, byte... data) {
+      this.type = type;
+      this.data = data;
+    }
+
+    /** The type, as on the wire. */
+    public int type() {
+      return type;
+    }
+
+    /** What follows the header. */
+    public byte[] data() {
+      return data;
+    }
+  }
+
+  /** What INFO, GO and EXPORT_NAME say of an export. */
+  public record Export(long size, int flags) {
+    /** Whether a transmission flag is set. */
+    public boolean has(int bit) {
+      return (flags & 1 << bit) != 0;
+    }
+  }
+
+  /** Connects, and says nothing. */
+  public static RawClient connect(SocketAddress address) throws IOException {
+    return new RawClient(SocketChannel.open(address));
+  }
+
+  /** Connects with the smallest receive buffer, so that the server's writes are taken in parts. */
+  public static RawClient connectNarrow(SocketAddress address) throws IOException {
+    boolean tcp = address instanceof InetSocketAddress;
+    SocketChannel channel =
+        SocketChannel.open(tcp ? StandardProtocolFamily.INET : StandardProtocolFamily.UNIX);
+    channel.setOption(StandardSocketOptions.SO_RCVBUF, SMALL_BUFFER);
+    channel.connect(address);
+    return new RawClient(channel);
+  }
+
+  /** Sends at this pace from now on. */
+  public RawClient pace(Pace newPace) {
+    pace = newPace;
+    return this;
+  }
+
+  /** Sends bytes. */
+  public RawClient send(byte... bytes) throws IOException {
+    ByteBuffer left = ByteBuffer.wrap(bytes);
+    while (left.hasRemaining()) {
+      int piece = pace.next(left.remaining());
+      ByteBuffer part = left.slice(left.position(), piece);
+      while (part.hasRemaining()) {
+        channel.write(part);
+      }
+      left.position(left.position() + piece);
+    }
+    return this;
+  }
+
+  /** Waits for exactly so many bytes. */
+  public byte[] take(int count) throws IOException {
+    ByteBuffer into = ByteBuffer.allocate(count);
+    while (into.hasRemaining()) {
+      int read = channel.read(into);
+      assertThat(read)
+          .as("the end came after %d of %d bytes", into.position(), count)
+          .isNotNegative();
+    }
+    return into.array();
+  }
+
+  private ByteBuffer takeBuffer(int count) throws IOException {
+    return ByteBuffer.wrap(take(count));
+  }
+
+  /** Waits for the server's end of the stream, and fails if a byte comes before it. */
+  public void expectEnd() throws IOException {
+    ByteBuffer stray = ByteBuffer.allocate(64);
+    int read;
+    try {
+      read = channel.read(stray);
+    } catch (IOException reset) {
+      assertThat(reset).hasMessageContainingAll("reset");
+      return;
+    }
+    assertThat(read).as("stray bytes %s", java.util.Arrays.toString(stray.array())).isEqualTo(-1);
+  }
+
+  // The handshake.
+
+  /** Waits for the greeting. */
+  public RawClient greeting() throws IOException {
+    byte[] expected = Bytes.of().text("NBDMAGIC").text("IHAVEOPT").u16(3).toArray();
+    assertThat(take(18)).as("the greeting").isEqualTo(expected);
+    return this;
+  }
+
+  /** The greeting and its answer. */
+  public RawClient hello(int clientFlags) throws IOException {
+    return greeting().send(Bytes.of().u32(clientFlags).toArray());
+  }
+
+  /** An option as bytes. */
+  public static byte[] optionBytes(int option, byte... data) {
+    return Bytes.of().raw(optionHeader(option, data.length)).raw(data).toArray();
+  }
+
+  /** The first 16 bytes of an option. */
+  public static byte[] optionHeader(int option, long length) {
+    return Bytes.of().text("IHAVEOPT").u32(option).u32(length).toArray();
+  }
+
+  /** Sends an option. */
+  public RawClient option(int option, byte... data) throws IOException {
+    return send(optionBytes(option, data));
+  }
+
+  /** The data of INFO and GO. */
+  public static byte[] infoData(String name, int... infos) {
+    byte[] bytes = name.getBytes(UTF_8);
+    Bytes data = Bytes.of().u32(bytes.length).raw(bytes).u16(infos.length);
+    for (int info : infos) {
+      data.u16(info);
+    }
+    return data.toArray();
+  }
+
+  /** Waits for one reply to an option. */
+  public Reply reply(int option) throws IOException {
+    ByteBuffer header = takeBuffer(20);
+    assertThat(header.getLong()).as("the reply's magic").isEqualTo(OPTION_REPLY);
+    assertThat(header.getInt()).as("the reply's option").isEqualTo(option);
+    int type = header.getInt();
+    int length = header.getInt();
+    assertThat(length).as("the reply's length").isBetween(0, 1 << 16);
+    return new Reply(type, take(length));
+  }
+
+  /** Waits for an ACK without data. */
+  public RawClient expectAck(int option) throws IOException {
+    Reply reply = reply(option);
+    assertThat(Integer.toHexString(reply.type())).as("%s", text(reply)).isEqualTo("1");
+    assertThat(reply.data()).as("an ACK's data").isEmpty();
+    return this;
+  }
+
+  /** Waits for an error, and returns its sentence. */
+  public String expectError(int option, int type) throws IOException {
+    Reply reply = reply(option);
+    assertThat(Integer.toHexString(reply.type())).isEqualTo(Integer.toHexString(type));
+    assertThat(text(reply)).as("the error's sentence").contains(" ");
+    return text(reply);
+  }
+
+  /** A reply's data as text. */
+  public static String text(Reply reply) {
+    return new String(reply.data(), UTF_8);
+  }
+
+  /** Waits for what follows INFO and GO: pieces of information, then the ACK. */
+  public List<Reply> expectInfos(int option) throws IOException {
+    List<Reply> infos = new ArrayList<>();
+    while (true) {
+      Reply reply = reply(option);
+      if (reply.type() == ACK) {
+        assertThat(reply.data()).isEmpty();
+        return infos;
+      }
+      assertThat(Integer.toHexString(reply.type())).as(text(reply)).isEqualTo("3");
+      infos.add(reply);
+    }
+  }
+
+  /** What the pieces of information say of the export. */
+  public static Export export(List<Reply> infos) {
+    List<Reply> exports = infos.stream().filter(info -> infoType(info) == 0).toList();
+    assertThat(exports).as("pieces of information on the export").hasSize(1);
+    ByteBuffer data = ByteBuffer.wrap(exports.getFirst().data());
+    assertThat(data.capacity()).isEqualTo(12);
+    Export export = new Export(data.getLong(2), Short.toUnsignedInt(data.getShort(10)));
+    assertThat(export.has(0)).as("HAS_FLAGS").isTrue();
+    return export;
+  }
+
+  /** The type of a piece of information. */
+  public static int infoType(Reply info) {
+    return ByteBuffer.wrap(info.data()).getShort();
+  }
+
+  /** Enters transmission, from the greeting on. */
+  public Export enter(String name) throws IOException {
+    hello(3).option(GO, infoData(name));
+    return export(expectInfos(GO));
+  }
+
+  // Transmission.
+
+  /** A request's 28 bytes. */
+  public static byte[] requestBytes(int flags, int type, long cookie, long offset, long length) {
+    return Bytes.of()
+        .u32(0x25609513)
+        .u16(flags)
+        .u16(type)
+        .u64(cookie)
+        .u64(offset)
+        .u32(length)
+        .toArray();
+  }
+
+  /** Sends a request, and what follows it. */
+  public RawClient request(
+      int flags, int type, long cookie, long offset, long length, byte... payload)
+      throws IOException {
+    return send(requestBytes(flags, type, cookie, offset, length)).send(payload);
+  }
+
+  /** Waits for a reply's header, and returns its cookie; the error has to be this one. */
+  public long expectReply(int error) throws IOException {
+    ByteBuffer header = takeBuffer(16);
+    assertThat(header.getInt()).as("the reply's magic").isEqualTo(SIMPLE_REPLY);
+    assertThat(header.getInt()).as("the reply's error").isEqualTo(error);
+    return header.getLong();
+  }
+
+  /** Waits for the reply to a request that was sent with this cookie. */
+  public RawClient expectReply(int error, long cookie) throws IOException {
+    assertThat(expectReply(error)).as("the reply's cookie").isEqualTo(cookie);
+    return this;
+  }
+
+  /** Sends a request, and waits for its error; a READ that succeeds must have no data. */
+  public RawClient call(int error, int flags, int type, long offset, long length, byte... payload)
+      throws IOException {
+    long cookie = nextCookie++;
+    return request(flags, type, cookie, offset, length, payload).expectReply(error, cookie);
+  }
+
+  /** Reads. */
+  public byte[] read(long offset, int length) throws IOException {
+    call(0, 0, READ, offset, length);
+    return take(length);
+  }
+
+  /** Writes. */
+  public RawClient write(long offset, byte... data) throws IOException {
+    return call(0, 0, WRITE, offset, data.length, data);
+  }
+
+  /** Flushes. */
+  public RawClient flush() throws IOException {
+    return call(0, 0, FLUSH, 0, 0);
+  }
+
+  /** Says goodbye, and waits for the end. */
+  public void disconnect() throws IOException {
+    request(0, DISC, 0, 0, 0).expectEnd();
+    close();
+  }
+
+  // Ways to leave.
+
+  /** Sends no more, and listens on. */
+  public RawClient halfClose() throws IOException {
+    channel.shutdownOutput();
+    return this;
+  }
+
+  /** Leaves by a reset (TCP), whatever is under way. */
+  public void reset() throws IOException {
+    if (channel.getRemoteAddress() instanceof InetSocketAddress) {
+      channel.setOption(StandardSocketOptions.SO_LINGER, 0);
+    }
+    channel.close();
+  }
+
+  /** Leaves. */
+  @Override
+  public void close() throws IOException {
+    channel.close();
+  }
+}

@@ -1,0 +1,66 @@
+package nbd.testing;
+
+import java.io.ByteArrayOutputStream;
+import java.nio.ByteBuffer;
+import java.nio.channels.ByteChannel;
+
+/**
+ * A channel that takes and gives at most 13 bytes a call: what a slow socket does, made certain.
+ */
+public final class ThirteenBytes implements ByteChannel {
+  private static final int MOST = 13;
+
+  private final ByteBuffer toRead;
+  private final ByteArrayOutputStream written = new ByteArrayOutputStream();
+  private final Pace pace;
+
+  /** Gives these bytes, then the end of the stream. */
+  public ThirteenBytes(byte... toRead) {
+    this(left -> left, toRead);
+  }
+
+  /** Gives and takes pieces of this pace, never more than 13 bytes. */
+  public ThirteenBytes(Pace pace, byte... toRead) {
+    this.toRead = ByteBuffer.wrap(toRead);
+    this.pace = pace;
+  }
+
+  @Override
+  public int read(ByteBuffer into) {
+    if (!toRead.hasRemaining()) {
+      return -1;
+    }
+    int count = piece(Math.min(into.remaining(), toRead.remaining()));
+    into.put(toRead.slice(toRead.position(), count));
+    toRead.position(toRead.position() + count);
+    return count;
+  }
+
+  @Override
+  public synchronized int write(ByteBuffer from) {
+    int count = piece(from.remaining());
+    for (int i = 0; i < count; i++) {
+      written.write(from.get());
+    }
+    return count;
+  }
+
+  private int piece(int possible) {
+    return possible == 0 ? 0 : Math.min(MOST, pace.next(possible));
+  }
+
+  /** Everything that was written. */
+  public synchronized byte[] written() {
+    return written.toByteArray();
+  }
+
+  @Override
+  public boolean isOpen() {
+    return true;
+  }
+
+  @Override
+  public void close() {
+    // Nothing is held.
+  }
+}
