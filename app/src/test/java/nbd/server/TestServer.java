@@ -1,0 +1,264 @@
+package nbd.server;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.net.SocketAddress;
+import java.net.StandardProtocolFamily;
+import java.net.UnixDomainSocketAddress;
+import java.nio.channels.ServerSocketChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.stream.Stream;
+import nbd.backend.Backend;
+import nbd.filter.FuaFilter;
+import nbd.testing.ContractBackend;
+import nbd.testing.Eventually;
+import nbd.testing.Log;
+import nbd.testing.RawClient;
+import org.tinylog.Level;
+
+/**
+ * A real server in this process for one test. When it is closed it checks that the server has
+ * survived: a connection opened before the test still works, a new one does, every handle is
+ * closed, memory, threads and sockets are given back, the backend was called as its contract says,
+ * and the server blamed no failure on itself.
+ */
+final class TestServer implements AutoCloseable {
+  private static final Duration PATIENCE = Duration.ofSeconds(20);
+  private static final long MEMORY = 256L << 20;
+
+  static {
+    warmUp();
+  }
+
+  private final long socketsBefore = sockets();
+  private final ContractBackend contract;
+  private final boolean withWitness;
+  private final Server server;
+  private final SocketAddress address;
+  private final Path directory;
+  private final Thread accepting;
+  private final RawClient witness;
+  private boolean stopped;
+  private boolean closed;
+  private boolean errorsExpected;
+
+  private TestServer(Options options) throws IOException {
+    Log.clear();
+    contract = new ContractBackend(options.backend);
+    withWitness = options.maxConnections == 0;
+    directory = Files.createTempDirectory("nbd-test-");
+    ServerSocketChannel listener = listen(options.tcp);
+    address = listener.getLocalAddress();
+    Exports exports =
+        new Exports(
+            new FuaFilter(contract),
+            options.names,
+            options.description,
+            options.readOnly,
+            options.maxConnections);
+    server = new Server(listener, exports, options.handshakeTimeout, MEMORY);
+    accepting = Thread.ofPlatform().name("accept under test").start(server::serve);
+    witness = RawClient.connect(address);
+    if (withWitness) {
+      witness.enter(options.names.getFirst());
+    } else {
+      witness.close();
+    }
+  }
+
+  private ServerSocketChannel listen(boolean tcp) throws IOException {
+    if (tcp) {
+      ServerSocketChannel channel = ServerSocketChannel.open();
+      return channel.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 1024);
+    }
+    ServerSocketChannel channel = ServerSocketChannel.open(StandardProtocolFamily.UNIX);
+    return channel.bind(UnixDomainSocketAddress.of(directory.resolve("socket")), 1024);
+  }
+
+  /** How a server is set up. */
+  static final class Options {
+    private final Backend backend;
+    private List<String> names = List.of("");
+    private String description = "";
+    private boolean readOnly;
+    private boolean tcp;
+    private int maxConnections;
+    private Duration handshakeTimeout = Duration.ofMinutes(1);
+
+    private Options(Backend backend) {
+      this.backend = backend;
+    }
+
+    Options names(String... newNames) {
+      names = List.of(newNames);
+      return this;
+    }
+
+    Options description(String text) {
+      description = text;
+      return this;
+    }
+
+    Options readOnly() {
+      readOnly = true;
+      return this;
+    }
+
+    Options tcp(boolean instead) {
+      tcp = instead;
+      return this;
+    }
+
+    /** With a limit there is no witness: it would take a place. */
+    Options maxConnections(int most) {
+      maxConnections = most;
+      return this;
+    }
+
+    Options handshakeTimeout(Duration timeout) {
+      handshakeTimeout = timeout;
+      return this;
+    }
+
+    TestServer start() throws IOException {
+      return new TestServer(this);
+    }
+  }
+
+  /** A server on a Unix socket, unless told otherwise. */
+  static Options with(Backend backend) {
+    return new Options(backend);
+  }
+
+  /** A server of the empty name on a Unix socket. */
+  static TestServer of(Backend backend) throws IOException {
+    return with(backend).start();
+  }
+
+  SocketAddress address() {
+    return address;
+  }
+
+  /** A client that has said nothing. */
+  RawClient connect() throws IOException {
+    return RawClient.connect(address);
+  }
+
+  /** A client in the transmission phase of the empty name. */
+  RawClient client() throws IOException {
+    RawClient client = connect();
+    client.enter("");
+    return client;
+  }
+
+  /** The connection that was there before the test. */
+  RawClient witness() {
+    return witness;
+  }
+
+  Server server() {
+    return server;
+  }
+
+  ContractBackend contract() {
+    return contract;
+  }
+
+  /** The test makes the storage fail: errors in the log are no mistakes of the server. */
+  void expectErrors() {
+    errorsExpected = true;
+  }
+
+  /** Waits until nothing is left of the connections but so many. */
+  void awaitHandles(int left) throws InterruptedException {
+    Eventually.isTrue("handles left open", () -> contract.openHandles() == left);
+  }
+
+  /** Stops the server; true if all connections ended by themselves. */
+  boolean stop(Duration patience) throws InterruptedException {
+    stopped = true;
+    boolean ended = server.stop(patience);
+    accepting.join(PATIENCE);
+    assertThat(accepting.isAlive()).as("the accept loop ended").isFalse();
+    return ended;
+  }
+
+  @Override
+  public void close() throws IOException {
+    if (closed) {
+      return;
+    }
+    closed = true;
+    try {
+      if (!stopped) {
+        stillServes();
+        Eventually.isTrue("handles are closed", () -> contract.openHandles() == 0);
+        Eventually.isTrue("memory is given back", () -> server.memoryInFlight() == 0);
+        assertThat(stop(PATIENCE)).as("all connections ended by themselves").isTrue();
+      }
+      witness.close();
+      assertThat(contract.openHandles()).as("handles left open").isZero();
+      assertThat(server.memoryInFlight()).as("memory in flight").isZero();
+      assertThat(contract.violations()).as("violations of the contract").isEmpty();
+      if (!errorsExpected) {
+        assertThat(Log.at(Level.ERROR)).as("errors in the log").isEmpty();
+      }
+      Eventually.isTrue("timers end", () -> !threads().contains("handshake timer"));
+      Eventually.isTrue("sockets are closed", () -> sockets() <= socketsBefore);
+    } catch (InterruptedException interrupted) {
+      throw new AssertionError("it hung", interrupted);
+    } finally {
+      server.stop(Duration.ZERO);
+      witness.close();
+      Files.deleteIfExists(directory.resolve("socket"));
+      Files.deleteIfExists(directory);
+    }
+  }
+
+  private void stillServes() throws IOException {
+    if (withWitness) {
+      witness.call(RawClient.EINVAL, 0, 0x7fff, 0, 0).disconnect();
+    }
+    try (RawClient fresh = connect()) {
+      fresh.hello(3).option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
+    }
+  }
+
+  private static List<String> threads() {
+    return Thread.getAllStackTraces().keySet().stream().map(Thread::getName).toList();
+  }
+
+  /** The sockets that this process has open. */
+  private static long sockets() {
+    try (Stream<Path> descriptors = Files.list(Path.of("/proc/self/fd"))) {
+      return descriptors.filter(TestServer::isSocket).count();
+    } catch (IOException failure) {
+      throw new UncheckedIOException(failure);
+    }
+  }
+
+  private static boolean isSocket(Path descriptor) {
+    try {
+      return Files.readSymbolicLink(descriptor).toString().startsWith("socket:");
+    } catch (IOException closedMeanwhile) {
+      return false;
+    }
+  }
+
+  /** The JDK keeps a socket of its own from the first one on. */
+  private static void warmUp() {
+    try (ServerSocketChannel channel = ServerSocketChannel.open()) {
+      channel.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0));
+      RawClient.connect(channel.getLocalAddress()).close();
+    } catch (IOException failure) {
+      throw new UncheckedIOException(failure);
+    }
+  }
+}
