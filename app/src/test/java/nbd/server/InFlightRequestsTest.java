@@ -1,0 +1,306 @@
+package nbd.server;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.Arrays;
+import java.util.List;
+import java.util.concurrent.CountDownLatch;
+import nbd.backend.Handle;
+import nbd.backend.MemoryBackend;
+import nbd.backend.ReadTarget;
+import nbd.filter.FilterBackend;
+import nbd.filter.FilterHandle;
+import nbd.protocol.Command;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+import nbd.testing.Bytes;
+import nbd.testing.Eventually;
+import nbd.testing.FakeBackend;
+import nbd.testing.RawClient;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Requests that take long, fail, or are in flight when the client says goodbye. */
+@Timeout(60)
+final class InFlightRequestsTest {
+  private static final int SIZE = 1 << 16;
+
+  /** One byte of each command in a place of its own. */
+  private static void start(RawClient client, Command command, long cookie) throws IOException {
+    int length = command == Command.FLUSH ? 0 : 1;
+    byte[] payload = new byte[command == Command.WRITE ? 1 : 0];
+    client.request(0, command.code(), cookie, 0, length, payload);
+  }
+
+  private static void finish(RawClient client, Command command, long cookie) throws IOException {
+    client.expectReply(0, cookie);
+    if (command == Command.READ) {
+      client.take(1);
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"READ", "WRITE", "FLUSH", "TRIM", "CACHE", "WRITE_ZEROES"})
+  void aSlowCommandHoldsNothingElseUp(Command slow) throws Exception {
+    CountDownLatch begun = new CountDownLatch(1);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake =
+        new FakeBackend(SIZE)
+            .hook(
+                call -> {
+                  if (call.command() == slow && call.offset() == 0) {
+                    begun.countDown();
+                    Eventually.await(go);
+                  }
+                });
+    try (TestServer server = TestServer.of(fake);
+        RawClient client = server.client();
+        RawClient other = server.client()) {
+      start(client, slow, 1);
+      Eventually.await(begun);
+      for (RawClient quick : new RawClient[] {client, other, server.witness()}) {
+        byte[] data = Bytes.random(8, 100);
+        quick.write(300, data);
+        assertThat(quick.read(300, 100)).isEqualTo(data);
+        quick.call(0, 0, RawClient.TRIM, 500, 1).call(0, 0, RawClient.WRITE_ZEROES, 300, 100);
+        if (slow != Command.FLUSH) {
+          quick.flush();
+        }
+      }
+      go.countDown();
+      finish(client, slow, 1);
+      client.disconnect();
+    }
+  }
+
+  @Test
+  void manySlowCommandsDoNotHoldUpAnotherConnection() throws Exception {
+    CountDownLatch begun = new CountDownLatch(100);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake =
+        new FakeBackend(SIZE)
+            .hook(
+                call -> {
+                  if (call.command() == Command.FLUSH) {
+                    begun.countDown();
+                    Eventually.await(go);
+                  }
+                });
+    try (TestServer server = TestServer.of(fake);
+        RawClient client = server.client();
+        RawClient other = server.client()) {
+      for (int i = 0; i < 100; i++) {
+        start(client, Command.FLUSH, i);
+      }
+      Eventually.await(begun);
+      other.write(0, new byte[10]).read(0, 10);
+      other.disconnect();
+      go.countDown();
+      for (int i = 0; i < 100; i++) {
+        client.expectReply(0);
+      }
+      client.disconnect();
+    }
+  }
+
+  @Test
+  void aGoodbyeWaitsForWhatIsInFlight() throws Exception {
+    CountDownLatch begun = new CountDownLatch(20);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake =
+        new FakeBackend(SIZE)
+            .hook(
+                call -> {
+                  if (call.command() == Command.WRITE) {
+                    begun.countDown();
+                    Eventually.await(go);
+                  }
+                });
+    try (TestServer server = TestServer.of(fake);
+        RawClient client = server.client()) {
+      byte[] data = Bytes.random(9, 20);
+      for (int i = 0; i < 20; i++) {
+        client.request(0, RawClient.WRITE, i, i, 1, data[i]);
+      }
+      client.request(0, RawClient.DISC, 99, 0, 0);
+      Eventually.await(begun);
+      go.countDown();
+      boolean[] answered = new boolean[20];
+      for (int i = 0; i < 20; i++) {
+        answered[(int) client.expectReply(0)] = true;
+      }
+      client.expectEnd();
+      assertThat(answered).containsOnly(true);
+      assertThat(server.witness().read(0, 20)).isEqualTo(data);
+    }
+  }
+
+  @Test
+  void everythingSentBeforeAGoodbyeIsAnswered() throws Exception {
+    try (TestServer server = TestServer.of(new MemoryBackend(SIZE));
+        RawClient client = server.client()) {
+      Bytes all = Bytes.of();
+      for (int i = 0; i < 500; i++) {
+        all.raw(RawClient.requestBytes(0, RawClient.WRITE, i, i, 1)).raw((byte) i);
+        all.raw(RawClient.requestBytes(0, i % 2 == 0 ? 6 : 3, 1000 + i, 0, 0));
+      }
+      client.send(all.raw(RawClient.requestBytes(0, RawClient.DISC, 1, 0, 0)).toArray());
+      for (int i = 0; i < 1000; i++) {
+        client.expectReply(0);
+      }
+      client.expectEnd();
+      byte[] written = server.witness().read(0, 500);
+      for (int i = 0; i < 500; i++) {
+        assertThat(written[i]).isEqualTo((byte) i);
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"READ", "WRITE", "FLUSH", "TRIM", "CACHE", "WRITE_ZEROES"})
+  void aFailureOfTheStorageIsAnErrorAndTheConnectionGoesOn(Command command) throws Exception {
+    FakeBackend fake = new FakeBackend(SIZE);
+    try (TestServer server = TestServer.of(fake);
+        RawClient client = server.client()) {
+      server.expectErrors();
+      fake.hook(
+          call -> {
+            throw new IOException("the disk is on fire");
+          });
+      start(client, command, 1);
+      client.expectReply(RawClient.EIO, 1);
+      for (NbdError error : NbdError.values()) {
+        if (error != NbdError.NONE) {
+          fake.hook(
+              call -> {
+                throw new NbdException(error, "no");
+              });
+          start(client, command, 2);
+          client.expectReply(error.code(), 2);
+        }
+      }
+      fake.hook(
+          call -> {
+            throw new IllegalStateException("a mistake");
+          });
+      start(client, command, 3);
+      client.expectReply(RawClient.EIO, 3);
+      fake.hook(call -> {});
+      start(client, command, 4);
+      finish(client, command, 4);
+      client.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void aClientThatNeverReadsIsBoundedAndDisturbsNobody(boolean tcp) throws Exception {
+    int size = 32 << 20;
+    try (TestServer server = TestServer.with(new MemoryBackend(size)).tcp(tcp).start();
+        RawClient greedy = RawClient.connectNarrow(server.address());
+        RawClient other = server.client()) {
+      greedy.enter("");
+      int count = 2000;
+      Bytes all = Bytes.of();
+      for (int i = 0; i < count; i++) {
+        all.raw(RawClient.requestBytes(0, RawClient.READ, i, 0, size));
+      }
+      greedy.send(all.toArray());
+      Eventually.isTrue("the greedy one is served", () -> server.server().memoryInFlight() > size);
+      byte[] data = Bytes.random(10, 1 << 20);
+      for (int i = 0; i < 20; i++) {
+        other.write(i, data);
+        assertThat(other.read(i, data.length)).isEqualTo(data);
+        assertThat(server.server().memoryInFlight()).isLessThanOrEqualTo(100L << 20);
+      }
+      assertThat(other.read(0, size)).hasSize(size);
+      other.disconnect();
+      greedy.reset();
+      server.awaitHandles(1);
+    }
+  }
+
+  @Test
+  void aClientThatReadsLateGetsEverything() throws Exception {
+    int length = 1 << 20;
+    byte[] image = Bytes.random(12, length);
+    try (TestServer server = TestServer.of(new MemoryBackend(length));
+        RawClient client = server.client()) {
+      client.write(0, image);
+      for (int i = 0; i < 100; i++) {
+        client.request(0, RawClient.READ, i, 0, length);
+      }
+      server.witness().read(0, 10);
+      boolean[] answered = new boolean[100];
+      for (int i = 0; i < 100; i++) {
+        answered[(int) client.expectReply(0)] = true;
+        assertThat(Arrays.equals(client.take(length), image)).isTrue();
+      }
+      assertThat(answered).containsOnly(true);
+      client.disconnect();
+    }
+  }
+
+  /** A mistake in storage that answers at once costs the request, not the connection. */
+  @ParameterizedTest
+  @ValueSource(ints = {512, 300_000})
+  void aMistakeOnTheFastPathIsAnErrorAndTheConnectionGoesOn(int length) throws Exception {
+    for (Exception failure : List.of(new IOException("no"), new IllegalStateException("mistake"))) {
+      try (TestServer server = TestServer.of(new FailingAtOnce(failure));
+          RawClient client = server.client()) {
+        server.expectErrors();
+        client.call(RawClient.EIO, 0, RawClient.READ, 0, 512);
+        // What could not be transferred is read in the ordinary way.
+        client.read(0, 300_000);
+        client.call(RawClient.EIO, 0, RawClient.WRITE, 0, length, new byte[length]);
+        client.call(0, 0, RawClient.TRIM, 0, length).disconnect();
+      }
+    }
+  }
+
+  /** Memory whose fast calls fail. */
+  private static final class FailingAtOnce extends FilterBackend {
+    private final Exception failure;
+
+    FailingAtOnce(Exception failure) {
+      super(new MemoryBackend(1 << 20));
+      this.failure = failure;
+    }
+
+    private void fail() throws IOException {
+      switch (failure) {
+        case IOException io -> throw io;
+        case RuntimeException mistake -> throw mistake;
+        default -> throw new AssertionError(failure);
+      }
+    }
+
+    @Override
+    public Handle open(String exportName, boolean readOnly) throws IOException {
+      return new FilterHandle(next.open(exportName, readOnly)) {
+        @Override
+        public boolean readNow(ByteBuffer into, long offset) throws IOException {
+          fail();
+          return false;
+        }
+
+        @Override
+        public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
+          fail();
+          return false;
+        }
+
+        @Override
+        public boolean writeNow(ByteBuffer from, long offset) throws IOException {
+          fail();
+          return false;
+        }
+      };
+    }
+  }
+}

@@ -1,0 +1,173 @@
+package nbd.server;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import java.time.Duration;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
+import nbd.backend.MemoryBackend;
+import nbd.backend.NullBackend;
+import nbd.protocol.Command;
+import nbd.testing.Eventually;
+import nbd.testing.FakeBackend;
+import nbd.testing.RawClient;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** How a server ends, and how many clients it lets in. */
+@Timeout(60)
+final class ServerStopTest {
+  private static final Duration LONG = Duration.ofSeconds(30);
+
+  private static CompletableFuture<Boolean> stop(TestServer server) {
+    return CompletableFuture.supplyAsync(
+        () -> {
+          try {
+            return server.stop(LONG);
+          } catch (InterruptedException interrupted) {
+            throw new AssertionError(interrupted);
+          }
+        });
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void whatIsInFlightIsFinishedAndAnswered(boolean tcp) throws Exception {
+    CountDownLatch begun = new CountDownLatch(2);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake = new FakeBackend(4096);
+    try (TestServer server = TestServer.with(fake).tcp(tcp).start();
+        RawClient client = server.client();
+        RawClient idle = server.client()) {
+      fake.hook(
+          call -> {
+            begun.countDown();
+            Eventually.await(go);
+          });
+      client.request(0, RawClient.WRITE, 1, 0, 1, (byte) 5);
+      client.request(0, RawClient.FLUSH, 2, 0, 0);
+      Eventually.await(begun);
+      CompletableFuture<Boolean> stopped = stop(server);
+      idle.expectEnd();
+      assertThat(stopped).isNotDone();
+      go.countDown();
+      assertThat(client.expectReply(0) + client.expectReply(0)).isEqualTo(3);
+      client.expectEnd();
+      assertThat(stopped.get()).isTrue();
+      assertThat(fake.count(Command.WRITE)).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void whatWasReceivedBeforeIsAnswered() throws Exception {
+    try (TestServer server = TestServer.of(new MemoryBackend(4096));
+        RawClient client = server.client()) {
+      // The reply to the last says that all of them have been received.
+      for (int i = 0; i < 100; i++) {
+        client.request(0, RawClient.WRITE, i, i, 1, (byte) i);
+      }
+      for (int i = 0; i < 100; i++) {
+        client.expectReply(0, i);
+      }
+      CompletableFuture<Boolean> stopped = stop(server);
+      client.expectEnd();
+      assertThat(stopped.get()).isTrue();
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void newConnectionsAreRefused(boolean tcp) throws Exception {
+    try (TestServer server = TestServer.with(new NullBackend(4096)).tcp(tcp).start()) {
+      assertThat(server.stop(LONG)).isTrue();
+      assertThatThrownBy(server::connect).isInstanceOf(IOException.class);
+    }
+  }
+
+  @Test
+  void handshakesAreEndedAtOnce() throws Exception {
+    try (TestServer server = TestServer.of(new NullBackend(4096));
+        RawClient silent = server.connect();
+        RawClient looking = server.connect()) {
+      silent.greeting();
+      looking.hello(3).option(RawClient.OPT_INFO, RawClient.infoData(""));
+      looking.expectInfos(RawClient.OPT_INFO);
+      assertThat(server.stop(LONG)).isTrue();
+      silent.expectEnd();
+      looking.expectEnd();
+    }
+  }
+
+  @Test
+  void aClientThatDoesNotReadIsCutAfterSomePatience() throws Exception {
+    int size = 32 << 20;
+    try (TestServer server = TestServer.of(new MemoryBackend(size));
+        RawClient greedy = server.client()) {
+      for (int i = 0; i < 10; i++) {
+        greedy.request(0, RawClient.READ, i, 0, size);
+      }
+      Eventually.isTrue("it is served", () -> server.server().memoryInFlight() > size);
+      assertThat(server.stop(Duration.ofMillis(200))).as("all ended by themselves").isFalse();
+    }
+  }
+
+  @Test
+  void theSecondClientWaitsUntilTheFirstHasLeft() throws Exception {
+    try (TestServer server = TestServer.with(new NullBackend(4096)).maxConnections(1).start();
+        RawClient first = server.client();
+        RawClient second = server.connect()) {
+      CompletableFuture<Void> greeted =
+          CompletableFuture.runAsync(
+              () -> {
+                try {
+                  second.enter("");
+                } catch (IOException failure) {
+                  throw new java.io.UncheckedIOException(failure);
+                }
+              });
+      for (int i = 0; i < 1000; i++) {
+        first.read(0, 1);
+      }
+      assertThat(greeted).isNotDone();
+      assertThat(server.contract().openHandles()).isEqualTo(1);
+      first.disconnect();
+      greeted.get();
+      second.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {0, 1, 2})
+  void multiConnIsPromisedOnlyWhereASecondClientCanConnect(int most) throws Exception {
+    try (TestServer server = TestServer.with(new NullBackend(4096)).maxConnections(most).start();
+        RawClient client = server.connect()) {
+      assertThat(client.enter("").has(8)).as("CAN_MULTI_CONN").isEqualTo(most != 1);
+      client.disconnect();
+    }
+  }
+
+  @Test
+  void aServerAtItsLimitStops() throws Exception {
+    try (TestServer server = TestServer.with(new NullBackend(4096)).maxConnections(1).start();
+        RawClient first = server.client()) {
+      assertThat(server.stop(LONG)).isTrue();
+      first.expectEnd();
+    }
+  }
+
+  @Test
+  void placesOfClientsThatFailedInTheHandshakeAreFreeAgain() throws Exception {
+    try (TestServer server = TestServer.with(new NullBackend(4096)).maxConnections(2).start()) {
+      for (int i = 0; i < 20; i++) {
+        try (RawClient client = server.connect()) {
+          client.hello(0xff).expectEnd();
+        }
+      }
+      server.client().disconnect();
+    }
+  }
+}
