@@ -1,0 +1,206 @@
+package nbd.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import java.net.InetAddress;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
+import nbd.backend.Backend;
+import nbd.backend.FileBackend;
+import nbd.backend.Handle;
+import nbd.backend.MemoryBackend;
+import nbd.backend.NullBackend;
+import nbd.filter.Statistics;
+import nbd.filter.StatisticsFilter;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
+import nbd.testing.FakeBackend;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+import picocli.CommandLine.TypeConversionException;
+
+/** What users write on the command line, and what is written for them. */
+final class ArgumentsTest {
+  @TempDir private Path directory;
+
+  @Test
+  void sizesAreBytesOrPowersOf1024() {
+    Map<String, Long> sizes =
+        Map.of(
+            "0", 0L, "1", 1L, "4096", 4096L, "1K", 1024L, "1k", 1024L, "3M", 3L << 20, "8G",
+            8L << 30, "2t", 2L << 40, "1P", 1L << 50);
+    sizes.forEach((text, size) -> assertThat(Size.parse(text)).as(text).isEqualTo(size));
+    assertThat(Size.parse("8191P")).isEqualTo(8191L << 50);
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "",
+        "K",
+        "-1",
+        "1.5G",
+        "1 G",
+        "1KB",
+        "1KiB",
+        "0x10",
+        "1E",
+        "+1",
+        "9999999999999999999",
+        "8192P"
+      })
+  void whatIsNoSizeIsSaidToBeNone(String text) {
+    assertThatThrownBy(() -> Size.parse(text))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("\"" + text + "\"");
+  }
+
+  @Test
+  void durationsHaveUnits() {
+    DurationConverter converter = new DurationConverter();
+    Map<String, Duration> durations =
+        Map.of(
+            "10s",
+            Duration.ofSeconds(10),
+            "10",
+            Duration.ofSeconds(10),
+            "250ms",
+            Duration.ofMillis(250),
+            "2m",
+            Duration.ofMinutes(2),
+            "1h",
+            Duration.ofHours(1),
+            "0",
+            Duration.ZERO,
+            "999999999h",
+            Duration.ofHours(999_999_999));
+    durations.forEach((text, value) -> assertThat(converter.convert(text)).isEqualTo(value));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"", "s", "-1s", "1.5s", "1 s", "1us", "1d", "10S", "1234567890"})
+  void whatIsNoDurationIsSaidToBeNone(String text) {
+    assertThatThrownBy(() -> new DurationConverter().convert(text))
+        .isInstanceOf(TypeConversionException.class)
+        .hasMessageContaining("\"" + text + "\"");
+  }
+
+  @Test
+  void theBackendIsNamedByItsKind() throws IOException {
+    Path file = Files.write(directory.resolve("memory"), new byte[512]);
+    assertThat(size("memory:1G", MemoryBackend.class)).isEqualTo(1 << 30);
+    assertThat(size("null:8191P", NullBackend.class)).isEqualTo(8191L << 50);
+    assertThat(size("file:" + file, FileBackend.class)).isEqualTo(512);
+    assertThat(size(file.toString(), FileBackend.class)).isEqualTo(512);
+  }
+
+  @Test
+  void aFileWithAColonInItsNameIsServed() throws IOException {
+    Path file = Files.write(directory.resolve("a:b"), new byte[100]);
+    assertThat(size(file.toString(), FileBackend.class)).isEqualTo(100);
+    assertThat(size("file:" + file, FileBackend.class)).isEqualTo(100);
+  }
+
+  private static long size(String argument, Class<?> type) throws IOException {
+    try (Backend backend = BackendArgument.open(argument, false);
+        Handle handle = backend.open("", false)) {
+      assertThat(backend).isInstanceOf(type);
+      return handle.size();
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"", "file:", "memory:", "memory:x", "null:-1", "memory:17P", "null:8192P", "a\0b"})
+  void wrongBackendsAreWrongUsage(String argument) {
+    assertThatThrownBy(() -> BackendArgument.open(argument, false))
+        .isInstanceOf(IllegalArgumentException.class);
+  }
+
+  @Test
+  void aMissingFileIsAFailure() {
+    assertThatThrownBy(() -> BackendArgument.open(directory + "/no:such", false))
+        .isInstanceOf(IOException.class)
+        .hasMessageContaining("does not exist");
+  }
+
+  @Test
+  void urisNameWhereClientsGet() throws IOException {
+    InetAddress four = InetAddress.getByAddress(new byte[] {10, 0, 0, 1});
+    assertThat(NbdUri.tcp(four, 1, "")).isEqualTo("nbd://10.0.0.1:1/");
+    InetAddress all = InetAddress.getByName("0.0.0.0");
+    assertThat(NbdUri.tcp(all, 10_809, "disk")).isEqualTo("nbd://127.0.0.1:10809/disk");
+    InetAddress all6 = InetAddress.getByName("::");
+    assertThat(NbdUri.tcp(all6, 5, "")).matches("nbd://\\[[0:]+1]:5/");
+    InetAddress six = InetAddress.getByName("fe80::1");
+    assertThat(NbdUri.tcp(six, 5, "x")).matches("nbd://\\[fe80:.*1]:5/x");
+  }
+
+  @Test
+  void urisEscapeWhatIsNotPlain() {
+    assertThat(NbdUri.unix(Path.of("/tmp/a b/é?&#.sock"), "a/b c+%"))
+        .isEqualTo("nbd+unix:///a%2Fb%20c%2B%25?socket=/tmp/a%20b/%C3%A9%3F%26%23.sock");
+    assertThat(NbdUri.unix(Path.of("relative"), "")).startsWith("nbd+unix:///?socket=/");
+  }
+
+  @Test
+  void statisticsAreJson() throws IOException {
+    Statistics client = new Statistics();
+    Statistics backend = new Statistics();
+    StatisticsReport report = new StatisticsReport(client, backend, directory.resolve("stats"));
+    String zeroes =
+        Stream.of(
+                "read",
+                "write",
+                "flush",
+                "fua",
+                "trim",
+                "zero",
+                "cache",
+                "read_bytes",
+                "write_bytes",
+                "error",
+                "open")
+            .map(name -> "\"" + name + "\":0")
+            .collect(java.util.stream.Collectors.joining(","));
+    assertThat(report.json())
+        .isEqualTo(
+            "{\"client\":{%s},\"backend\":{%s},\"flush_amplification\":null}\n"
+                .formatted(zeroes, zeroes));
+    try (Handle above = new StatisticsFilter(new FakeBackend(10), client).open("", false);
+        Handle below = new StatisticsFilter(new FakeBackend(10), backend).open("", false)) {
+      above.flush();
+      above.trim(0, 1, CommandFlags.of(CommandFlag.FUA));
+      above.trim(0, 1, CommandFlags.of(CommandFlag.FUA));
+      for (int i = 0; i < 5; i++) {
+        below.flush();
+      }
+    }
+    assertThat(report.json())
+        .contains("\"flush\":1,\"fua\":2,\"trim\":2")
+        .endsWith("\"flush_amplification\":1.667}\n");
+    report.write();
+    assertThat(directory.resolve("stats")).hasContent(report.json());
+  }
+
+  @Test
+  void statisticsThatCannotBeWrittenAreSaidSo() {
+    Path nowhere = directory.resolve("no/such/directory");
+    StatisticsReport report = new StatisticsReport(new Statistics(), new Statistics(), nowhere);
+    assertThatThrownBy(report::write)
+        .isInstanceOf(IOException.class)
+        .hasMessageContaining("no/such");
+    for (StatisticsReport none :
+        List.of(new StatisticsReport(new Statistics(), new Statistics(), null))) {
+      org.assertj.core.api.Assertions.assertThatCode(none::write).doesNotThrowAnyException();
+    }
+  }
+}

@@ -1,0 +1,101 @@
+package nbd.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashSet;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.Test;
+import picocli.CommandLine;
+
+/** {@code --help}, the manual page and README name the same options. */
+final class OptionNamesTest {
+  /** A long option; what stands before it is not part of a word. */
+  private static final Pattern LONG = Pattern.compile("(?<![\\w-])--[a-z][a-z-]*[a-z]");
+
+  private static final Pattern CODE = Pattern.compile("(?s)```.*?```|`[^`]*`");
+
+  private static Set<CommandLine> commands() {
+    CommandLine main = Main.commandLine();
+    Set<CommandLine> all = new LinkedHashSet<>();
+    all.add(main);
+    for (CommandLine command : main.getSubcommands().values()) {
+      if (!command.getCommandSpec().usageMessage().hidden()) {
+        all.add(command);
+      }
+    }
+    return all;
+  }
+
+  /** The names that the commands take. */
+  private static Set<String> accepted() {
+    Set<String> names = new TreeSet<>();
+    for (CommandLine command : commands()) {
+      command.getCommandSpec().optionsMap().keySet().stream()
+          .filter(name -> name.startsWith("--"))
+          .forEach(names::add);
+    }
+    return names;
+  }
+
+  private static Set<String> named(String text) {
+    Set<String> names = new TreeSet<>();
+    Matcher matcher = LONG.matcher(text);
+    while (matcher.find()) {
+      names.add(matcher.group());
+    }
+    return names;
+  }
+
+  @Test
+  void helpNamesWhatTheCommandsTake() {
+    StringBuilder help = new StringBuilder();
+    for (CommandLine command : commands()) {
+      help.append(command.getUsageMessage(CommandLine.Help.Ansi.OFF));
+    }
+    assertThat(named(help.toString())).isEqualTo(accepted());
+  }
+
+  @Test
+  void theManualPageNamesTheSame() throws IOException {
+    String page = Files.readString(Path.of("../man/nbd-multiconn.1"));
+    String text =
+        page.replaceAll("\\\\f[BIRP]", "").replaceAll("\\\\\\(?-", "-").replace("\\-", "-");
+    assertThat(named(text)).isEqualTo(accepted());
+  }
+
+  /**
+   * README shows other programs, too: what counts is what follows this one's name outside quotes,
+   * and what stands alone as code.
+   */
+  @Test
+  void readmeNamesNoOtherOptionOfOurs() throws IOException {
+    Path readme = Path.of("../README.md");
+    assertThat(readme).exists();
+    String text = Files.readString(readme).replaceAll("\\\\\\R\\s*", " ");
+    Set<String> ours = new TreeSet<>();
+    Matcher code = CODE.matcher(text);
+    while (code.find()) {
+      for (String line : code.group().split("\\R")) {
+        int start = line.indexOf("nbd-multiconn.jar");
+        String word = line.replace("`", "").strip();
+        if (start >= 0) {
+          ours.addAll(named(line.substring(start).replaceAll("'[^']*'", "").split("[|;&#]")[0]));
+        } else if (word.startsWith("-")) {
+          ours.addAll(named(word));
+        }
+      }
+    }
+    assertThat(accepted()).as("options that README mentions exist").containsAll(ours);
+  }
+
+  @Test
+  void anOptionOfALaterIssueIsNotTakenYet() {
+    assertThat(accepted()).doesNotContain("--multi-conn-mode", "--tls", "--cache", "--metrics");
+  }
+}

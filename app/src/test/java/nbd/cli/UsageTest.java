@@ -1,0 +1,78 @@
+package nbd.cli;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.ByteArrayOutputStream;
+import java.io.PrintStream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Wrong usage: status 2, and one line that says what is wrong. */
+@Timeout(30)
+final class UsageTest {
+  /** The options of later issues are among them: they are not taken and then do nothing. */
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "",
+        "fly null:1M",
+        "serve",
+        "serve --no-such-option null:1M",
+        "serve -p 65536 null:1M",
+        "serve -p -1 null:1M",
+        "serve -p x null:1M",
+        "serve memory:lots",
+        "serve memory:17P",
+        "serve null:1M null:2M",
+        "serve --max-connections=-1 null:1M",
+        "serve --max-connections=many null:1M",
+        "serve --handshake-timeout=soon null:1M",
+        "serve --handshake-timeout=0 null:1M",
+        "serve --export-name",
+        "serve --multi-conn-mode=emulate null:1M",
+        "serve --dynamic-export null:1M",
+        "serve --cache=writeback null:1M",
+        "serve --fua=emulate null:1M",
+        "serve --tls=on null:1M",
+        "serve --metrics=1234 null:1M",
+        "check nbd://localhost",
+      })
+  void wrongUsageIsStatusTwoAndOneLine(String line) {
+    String[] arguments = line.isEmpty() ? new String[0] : line.split(" ");
+    Said said = execute(arguments);
+    assertThat(said.status).as(said.err).isEqualTo(2);
+    assertThat(said.out).isEmpty();
+    assertThat(said.err).hasLineCount(1).startsWith("nbd-multiconn: ").contains("--help");
+  }
+
+  @Test
+  void helpAndVersionAreNoErrors() {
+    for (String line : new String[] {"--help", "--version", "help serve", "serve --help", "help"}) {
+      Said said = execute(line.split(" "));
+      assertThat(said.status).as(line).isZero();
+      assertThat(said.out).as(line).isNotBlank();
+      assertThat(said.err).as(line).isEmpty();
+    }
+  }
+
+  private record Said(int status, String out, String err) {}
+
+  private static Said execute(String... arguments) {
+    PrintStream out = System.out;
+    PrintStream err = System.err;
+    ByteArrayOutputStream newOut = new ByteArrayOutputStream();
+    ByteArrayOutputStream newErr = new ByteArrayOutputStream();
+    System.setOut(new PrintStream(newOut, true, UTF_8));
+    System.setErr(new PrintStream(newErr, true, UTF_8));
+    try {
+      int status = Main.commandLine().execute(arguments);
+      return new Said(status, newOut.toString(UTF_8), newErr.toString(UTF_8));
+    } finally {
+      System.setOut(out);
+      System.setErr(err);
+    }
+  }
+}
