@@ -1,0 +1,267 @@
+package nbd.interop;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import nbd.testing.Bytes;
+import nbd.testing.RawClient;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Images are copied to and from the server by the programs that people use. */
+@Timeout(180)
+final class CopyIT {
+  private static final int SIZE = 48 << 20;
+
+  @TempDir private Path directory;
+  private Path image;
+  private Path disk;
+  private Path copy;
+
+  /** An image with data, zeroes between them, and an end that is not on a page. */
+  @BeforeEach
+  void create() throws IOException {
+    byte[] content = Bytes.random(21, SIZE + 512);
+    java.util.Arrays.fill(content, 5 << 20, 9 << 20, (byte) 0);
+    java.util.Arrays.fill(content, 40 << 20, 41 << 20, (byte) 0);
+    image = Files.write(directory.resolve("image"), content);
+    disk = Files.write(directory.resolve("disk.img"), new byte[SIZE + 512]);
+    copy = directory.resolve("copy");
+  }
+
+  private ServeProcess serve(boolean tcp, String... more) throws Exception {
+    List<String> arguments = new ArrayList<>(List.of(more));
+    arguments.addAll(
+        tcp ? List.of("-p", "0") : List.of("-U", directory.resolve("socket").toString()));
+    arguments.add(disk.toString());
+    return ServeProcess.ready(arguments.toArray(String[]::new));
+  }
+
+  private static void assertSame(Path one, Path other) throws IOException {
+    assertThat(Files.mismatch(one, other)).as("the first byte that differs").isEqualTo(-1);
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void nbdcopyWithFourConnectionsBothWays(boolean tcp) throws Exception {
+    Tools.need("nbdcopy");
+    try (ServeProcess serve = serve(tcp)) {
+      String uri = serve.uri();
+      Tools.run("nbdcopy", "--flush", "--connections=4", image.toString(), uri).ok();
+      Tools.run("nbdcopy", "--connections=4", "--request-size=65536", uri, copy.toString()).ok();
+      assertSame(image, copy);
+      serve.stopQuietly();
+    }
+    assertSame(image, disk);
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void qemuImgConvertsAndCompares(boolean tcp) throws Exception {
+    Tools.need("qemu-img");
+    try (ServeProcess serve = serve(tcp)) {
+      String uri = serve.uri();
+      String[] convert = {"qemu-img", "convert", "-n", "-f", "raw", "-O", "raw"};
+      Tools.run(with(convert, image.toString(), uri)).ok();
+      assertThat(
+              Tools.run("qemu-img", "compare", "-f", "raw", "-F", "raw", image.toString(), uri)
+                  .ok()
+                  .out())
+          .contains("identical");
+      assertThat(Tools.run("qemu-img", "info", uri).ok().out()).contains("" + (SIZE + 512));
+      Tools.run("qemu-img", "convert", "-f", "raw", "-O", "raw", uri, copy.toString()).ok();
+      assertSame(image, copy);
+      serve.stopQuietly();
+    }
+    assertSame(image, disk);
+  }
+
+  private static String[] with(String[] command, String... more) {
+    List<String> all = new ArrayList<>(List.of(command));
+    all.addAll(List.of(more));
+    return all.toArray(String[]::new);
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void qemuIoSeesWhatItWroteZeroedAndDiscarded(boolean tcp) throws Exception {
+    Tools.need("qemu-io");
+    try (ServeProcess serve = serve(tcp)) {
+      Tools.qemuIo(
+          serve.uri(),
+          "write -P 0xaa 0 8M",
+          "read -P 0xaa 0 8M",
+          "write -z 1M 1M",
+          "read -P 0 1M 1M",
+          "write -z -u 3M 64k",
+          "read -P 0 3M 64k",
+          "write -f -P 0x55 5M 123k",
+          "discard 6M 1M",
+          "flush",
+          "aio_write -P 0x11 7M 32k",
+          "aio_flush",
+          "read -P 0xaa 0 1M",
+          "read -P 0xaa 2M 1M",
+          "read -P 0xaa 3136k 64k",
+          "read -P 0x55 5M 123k",
+          "read -P 0x11 7M 32k",
+          "write -P 0x77 16M 32M",
+          "read -P 0x77 16M 32M");
+      serve.stopQuietly();
+    }
+    byte[] content = Files.readAllBytes(disk);
+    assertThat(content[(1 << 20) + 5]).isZero();
+    assertThat(content[(5 << 20) + 5]).isEqualTo((byte) 0x55);
+    assertThat(content[16 << 20]).isEqualTo((byte) 0x77);
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void fioVerifiesWhatItWrote(boolean tcp) throws Exception {
+    Tools.need("fio");
+    try (ServeProcess serve = serve(tcp)) {
+      String[] fio = {
+        "fio", "--name=v", "--ioengine=nbd", "--uri=" + serve.uri(), "--verify=crc32c",
+        "--rw=randwrite", "--bsrange=512-64k", "--blockalign=512", "--size=16M", "--iodepth=32",
+        "--fsync=100", "--do_verify=1", "--verify_fatal=1", "--output=" + directory.resolve("fio")
+      };
+      Path said = directory.resolve("said");
+      Process process =
+          new ProcessBuilder(fio)
+              .directory(directory.toFile())
+              .redirectErrorStream(true)
+              .redirectOutput(said.toFile())
+              .start();
+      assertThat(process.waitFor()).as(() -> said.toString()).isZero();
+      assertThat(Files.readString(directory.resolve("fio"))).contains("err= 0");
+      serve.stopQuietly();
+    }
+  }
+
+  @Test
+  void aThousandHandshakesLeftHangingDoNotDisturbACopy() throws Exception {
+    Tools.need("nbdcopy");
+    List<RawClient> hanging = new ArrayList<>();
+    try (ServeProcess serve = serve(true, "--handshake-timeout=10m")) {
+      for (int i = 0; i < 1000; i++) {
+        RawClient client = RawClient.connect(serve.address());
+        hanging.add(client);
+        if (i % 2 == 0) {
+          client.hello(3);
+        }
+      }
+      Tools.run("nbdcopy", "--connections=4", image.toString(), serve.uri()).ok();
+      Tools.run("nbdcopy", "--connections=4", serve.uri(), copy.toString()).ok();
+      assertSame(image, copy);
+      serve.stopQuietly();
+    } finally {
+      for (RawClient client : hanging) {
+        client.close();
+      }
+    }
+  }
+
+  /** Every write that was answered before the end is in the file. */
+  @ParameterizedTest
+  @ValueSource(strings = {"TERM", "INT"})
+  void aSignalDuringACopyLosesNothingThatWasAnswered(String signal) throws Exception {
+    try (ServeProcess serve = serve(false);
+        RawClient writer = RawClient.connect(serve.address());
+        RawClient idle = RawClient.connect(serve.address())) {
+      writer.enter("");
+      idle.enter("");
+      int piece = 4096;
+      byte[] content = Files.readAllBytes(image);
+      int pieces = SIZE / piece;
+      Thread sending =
+          Thread.ofVirtual()
+              .start(
+                  () -> {
+                    try {
+                      for (int i = 0; i < pieces; i++) {
+                        byte[] data =
+                            java.util.Arrays.copyOfRange(content, i * piece, (i + 1) * piece);
+                        writer.request(0, RawClient.WRITE, i, (long) i * piece, piece, data);
+                      }
+                    } catch (IOException theServerEnded) {
+                      // What was answered is what counts.
+                    }
+                  });
+      List<Integer> answered = new ArrayList<>();
+      boolean signalled = false;
+      try {
+        while (answered.size() < pieces) {
+          answered.add((int) writer.expectReply(0));
+          if (answered.size() == 500) {
+            serve.signal(signal);
+            signalled = true;
+          }
+        }
+      } catch (IOException | AssertionError theServerEnded) {
+        assertThat(signalled).as("it ended by the signal").isTrue();
+      }
+      sending.join();
+      assertThat(serve.awaitEnd()).as(serve.err()).isZero();
+      assertThat(answered).hasSizeGreaterThanOrEqualTo(500);
+      byte[] written = Files.readAllBytes(disk);
+      for (int i : answered) {
+        assertThat(
+                java.util.Arrays.mismatch(
+                    content, i * piece, (i + 1) * piece, written, i * piece, (i + 1) * piece))
+            .as("write %d", i)
+            .isEqualTo(-1);
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"TERM", "INT"})
+  void aSignalDuringFioEndsTheServerInOrder(String signal) throws Exception {
+    Tools.need("fio");
+    try (ServeProcess serve = serve(false)) {
+      Process fio =
+          new ProcessBuilder(
+                  "fio",
+                  "--name=w",
+                  "--ioengine=nbd",
+                  "--uri=" + serve.uri(),
+                  "--rw=randwrite",
+                  "--bs=4k",
+                  "--size=16M",
+                  "--iodepth=16",
+                  "--time_based",
+                  "--runtime=60")
+              .directory(directory.toFile())
+              .redirectErrorStream(true)
+              .redirectOutput(directory.resolve("fio").toFile())
+              .start();
+      nbd.testing.Eventually.isTrue("fio writes", () -> hasData(disk));
+      serve.signal(signal);
+      assertThat(serve.awaitEnd()).as(serve.err()).isZero();
+      fio.destroy();
+      fio.waitFor();
+    }
+  }
+
+  private static boolean hasData(Path file) {
+    try (java.io.InputStream in = Files.newInputStream(file)) {
+      byte[] beginning = in.readNBytes(16 << 20);
+      for (byte b : beginning) {
+        if (b != 0) {
+          return true;
+        }
+      }
+      return false;
+    } catch (IOException failure) {
+      throw new java.io.UncheckedIOException(failure);
+    }
+  }
+}

@@ -1,0 +1,144 @@
+package nbd.interop;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assertions.fail;
+
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.net.SocketAddress;
+import java.net.URI;
+import java.net.UnixDomainSocketAddress;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import nbd.testing.Eventually;
+
+/** {@code serve} in a process of its own, from the jar. */
+final class ServeProcess implements AutoCloseable {
+  private static final String READY = "nbd-multiconn: ready ";
+  private static final long HANG_SECONDS = 60;
+
+  private final Process process;
+  private final Path out;
+  private final Path err;
+
+  private ServeProcess(List<String> arguments) throws IOException {
+    out = Files.createTempFile("nbd-serve-", ".out");
+    err = Files.createTempFile("nbd-serve-", ".err");
+    process =
+        new ProcessBuilder(command(arguments))
+            .redirectOutput(out.toFile())
+            .redirectError(err.toFile())
+            .start();
+  }
+
+  private static List<String> command(List<String> arguments) {
+    List<String> command = new ArrayList<>();
+    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    // What starts quickly: these processes are short.
+    command.addAll(List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"));
+    command.addAll(List.of("-jar", System.getProperty("nbd.jar"), "serve"));
+    command.addAll(arguments);
+    return command;
+  }
+
+  /** Starts it, and waits until it is ready. */
+  static ServeProcess ready(String... arguments) throws IOException, InterruptedException {
+    ServeProcess serve = new ServeProcess(List.of(arguments));
+    Eventually.isTrue("it is ready or has ended", () -> !serve.isStarting());
+    assertThat(serve.process.isAlive()).as("it runs: %s", serve.err()).isTrue();
+    return serve;
+  }
+
+  /** Starts it with {@code --run}: what is said on standard output is the command's. */
+  static ServeProcess withCommand(String... arguments) throws IOException {
+    return new ServeProcess(List.of(arguments));
+  }
+
+  /** Runs it to its end. */
+  static Tools.Result run(String... arguments) throws IOException, InterruptedException {
+    try (ServeProcess serve = new ServeProcess(List.of(arguments))) {
+      int status = serve.awaitEnd();
+      return new Tools.Result(status, serve.out(), serve.err());
+    }
+  }
+
+  private boolean isStarting() {
+    try {
+      return process.isAlive() && !out().endsWith("\n");
+    } catch (IOException failure) {
+      throw new java.io.UncheckedIOException(failure);
+    }
+  }
+
+  /** By the ready line. */
+  String uri() throws IOException {
+    assertThat(out()).startsWith(READY);
+    return out().substring(READY.length()).strip();
+  }
+
+  /** The URI of another export here. */
+  String uri(String export) throws IOException {
+    String uri = uri();
+    int query = uri.indexOf('?');
+    String path = query < 0 ? uri : uri.substring(0, query);
+    String rest = query < 0 ? "" : uri.substring(query);
+    return path.substring(0, path.lastIndexOf('/') + 1) + export + rest;
+  }
+
+  /** Where a client of the tests' own connects. */
+  SocketAddress address() throws IOException {
+    URI uri = URI.create(uri());
+    return uri.getHost() == null
+        ? UnixDomainSocketAddress.of(uri.getQuery().substring("socket=".length()))
+        : new InetSocketAddress(uri.getHost(), uri.getPort());
+  }
+
+  long pid() {
+    return process.pid();
+  }
+
+  String out() throws IOException {
+    return new String(Files.readAllBytes(out), UTF_8);
+  }
+
+  String err() throws IOException {
+    return new String(Files.readAllBytes(err), UTF_8);
+  }
+
+  /** Sends a signal: TERM, INT. */
+  void signal(String name) throws IOException, InterruptedException {
+    Tools.run("kill", "-" + name, "" + pid()).ok();
+  }
+
+  /** Waits for the end, and gives the status. */
+  int awaitEnd() throws IOException, InterruptedException {
+    if (!process.waitFor(HANG_SECONDS, TimeUnit.SECONDS)) {
+      fail("serve does not end: " + err());
+    }
+    return process.exitValue();
+  }
+
+  /** Ends it by SIGTERM: it has to succeed, and to have said nothing but that it was ready. */
+  void stop() throws IOException, InterruptedException {
+    process.destroy();
+    assertThat(awaitEnd()).as("the status; it said %s", err()).isZero();
+    assertThat(out()).startsWith(READY).endsWith("\n").hasLineCount(1);
+  }
+
+  /** As {@link #stop}, with nothing logged. */
+  void stopQuietly() throws IOException, InterruptedException {
+    stop();
+    assertThat(err()).isEmpty();
+  }
+
+  @Override
+  public void close() throws IOException {
+    process.destroyForcibly();
+    Files.deleteIfExists(out);
+    Files.deleteIfExists(err);
+  }
+}

@@ -1,0 +1,110 @@
+package nbd.interop;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assertions.fail;
+import static org.junit.jupiter.api.Assumptions.abort;
+
+import java.io.File;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+
+/**
+ * Runs other programs. One that is not installed makes the test be skipped; with
+ * NBD_REQUIRE_TOOLS=1 in the environment it fails.
+ */
+final class Tools {
+  private static final long HANG_SECONDS = 120;
+
+  private Tools() {}
+
+  /** How a program ended and what it said. */
+  record Result(int status, String out, String err) {
+    /** The same, if it succeeded. */
+    Result ok() {
+      assertThat(status).as("status; it said %s%s", out, err).isZero();
+      return this;
+    }
+  }
+
+  /** Skips the test unless all of them are installed. */
+  static void need(String... programs) {
+    for (String program : programs) {
+      if (find(program).isEmpty()) {
+        if ("1".equals(System.getenv("NBD_REQUIRE_TOOLS"))) {
+          fail(program + " is not installed");
+        }
+        abort(program + " is not installed");
+      }
+    }
+  }
+
+  private static java.util.Optional<Path> find(String program) {
+    return Stream.of(path().split(File.pathSeparator))
+        .map(directory -> Path.of(directory, program))
+        .filter(Files::isExecutable)
+        .findFirst();
+  }
+
+  /** Debian's programs first: nbdsh needs the python3 that its package is for. */
+  private static String path() {
+    return String.join(File.pathSeparator, "/usr/bin", "/usr/sbin", System.getenv("PATH"));
+  }
+
+  /** Starts a program; what it says goes to files beside {@code out}. */
+  static Process start(Path out, String... command) throws IOException {
+    need(command[0]);
+    String[] found = command.clone();
+    found[0] = find(command[0]).orElseThrow().toString();
+    ProcessBuilder builder =
+        new ProcessBuilder(found)
+            .redirectInput(new File("/dev/null"))
+            .redirectOutput(out.toFile())
+            .redirectError(new File(out + ".err"));
+    builder.environment().put("PATH", path());
+    return builder.start();
+  }
+
+  /** Runs a program to its end. */
+  static Result run(String... command) throws IOException, InterruptedException {
+    Path out = Files.createTempFile("nbd-tool-", ".out");
+    try {
+      return result(start(out, command), out);
+    } finally {
+      Files.deleteIfExists(out);
+      Files.deleteIfExists(Path.of(out + ".err"));
+    }
+  }
+
+  /** Waits for a program's end. */
+  static Result result(Process process, Path out) throws IOException, InterruptedException {
+    if (!process.waitFor(HANG_SECONDS, TimeUnit.SECONDS)) {
+      process.destroyForcibly();
+      fail("it hangs: " + Files.readString(out) + Files.readString(Path.of(out + ".err")));
+    }
+    return new Result(
+        process.exitValue(),
+        new String(Files.readAllBytes(out), UTF_8),
+        new String(Files.readAllBytes(Path.of(out + ".err")), UTF_8));
+  }
+
+  /** Runs commands of qemu-io on an NBD URI; each has to succeed. */
+  static void qemuIo(String uri, String... commands) throws IOException, InterruptedException {
+    Stream<String> options = Stream.of("qemu-io", "-f", "raw");
+    Stream<String> each = Arrays.stream(commands).flatMap(command -> Stream.of("-c", command));
+    Result result =
+        run(Stream.of(options, each, Stream.of(uri)).flatMap(s -> s).toArray(String[]::new)).ok();
+    List<String> wrong =
+        result
+            .out()
+            .lines()
+            .filter(line -> line.contains("fail") || line.contains("rror"))
+            .toList();
+    assertThat(wrong).as(result.out()).isEmpty();
+  }
+}
