@@ -36,7 +36,8 @@ public final class FileBackend implements Backend {
 
   private final SlowWrites slowWrites = new SlowWrites();
 
-  private FileBackend(Path path, boolean readOnly, FileChannel channel, Optional<PosixFile> posix) {
+  /** Serves an opening of the file; tests give one that fails, or leave the system's calls out. */
+  FileBackend(Path path, boolean readOnly, FileChannel channel, Optional<PosixFile> posix) {
     this.path = path;
     this.readOnly = readOnly;
     this.channel = channel;

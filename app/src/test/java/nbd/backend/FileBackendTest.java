@@ -9,9 +9,12 @@ import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
 import java.nio.channels.Channels;
+import java.nio.channels.FileChannel;
 import java.nio.channels.WritableByteChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.Optional;
 import nbd.protocol.CommandFlags;
 import nbd.testing.Bytes;
 import org.junit.jupiter.api.BeforeEach;
@@ -52,6 +55,15 @@ final class FileBackendTest {
 
   private void compareWithAnArray() throws IOException {
     try (FileBackend backend = FileBackend.open(file, false);
+        Handle handle = backend.open("", false)) {
+      new Model(Model.seed(), handle, 4096, 65_536).run(300);
+    }
+  }
+
+  @Test
+  void itBehavesAsAnArrayWithoutTheSystemsOwnCalls() throws IOException {
+    FileChannel channel = FileChannel.open(file, StandardOpenOption.READ, StandardOpenOption.WRITE);
+    try (FileBackend backend = new FileBackend(file, false, channel, Optional.empty());
         Handle handle = backend.open("", false)) {
       new Model(Model.seed(), handle, 4096, 65_536).run(300);
     }

@@ -83,7 +83,7 @@ final class MemoryBackendTest {
               .start(
                   () -> {
                     try (Handle handle = backend.open("", false)) {
-                      for (int n = 0; n < 300; n++) {
+                      for (int n = 0; n < 100; n++) {
                         byte[] data = new byte[width];
                         random.nextBytes(data);
                         handle.write(ByteBuffer.wrap(data), start, CommandFlags.NONE);
