@@ -91,6 +91,25 @@ final class ErrorTableTest {
     }
   }
 
+  /** Where offset and length together are more than 2^63. */
+  @Test
+  void theLargestExportHasAnEnd() throws IOException {
+    long size = Long.MAX_VALUE - 511;
+    try (TestServer server = TestServer.of(new NullBackend(size));
+        RawClient client = server.client()) {
+      for (long offset : new long[] {size - 1, size, size + 1, Long.MAX_VALUE}) {
+        for (long length : new long[] {2, MAXIMUM, 0xffffffffL}) {
+          client.call(RawClient.EINVAL, 0, RawClient.TRIM, offset, length);
+          client.call(RawClient.ENOSPC, 0, RawClient.WRITE_ZEROES, offset, length);
+          client.call(RawClient.EINVAL, 0, RawClient.CACHE, offset, length);
+        }
+        client.call(RawClient.EINVAL, 0, RawClient.READ, offset, 2);
+      }
+      client.read(size - 1, 1);
+      client.call(0, 0, RawClient.TRIM, size - 0xffffffffL, 0xffffffffL).disconnect();
+    }
+  }
+
   @Test
   void everyFlagOfEveryCommand() throws IOException {
     try (TestServer server = TestServer.of(new NullBackend(SIZE));

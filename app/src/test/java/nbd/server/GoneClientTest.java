@@ -177,7 +177,12 @@ final class GoneClientTest {
       }
       Eventually.await(begun);
       client.reset();
-      // The server notices by the first reply; what waits for a place now gets one, one by one.
+      // The server notices by the first reply, whose place the ones that wait then get in turn.
+      // None
+      // of them stays there, while the others that have begun are still held up.
+      turns.release(1);
+      long others = 4096L * (most - 1);
+      Eventually.isTrue("none began", () -> server.server().memoryInFlight() == others);
       turns.release(most + 50);
       server.awaitHandles(1);
       assertThat(fake.count(Command.WRITE)).isEqualTo(most);
