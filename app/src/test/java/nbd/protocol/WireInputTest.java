@@ -13,10 +13,12 @@ import nbd.testing.Pace;
 import nbd.testing.ThirteenBytes;
 import org.junit.jupiter.api.RepeatedTest;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Reading ahead from a stream that arrives in pieces. */
+@Timeout(60)
 final class WireInputTest {
   private static final int CAPACITY = 64;
 
