@@ -34,10 +34,7 @@ final class FileHandle implements Handle {
   private final Optional<PosixFile> posix;
   private final long size;
   private final Capabilities capabilities;
-  private final Arena arena = Arena.ofAuto();
-  private final MemorySegment vector = PosixFile.allocateVector(arena);
-  private final MemorySegment cacheQuery = PosixFile.allocateCacheQuery(arena);
-  private final MemorySegment probe = arena.allocate(1);
+  private final PosixFile.Query query = new PosixFile.Query(Arena.ofAuto());
   private final BufferAddress buffer = new BufferAddress();
 
   FileHandle(FileBackend file, long size, boolean readOnly) {
@@ -87,7 +84,7 @@ final class FileHandle implements Handle {
     }
     int length = into.remaining();
     long address = buffer.of(into);
-    if (posix.get().readCached(vector, address, length, offset) != length) {
+    if (posix.get().readCached(query, address, length, offset) != length) {
       return false;
     }
     into.position(into.limit());
@@ -96,7 +93,7 @@ final class FileHandle implements Handle {
 
   @Override
   public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
-    if (posix.isEmpty() || !isCached(offset, length)) {
+    if (posix.isEmpty() || !posix.get().isCached(query, offset, length)) {
       return false;
     }
     WritableByteChannel target = to.begin();
@@ -106,12 +103,6 @@ final class FileHandle implements Handle {
       done += count > 0 ? count : copy(offset + done, length - done, to.piece(), target);
     }
     return true;
-  }
-
-  private boolean isCached(long offset, long length) {
-    // A page that is being read in counts as cached: the last one tells whether it has arrived.
-    return posix.get().isCached(cacheQuery, offset, length)
-        && posix.get().readCached(vector, probe.address(), 1, offset + length - 1) == 1;
   }
 
   /** Sends a piece by copying it, which waits until the client takes it. */

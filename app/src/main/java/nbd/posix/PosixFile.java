@@ -55,12 +55,14 @@ public final class PosixFile implements AutoCloseable {
   private final Calls calls;
   private final int fd;
   private final String name;
+  private final boolean nowait;
   private volatile boolean cachestatMissing;
 
-  private PosixFile(Calls calls, int fd, String name) {
+  private PosixFile(Calls calls, int fd, String name, boolean nowait) {
     this.calls = calls;
     this.fd = fd;
     this.name = name;
+    this.nowait = nowait;
   }
 
   /**
@@ -81,7 +83,7 @@ public final class PosixFile implements AutoCloseable {
       if (fd < 0) {
         throw new PosixException("open", Calls.errno(state), path.toString());
       }
-      return Optional.of(new PosixFile(calls, fd, path.toString()));
+      return Optional.of(new PosixFile(calls, fd, path.toString(), hasNowait(calls, fd, arena)));
     } catch (PosixException failure) {
       throw failure;
     } catch (Throwable impossible) {
@@ -89,29 +91,56 @@ public final class PosixFile implements AutoCloseable {
     }
   }
 
+  /** Whether the file system can read without waiting; a tmpfs cannot, nor can most networks'. */
+  private static boolean hasNowait(Calls calls, int fd, Arena arena) throws Throwable {
+    MemorySegment state = arena.allocate(Calls.STATE);
+    MemorySegment vector = arena.allocate(16, 8);
+    vector.set(JAVA_LONG, 0, arena.allocate(1).address());
+    vector.set(JAVA_LONG, 8, 1);
+    long read =
+        (long) calls.preadv2Errno.invokeExact(state, fd, vector.address(), 1, 0L, RWF_NOWAIT);
+    return read >= 0 || Calls.errno(state) != EOPNOTSUPP;
+  }
+
   /** A path by which the same open file can be opened once more, whatever its name is by now. */
   public Path descriptorPath() {
     return Path.of("/proc/self/fd/" + fd);
   }
 
-  /** Memory in which a caller of {@link #readCached} passes its buffer; for one call at a time. */
-  public static MemorySegment allocateVector(Arena arena) {
-    return arena.allocate(16, 8);
+  /**
+   * Native memory in which one caller at a time passes the questions to {@link #readCached} and
+   * {@link #isCached}, so that none is allocated for each.
+   */
+  public static final class Query {
+    private static final long RANGE = 16;
+    private static final long ANSWER = 32;
+    private static final long BYTE = 72;
+
+    private final MemorySegment memory;
+
+    /** Allocates it. */
+    public Query(Arena arena) {
+      memory = arena.allocate(80, 8);
+    }
   }
 
   /**
    * Reads what the page cache has.
    *
-   * @param vector from {@link #allocateVector}
    * @param address of native memory for {@code length} bytes
    * @return the bytes read, from the first on; 0 at the end of the file; negative if there are none
    *     to be had without waiting, or the call failed
    */
-  public long readCached(MemorySegment vector, long address, int length, long offset) {
-    vector.set(JAVA_LONG, 0, address);
-    vector.set(JAVA_LONG, 8, length);
+  public long readCached(Query query, long address, int length, long offset) {
+    if (!nowait && !isInCache(query, offset, length)) {
+      return -1;
+    }
+    MemorySegment memory = query.memory;
+    memory.set(JAVA_LONG, 0, address);
+    memory.set(JAVA_LONG, 8, length);
+    int flags = nowait ? RWF_NOWAIT : 0;
     try {
-      return (long) calls.preadv2.invokeExact(fd, vector.address(), 1, offset, RWF_NOWAIT);
+      return (long) calls.preadv2.invokeExact(fd, memory.address(), 1, offset, flags);
     } catch (Throwable impossible) {
       throw new AssertionError(impossible);
     }
@@ -160,20 +189,28 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Whether the page cache holds every page of a range; pages that are just being read in count.
+   * Whether the page cache holds every page of a range, up to date.
    *
-   * @param vector from {@link #allocateCacheQuery}
    * @return false also where the kernel (before Linux 6.5) cannot tell
    */
-  public boolean isCached(MemorySegment vector, long offset, long length) {
+  public boolean isCached(Query query, long offset, long length) {
+    // A page that is just being read in counts as cached: the last one tells whether it is there.
+    long spare = query.memory.address() + Query.BYTE;
+    return isInCache(query, offset, length)
+        && readCached(query, spare, 1, offset + length - 1) == 1;
+  }
+
+  private boolean isInCache(Query query, long offset, long length) {
     if (cachestatMissing) {
       return false;
     }
-    vector.set(JAVA_LONG, 0, offset);
-    vector.set(JAVA_LONG, 8, length);
+    MemorySegment memory = query.memory;
+    memory.set(JAVA_LONG, Query.RANGE, offset);
+    memory.set(JAVA_LONG, Query.RANGE + 8, length);
+    long range = memory.address() + Query.RANGE;
+    long answer = memory.address() + Query.ANSWER;
     try {
-      long address = vector.address();
-      long result = (long) calls.cachestat.invokeExact(SYS_CACHESTAT, fd, address, address + 16, 0);
+      long result = (long) calls.cachestat.invokeExact(SYS_CACHESTAT, fd, range, answer, 0);
       if (result != 0) {
         cachestatMissing = true;
         Logger.debug("{}: the kernel does not tell what is cached (cachestat)", name);
@@ -183,12 +220,7 @@ public final class PosixFile implements AutoCloseable {
       throw new AssertionError(impossible);
     }
     long pages = ((offset + length - 1) >> 12) - (offset >> 12) + 1;
-    return vector.get(JAVA_LONG, 16) >= pages;
-  }
-
-  /** Memory in which a caller of {@link #isCached} passes its question; for one call at a time. */
-  public static MemorySegment allocateCacheQuery(Arena arena) {
-    return arena.allocate(16 + 40, 8);
+    return memory.get(JAVA_LONG, Query.ANSWER) >= pages;
   }
 
   /**
@@ -247,6 +279,11 @@ public final class PosixFile implements AutoCloseable {
         plain(
             "preadv2",
             FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT));
+    final MethodHandle preadv2Errno =
+        withErrno(
+            "preadv2",
+            FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT),
+            -1);
     final MethodHandle pwrite =
         plain(
             "pwrite", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG, JAVA_LONG));

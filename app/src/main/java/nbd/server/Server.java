@@ -35,6 +35,7 @@ public final class Server {
   private final Semaphore places;
   private final Map<Connection, Thread> connections = new ConcurrentHashMap<>();
   private final ScheduledThreadPoolExecutor timer;
+  private final int processors = Runtime.getRuntime().availableProcessors();
   private volatile boolean stopping;
 
   /**
@@ -124,7 +125,7 @@ public final class Server {
 
   /** With fewer connections than processors there is a carrier left for what else is to be done. */
   private boolean isCrowded() {
-    return connections.size() >= Runtime.getRuntime().availableProcessors();
+    return connections.size() >= processors;
   }
 
   /** The bytes that slow and large requests hold at the moment. */
