@@ -1,0 +1,157 @@
+package nbd.filter;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.Optional;
+import java.util.concurrent.Semaphore;
+import java.util.concurrent.locks.ReentrantLock;
+import nbd.backend.Backend;
+import nbd.backend.Handle;
+import nbd.backend.ReadTarget;
+import nbd.backend.ThreadModel;
+import nbd.protocol.CommandFlags;
+
+/**
+ * Keeps a backend's thread model, or a stricter one, whoever calls: the server, or a filter that
+ * flushes one connection's handle for another. It belongs directly above the backend.
+ *
+ * <p>Callers wait in the order in which they came. While one waits it holds no other lock of this
+ * filter's, and who holds one waits for the backend alone, so no two can wait for each other.
+ */
+public final class SerializeFilter extends FilterBackend {
+  private final ThreadModel model;
+  private final Semaphore connections = new Semaphore(1, true);
+  private final ReentrantLock allRequests = new ReentrantLock(true);
+
+  /** Allows what both the backend and this thread model allow. */
+  public SerializeFilter(Backend next, ThreadModel requested) {
+    super(next);
+    this.model = next.threadModel().and(requested);
+  }
+
+  @Override
+  public ThreadModel threadModel() {
+    return model;
+  }
+
+  /** Opens a handle; where connections are serialized, when the one before has been closed. */
+  @Override
+  public Handle open(String exportName, boolean readOnly) throws IOException {
+    return switch (model) {
+      case PARALLEL -> next.open(exportName, readOnly);
+      case SERIALIZE_REQUESTS ->
+          new SerializedHandle(
+              next.open(exportName, readOnly), new ReentrantLock(true), Optional.empty());
+      case SERIALIZE_ALL_REQUESTS ->
+          new SerializedHandle(openAlone(exportName, readOnly), allRequests, Optional.empty());
+      case SERIALIZE_CONNECTIONS -> openOnly(exportName, readOnly);
+    };
+  }
+
+  private Handle openOnly(String exportName, boolean readOnly) throws IOException {
+    connections.acquireUninterruptibly();
+    boolean opened = false;
+    try {
+      Handle handle =
+          new SerializedHandle(
+              openAlone(exportName, readOnly), allRequests, Optional.of(connections));
+      opened = true;
+      return handle;
+    } finally {
+      if (!opened) {
+        connections.release();
+      }
+    }
+  }
+
+  private Handle openAlone(String exportName, boolean readOnly) throws IOException {
+    allRequests.lock();
+    try {
+      return next.open(exportName, readOnly);
+    } finally {
+      allRequests.unlock();
+    }
+  }
+
+  /**
+   * A handle whose calls come one at a time. The fast path is never taken, since it must not wait.
+   */
+  private static final class SerializedHandle extends FilterHandle {
+    private final ReentrantLock lock;
+    private final Optional<Semaphore> connections;
+
+    SerializedHandle(Handle next, ReentrantLock lock, Optional<Semaphore> connections) {
+      super(next);
+      this.lock = lock;
+      this.connections = connections;
+    }
+
+    /** A call of the next handle. */
+    private interface Call {
+      void run() throws IOException;
+    }
+
+    private void alone(Call call) throws IOException {
+      lock.lock();
+      try {
+        call.run();
+      } finally {
+        lock.unlock();
+      }
+    }
+
+    @Override
+    public void read(ByteBuffer into, long offset) throws IOException {
+      alone(() -> next.read(into, offset));
+    }
+
+    @Override
+    public boolean readNow(ByteBuffer into, long offset) {
+      return false;
+    }
+
+    @Override
+    public boolean transferNow(long offset, long length, ReadTarget to) {
+      return false;
+    }
+
+    @Override
+    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+      alone(() -> next.write(from, offset, flags));
+    }
+
+    @Override
+    public boolean writeNow(ByteBuffer from, long offset) {
+      return false;
+    }
+
+    @Override
+    public void flush() throws IOException {
+      alone(next::flush);
+    }
+
+    @Override
+    public void trim(long offset, long length, CommandFlags flags) throws IOException {
+      alone(() -> next.trim(offset, length, flags));
+    }
+
+    @Override
+    public void zero(long offset, long length, CommandFlags flags) throws IOException {
+      alone(() -> next.zero(offset, length, flags));
+    }
+
+    @Override
+    public void cache(long offset, long length) throws IOException {
+      alone(() -> next.cache(offset, length));
+    }
+
+    @Override
+    public void close() throws IOException {
+      try {
+        alone(next::close);
+      } finally {
+        connections.ifPresent(Semaphore::release);
+      }
+    }
+  }
+}

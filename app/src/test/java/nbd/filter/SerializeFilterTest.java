@@ -1,0 +1,94 @@
+package nbd.filter;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
+import nbd.backend.Backend;
+import nbd.backend.Handle;
+import nbd.backend.MemoryBackend;
+import nbd.backend.ThreadModel;
+import org.junit.jupiter.api.Test;
+
+/** What the thread models keep apart; requests beside flushes are in ThreadModelTest. */
+class SerializeFilterTest {
+  private final MemoryBackend memory = new MemoryBackend(4096);
+
+  @Test
+  void theStricterModelHolds() {
+    assertThat(new SerializeFilter(memory, ThreadModel.SERIALIZE_REQUESTS).threadModel())
+        .isEqualTo(ThreadModel.SERIALIZE_REQUESTS);
+    Backend strict = new SerializeFilter(memory, ThreadModel.SERIALIZE_CONNECTIONS);
+    assertThat(new SerializeFilter(strict, ThreadModel.PARALLEL).threadModel())
+        .isEqualTo(ThreadModel.SERIALIZE_CONNECTIONS);
+  }
+
+  @Test
+  void aSecondConnectionWaitsUntilTheFirstIsClosed() throws Exception {
+    Backend filter = new SerializeFilter(memory, ThreadModel.SERIALIZE_CONNECTIONS);
+    Handle first = filter.open("", false);
+    CountDownLatch opened = new CountDownLatch(1);
+    AtomicReference<Handle> second = new AtomicReference<>();
+    Thread waiting =
+        Thread.ofVirtual()
+            .start(
+                () -> {
+                  try {
+                    second.set(filter.open("", false));
+                    opened.countDown();
+                  } catch (IOException e) {
+                    throw new IllegalStateException(e);
+                  }
+                });
+    while (waiting.getState() != Thread.State.WAITING) {
+      Thread.onSpinWait();
+    }
+    assertThat(opened.getCount()).isOne();
+
+    first.close();
+
+    assertThat(opened.await(30, TimeUnit.SECONDS)).isTrue();
+    second.get().close();
+    filter.open("", false).close();
+  }
+
+  @Test
+  void aConnectionThatCannotBeOpenedKeepsNobodyWaiting() throws IOException {
+    FilterBackend refusing =
+        new FilterBackend(memory) {
+          private boolean opened;
+
+          @Override
+          public Handle open(String exportName, boolean readOnly) throws IOException {
+            if (!opened) {
+              opened = true;
+              throw new IOException("not now");
+            }
+            return next.open(exportName, readOnly);
+          }
+        };
+    Backend filter = new SerializeFilter(refusing, ThreadModel.SERIALIZE_CONNECTIONS);
+    assertThatThrownBy(() -> filter.open("", false)).hasMessage("not now");
+    filter.open("", false).close();
+  }
+
+  @Test
+  void theFastPathIsTakenOnlyWhereNothingIsSerialized() throws IOException {
+    for (ThreadModel model : ThreadModel.values()) {
+      try (Handle handle = new SerializeFilter(memory, model).open("", false)) {
+        assertThat(handle.readNow(ByteBuffer.allocate(1), 0))
+            .isEqualTo(model == ThreadModel.PARALLEL);
+        assertThat(handle.writeNow(ByteBuffer.allocate(1), 0))
+            .isEqualTo(model == ThreadModel.PARALLEL);
+        handle.cache(0, 1);
+        FilterTestSupport.write(handle, 0, "x");
+        assertThat(FilterTestSupport.read(handle, 0, 1)).isEqualTo("x");
+        handle.flush();
+      }
+    }
+  }
+}
