@@ -1,0 +1,173 @@
+package nbd.multiconn;
+
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import nbd.multiconn.FlushScope.Need;
+import nbd.multiconn.FlushScope.Request;
+
+/** A flush that a client sent: what it needs in its connection's mode, and the waiting for that. */
+final class ClientFlush {
+  private final Member caller;
+  private final Group group;
+  private final List<IOException> failures = new ArrayList<>();
+
+  ClientFlush(Member caller) {
+    this.caller = caller;
+    this.group = caller.scope.group;
+  }
+
+  void run() throws IOException {
+    if (caller.decision.mode() == MultiConnMode.EMULATE) {
+      flushGroup();
+    } else if (group.settings.tracking() == TrackDirty.OFF) {
+      passOn();
+    } else {
+      flushOwn();
+    }
+    Failures.throwAny(failures);
+  }
+
+  private void flushGroup() {
+    boolean passesAllOn = group.settings.tracking() == TrackDirty.OFF;
+    List<Request> writers = new ArrayList<>();
+    Set<FlushScope> asked = new HashSet<>();
+    boolean all;
+    group.lock.lock();
+    try {
+      group.drainInboxes();
+      for (FlushScope scope : group.dirtyScopes) {
+        writers.add(request(scope, passesAllOn ? Need.OWN : Need.WRITES));
+        asked.add(scope);
+      }
+      all = passesAllOn || (group.settings.tracking() == TrackDirty.FAST && !writers.isEmpty());
+    } finally {
+      group.lock.unlock();
+    }
+    await(writers);
+
+    List<Request> readers = new ArrayList<>();
+    group.lock.lock();
+    try {
+      group.drainInboxes();
+      Set<FlushScope> outdated = group.outdated();
+      for (FlushScope scope : all ? group.scopes : outdated) {
+        if (passesAllOn && !asked.contains(scope)) {
+          readers.add(request(scope, Need.OWN));
+        } else if (outdated.contains(scope)) {
+          readers.add(request(scope, Need.REFRESH));
+        } else if (!asked.contains(scope)) {
+          readers.add(request(scope, Need.ANY));
+        }
+      }
+      failures.addAll(group.losses());
+    } finally {
+      group.lock.unlock();
+    }
+    await(readers);
+  }
+
+  /** For the connection's own scope only. */
+  private void flushOwn() {
+    List<Request> requests = new ArrayList<>();
+    group.lock.lock();
+    try {
+      group.drainInboxes();
+      if (needsStart()) {
+        requests.add(request(caller.scope, Need.START));
+      } else if (caller.scope.isDirty()) {
+        requests.add(request(caller.scope, Need.WRITES));
+      }
+      addOwnLoss();
+    } finally {
+      group.lock.unlock();
+    }
+    await(requests);
+  }
+
+  /** Whether a flush has to start even if this connection's writes are covered. */
+  private boolean needsStart() {
+    boolean unsafe =
+        caller.decision.mode() == MultiConnMode.UNSAFE
+            && group.settings.tracking() == TrackDirty.CONNECTION
+            && group.hasWrittenSincePassedOn();
+    return unsafe || (!caller.decision.sharesFlush() && mayBeOutdated());
+  }
+
+  /**
+   * Whether this handle has read and others have written since. Nobody says when the writes of
+   * another handle become visible that it has not flushed, so they count.
+   */
+  private boolean mayBeOutdated() {
+    if (!caller.reads.any()) {
+      return false;
+    }
+    int others = group.dirtyScopes.size() - (group.dirtyScopes.contains(caller.scope) ? 1 : 0);
+    return others > 0 || caller.scope.isOutdated();
+  }
+
+  private void addOwnLoss() {
+    if (caller.decision.sharesFlush()) {
+      group.loss(caller.scope.exportName).ifPresent(failures::add);
+    }
+  }
+
+  /** Without tracking: this flush, on this handle, whatever else runs. */
+  private void passOn() {
+    List<Member> written;
+    List<Long> counts = new ArrayList<>();
+    group.lock.lock();
+    try {
+      group.drainInboxes();
+      written = List.copyOf(caller.scope.dirty);
+      for (Member member : written) {
+        counts.add(member.writes.completed());
+      }
+      addOwnLoss();
+    } finally {
+      group.lock.unlock();
+    }
+    try {
+      caller.handle.flush();
+    } catch (IOException e) {
+      failures.addFirst(e);
+      return;
+    }
+    group.lock.lock();
+    try {
+      for (int i = 0; i < written.size(); i++) {
+        written.get(i).writes.cover(counts.get(i));
+        group.settleWrites(written.get(i));
+      }
+      group.settle(caller.scope);
+    } finally {
+      group.lock.unlock();
+    }
+  }
+
+  private Request request(FlushScope scope, Need need) {
+    return scope.request(need, scope == caller.scope ? caller : scope.members.iterator().next());
+  }
+
+  /** Runs what nobody else does, one of it here, and waits for all. Holds no lock. */
+  private void await(Collection<Request> requests) {
+    FlushRound last = null;
+    for (Request request : requests) {
+      if (request.isToBeRun()) {
+        if (last != null) {
+          group.executor.execute(last::run);
+        }
+        last = request.round();
+      }
+    }
+    if (last != null) {
+      last.run();
+    }
+    for (Request request : requests) {
+      request.round().await().ifPresent(failures::add);
+    }
+  }
+}

@@ -1,0 +1,30 @@
+package nbd.multiconn;
+
+import java.io.IOException;
+import java.util.List;
+import nbd.protocol.NbdException;
+
+/** Makes the one error that a client gets of the failures that its flush met. */
+final class Failures {
+  private Failures() {}
+
+  /** Throws, unless there are none: the first, with the others suppressed. */
+  static void throwAny(List<IOException> failures) throws NbdException {
+    if (failures.isEmpty()) {
+      return;
+    }
+    IOException first = failures.getFirst();
+    NbdException thrown = withMessage(first, String.valueOf(first.getMessage()));
+    for (IOException other : failures.subList(1, failures.size())) {
+      thrown.addSuppressed(other);
+    }
+    throw thrown;
+  }
+
+  /** A failure of a client's own, since several may wait for the same flush. */
+  static NbdException withMessage(IOException failure, String message) {
+    NbdException made = new NbdException(NbdException.errorOf(failure), message);
+    made.initCause(failure);
+    return made;
+  }
+}

@@ -1,0 +1,81 @@
+package nbd.multiconn;
+
+import java.io.IOException;
+import java.util.Optional;
+import java.util.concurrent.Executor;
+import nbd.backend.Backend;
+import nbd.backend.Handle;
+import nbd.filter.FilterBackend;
+import nbd.protocol.NbdException;
+
+/**
+ * Makes a flush on one connection cover the completed writes of all of its group, and shows
+ * multi-conn to the clients to whom that is promised.
+ *
+ * <p>It calls {@code flush} of a handle on behalf of other connections, at any time between open
+ * and close. A backend with a thread model other than {@link nbd.backend.ThreadModel#PARALLEL} has
+ * to be wrapped in a {@link nbd.filter.SerializeFilter} below this filter, which keeps these calls
+ * apart from the connection's own.
+ */
+public final class MultiConnFilter extends FilterBackend {
+  private final MultiConnSettings settings;
+  private final ConnectionTable table;
+
+  /** Wraps a backend; flushes run at the same time on virtual threads. */
+  public MultiConnFilter(Backend next, MultiConnSettings settings) {
+    this(next, settings, Thread.ofVirtual().name("flush-", 0)::start);
+  }
+
+  /** For tests that say where flushes run. */
+  MultiConnFilter(Backend next, MultiConnSettings settings, Executor executor) {
+    super(next);
+    this.settings = settings;
+    this.table = new ConnectionTable(settings, executor);
+  }
+
+  /**
+   * Opens a handle, and enters it into its group.
+   *
+   * @throws nbd.protocol.NbdException also if the mode cannot be had with this handle; the message
+   *     says why
+   */
+  @Override
+  public Handle open(String exportName, boolean readOnly) throws IOException {
+    Handle handle = next.open(exportName, readOnly);
+    try {
+      Decision decision = Decision.of(settings, handle.capabilities(), threadModel());
+      Member member = table.enter(handle, exportName, decision);
+      return new MultiConnHandle(handle, member, () -> table.leave(exportName));
+    } catch (IOException | RuntimeException e) {
+      try {
+        handle.close();
+      } catch (IOException suppressed) {
+        e.addSuppressed(suppressed);
+      }
+      throw e;
+    }
+  }
+
+  /**
+   * Why every client of an export will be refused, so that it can be said before one comes.
+   *
+   * @param storage what the filter wraps; a handle of it is opened and closed
+   * @return empty if they will not be
+   * @throws IOException if the storage cannot be asked
+   */
+  public static Optional<String> refusal(
+      Backend storage, MultiConnSettings settings, String exportName, boolean readOnly)
+      throws IOException {
+    try (Handle handle = storage.open(exportName, readOnly)) {
+      Decision.of(settings, handle.capabilities(), storage.threadModel());
+      return Optional.empty();
+    } catch (NbdException refused) {
+      return Optional.ofNullable(refused.getMessage());
+    }
+  }
+
+  /** How many groups are remembered, for tests. */
+  int groups() {
+    return table.size();
+  }
+}

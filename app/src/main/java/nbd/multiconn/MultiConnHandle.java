@@ -1,0 +1,153 @@
+package nbd.multiconn;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import nbd.backend.Capabilities;
+import nbd.backend.Handle;
+import nbd.backend.ReadTarget;
+import nbd.filter.FilterHandle;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+
+/**
+ * One connection's handle: marks what the connection reads and writes, and has the group do its
+ * flushes. Marks take no lock and allocate nothing, on the fast path as on the ordinary one.
+ */
+final class MultiConnHandle extends FilterHandle {
+  private final Member member;
+  private final Runnable afterClose;
+
+  MultiConnHandle(Handle next, Member member, Runnable afterClose) {
+    super(next);
+    this.member = member;
+    this.afterClose = afterClose;
+  }
+
+  @Override
+  public Capabilities capabilities() {
+    return member.decision.shown();
+  }
+
+  @Override
+  public void read(ByteBuffer into, long offset) throws IOException {
+    int phase = member.beginRead();
+    try {
+      next.read(into, offset);
+    } finally {
+      member.endRead(phase);
+    }
+  }
+
+  @Override
+  public boolean readNow(ByteBuffer into, long offset) throws IOException {
+    int phase = member.beginRead();
+    try {
+      return next.readNow(into, offset);
+    } finally {
+      member.endRead(phase);
+    }
+  }
+
+  /**
+   * Marked as a read, but not as one in flight: it lasts as long as the client likes, and a client
+   * that does not read its replies must not hold up everybody's flush. What is sent this way is not
+   * kept, so that is safe.
+   */
+  @Override
+  public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
+    member.markRead();
+    return next.transferNow(offset, length, to);
+  }
+
+  /** Data that is read ahead may grow old like data that is read. */
+  @Override
+  public void cache(long offset, long length) throws IOException {
+    int phase = member.beginRead();
+    try {
+      next.cache(offset, length);
+    } finally {
+      member.endRead(phase);
+    }
+  }
+
+  @Override
+  public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+    boolean succeeded = false;
+    try {
+      next.write(from, offset, flags);
+      succeeded = true;
+    } finally {
+      wrote(flags, succeeded);
+    }
+  }
+
+  @Override
+  public boolean writeNow(ByteBuffer from, long offset) throws IOException {
+    boolean untouched = false;
+    try {
+      untouched = !next.writeNow(from, offset);
+      return !untouched;
+    } finally {
+      if (!untouched) {
+        member.wrote();
+      }
+    }
+  }
+
+  @Override
+  public void trim(long offset, long length, CommandFlags flags) throws IOException {
+    boolean succeeded = false;
+    try {
+      next.trim(offset, length, flags);
+      succeeded = true;
+    } finally {
+      wrote(flags, succeeded);
+    }
+  }
+
+  @Override
+  public void zero(long offset, long length, CommandFlags flags) throws IOException {
+    boolean succeeded = false;
+    boolean untouched = false;
+    try {
+      next.zero(offset, length, flags);
+      succeeded = true;
+    } catch (NbdException e) {
+      // Then nothing was changed, and a client that tries this first does not pay with a flush.
+      untouched = flags.has(CommandFlag.FAST_ZERO) && e.error() == NbdError.ENOTSUP;
+      throw e;
+    } finally {
+      if (!untouched) {
+        wrote(flags, succeeded);
+      }
+    }
+  }
+
+  /**
+   * A command that failed may have changed something, so it counts. One with FUA that succeeded is
+   * durable by itself, and where the backend is multi-conn visible too.
+   */
+  private void wrote(CommandFlags flags, boolean succeeded) {
+    if (succeeded && flags.has(CommandFlag.FUA) && member.decision.sharesFlush()) {
+      member.wroteThrough();
+    } else {
+      member.wrote();
+    }
+  }
+
+  @Override
+  public void flush() throws IOException {
+    member.flush();
+  }
+
+  @Override
+  public void close() throws IOException {
+    try {
+      member.close();
+    } finally {
+      afterClose.run();
+    }
+  }
+}

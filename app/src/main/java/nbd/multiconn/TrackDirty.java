@@ -1,0 +1,18 @@
+package nbd.multiconn;
+
+import java.util.Locale;
+
+/** How closely it is followed who needs a flush. */
+public enum TrackDirty {
+  /** For each connection: only what needs a flush gets one. */
+  CONNECTION,
+  /** For all together: if anybody has written, a flush is made for all. */
+  FAST,
+  /** Not at all: every flush is passed on. */
+  OFF;
+
+  /** The name that users write: "connection". */
+  public String optionName() {
+    return name().toLowerCase(Locale.ROOT);
+  }
+}

@@ -1,0 +1,231 @@
+package nbd.multiconn;
+
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+import nbd.backend.ThreadModel;
+import org.jetbrains.lincheck.Lincheck;
+import org.junit.jupiter.api.Test;
+
+/**
+ * Explores systematically the races between a mark, which takes no lock, and a flush that finds the
+ * handle clean: small enough that every switch between the two is tried. The property {@code
+ * nbd.marks.invocations} says how many interleavings are.
+ */
+class MarksModelTest {
+  /** What only lambdas share is taken for a thread's own by Lincheck, and is not explored. */
+  private static final AtomicReference<Object> SHARED = new AtomicReference<>();
+
+  private static final int INVOCATIONS = Integer.getInteger("nbd.marks.invocations", 400);
+
+  @Test
+  void aHandleWithUncoveredWritesIsAlwaysFound() {
+    exploreWrites(true);
+  }
+
+  @Test
+  void aHandleWhoseEnrolmentAFlushOvertakesIsAlwaysFound() {
+    exploreWrites(false);
+  }
+
+  private static void exploreWrites(boolean enrolledBefore) {
+    Lincheck.runConcurrentTest(
+        INVOCATIONS,
+        () -> {
+          Member member = member();
+          Group group = member.scope.group;
+          if (enrolledBefore) {
+            member.wrote();
+          }
+          inThreads(
+              () -> {
+                member.wrote();
+                member.wrote();
+              },
+              () -> settleAll(member));
+          locked(
+              group,
+              () -> {
+                group.drainInboxes();
+                if (member.writes.uncovered() && !member.scope.dirty.contains(member)) {
+                  throw new AssertionError("a write is forgotten");
+                }
+              });
+        });
+  }
+
+  @Test
+  void aHandleThatMayHoldOldDataIsAlwaysFound() {
+    Lincheck.runConcurrentTest(
+        INVOCATIONS,
+        () -> {
+          Member member = member();
+          Group group = member.scope.group;
+          member.markRead();
+          inThreads(
+              () -> {
+                member.markRead();
+                member.markRead();
+              },
+              () -> settleAll(member));
+          locked(
+              group,
+              () -> {
+                group.drainInboxes();
+                if (member.reads.any() && !member.scope.readers.contains(member)) {
+                  throw new AssertionError("a read is forgotten");
+                }
+              });
+        });
+  }
+
+  @Test
+  void aReadThatFetchesWhileAFlushRunsStaysMarked() {
+    Lincheck.runConcurrentTest(
+        INVOCATIONS,
+        () -> {
+          ReadMarks reads = new ReadMarks();
+          SHARED.set(reads);
+          AtomicInteger flushStarted = new AtomicInteger();
+          AtomicInteger fetchedThen = new AtomicInteger();
+          inThreads(
+              () -> {
+                int phase = reads.enter();
+                reads.note(phase, 0);
+                fetchedThen.set(flushStarted.get());
+                reads.leave(phase);
+              },
+              () -> {
+                int ended = reads.turnWithoutWaiting();
+                flushStarted.set(1);
+                if (ended >= 0) {
+                  reads.clear(ended);
+                }
+              });
+          if (fetchedThen.get() == 1 && !reads.any()) {
+            throw new AssertionError("what it fetched is taken for flushed");
+          }
+        });
+  }
+
+  @Test
+  void aFlushThatWaitsForReadsWaitsForAllThatBeganBefore() {
+    Lincheck.runConcurrentTest(
+        INVOCATIONS,
+        () -> {
+          ReadMarks reads = new ReadMarks();
+          SHARED.set(reads);
+          AtomicInteger time = new AtomicInteger();
+          AtomicInteger readingSince = new AtomicInteger(Integer.MAX_VALUE);
+          inThreads(
+              () -> {
+                int phase = reads.enter();
+                readingSince.set(time.get());
+                readingSince.set(Integer.MAX_VALUE);
+                reads.leave(phase);
+              },
+              () -> {
+                for (int turn = 1; turn <= 2; turn++) {
+                  time.set(turn);
+                  reads.clear(reads.turnAndWait());
+                  if (readingSince.get() < turn) {
+                    throw new AssertionError("a read that began before is still in flight");
+                  }
+                }
+              });
+        });
+  }
+
+  @Test
+  void aReadIsNeverTakenForNewerThanItIs() {
+    Lincheck.runConcurrentTest(
+        INVOCATIONS,
+        () -> {
+          Member member = member();
+          Group group = member.scope.group;
+          inThreads(
+              () -> locked(group, member.scope::advance),
+              () -> {
+                // Only its own scope has advanced, so nothing that others wrote is visible.
+                if (member.scope.age() > 0) {
+                  throw new AssertionError("too high an age");
+                }
+              });
+        });
+  }
+
+  /** What a flush does that succeeds. */
+  private static void settleAll(Member member) {
+    Group group = member.scope.group;
+    locked(
+        group,
+        () -> {
+          group.drainInboxes();
+          if (member.scope.dirty.contains(member)) {
+            member.writes.cover(member.writes.completed());
+          }
+          int ended =
+              member.scope.readers.contains(member) ? member.reads.turnWithoutWaiting() : -1;
+          if (ended >= 0) {
+            member.reads.clear(ended);
+          }
+          group.settleWrites(member);
+          group.settleReads(member);
+          group.settle(member.scope);
+        });
+  }
+
+  private static void locked(Group group, Runnable action) {
+    group.lock.lock();
+    try {
+      action.run();
+    } finally {
+      group.lock.unlock();
+    }
+  }
+
+  private static Member member() {
+    try {
+      ModelStorage.ModelHandle handle = new ModelStorage(false).open("", false);
+      Decision decision =
+          Decision.of(MultiConnSettings.DEFAULT, handle.capabilities(), ThreadModel.PARALLEL);
+      Group group = new Group(MultiConnSettings.DEFAULT, Runnable::run);
+      Member member = new Member(handle, decision, group.scopeFor("", decision));
+      group.attach(member);
+      SHARED.set(member);
+      return member;
+    } catch (IOException e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  private static void inThreads(Runnable... runnables) {
+    AtomicReference<Throwable> failure = new AtomicReference<>();
+    List<Thread> threads = new ArrayList<>();
+    for (Runnable runnable : runnables) {
+      threads.add(
+          new Thread(
+              () -> {
+                try {
+                  runnable.run();
+                } catch (AssertionError e) {
+                  failure.set(e);
+                }
+              }));
+    }
+    threads.forEach(Thread::start);
+    for (Thread thread : threads) {
+      try {
+        thread.join();
+      } catch (InterruptedException e) {
+        throw new AssertionError(e);
+      }
+    }
+    Throwable thrown = failure.get();
+    if (thrown != null) {
+      throw new AssertionError(thrown);
+    }
+  }
+}
