@@ -1,0 +1,90 @@
+package nbd.bench;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.locks.ReentrantLock;
+import nbd.backend.Backend;
+import nbd.backend.Handle;
+import nbd.filter.FilterBackend;
+import nbd.filter.FilterHandle;
+import nbd.protocol.CommandFlags;
+
+/**
+ * The simplest filter that emulates multi-conn, to compare with: one lock for everything, dirty
+ * flags, and the handles flushed one after the other while the lock is held. It does not keep the
+ * promise under concurrency.
+ */
+final class SerialReplication extends FilterBackend {
+  private final ReentrantLock lock = new ReentrantLock();
+  private final List<SerialHandle> handles = new ArrayList<>();
+
+  SerialReplication(Backend next) {
+    super(next);
+  }
+
+  @Override
+  public Handle open(String exportName, boolean readOnly) throws IOException {
+    SerialHandle handle = new SerialHandle(next.open(exportName, readOnly));
+    lock.lock();
+    try {
+      handles.add(handle);
+    } finally {
+      lock.unlock();
+    }
+    return handle;
+  }
+
+  private final class SerialHandle extends FilterHandle {
+    private volatile boolean dirty;
+
+    SerialHandle(Handle next) {
+      super(next);
+    }
+
+    @Override
+    public void read(ByteBuffer into, long offset) throws IOException {
+      dirty = true;
+      next.read(into, offset);
+    }
+
+    @Override
+    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+      dirty = true;
+      next.write(from, offset, flags);
+    }
+
+    @Override
+    public boolean writeNow(ByteBuffer from, long offset) throws IOException {
+      dirty = true;
+      return next.writeNow(from, offset);
+    }
+
+    @Override
+    public void flush() throws IOException {
+      lock.lock();
+      try {
+        for (SerialHandle handle : handles) {
+          if (handle.dirty) {
+            handle.next.flush();
+            handle.dirty = false;
+          }
+        }
+      } finally {
+        lock.unlock();
+      }
+    }
+
+    @Override
+    public void close() throws IOException {
+      lock.lock();
+      try {
+        handles.remove(this);
+      } finally {
+        lock.unlock();
+      }
+      next.close();
+    }
+  }
+}
