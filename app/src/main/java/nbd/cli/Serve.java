@@ -6,11 +6,15 @@ import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.Callable;
 import nbd.backend.Backend;
+import nbd.backend.ThreadModel;
 import nbd.filter.FuaFilter;
 import nbd.filter.Statistics;
 import nbd.filter.StatisticsFilter;
+import nbd.multiconn.MultiConnFilter;
+import nbd.multiconn.MultiConnSettings;
 import nbd.server.Exports;
 import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -80,6 +84,10 @@ final class Serve implements Callable<Integer> {
           "Drop a client that has not chosen an export by then (default: ${DEFAULT-VALUE}).")
   private Duration handshakeTimeout = Duration.ofSeconds(10);
 
+  @Mixin private MultiConnOptions multiConnOptions = new MultiConnOptions();
+
+  @Mixin private ExperimentOptions experiments = new ExperimentOptions();
+
   @Option(
       names = "--run",
       paramLabel = "COMMAND",
@@ -125,9 +133,16 @@ final class Serve implements Callable<Integer> {
     } catch (IllegalArgumentException wrong) {
       throw usage("BACKEND: " + wrong.getMessage());
     }
-    Backend filtered =
-        new StatisticsFilter(new FuaFilter(new StatisticsFilter(storage, backendSide)), clientSide);
-    Exports exports = new Exports(filtered, exportNames, description, readOnly, maxConnections);
+    Backend below = experiments.around(new StatisticsFilter(storage, backendSide));
+    // Clients that the backend can only serve one after the other wait to be accepted.
+    int atMost = below.threadModel() == ThreadModel.SERIALIZE_CONNECTIONS ? 1 : maxConnections;
+    MultiConnSettings settings = multiConnOptions.settings(atMost);
+    // Not through the statistics: they count what clients open.
+    MultiConnFilter.refusal(experiments.around(storage), settings, exportNames.getFirst(), readOnly)
+        .ifPresent(reason -> Logger.warn("every client will be refused: {}", reason));
+    MultiConnFilter multiConn = new MultiConnFilter(below, settings);
+    Backend filtered = new StatisticsFilter(new FuaFilter(multiConn), clientSide);
+    Exports exports = new Exports(filtered, exportNames, description, readOnly, atMost);
     StatisticsReport report = new StatisticsReport(clientSide, backendSide, statsFile);
     Service service = new Service(exports, handshakeTimeout, pidFile, report);
     return run == null

@@ -6,7 +6,6 @@ import java.util.Set;
 import nbd.backend.Capabilities;
 import nbd.backend.Capability;
 import nbd.backend.Fua;
-import nbd.backend.ThreadModel;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -25,13 +24,8 @@ record Advertised(Set<TransmissionFlag> flags) {
     flags = Collections.unmodifiableSet(EnumSet.copyOf(flags));
   }
 
-  /**
-   * What follows from what a handle can do.
-   *
-   * @param maxConnections 1 if no second client can connect, so that multi-conn would promise what
-   *     cannot be used; 0 for any number
-   */
-  static Advertised of(Capabilities can, ThreadModel threadModel, int maxConnections) {
+  /** What follows from what a handle can do; what it may promise, the multi-conn filter decides. */
+  static Advertised of(Capabilities can) {
     EnumSet<TransmissionFlag> flags = EnumSet.of(TransmissionFlag.HAS_FLAGS);
     boolean writable = can.has(Capability.WRITE);
     if (!writable) {
@@ -45,8 +39,7 @@ record Advertised(Set<TransmissionFlag> flags) {
     addIf(flags, zero, TransmissionFlag.SEND_WRITE_ZEROES);
     addIf(flags, zero && can.has(Capability.FAST_ZERO), TransmissionFlag.SEND_FAST_ZERO);
     addIf(flags, can.has(Capability.CACHE), TransmissionFlag.SEND_CACHE);
-    boolean several = maxConnections != 1 && threadModel != ThreadModel.SERIALIZE_CONNECTIONS;
-    addIf(flags, several && can.has(Capability.MULTI_CONN), TransmissionFlag.CAN_MULTI_CONN);
+    addIf(flags, can.has(Capability.MULTI_CONN), TransmissionFlag.CAN_MULTI_CONN);
     return new Advertised(flags);
   }
 

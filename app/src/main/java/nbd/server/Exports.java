@@ -29,10 +29,6 @@ public record Exports(
   /** Opens an export that is known, and says what of it the client is told. */
   OpenExport open(String name) throws IOException {
     Handle handle = backend.open(name, readOnly);
-    return new OpenExport(
-        name,
-        description,
-        handle,
-        Advertised.of(handle.capabilities(), backend.threadModel(), maxConnections));
+    return new OpenExport(name, description, handle, Advertised.of(handle.capabilities()));
   }
 }

@@ -6,8 +6,12 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.util.Arrays;
 import java.util.List;
+import nbd.backend.Capability;
 import nbd.backend.MemoryBackend;
 import nbd.backend.NullBackend;
+import nbd.multiconn.MultiConnFilter;
+import nbd.multiconn.MultiConnSettings;
+import nbd.protocol.BlockSizes;
 import nbd.testing.Bytes;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;
@@ -262,6 +266,26 @@ final class InfoAndGoTest {
           .contains("cannot be opened");
       client.option(RawClient.LIST).reply(RawClient.LIST);
       client.expectAck(RawClient.LIST);
+    }
+  }
+
+  @Test
+  void aClientThatCannotBeKeptConsistentIsToldWhy() throws IOException {
+    FakeBackend flushless =
+        new FakeBackend(
+            4096,
+            BlockSizes.DEFAULT,
+            FakeBackend.all().without(Capability.FLUSH).without(Capability.MULTI_CONN));
+    MultiConnSettings settings = MultiConnSettings.DEFAULT;
+    assertThat(MultiConnFilter.refusal(flushless, settings, "", true)).isEmpty();
+    assertThat(MultiConnFilter.refusal(flushless, settings, "", false).orElseThrow())
+        .contains("flush");
+    try (TestServer server =
+            TestServer.with(new MultiConnFilter(flushless, settings)).maxConnections(2).start();
+        RawClient client = server.connect()) {
+      client.hello(3).option(RawClient.GO, RawClient.infoData(""));
+      assertThat(client.expectError(RawClient.GO, RawClient.ERR_UNKNOWN)).contains("flush");
+      client.option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
     }
   }
 

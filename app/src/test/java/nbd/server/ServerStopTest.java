@@ -140,16 +140,6 @@ final class ServerStopTest {
     }
   }
 
-  @ParameterizedTest
-  @ValueSource(ints = {0, 1, 2})
-  void multiConnIsPromisedOnlyWhereASecondClientCanConnect(int most) throws Exception {
-    try (TestServer server = TestServer.with(new NullBackend(4096)).maxConnections(most).start();
-        RawClient client = server.connect()) {
-      assertThat(client.enter("").has(8)).as("CAN_MULTI_CONN").isEqualTo(most != 1);
-      client.disconnect();
-    }
-  }
-
   @Test
   void aServerAtItsLimitStops() throws Exception {
     try (TestServer server = TestServer.with(new NullBackend(4096)).maxConnections(1).start();

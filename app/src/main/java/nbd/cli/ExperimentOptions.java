@@ -1,0 +1,103 @@
+package nbd.cli;
+
+import java.time.Duration;
+import java.util.concurrent.ThreadLocalRandom;
+import nbd.backend.Backend;
+import nbd.backend.ThreadModel;
+import nbd.filter.ConnectionCacheFilter;
+import nbd.filter.DelayFilter;
+import nbd.filter.ErrorFilter;
+import nbd.filter.ErrorRate;
+import nbd.filter.SerializeFilter;
+import org.tinylog.Logger;
+import picocli.CommandLine.Option;
+
+/** What makes the storage behave worse than it does, to see how clients and modes cope. */
+final class ExperimentOptions {
+  @Option(
+      names = "--thread-model",
+      paramLabel = "MODEL",
+      defaultValue = "parallel",
+      converter = Names.Model.class,
+      completionCandidates = Names.Model.class,
+      description =
+          "Restrict which requests run at the same time (default: what the backend can do): one of"
+              + " ${COMPLETION-CANDIDATES}.")
+  private ThreadModel threadModel = ThreadModel.PARALLEL;
+
+  @Option(
+      names = "--connection-cache",
+      description =
+          "Experiment: each connection caches what it reads and writes for itself, until its own"
+              + " flush.")
+  private boolean connectionCache;
+
+  @Option(
+      names = "--delay-read",
+      paramLabel = "DURATION",
+      defaultValue = "0",
+      converter = DurationConverter.class,
+      description = "Experiment: delay each read by this long.")
+  private Duration delayRead = Duration.ZERO;
+
+  @Option(
+      names = "--delay-write",
+      paramLabel = "DURATION",
+      defaultValue = "0",
+      converter = DurationConverter.class,
+      description = "Experiment: delay each write, trim and zero by this long.")
+  private Duration delayWrite = Duration.ZERO;
+
+  @Option(
+      names = "--delay-flush",
+      paramLabel = "DURATION",
+      defaultValue = "0",
+      converter = DurationConverter.class,
+      description = "Experiment: delay each flush by this long.")
+  private Duration delayFlush = Duration.ZERO;
+
+  @Option(
+      names = "--error-read",
+      paramLabel = "RATE[:ERRNO]",
+      defaultValue = "0",
+      converter = ErrorRateConverter.class,
+      description =
+          "Experiment: let this part of the reads fail, from 0 to 1, with this error (default:"
+              + " EIO), e.g. 0.01:EIO.")
+  private ErrorRate errorRead = ErrorRate.NONE;
+
+  @Option(
+      names = "--error-write",
+      paramLabel = "RATE[:ERRNO]",
+      defaultValue = "0",
+      converter = ErrorRateConverter.class,
+      description = "Experiment: let this part of the writes, trims and zeroes fail.")
+  private ErrorRate errorWrite = ErrorRate.NONE;
+
+  @Option(
+      names = "--error-flush",
+      paramLabel = "RATE[:ERRNO]",
+      defaultValue = "0",
+      converter = ErrorRateConverter.class,
+      description = "Experiment: let this part of the flushes fail.")
+  private ErrorRate errorFlush = ErrorRate.NONE;
+
+  /** The backend with what the options put in front of it; itself without any. */
+  Backend around(Backend backend) {
+    Backend made = backend;
+    if (errorRead.rate() > 0 || errorWrite.rate() > 0 || errorFlush.rate() > 0) {
+      long seed = ThreadLocalRandom.current().nextLong();
+      Logger.debug("seed of the injected errors: {}", seed);
+      made = new ErrorFilter(made, errorRead, errorWrite, errorFlush, seed);
+    }
+    if (delayRead.isPositive() || delayWrite.isPositive() || delayFlush.isPositive()) {
+      made = new DelayFilter(made, delayRead, delayWrite, delayFlush);
+    }
+    if (connectionCache) {
+      made = new ConnectionCacheFilter(made, ConnectionCacheFilter.DEFAULT_CAPACITY);
+    }
+    return threadModel.and(made.threadModel()) == ThreadModel.PARALLEL
+        ? made
+        : new SerializeFilter(made, threadModel);
+  }
+}

@@ -1,0 +1,48 @@
+package nbd.cli;
+
+import nbd.multiconn.MultiConnMode;
+import nbd.multiconn.MultiConnSettings;
+import nbd.multiconn.TrackDirty;
+import picocli.CommandLine.Option;
+
+/** What clients are promised about several connections. */
+final class MultiConnOptions {
+  @Option(
+      names = "--multi-conn-mode",
+      paramLabel = "MODE",
+      defaultValue = "auto",
+      converter = Names.Mode.class,
+      completionCandidates = Names.Mode.class,
+      description =
+          "What clients are promised about several connections, and what a flush does (default:"
+              + " ${DEFAULT-VALUE}): one of ${COMPLETION-CANDIDATES}; see MULTI-CONN in the manual"
+              + " page.")
+  private MultiConnMode mode = MultiConnMode.AUTO;
+
+  @Option(
+      names = "--multi-conn-track-dirty",
+      paramLabel = "LEVEL",
+      defaultValue = "connection",
+      converter = Names.Level.class,
+      completionCandidates = Names.Level.class,
+      description =
+          "How closely it is followed who needs a flush (default: ${DEFAULT-VALUE}): one of"
+              + " ${COMPLETION-CANDIDATES}.")
+  private TrackDirty tracking = TrackDirty.CONNECTION;
+
+  @Option(
+      names = "--multi-conn-exportname",
+      arity = "0..1",
+      paramLabel = "true|false",
+      defaultValue = "false",
+      fallbackValue = "true",
+      description =
+          "Keep only connections to the same export name consistent with each other (default:"
+              + " ${DEFAULT-VALUE}); right if names stand for different contents.")
+  private boolean byExportName;
+
+  /** As the filter takes them. */
+  MultiConnSettings settings(int maxConnections) {
+    return new MultiConnSettings(mode, tracking, byExportName, maxConnections == 1);
+  }
+}
