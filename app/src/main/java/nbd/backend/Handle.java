@@ -16,7 +16,9 @@ import nbd.protocol.CommandFlags;
  * <p>An implementer owes: {@link #size}, {@link #blockSizes} and {@link #capabilities} are constant
  * and cheap. A call returns when it is done; it may block, and a virtual thread that it blocks must
  * not hold up a carrier for long. It never interrupts a thread. A buffer belongs to it only during
- * the call.
+ * the call. What {@link #transferNow} sends is not kept for later reads; a write leaves no older
+ * data of other bytes behind, and its own writes never outdate a handle's own reads: a filter that
+ * flushes handles for each other relies on that.
  *
  * <p>The calls named {@code ...Now} are the fast path: they do the work at once if that needs no
  * waiting, else nothing at all. They are only called where the thread model is {@link

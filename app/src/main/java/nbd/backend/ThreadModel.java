@@ -11,11 +11,6 @@ public enum ThreadModel {
   /** Any number of calls on any handle. */
   PARALLEL;
 
-  /** The name that users write: "serialize-all-requests". */
-  public String optionName() {
-    return name().toLowerCase(java.util.Locale.ROOT).replace('_', '-');
-  }
-
   /** The one with less freedom. */
   public ThreadModel and(ThreadModel other) {
     return compareTo(other) <= 0 ? this : other;

@@ -1,7 +1,5 @@
 package nbd.multiconn;
 
-import java.util.Locale;
-
 /** What is promised to a client about several connections, and how it is kept. */
 public enum MultiConnMode {
   /** Whatever lets several connections be used: the backend's own promise, or an emulated one. */
@@ -14,9 +12,4 @@ public enum MultiConnMode {
   PLUGIN,
   /** Promised, and not kept: for experiments. */
   UNSAFE;
-
-  /** The name that users write: "emulate". */
-  public String optionName() {
-    return name().toLowerCase(Locale.ROOT);
-  }
 }

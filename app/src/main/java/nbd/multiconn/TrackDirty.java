@@ -1,7 +1,5 @@
 package nbd.multiconn;
 
-import java.util.Locale;
-
 /** How closely it is followed who needs a flush. */
 public enum TrackDirty {
   /** For each connection: only what needs a flush gets one. */
@@ -10,9 +8,4 @@ public enum TrackDirty {
   FAST,
   /** Not at all: every flush is passed on. */
   OFF;
-
-  /** The name that users write: "connection". */
-  public String optionName() {
-    return name().toLowerCase(Locale.ROOT);
-  }
 }

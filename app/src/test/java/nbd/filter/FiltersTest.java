@@ -221,6 +221,5 @@ final class FiltersTest {
         .isEqualTo(ThreadModel.SERIALIZE_REQUESTS);
     assertThat(ThreadModel.SERIALIZE_CONNECTIONS.and(ThreadModel.PARALLEL))
         .isEqualTo(ThreadModel.SERIALIZE_CONNECTIONS);
-    assertThat(ThreadModel.SERIALIZE_ALL_REQUESTS.optionName()).isEqualTo("serialize-all-requests");
   }
 }

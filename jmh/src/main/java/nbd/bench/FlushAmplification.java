@@ -41,7 +41,7 @@ import org.openjdk.jmh.annotations.Warmup;
 @Measurement(iterations = 3)
 @Fork(1)
 public class FlushAmplification {
-  private static final int FLUSHES = Integer.getInteger("nbd.bench.flushes", 640);
+  private static final int FLUSHES = Integer.getInteger("nbd.bench.flushes", 2560);
 
   /** Who keeps the connections consistent; {@code serial} is the simplest way, to compare with. */
   public enum Variant {
