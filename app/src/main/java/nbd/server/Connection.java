@@ -111,7 +111,9 @@ final class Connection implements Runnable {
   }
 
   private void serve() throws IOException {
-    WireInput in = new WireInput(channel, INPUT_BYTES);
+    ReentrantLock sending = new ReentrantLock();
+    WireInput in =
+        new WireInput(new PolledInput(channel, sending, crowded, PolledInput.USUAL), INPUT_BYTES);
     Optional<OpenExport> chosen = handshake(in);
     if (chosen.isEmpty()) {
       return;
@@ -120,7 +122,7 @@ final class Connection implements Runnable {
     try {
       if (advance(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
         Logger.debug("{}: serves \"{}\" with {}", name, export.name(), export.advertised().flags());
-        Replies replies = new Replies(channel, buffers);
+        Replies replies = new Replies(channel, sending, buffers);
         new Transmission(name, in, replies, export, buffers, budget, new Turn(crowded))
             .run(() -> phase() == Phase.STOPPING);
       }

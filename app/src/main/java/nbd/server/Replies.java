@@ -20,7 +20,7 @@ final class Replies {
 
   private final WritableByteChannel channel;
   private final BufferPool buffers;
-  private final ReentrantLock sending = new ReentrantLock();
+  private final ReentrantLock sending;
 
   /** Why nothing can be sent any more; guarded by the lock. */
   private boolean broken;
@@ -28,10 +28,12 @@ final class Replies {
   /**
    * Sends to a channel.
    *
-   * @param channel in blocking mode
+   * @param channel in blocking mode while the lock is held
+   * @param sending the lock of those who write to the channel
    */
-  Replies(WritableByteChannel channel, BufferPool buffers) {
+  Replies(WritableByteChannel channel, ReentrantLock sending, BufferPool buffers) {
     this.channel = channel;
+    this.sending = sending;
     this.buffers = buffers;
   }
 

@@ -40,7 +40,6 @@ final class Transmission {
   private final Handle handle;
   private final RequestCheck check;
   private final ReplyBatch batch;
-  private final Turn turn;
   private final SlowRequests slow;
   private final RequestHeader request = new RequestHeader();
 
@@ -56,7 +55,6 @@ final class Transmission {
     this.in = in;
     this.handle = export.handle();
     this.check = new RequestCheck(handle, export.advertised());
-    this.turn = turn;
     this.batch = new ReplyBatch(replies, buffers, turn);
     this.slow = new SlowRequests(peer, handle, replies, buffers, budget);
   }
@@ -209,9 +207,7 @@ final class Transmission {
       // Nothing is written before all of it is here: who is gone may send it again elsewhere.
       in.readFully(memory.buffer());
       memory.buffer().flip();
-      // With a processor to spare, this payload is stored while the next one is received.
-      boolean overlap = length > in.capacity() && !turn.isCrowded();
-      if (overlap || !writeNow(memory.buffer(), flags)) {
+      if (!writeNow(memory.buffer(), flags)) {
         handedOn = true;
         slow.start(
             new Slow(Command.WRITE, flags, request.cookie(), request.offset(), length, memory));

@@ -25,11 +25,6 @@ final class Turn {
     this.crowded = crowded;
   }
 
-  /** Whether others may be waiting for a carrier. */
-  boolean isCrowded() {
-    return crowded.getAsBoolean();
-  }
-
   /** Lets others run if the turn is over; called where the thread holds nothing. */
   @SuppressWarnings("ThreadPriorityCheck") // a virtual thread gives its carrier up in no other way
   void check() {

@@ -9,6 +9,7 @@ import java.nio.channels.Channels;
 import java.nio.channels.WritableByteChannel;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Handle;
 import nbd.backend.NullBackend;
 import nbd.backend.ReadTarget;
@@ -34,7 +35,7 @@ final class RepliesTest {
   @Test
   void aReplyIsSentWhole() throws IOException {
     ThirteenBytes channel = new ThirteenBytes();
-    new Replies(channel, buffers).send(ByteBuffer.wrap(Bytes.random(1, 1000)));
+    new Replies(channel, new ReentrantLock(), buffers).send(ByteBuffer.wrap(Bytes.random(1, 1000)));
     assertThat(channel.written()).isEqualTo(Bytes.random(1, 1000));
   }
 
@@ -43,7 +44,7 @@ final class RepliesTest {
     int threads = 4;
     int each = 500;
     ThirteenBytes channel = new ThirteenBytes();
-    Replies replies = new Replies(channel, buffers);
+    Replies replies = new Replies(channel, new ReentrantLock(), buffers);
     List<Thread> senders = new ArrayList<>();
     for (int i = 0; i < threads; i++) {
       long first = (long) i * each;
@@ -97,7 +98,7 @@ final class RepliesTest {
           @Override
           public void close() {}
         };
-    Replies replies = new Replies(breaking, buffers);
+    Replies replies = new Replies(breaking, new ReentrantLock(), buffers);
     assertThatThrownBy(() -> replies.send(reply(1))).hasMessage("Broken pipe");
     assertThatThrownBy(() -> replies.send(reply(2))).hasMessageContaining("earlier reply");
   }
@@ -105,7 +106,7 @@ final class RepliesTest {
   @Test
   void dataThatTheHandleSendsItselfFollowsItsHeader() throws IOException {
     ThirteenBytes channel = new ThirteenBytes();
-    Replies replies = new Replies(channel, buffers);
+    Replies replies = new Replies(channel, new ReentrantLock(), buffers);
     byte[] data = Bytes.random(3, 100);
     Handle handle = sending(data, data.length);
     assertThat(replies.sendFrom(handle, 0, 100, reply(5))).isTrue();
@@ -117,7 +118,7 @@ final class RepliesTest {
   @Test
   void aHandleThatCannotSendLeavesNothingBehind() throws IOException {
     ThirteenBytes channel = new ThirteenBytes();
-    Replies replies = new Replies(channel, buffers);
+    Replies replies = new Replies(channel, new ReentrantLock(), buffers);
     Handle handle = new NullBackend(100).open("", false);
     assertThat(replies.sendFrom(handle, 0, 100, reply(5))).isFalse();
     replies.send(reply(6));
@@ -126,7 +127,7 @@ final class RepliesTest {
 
   @Test
   void aHandleThatFailsAfterItsHeaderEndsTheStream() {
-    Replies replies = new Replies(new ThirteenBytes(), buffers);
+    Replies replies = new Replies(new ThirteenBytes(), new ReentrantLock(), buffers);
     Handle handle = sending(new byte[100], 50);
     assertThatThrownBy(() -> replies.sendFrom(handle, 0, 100, reply(5))).hasMessage("half way");
     assertThatThrownBy(() -> replies.send(reply(6))).hasMessageContaining("earlier reply");
@@ -172,7 +173,8 @@ final class RepliesTest {
           public void close() {}
         };
     ReplyBatch batch =
-        new ReplyBatch(new Replies(counting, buffers), buffers, new Turn(() -> false));
+        new ReplyBatch(
+            new Replies(counting, new ReentrantLock(), buffers), buffers, new Turn(() -> false));
     for (int i = 0; i < 100; i++) {
       batch.add(NbdError.NONE, i);
     }

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.concurrent.locks.ReentrantLock;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.server.SlowRequests.Memory;
@@ -21,7 +22,7 @@ final class SlowRequestsTest {
   private final BufferPool buffers = new BufferPool();
   private final MemoryBudget budget = new MemoryBudget(0);
   private final ThirteenBytes channel = new ThirteenBytes();
-  private final Replies replies = new Replies(channel, buffers);
+  private final Replies replies = new Replies(channel, new ReentrantLock(), buffers);
   private final ReplyBatch batch = new ReplyBatch(replies, buffers, new Turn(() -> false));
 
   private SlowRequests requests() throws IOException {
