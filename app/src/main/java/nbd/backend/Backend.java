@@ -1,6 +1,8 @@
 package nbd.backend;
 
 import java.io.IOException;
+import java.util.List;
+import java.util.Optional;
 
 /**
  * Storage that can be served: a file, RAM, another server; or a filter around one of these. It sees
@@ -17,14 +19,26 @@ public interface Backend extends AutoCloseable {
   ThreadModel threadModel();
 
   /**
+   * The exports that the storage itself names, of which only these, and perhaps others that it does
+   * not tell, can be opened.
+   *
+   * @return empty if it has no names of its own: it opens under any name that the server accepts
+   * @throws nbd.protocol.OptionException if it is not willing to tell
+   * @throws IOException if it could not be found out
+   */
+  default Optional<List<ListedExport>> exports() throws IOException {
+    return Optional.empty();
+  }
+
+  /**
    * Opens the storage for one connection.
    *
    * @param exportName the name that the client asked for, after the server accepted it
    * @param readOnly that no writing call will be made; the handle then has no {@link
    *     Capability#WRITE}
    * @return a handle of the caller's own, which it closes once
-   * @throws nbd.protocol.NbdException if the export cannot be opened for a reason that the client
-   *     should be told
+   * @throws nbd.protocol.OptionException if the export cannot be opened for a reason that the
+   *     protocol has a number for
    * @throws IOException if the storage failed; the message says what and on what
    */
   Handle open(String exportName, boolean readOnly) throws IOException;

@@ -14,6 +14,8 @@ public enum Capability {
   FAST_ZERO,
   /** {@link Handle#cache}. */
   CACHE,
+  /** {@link Handle#extents} knows more than that there may be data everywhere. */
+  EXTENTS,
   /**
    * A flush of one handle covers all handles of the same export name, and a read on any of them
    * then sees what was written on any other.

@@ -2,6 +2,7 @@ package nbd.backend;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.List;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlags;
 
@@ -33,6 +34,11 @@ public interface Handle extends AutoCloseable {
   /** The sizes that requests have to keep to. */
   default BlockSizes blockSizes() {
     return BlockSizes.DEFAULT;
+  }
+
+  /** What the storage says of itself to people; may be empty. */
+  default String description() {
+    return "";
   }
 
   /** What may be called. */
@@ -114,6 +120,19 @@ public interface Handle extends AutoCloseable {
 
   /** Reads the range ahead: a hint. */
   void cache(long offset, long length) throws IOException;
+
+  /**
+   * Says where data is and where holes and zeroes are. It is a read: what it says is as new as what
+   * a read would give.
+   *
+   * @param most how many extents are wanted at most, at least 1
+   * @return consecutive extents, the first of which begins at the offset: at least one, each unlike
+   *     the one before. They may end before the range does; then ask again from there. The last one
+   *     may reach past the range, up to the size.
+   */
+  default List<Extent> extents(long offset, long length, int most) throws IOException {
+    return List.of(Extent.data(length));
+  }
 
   /**
    * Ends this opening. Does not flush.

@@ -1,6 +1,8 @@
 package nbd.backend;
 
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.atomic.AtomicReferenceArray;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -30,6 +32,7 @@ public final class MemoryBackend implements Backend {
           Capability.TRIM,
           Capability.ZERO,
           Capability.CACHE,
+          Capability.EXTENTS,
           Capability.MULTI_CONN);
 
   private final long size;
@@ -215,6 +218,22 @@ public final class MemoryBackend implements Backend {
     @Override
     public void cache(long offset, long length) {
       // It is in memory.
+    }
+
+    @Override
+    public List<Extent> extents(long offset, long length, int most) {
+      List<Extent> extents = new ArrayList<>();
+      long end = offset + length;
+      long at = offset;
+      while (at < end && extents.size() < most) {
+        boolean hole = page(at) == null;
+        long start = at;
+        do {
+          at = hole ? nextPage(at, end) : Math.min(end, at - at % PAGE + PAGE);
+        } while (at < end && (page(at) == null) == hole);
+        extents.add(hole ? Extent.hole(at - start) : Extent.data(at - start));
+      }
+      return extents;
     }
 
     @Override

@@ -10,6 +10,7 @@ import java.util.TreeMap;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Capabilities;
 import nbd.backend.Capability;
+import nbd.backend.Extent;
 import nbd.backend.Fua;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
@@ -52,6 +53,7 @@ final class ConnectionCacheHandle extends FilterHandle {
         below
             .without(Capability.MULTI_CONN)
             .without(Capability.FAST_ZERO)
+            .without(Capability.EXTENTS)
             .with(Capability.FLUSH)
             .with(below.has(Capability.WRITE) ? Fua.EMULATE : Fua.NONE);
     this.blockSize = Math.max(4096, next.blockSizes().minimum());
@@ -61,6 +63,12 @@ final class ConnectionCacheHandle extends FilterHandle {
   @Override
   public Capabilities capabilities() {
     return capabilities;
+  }
+
+  /** What is cached may differ from what is below. */
+  @Override
+  public List<Extent> extents(long offset, long length, int most) {
+    return List.of(Extent.data(length));
   }
 
   @Override

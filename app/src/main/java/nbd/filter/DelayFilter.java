@@ -4,7 +4,9 @@ import java.io.IOException;
 import java.io.InterruptedIOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.List;
 import nbd.backend.Backend;
+import nbd.backend.Extent;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
 import nbd.protocol.CommandFlags;
@@ -18,7 +20,7 @@ public final class DelayFilter extends FilterBackend {
   /**
    * Wraps a backend.
    *
-   * @param read before each read and read-ahead
+   * @param read before each read, read-ahead and question for extents
    * @param write before each write, trim and zero
    * @param flush before each flush
    */
@@ -72,6 +74,12 @@ public final class DelayFilter extends FilterBackend {
     public void cache(long offset, long length) throws IOException {
       sleep(read);
       next.cache(offset, length);
+    }
+
+    @Override
+    public List<Extent> extents(long offset, long length, int most) throws IOException {
+      sleep(read);
+      return next.extents(offset, length, most);
     }
 
     @Override

@@ -2,8 +2,10 @@ package nbd.filter;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.List;
 import java.util.concurrent.atomic.AtomicLong;
 import nbd.backend.Backend;
+import nbd.backend.Extent;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
 import nbd.protocol.CommandFlags;
@@ -103,6 +105,12 @@ public final class ErrorFilter extends FilterBackend {
     public void cache(long offset, long length) throws IOException {
       read.call();
       next.cache(offset, length);
+    }
+
+    @Override
+    public List<Extent> extents(long offset, long length, int most) throws IOException {
+      read.call();
+      return next.extents(offset, length, most);
     }
 
     @Override

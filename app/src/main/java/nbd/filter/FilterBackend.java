@@ -1,7 +1,10 @@
 package nbd.filter;
 
 import java.io.IOException;
+import java.util.List;
+import java.util.Optional;
 import nbd.backend.Backend;
+import nbd.backend.ListedExport;
 import nbd.backend.ThreadModel;
 
 /** A backend around another one; closing it closes that one. */
@@ -22,6 +25,11 @@ public abstract class FilterBackend implements Backend {
   @Override
   public ThreadModel threadModel() {
     return next.threadModel();
+  }
+
+  @Override
+  public Optional<List<ListedExport>> exports() throws IOException {
+    return next.exports();
   }
 
   @Override

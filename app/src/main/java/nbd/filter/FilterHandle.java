@@ -2,7 +2,9 @@ package nbd.filter;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.List;
 import nbd.backend.Capabilities;
+import nbd.backend.Extent;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
 import nbd.protocol.BlockSizes;
@@ -30,6 +32,11 @@ public abstract class FilterHandle implements Handle {
   @Override
   public BlockSizes blockSizes() {
     return next.blockSizes();
+  }
+
+  @Override
+  public String description() {
+    return next.description();
   }
 
   @Override
@@ -80,6 +87,11 @@ public abstract class FilterHandle implements Handle {
   @Override
   public void cache(long offset, long length) throws IOException {
     next.cache(offset, length);
+  }
+
+  @Override
+  public List<Extent> extents(long offset, long length, int most) throws IOException {
+    return next.extents(offset, length, most);
   }
 
   @Override

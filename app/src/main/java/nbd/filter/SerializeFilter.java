@@ -2,10 +2,12 @@ package nbd.filter;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Backend;
+import nbd.backend.Extent;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
 import nbd.backend.ThreadModel;
@@ -143,6 +145,16 @@ public final class SerializeFilter extends FilterBackend {
     @Override
     public void cache(long offset, long length) throws IOException {
       alone(() -> next.cache(offset, length));
+    }
+
+    @Override
+    public List<Extent> extents(long offset, long length, int most) throws IOException {
+      lock.lock();
+      try {
+        return next.extents(offset, length, most);
+      } finally {
+        lock.unlock();
+      }
     }
 
     @Override

@@ -22,6 +22,8 @@ public final class Statistics {
     ZERO,
     /** Cache hints. */
     CACHE,
+    /** Questions for extents. */
+    EXTENTS,
     /** Bytes that were read. */
     READ_BYTES,
     /** Bytes that were written. */

@@ -2,8 +2,10 @@ package nbd.filter;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.List;
 import java.util.concurrent.atomic.LongAdder;
 import nbd.backend.Backend;
+import nbd.backend.Extent;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
 import nbd.filter.Statistics.Count;
@@ -37,6 +39,7 @@ public final class StatisticsFilter extends FilterBackend {
     private final LongAdder trims;
     private final LongAdder zeroes;
     private final LongAdder caches;
+    private final LongAdder extents;
     private final LongAdder errors;
 
     CountingHandle(Handle next, Statistics statistics) {
@@ -50,6 +53,7 @@ public final class StatisticsFilter extends FilterBackend {
       trims = statistics.adder(Count.TRIM);
       zeroes = statistics.adder(Count.ZERO);
       caches = statistics.adder(Count.CACHE);
+      extents = statistics.adder(Count.EXTENTS);
       errors = statistics.adder(Count.ERROR);
     }
 
@@ -134,6 +138,17 @@ public final class StatisticsFilter extends FilterBackend {
     @Override
     public void cache(long offset, long length) throws IOException {
       count(caches, CommandFlags.NONE, () -> next.cache(offset, length));
+    }
+
+    @Override
+    public List<Extent> extents(long offset, long length, int most) throws IOException {
+      extents.increment();
+      try {
+        return next.extents(offset, length, most);
+      } catch (IOException failure) {
+        errors.increment();
+        throw failure;
+      }
     }
   }
 }

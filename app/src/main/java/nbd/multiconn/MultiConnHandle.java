@@ -2,7 +2,9 @@ package nbd.multiconn;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.List;
 import nbd.backend.Capabilities;
+import nbd.backend.Extent;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
 import nbd.filter.FilterHandle;
@@ -67,6 +69,16 @@ final class MultiConnHandle extends FilterHandle {
     int phase = member.beginRead();
     try {
       next.cache(offset, length);
+    } finally {
+      member.endRead(phase);
+    }
+  }
+
+  @Override
+  public List<Extent> extents(long offset, long length, int most) throws IOException {
+    int phase = member.beginRead();
+    try {
+      return next.extents(offset, length, most);
     } finally {
       member.endRead(phase);
     }

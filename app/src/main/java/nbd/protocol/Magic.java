@@ -17,5 +17,14 @@ public final class Magic {
   /** Opens each simple reply. */
   public static final int SIMPLE_REPLY = 0x67446698;
 
+  /** Opens each chunk of a structured reply. */
+  public static final int STRUCTURED_REPLY = 0x668e33ef;
+
+  /** Opens each request with an extended header. */
+  public static final int EXTENDED_REQUEST = 0x21e41c71;
+
+  /** Opens each chunk of a reply with an extended header. */
+  public static final int EXTENDED_REPLY = 0x6e8a278c;
+
   private Magic() {}
 }

@@ -3,7 +3,7 @@ package nbd.protocol;
 import java.io.IOException;
 
 /** A command failed with an error that has a number in the protocol. */
-public final class NbdException extends IOException {
+public class NbdException extends IOException {
   private static final long serialVersionUID = 1;
 
   private final NbdError error;

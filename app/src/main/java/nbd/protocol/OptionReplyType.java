@@ -1,5 +1,7 @@
 package nbd.protocol;
 
+import java.util.Optional;
+
 /** How an option is answered ({@code NBD_REP_*}). */
 public enum OptionReplyType {
   /** The option is done. */
@@ -40,6 +42,16 @@ public enum OptionReplyType {
   /** The number on the wire. */
   public int code() {
     return code;
+  }
+
+  /** The type of a number; empty for one that the protocol lacks. */
+  public static Optional<OptionReplyType> of(int code) {
+    for (OptionReplyType type : values()) {
+      if (type.code == code) {
+        return Optional.of(type);
+      }
+    }
+    return Optional.empty();
   }
 
   /** Whether it says that the option failed. */

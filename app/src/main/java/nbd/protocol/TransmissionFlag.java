@@ -1,5 +1,6 @@
 package nbd.protocol;
 
+import java.util.EnumSet;
 import java.util.Set;
 
 /** What an export can do, as the client is told ({@code NBD_FLAG_*}). */
@@ -40,6 +41,17 @@ public enum TransmissionFlag {
   /** The bit on the wire. */
   public int bit() {
     return bit;
+  }
+
+  /** The flags in the 16 bits that a server sent; those that the protocol lacks are left out. */
+  public static Set<TransmissionFlag> fromWire(short bits) {
+    Set<TransmissionFlag> flags = EnumSet.noneOf(TransmissionFlag.class);
+    for (TransmissionFlag flag : values()) {
+      if ((bits & flag.bit) != 0) {
+        flags.add(flag);
+      }
+    }
+    return flags;
   }
 
   /** The 16 bits that go to the client. */

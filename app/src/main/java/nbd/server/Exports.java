@@ -4,13 +4,15 @@ import java.io.IOException;
 import java.util.List;
 import nbd.backend.Backend;
 import nbd.backend.Handle;
+import nbd.backend.ListedExport;
 
 /**
  * What is served: one backend under one or more names.
  *
  * @param backend the storage, with its filters
- * @param names the names under which it is served; no other name is known
- * @param description a text for people; may be empty
+ * @param names the names under which it is served; no other name is known. None: the backend has
+ *     names of its own
+ * @param description a text for people; if it is empty, the backend's own
  * @param readOnly whether writing is refused
  * @param maxConnections how many clients there may be at a time; 0 for any number
  */
@@ -21,14 +23,27 @@ public record Exports(
     names = List.copyOf(names);
   }
 
-  /** Whether there is an export of this name. */
-  boolean knows(String name) {
-    return names.contains(name);
+  /** Whether there may be an export of this name; whether there is one, opening it tells. */
+  boolean mayKnow(String name) {
+    return names.isEmpty() || names.contains(name);
+  }
+
+  /**
+   * The exports, for a client that asks.
+   *
+   * @throws nbd.protocol.OptionException if the backend is not willing to tell
+   * @throws IOException if the backend could not find out
+   */
+  List<ListedExport> list() throws IOException {
+    return names.isEmpty()
+        ? backend.exports().orElse(List.of())
+        : names.stream().map(name -> new ListedExport(name, description)).toList();
   }
 
   /** Opens an export that is known, and says what of it the client is told. */
   OpenExport open(String name) throws IOException {
     Handle handle = backend.open(name, readOnly);
-    return new OpenExport(name, description, handle, Advertised.of(handle.capabilities()));
+    String described = description.isEmpty() ? handle.description() : description;
+    return new OpenExport(name, described, handle, Advertised.of(handle.capabilities()));
   }
 }

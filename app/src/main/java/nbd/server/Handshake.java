@@ -4,13 +4,16 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
+import java.util.List;
 import java.util.Optional;
+import nbd.backend.ListedExport;
 import nbd.protocol.ExportRequest;
 import nbd.protocol.ExportRequest.MalformedException;
 import nbd.protocol.HandshakeFlag;
 import nbd.protocol.InfoType;
 import nbd.protocol.Magic;
 import nbd.protocol.Option;
+import nbd.protocol.OptionException;
 import nbd.protocol.OptionReply;
 import nbd.protocol.OptionReplyType;
 import nbd.protocol.OptionRequest;
@@ -113,7 +116,7 @@ final class Handshake {
     } catch (MalformedException malformed) {
       throw new ProtocolException("EXPORT_NAME: " + malformed.reason());
     }
-    if (!exports.knows(name)) {
+    if (!exports.mayKnow(name)) {
       throw new ProtocolException("EXPORT_NAME: there is no export \"" + printable(name) + "\"");
     }
     OpenExport export = open(name);
@@ -178,8 +181,16 @@ final class Handshake {
       reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, "LIST takes no data"));
       return;
     }
-    for (String name : exports.names()) {
-      reply(option, OptionReply.server(name, exports.description()));
+    List<ListedExport> list;
+    try {
+      list = exports.list();
+    } catch (IOException failure) {
+      Logger.warn("{}: the exports cannot be listed: {}", peer, failure.getMessage());
+      reply(option, refusal(failure, OptionReplyType.ERR_PLATFORM));
+      return;
+    }
+    for (ListedExport export : list) {
+      reply(option, OptionReply.server(export.name(), export.description()));
     }
     reply(option, OptionReply.of(OptionReplyType.ACK));
   }
@@ -194,7 +205,7 @@ final class Handshake {
       return false;
     }
     String name = request.name();
-    if (!exports.knows(name)) {
+    if (!exports.mayKnow(name)) {
       reply(
           option,
           OptionReply.error(
@@ -206,9 +217,9 @@ final class Handshake {
     try {
       export = open(name);
     } catch (IOException failure) {
-      String reason = String.valueOf(failure.getMessage());
-      Logger.warn("{}: export \"{}\" cannot be opened: {}", peer, name, reason);
-      reply(option, OptionReply.error(OptionReplyType.ERR_UNKNOWN, reason));
+      Logger.warn(
+          "{}: export \"{}\" cannot be opened: {}", peer, printable(name), failure.getMessage());
+      reply(option, refusal(failure, OptionReplyType.ERR_UNKNOWN));
       return false;
     }
     reply(option, OptionReply.export(export.handle().size(), export.advertised().flags()));
@@ -223,6 +234,19 @@ final class Handshake {
     }
     reply(option, OptionReply.of(OptionReplyType.ACK));
     return true;
+  }
+
+  /** What a client is told of a failure, which may have come from another server. */
+  private static OptionReply refusal(IOException failure, OptionReplyType otherwise) {
+    OptionReplyType type = otherwise;
+    if (failure instanceof OptionException refused) {
+      type =
+          switch (refused.type()) {
+            case ERR_POLICY, ERR_UNKNOWN, ERR_SHUTDOWN, ERR_PLATFORM -> refused.type();
+            default -> otherwise;
+          };
+    }
+    return OptionReply.error(type, String.valueOf(failure.getMessage()));
   }
 
   /** Opens an export; a GO gets the very handle that the INFO before it was answered from. */

@@ -165,6 +165,7 @@ final class ArgumentsTest {
                 "trim",
                 "zero",
                 "cache",
+                "extents",
                 "read_bytes",
                 "write_bytes",
                 "error",

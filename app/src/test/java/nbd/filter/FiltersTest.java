@@ -123,8 +123,9 @@ final class FiltersTest {
       handle.trim(0, 13, FUA);
       handle.zero(0, 17, CommandFlags.NONE);
       handle.cache(0, 19);
+      handle.extents(0, 23, 1);
     }
-    assertCounts(statistics, 2, 3, 1, 2, 1, 1, 1, 10, 25, 0, 1);
+    assertCounts(statistics, 2, 3, 1, 2, 1, 1, 1, 1, 10, 25, 0, 1);
   }
 
   @Test
@@ -135,7 +136,7 @@ final class FiltersTest {
       assertThat(handle.writeNow(ByteBuffer.allocate(7), 0)).isTrue();
       assertThat(handle.transferNow(0, 10, NOWHERE)).isFalse();
     }
-    assertCounts(memory, 1, 1, 0, 0, 0, 0, 0, 5, 7, 0, 1);
+    assertCounts(memory, 1, 1, 0, 0, 0, 0, 0, 0, 5, 7, 0, 1);
 
     Statistics fake = new Statistics();
     try (Handle handle = new StatisticsFilter(new FakeBackend(1000), fake).open("", false)) {
@@ -143,7 +144,7 @@ final class FiltersTest {
       assertThat(handle.writeNow(ByteBuffer.allocate(7), 0)).isFalse();
       handle.read(ByteBuffer.allocate(5), 0);
     }
-    assertCounts(fake, 1, 0, 0, 0, 0, 0, 0, 5, 0, 0, 1);
+    assertCounts(fake, 1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 1);
   }
 
   @Test
@@ -164,7 +165,7 @@ final class FiltersTest {
     try (Handle handle = new StatisticsFilter(transferring, statistics).open("", false)) {
       assertThat(handle.transferNow(0, 10, NOWHERE)).isTrue();
     }
-    assertCounts(statistics, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1);
+    assertCounts(statistics, 1, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1);
   }
 
   @Test
@@ -208,7 +209,11 @@ final class FiltersTest {
     Capabilities all = FakeBackend.all();
     assertThat(all.readOnly().set())
         .containsExactlyInAnyOrder(
-            Capability.FLUSH, Capability.CACHE, Capability.MULTI_CONN, Capability.ROTATIONAL);
+            Capability.FLUSH,
+            Capability.CACHE,
+            Capability.EXTENTS,
+            Capability.MULTI_CONN,
+            Capability.ROTATIONAL);
     assertThat(all.readOnly().fua()).isEqualTo(Fua.NATIVE);
     assertThat(all.without(Capability.WRITE).with(Capability.WRITE)).isEqualTo(all);
     assertThat(Capabilities.of(Fua.NONE).with(Fua.EMULATE)).isEqualTo(Capabilities.of(Fua.EMULATE));

@@ -310,10 +310,11 @@ final class ServeIT {
     assertThat(Files.readString(stats, UTF_8))
         .isEqualTo(
             "{\"client\":{\"read\":2,\"write\":2,\"flush\":1,\"fua\":2,\"trim\":1,\"zero\":1,"
-                + "\"cache\":0,\"read_bytes\":400,\"write_bytes\":1050,\"error\":0,\"open\":1},"
+                + "\"cache\":0,\"extents\":0,\"read_bytes\":400,\"write_bytes\":1050,"
+                + "\"error\":0,\"open\":1},"
                 + "\"backend\":{\"read\":2,\"write\":2,\"flush\":2,\"fua\":0,\"trim\":1,\"zero\":1,"
-                + "\"cache\":0,\"read_bytes\":400,\"write_bytes\":1050,\"error\":0,\"open\":1},"
-                + "\"flush_amplification\":0.667}\n");
+                + "\"cache\":0,\"extents\":0,\"read_bytes\":400,\"write_bytes\":1050,"
+                + "\"error\":0,\"open\":1},\"flush_amplification\":0.667}\n");
   }
 
   @ParameterizedTest
