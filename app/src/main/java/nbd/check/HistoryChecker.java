@@ -171,6 +171,16 @@ public final class HistoryChecker {
     }
   }
 
+  /** A write that was answered has been reported to be lost: it may be seen, and need not be. */
+  public void lose(Write write) {
+    lock.lock();
+    try {
+      write.ended = NEVER;
+    } finally {
+      lock.unlock();
+    }
+  }
+
   /** A flush is about to be sent. */
   public Flush beginFlush(int connection) {
     lock.lock();

@@ -6,6 +6,7 @@ import java.util.Collection;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
+import nbd.backend.LostException;
 import nbd.multiconn.FlushScope.Need;
 import nbd.multiconn.FlushScope.Request;
 
@@ -28,6 +29,7 @@ final class ClientFlush {
     } else {
       flushOwn();
     }
+    addLosses();
     Failures.throwAny(failures);
   }
 
@@ -63,7 +65,6 @@ final class ClientFlush {
           readers.add(request(scope, Need.ANY));
         }
       }
-      failures.addAll(group.losses());
     } finally {
       group.lock.unlock();
     }
@@ -81,7 +82,6 @@ final class ClientFlush {
       } else if (caller.scope.isDirty()) {
         requests.add(request(caller.scope, Need.WRITES));
       }
-      addOwnLoss();
     } finally {
       group.lock.unlock();
     }
@@ -109,9 +109,20 @@ final class ClientFlush {
     return others > 0 || caller.scope.isOutdated();
   }
 
-  private void addOwnLoss() {
-    if (caller.decision.sharesFlush()) {
-      group.loss(caller.scope.exportName).ifPresent(failures::add);
+  /** What no flush can cover, though this one would have to: found out during it, or before. */
+  private void addLosses() {
+    group.lock.lock();
+    try {
+      if (caller.broken != null) {
+        failures.addFirst(caller.broken);
+      }
+      if (caller.decision.mode() == MultiConnMode.EMULATE) {
+        failures.addAll(group.losses.tell(caller));
+      } else if (caller.decision.sharesFlush()) {
+        failures.addAll(group.losses.tellOwn(caller));
+      }
+    } finally {
+      group.lock.unlock();
     }
   }
 
@@ -126,14 +137,16 @@ final class ClientFlush {
       for (Member member : written) {
         counts.add(member.writes.completed());
       }
-      addOwnLoss();
     } finally {
       group.lock.unlock();
     }
     try {
       caller.handle.flush();
+    } catch (LostException lost) {
+      abandonCaller(lost);
+      return;
     } catch (IOException e) {
-      failures.addFirst(e);
+      failures.add(e);
       return;
     }
     group.lock.lock();
@@ -143,6 +156,15 @@ final class ClientFlush {
         group.settleWrites(written.get(i));
       }
       group.settle(caller.scope);
+    } finally {
+      group.lock.unlock();
+    }
+  }
+
+  private void abandonCaller(LostException lost) {
+    group.lock.lock();
+    try {
+      group.abandon(caller, lost);
     } finally {
       group.lock.unlock();
     }

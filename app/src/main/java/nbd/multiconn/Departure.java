@@ -25,7 +25,7 @@ final class Departure {
       group.drainInboxes();
       lost = member.writes.uncovered() && member.decision.flushesBeforeClose();
       if (lost) {
-        group.lose(
+        group.losses.add(
             member.scope.exportName,
             failure.orElseGet(() -> new IOException("a write came after the last flush")));
       } else if (member.writes.uncovered()) {

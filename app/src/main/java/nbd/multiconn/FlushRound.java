@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import nbd.backend.LostException;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -68,12 +69,12 @@ final class FlushRound {
   /** Flushes, then has the next flush of the scope run. Holds no lock, and never throws. */
   void run() {
     Group group = scope.group;
-    Member entered = null;
+    @Nullable Member entered = null;
     @Nullable IOException failure = null;
     try {
       entered = enter(group);
-      if (entered != null) {
-        entered.handle.flush();
+      while (entered != null && !flush(entered)) {
+        entered = enterAnother(group);
       }
     } catch (IOException e) {
       failure = e;
@@ -84,6 +85,42 @@ final class FlushRound {
     end.complete(Optional.ofNullable(failure));
     if (next != null) {
       group.executor.execute(next::run);
+    }
+  }
+
+  /** Flushes; false if the handle has turned out to be broken, and is entered no more. */
+  private boolean flush(Member entered) throws IOException {
+    try {
+      entered.handle.flush();
+      return true;
+    } catch (LostException lost) {
+      abandon(entered, lost);
+      return false;
+    }
+  }
+
+  private void abandon(Member entered, LostException lost) {
+    Group group = scope.group;
+    group.lock.lock();
+    try {
+      group.abandon(entered, lost);
+      entered.inside--;
+      group.left.signalAll();
+    } finally {
+      group.lock.unlock();
+    }
+  }
+
+  private @Nullable Member enterAnother(Group group) {
+    group.lock.lock();
+    try {
+      Member entered = scope.enterable(asked);
+      if (entered != null) {
+        entered.inside++;
+      }
+      return entered;
+    } finally {
+      group.lock.unlock();
     }
   }
 

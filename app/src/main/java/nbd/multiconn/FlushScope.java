@@ -140,7 +140,9 @@ final class FlushScope {
       return asked;
     }
     for (Member member : members) {
-      return member;
+      if (member.attached) {
+        return member;
+      }
     }
     return null;
   }

@@ -1,17 +1,13 @@
 package nbd.multiconn;
 
-import java.io.IOException;
-import java.util.Collection;
 import java.util.HashMap;
-import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.Map;
-import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.Executor;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.protocol.NbdException;
+import nbd.backend.LostException;
 
 /**
  * The handles that a flush has to keep consistent, and how that is done.
@@ -32,9 +28,9 @@ import nbd.protocol.NbdException;
  * outdate its own reads, so one connection that reads, writes and flushes gets one step.
  *
  * <p><b>Honest.</b> A {@link FlushRound} covers what had been counted when it started, once it has
- * succeeded. All who waited for it get its failure. What a handle that has gone could not flush is
- * remembered for good ({@link #lose}): no later flush could make good for it, so none of those that
- * would have to cover it succeeds again.
+ * succeeded. All who waited for it get its failure. What a handle that has gone or broken could not
+ * flush, no later flush can make good for: {@link Losses} tells every connection, at the end of its
+ * flush, so that a loss which is found during a flush fails that one already.
  *
  * <p><b>Minimal and parallel.</b> {@link FlushScope} says who shares a flush. A client waits for
  * the flushes that it needs, which run at the same time, and for no round of the group's: with
@@ -77,7 +73,9 @@ final class Group {
   boolean leftBehind;
 
   private final Map<String, FlushScope> sharedScopes = new HashMap<>();
-  private final Map<String, NbdException> losses = new LinkedHashMap<>();
+
+  /** What cannot be covered any more. */
+  final Losses losses = new Losses();
 
   /** The count of advances at which nothing was found outdated; nothing is until the next. */
   private long nothingOutdatedAt;
@@ -95,6 +93,7 @@ final class Group {
   }
 
   void attach(Member member) {
+    member.told = losses.toldToAny();
     member.scope.members.add(member);
     if (member.decision.canFlush()) {
       scopes.add(member.scope);
@@ -120,7 +119,7 @@ final class Group {
 
   /** Whether nothing is lost by forgetting a group without members. */
   boolean isForgettable() {
-    return losses.isEmpty() && !leftBehind && sharedScopes.isEmpty();
+    return losses.isAllTold() && !leftBehind && sharedScopes.isEmpty();
   }
 
   /** Enlists who has marked something since the last time. */
@@ -213,23 +212,18 @@ final class Group {
     return false;
   }
 
-  /** Remembers writes that no flush can cover any more; the first of each export name. */
-  void lose(String exportName, IOException failure) {
-    losses.putIfAbsent(
-        exportName,
-        Failures.withMessage(
-            failure,
-            "a connection to export \"%s\" closed, and its last flush failed, so writes are lost: %s"
-                .formatted(exportName, failure.getMessage())));
-  }
-
-  /** What was lost on any export name. */
-  Collection<NbdException> losses() {
-    return losses.values();
-  }
-
-  /** What was lost on one export name. */
-  Optional<NbdException> loss(String exportName) {
-    return Optional.ofNullable(losses.get(exportName));
+  /**
+   * A handle has broken for good: nothing enters it any more, and what it had not flushed is lost.
+   */
+  void abandon(Member member, LostException failure) {
+    if (!member.attached) {
+      return;
+    }
+    member.broken = failure;
+    if (member.decision.flushesBeforeClose() && member.writes.uncovered()) {
+      losses.add(member.scope.exportName, failure);
+    }
+    member.writes.cover(member.writes.completed());
+    detach(member);
   }
 }

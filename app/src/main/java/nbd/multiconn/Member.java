@@ -2,6 +2,8 @@ package nbd.multiconn;
 
 import java.io.IOException;
 import nbd.backend.Handle;
+import nbd.backend.LostException;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What the group knows of one connection's handle. The connection marks its reads and writes here,
@@ -22,6 +24,12 @@ final class Member {
 
   /** How many writes the flush that runs now covers if it succeeds; -1 while none does. */
   long target = -1;
+
+  /** Up to which of the group's losses this connection has been told. */
+  long told;
+
+  /** Why nothing can be done with the handle any more. */
+  @Nullable LostException broken;
 
   /** Unsafe mode: how many writes had been completed when the last flush was passed on. */
   long passedOn;

@@ -6,6 +6,7 @@ import java.util.List;
 import nbd.backend.Capabilities;
 import nbd.backend.Extent;
 import nbd.backend.Handle;
+import nbd.backend.LostException;
 import nbd.backend.ReadTarget;
 import nbd.filter.FilterHandle;
 import nbd.protocol.CommandFlag;
@@ -86,13 +87,7 @@ final class MultiConnHandle extends FilterHandle {
 
   @Override
   public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-    boolean succeeded = false;
-    try {
-      next.write(from, offset, flags);
-      succeeded = true;
-    } finally {
-      wrote(flags, succeeded);
-    }
+    marked(flags, () -> next.write(from, offset, flags));
   }
 
   @Override
@@ -110,42 +105,45 @@ final class MultiConnHandle extends FilterHandle {
 
   @Override
   public void trim(long offset, long length, CommandFlags flags) throws IOException {
-    boolean succeeded = false;
-    try {
-      next.trim(offset, length, flags);
-      succeeded = true;
-    } finally {
-      wrote(flags, succeeded);
-    }
+    marked(flags, () -> next.trim(offset, length, flags));
   }
 
   @Override
   public void zero(long offset, long length, CommandFlags flags) throws IOException {
-    boolean succeeded = false;
-    boolean untouched = false;
-    try {
-      next.zero(offset, length, flags);
-      succeeded = true;
-    } catch (NbdException e) {
-      // Then nothing was changed, and a client that tries this first does not pay with a flush.
-      untouched = flags.has(CommandFlag.FAST_ZERO) && e.error() == NbdError.ENOTSUP;
-      throw e;
-    } finally {
-      if (!untouched) {
-        wrote(flags, succeeded);
-      }
-    }
+    marked(flags, () -> next.zero(offset, length, flags));
+  }
+
+  /** A call that changes something. */
+  @FunctionalInterface
+  private interface Change {
+    void make() throws IOException;
   }
 
   /**
-   * A command that failed may have changed something, so it counts. One with FUA that succeeded is
-   * durable by itself, and where the backend is multi-conn visible too.
+   * Makes a change, and marks it: one that failed too, since it may have changed something. Not
+   * marked is what certainly changed nothing that a flush could cover. A change with FUA that
+   * succeeded is durable by itself, and where the backend is multi-conn visible too.
    */
-  private void wrote(CommandFlags flags, boolean succeeded) {
-    if (succeeded && flags.has(CommandFlag.FUA) && member.decision.sharesFlush()) {
-      member.wroteThrough();
-    } else {
-      member.wrote();
+  private void marked(CommandFlags flags, Change change) throws IOException {
+    boolean counts = true;
+    boolean through = false;
+    try {
+      change.make();
+      through = flags.has(CommandFlag.FUA) && member.decision.sharesFlush();
+    } catch (LostException broken) {
+      // Nobody was told that it is done, and nothing can be done with this handle any more.
+      counts = false;
+      throw broken;
+    } catch (NbdException failure) {
+      // A client that tries whether zeroing is fast does not pay with a flush if it is not.
+      counts = !(flags.has(CommandFlag.FAST_ZERO) && failure.error() == NbdError.ENOTSUP);
+      throw failure;
+    } finally {
+      if (through) {
+        member.wroteThrough();
+      } else if (counts) {
+        member.wrote();
+      }
     }
   }
 

@@ -35,20 +35,42 @@ class DepartureTest {
   }
 
   @Test
-  void whatAClosedConnectionLostIsReportedOnEveryConnectionLaterOnesToo() throws IOException {
-    Scene scene = Scene.emulating(2);
+  void whatAClosedConnectionLostIsReportedOnceOnEveryConnection() throws IOException {
+    Scene scene = Scene.emulating(3);
     scene.write(0);
     failFlushes(scene, 0);
     assertThatThrownBy(() -> scene.handle(0).close()).hasMessageContaining("broken");
     assertThat(scene.below(0).closed).isTrue();
 
-    assertThatThrownBy(() -> scene.flush(1))
-        .hasMessageContaining("lost")
-        .hasMessageContaining("broken");
-    scene.handle(1).close();
+    for (int connection = 1; connection < 3; connection++) {
+      int number = connection;
+      assertThatThrownBy(() -> scene.flush(number))
+          .hasMessageContaining("lost")
+          .hasMessageContaining("broken");
+      scene.flush(number);
+    }
     scene.open(1, "");
-    assertThatThrownBy(() -> scene.flush(2)).hasMessageContaining("lost");
-    assertThatThrownBy(() -> scene.flush(2)).as("again").hasMessageContaining("lost");
+    scene.flush(3);
+  }
+
+  @Test
+  void whatNobodyWasToldIsReportedToWhoeverComesNext() throws IOException {
+    Scene scene = Scene.emulating(1);
+    scene.write(0);
+    failFlushes(scene, 0);
+    assertThatThrownBy(() -> scene.handle(0).close()).hasMessageContaining("broken");
+    assertThat(scene.filter.groups()).isOne();
+
+    scene.open(2, "");
+    assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
+    scene.flush(1);
+    scene.open(1, "");
+    scene.flush(3);
+    assertThatThrownBy(() -> scene.flush(2)).as("was there before").hasMessageContaining("lost");
+    for (int connection = 1; connection < 4; connection++) {
+      scene.handle(connection).close();
+    }
+    assertThat(scene.filter.groups()).isZero();
   }
 
   @Test
@@ -121,7 +143,7 @@ class DepartureTest {
 
   @Test
   void aFlushThatWaitsForAHandleWhoseLastFlushFailsFailsToo() throws IOException {
-    Scene scene = Scene.emulating(2);
+    Scene scene = Scene.emulating(3);
     scene.write(0);
     Gate inFlush = new Gate();
     scene.below(0).onFlush =
@@ -138,7 +160,7 @@ class DepartureTest {
 
     assertThatThrownBy(close::join).hasMessageContaining("broken");
     assertThatThrownBy(flush::join).hasMessageContaining("broken");
-    assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
+    assertThatThrownBy(() -> scene.flush(2)).hasMessageContaining("lost");
   }
 
   @Test

@@ -6,6 +6,8 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.atomic.AtomicIntegerArray;
 import java.util.concurrent.atomic.AtomicReference;
 import nbd.backend.Handle;
 import nbd.check.HistoryChecker;
@@ -19,11 +21,12 @@ import org.jetbrains.lincheck.datastructures.verifier.EpsilonVerifier;
 import org.junit.jupiter.api.Test;
 
 /**
- * Has Lincheck explore systematically how writers, readers, flushers, closers and failing flushes
- * on three connections interleave. In each interleaving is checked: a flush that succeeded made
- * durable what had been answered before it; reads are as the promise says; no flush enters a closed
- * handle; nothing hangs. The property {@code nbd.model.scenarios} says how many random scenarios,
- * {@code nbd.model.invocations} how many interleavings of each.
+ * Has Lincheck explore systematically how writers, readers, flushers, closers, failing flushes and
+ * breaking handles of three connections interleave. In each interleaving is checked: a flush that
+ * succeeded made durable what had been answered before it, but for what the client was told to be
+ * lost; reads are as the promise says; no flush enters a closed handle; nothing hangs. The property
+ * {@code nbd.model.scenarios} says how many random scenarios, {@code nbd.model.invocations} how
+ * many interleavings of each.
  */
 class FlushModelTest {
   private static final int SCENARIOS = Integer.getInteger("nbd.model.scenarios", 12);
@@ -53,7 +56,11 @@ class FlushModelTest {
     private final AtomicReference<Throwable> failure = new AtomicReference<>();
     private final List<ModelStorage.ModelHandle> below;
     private final List<Handle> handles = new ArrayList<>();
-    private final boolean[] closed = new boolean[COUNT];
+    private final AtomicIntegerArray closed = new AtomicIntegerArray(COUNT);
+    private final List<List<HistoryChecker.Write>> answered = new ArrayList<>();
+
+    /** Of how many writes of each other one a connection was told that they may be lost. */
+    private final int[][] told = new int[COUNT][COUNT];
 
     /** Opens them. */
     public Connections() throws IOException {
@@ -62,6 +69,7 @@ class FlushModelTest {
           new MultiConnFilter(storage, MultiConnSettings.DEFAULT, Runnable::run);
       for (int i = 0; i < COUNT; i++) {
         handles.add(filter.open("", false));
+        answered.add(new CopyOnWriteArrayList<>());
       }
       below = storage.handles;
     }
@@ -70,26 +78,36 @@ class FlushModelTest {
     @Operation
     public void write(@Param(gen = ThreadIdGen.class) int thread) throws IOException {
       int connection = thread % COUNT;
-      if (closed[connection]) {
+      if (closed.get(connection) > 0) {
         return;
       }
       HistoryChecker.Write write = checker.beginWrite(connection, 0, false);
       ByteBuffer data = ByteBuffer.allocate(Long.BYTES).putLong(write.value()).flip();
-      handles.get(connection).write(data, 0, CommandFlags.NONE);
+      try {
+        handles.get(connection).write(data, 0, CommandFlags.NONE);
+      } catch (IOException broken) {
+        checker.endWrite(write, false);
+        return;
+      }
       checker.endWrite(write, true);
-      below.get(connection).answered.incrementAndGet();
+      answered.get(connection).add(write);
     }
 
     /** A client's read. */
     @Operation
     public void read(@Param(gen = ThreadIdGen.class) int thread) throws IOException {
       int connection = thread % COUNT;
-      if (closed[connection]) {
+      if (closed.get(connection) > 0) {
         return;
       }
       HistoryChecker.Read read = checker.beginRead(connection, 0);
       ByteBuffer data = ByteBuffer.allocate(Long.BYTES);
-      handles.get(connection).read(data, 0);
+      try {
+        handles.get(connection).read(data, 0);
+      } catch (IOException broken) {
+        checker.failRead(read);
+        return;
+      }
       checker.endRead(read, data.getLong(0)).ifPresent(found -> fail(found.toString()));
     }
 
@@ -106,12 +124,12 @@ class FlushModelTest {
     }
 
     private void flushOn(int connection) {
-      if (closed[connection]) {
+      if (closed.get(connection) > 0) {
         return;
       }
-      int[] answered = new int[COUNT];
+      int[] before = new int[COUNT];
       for (int i = 0; i < COUNT; i++) {
-        answered[i] = below.get(i).answered.get();
+        before[i] = answered.get(i).size();
       }
       HistoryChecker.Flush flush = checker.beginFlush(connection);
       boolean succeeded = true;
@@ -121,26 +139,40 @@ class FlushModelTest {
         succeeded = false;
       }
       checker.endFlush(flush, succeeded);
-      for (int i = 0; succeeded && i < COUNT; i++) {
-        if (below.get(i).durable.get() < answered[i]) {
-          fail("a write is lost");
+      for (int i = 0; i < COUNT; i++) {
+        int durable = below.get(i).durable.get();
+        if (succeeded && durable < before[i] && told[connection][i] < before[i]) {
+          fail("a write is lost, and nobody was told");
+        } else if (!succeeded && isGone(i)) {
+          told[connection][i] = answered.get(i).size();
+          answered.get(i).stream().skip(durable).forEach(checker::lose);
         }
       }
+    }
+
+    private boolean isGone(int connection) {
+      return closed.get(connection) > 0 || below.get(connection).broken;
     }
 
     /** A client leaves, perhaps while its last flush fails. */
     @Operation
     public void close(@Param(gen = ThreadIdGen.class) int thread) {
       int connection = thread % COUNT;
-      if (closed[connection]) {
+      if (closed.get(connection) > 0) {
         return;
       }
-      closed[connection] = true;
+      closed.set(connection, 1);
       try {
         handles.get(connection).close();
       } catch (IOException told) {
         // What was lost, the flushes of others have to tell.
       }
+    }
+
+    /** A handle breaks for good. */
+    @Operation
+    public void breakHandle(@Param(gen = ThreadIdGen.class) int thread) {
+      below.get(thread % COUNT).broken = true;
     }
 
     /** The next flush of a handle fails. */

@@ -11,8 +11,10 @@ import nbd.backend.Capabilities;
 import nbd.backend.Capability;
 import nbd.backend.Fua;
 import nbd.backend.Handle;
+import nbd.backend.LostException;
 import nbd.backend.ThreadModel;
 import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdError;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -71,6 +73,13 @@ final class ModelStorage implements Backend {
     final AtomicInteger failures = new AtomicInteger();
     final AtomicReference<@Nullable AssertionError> fault = new AtomicReference<>();
     volatile boolean closed;
+    volatile boolean broken;
+
+    private void check() throws LostException {
+      if (broken) {
+        throw new LostException(NbdError.ESHUTDOWN, "broken for good");
+      }
+    }
 
     @Override
     public long size() {
@@ -83,7 +92,8 @@ final class ModelStorage implements Backend {
     }
 
     @Override
-    public void read(ByteBuffer into, long offset) {
+    public void read(ByteBuffer into, long offset) throws IOException {
+      check();
       if (multiConn) {
         into.putLong(stored.get());
         return;
@@ -98,7 +108,8 @@ final class ModelStorage implements Backend {
     }
 
     @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) {
+    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+      check();
       if (multiConn) {
         stored.set(from.getLong());
       } else {
@@ -112,6 +123,7 @@ final class ModelStorage implements Backend {
       if (closed) {
         fault.compareAndSet(null, new AssertionError("a flush entered a closed handle"));
       }
+      check();
       List<ModelHandle> covered = multiConn ? handles : List.of(this);
       int[] counts = new int[covered.size()];
       for (int i = 0; i < counts.length; i++) {

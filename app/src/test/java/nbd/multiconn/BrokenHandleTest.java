@@ -1,0 +1,149 @@
+package nbd.multiconn;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import nbd.backend.LostException;
+import nbd.protocol.NbdError;
+import org.junit.jupiter.api.Test;
+
+/** What becomes of the writes of a handle that breaks under its connection, and of the others. */
+class BrokenHandleTest {
+
+  @Test
+  void answeredWritesThatNoFlushCoveredFailTheNextFlushOfEveryConnectionOnce() throws IOException {
+    Scene scene = Scene.emulating(3);
+    scene.write(0);
+    breakHandle(scene, 0);
+    scene.write(1);
+
+    assertThatThrownBy(() -> scene.flush(1))
+        .hasMessageContaining("lost")
+        .hasMessageContaining("the cable is cut");
+    assertThat(scene.fake.takeFlushed()).as("all are attempted").containsExactlyInAnyOrder(0, 1);
+    scene.flush(1);
+    assertThatThrownBy(() -> scene.flush(2)).hasMessageContaining("lost");
+    scene.flush(2);
+    assertThat(scene.fake.takeFlushed()).as("nothing enters it any more").isEmpty();
+  }
+
+  @Test
+  void theConnectionItselfNeverFlushesWithSuccessAgain() throws IOException {
+    Scene scene = Scene.emulating(1);
+    scene.write(0);
+    breakHandle(scene, 0);
+
+    for (int i = 0; i < 3; i++) {
+      assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("the cable is cut");
+      assertThatThrownBy(() -> scene.write(0)).isInstanceOf(LostException.class);
+    }
+    scene.handle(0).close();
+  }
+
+  @Test
+  void whatWasFlushedBeforeIsNotReportedAsLost() throws IOException {
+    Scene scene = Scene.emulating(2);
+    scene.write(0);
+    scene.flush(1);
+    breakHandle(scene, 0);
+    assertThatThrownBy(() -> scene.write(0)).isInstanceOf(LostException.class);
+
+    scene.write(1);
+    scene.flush(1);
+    scene.handle(0).close();
+    scene.flush(1);
+  }
+
+  @Test
+  void aReaderThatHasBrokenKeepsNobodyFromFlushing() throws IOException {
+    Scene scene = Scene.emulating(2);
+    scene.read(0);
+    breakHandle(scene, 0);
+    scene.write(1);
+
+    assertThat(scene.flushed(1)).containsExactly(1, 0);
+    scene.write(1);
+    assertThat(scene.flushed(1)).containsExactly(1);
+  }
+
+  @Test
+  void aConnectionThatLeavesItsBrokenHandleTellsTheOthers() throws IOException {
+    Scene scene = Scene.emulating(2);
+    scene.write(0);
+    breakHandle(scene, 0);
+    scene.handle(0).close();
+
+    assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
+    scene.flush(1);
+  }
+
+  @Test
+  void whereTheBackendIsMultiConnAnotherHandleIsFlushedInsteadAndTheLossTold() throws IOException {
+    Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, TrackDirty.CONNECTION, 3);
+    scene.write(0);
+    scene.write(1);
+    breakHandle(scene, 0);
+    assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("the cable is cut");
+    assertThat(scene.fake.takeFlushed()).containsExactly(0, 1);
+
+    assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
+    assertThat(scene.flushed(1)).isEmpty();
+    assertThatThrownBy(() -> scene.flush(2)).hasMessageContaining("lost");
+    scene.write(2);
+    assertThat(scene.flushed(2)).containsExactly(2);
+  }
+
+  @Test
+  void whereNothingIsPromisedNobodyElseIsTold() throws IOException {
+    for (TrackDirty tracking : TrackDirty.values()) {
+      Scene scene = Scene.of(FakeBackend.WRITABLE, MultiConnMode.DISABLE, tracking, 2);
+      scene.write(0);
+      breakHandle(scene, 0);
+      assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("the cable is cut");
+      if (tracking != TrackDirty.FAST) {
+        scene.write(1);
+        scene.flush(1);
+      }
+    }
+  }
+
+  @Test
+  void allWhoWaitForTheFlushThatFindsItAreTold() throws IOException {
+    Scene scene = Scene.emulating(4);
+    scene.write(0);
+    Gate inFlush = new Gate();
+    scene.below(0).onFlush =
+        () -> {
+          inFlush.run();
+          throw lost();
+        };
+    Calls.Running first = scene.startFlush(1);
+    inFlush.awaitReached();
+    Calls.Running second = scene.startFlush(2);
+    second.awaitParked();
+
+    inFlush.open();
+
+    assertThatThrownBy(first::join).hasMessageContaining("lost");
+    assertThatThrownBy(second::join).hasMessageContaining("lost");
+    assertThatThrownBy(() -> scene.flush(3)).hasMessageContaining("lost");
+    for (int connection = 1; connection < 4; connection++) {
+      scene.flush(connection);
+    }
+  }
+
+  private static LostException lost() {
+    return new LostException(NbdError.EIO, "the cable is cut");
+  }
+
+  private static void breakHandle(Scene scene, int number) {
+    FakeBackend.Hook broken =
+        () -> {
+          throw lost();
+        };
+    scene.below(number).onRead = broken;
+    scene.below(number).onWrite = broken;
+    scene.below(number).onFlush = broken;
+  }
+}
