@@ -1,0 +1,319 @@
+package nbd.filter;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.locks.LockSupport;
+import java.util.concurrent.locks.ReentrantLock;
+import nbd.backend.Capability;
+import nbd.backend.Fua;
+import nbd.backend.Handle;
+import nbd.backend.LostException;
+import nbd.protocol.CommandFlags;
+import nbd.testing.Eventually;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Connections whose storage crashes and comes back. */
+@Timeout(120)
+final class ReconnectFilterTest {
+  private static final int SIZE = 4096;
+  private static final Duration LONG = Duration.ofMinutes(1);
+
+  private final CrashingStorage storage = new CrashingStorage(SIZE, 1);
+
+  private static ByteBuffer bytes(int length, int value) {
+    byte[] bytes = new byte[length];
+    Arrays.fill(bytes, (byte) value);
+    return ByteBuffer.wrap(bytes);
+  }
+
+  private static void write(Handle handle, int offset, int length, int value) throws IOException {
+    handle.write(bytes(length, value), offset, CommandFlags.NONE);
+  }
+
+  private static byte[] read(Handle handle, int offset, int length) throws IOException {
+    ByteBuffer into = ByteBuffer.allocate(length);
+    handle.read(into, offset);
+    return into.array();
+  }
+
+  private Handle open(ReconnectFilter filter) throws IOException {
+    return filter.open("", false);
+  }
+
+  private ReconnectFilter filter(Duration within, long bytes) {
+    return new ReconnectFilter(storage, within, bytes);
+  }
+
+  @Test
+  void answeredWritesSurviveACrashBeforeTheyAreFlushed() throws IOException {
+    try (Handle handle = open(filter(LONG, 1 << 20))) {
+      write(handle, 0, 100, 1);
+      handle.zero(100, 50, CommandFlags.NONE);
+      write(handle, 50, 60, 2);
+      byte[] before = storage.cached();
+      storage.crash();
+
+      assertThat(read(handle, 0, SIZE)).isEqualTo(before);
+      storage.crash();
+      handle.flush();
+      assertThat(storage.durable()).isEqualTo(before);
+    }
+  }
+
+  @Test
+  void whatWasFlushedIsNotWrittenAgain() throws IOException {
+    try (Handle handle = open(filter(LONG, 1 << 20))) {
+      write(handle, 0, 100, 1);
+      handle.flush();
+      write(handle, 200, 10, 2);
+      storage.takeDone();
+      storage.crash();
+
+      handle.flush();
+      assertThat(storage.takeDone()).containsExactly("write 10 at 200", "flush");
+    }
+  }
+
+  @Test
+  void aWriteThatIsOverwrittenOnAnotherConnectionIsNotWrittenAgain() throws IOException {
+    ReconnectFilter filter = filter(LONG, 1 << 20);
+    try (Handle one = open(filter);
+        Handle other = open(filter)) {
+      write(one, 0, 100, 1);
+      write(other, 40, 20, 2);
+      storage.cut();
+
+      read(other, 0, 1);
+      read(one, 0, 1);
+      assertThat(read(one, 0, 100)[50]).isEqualTo((byte) 2);
+      assertThat(storage.takeDone())
+          .containsSubsequence("write 20 at 40", "write 40 at 0", "write 40 at 60");
+    }
+  }
+
+  @Test
+  void aTrimTakesOutWhatWouldBeWrittenAgain() throws IOException {
+    try (Handle handle = open(filter(LONG, 1 << 20))) {
+      write(handle, 0, 100, 1);
+      handle.trim(0, 100, CommandFlags.NONE);
+      storage.takeDone();
+      storage.crash();
+
+      handle.flush();
+      assertThat(storage.takeDone()).containsExactly("flush");
+    }
+  }
+
+  @Test
+  void itFlushesWhenWhatItKeepsIsTooMuch() throws IOException {
+    try (Handle handle = open(filter(LONG, 1500))) {
+      for (int i = 0; i < 10; i++) {
+        write(handle, i * 200, 200, i + 1);
+      }
+      // With what is counted for each, four fit.
+      assertThat(storage.flushes()).isEqualTo(2);
+      write(handle, 0, 4000, 99);
+      assertThat(storage.flushes()).as("one that is too large gets all the room").isEqualTo(3);
+      storage.crash();
+      assertThat(read(handle, 0, 4000)).isEqualTo(bytes(4000, 99).array());
+    }
+  }
+
+  @Test
+  void writesToTheSamePlaceDoNotUseTheRoomUp() throws IOException {
+    try (Handle handle = open(filter(LONG, 1500))) {
+      for (int i = 0; i < 1000; i++) {
+        write(handle, 0, 500, i);
+      }
+      assertThat(storage.flushes()).isZero();
+    }
+  }
+
+  @Test
+  void whileItIsAwayCallsWait() throws Exception {
+    try (Handle handle = open(filter(LONG, 1 << 20))) {
+      write(handle, 0, 100, 1);
+      storage.down(true);
+      storage.crash();
+      CompletableFuture<byte[]> reading = new CompletableFuture<>();
+      Thread thread =
+          Thread.ofVirtual()
+              .start(
+                  () -> {
+                    try {
+                      reading.complete(read(handle, 0, 100));
+                    } catch (IOException failure) {
+                      reading.completeExceptionally(failure);
+                    }
+                  });
+      Eventually.isTrue("it waits", () -> thread.getState() == Thread.State.TIMED_WAITING);
+      assertThat(reading).isNotDone();
+
+      storage.down(false);
+      assertThat(reading.get()).isEqualTo(bytes(100, 1).array());
+    }
+  }
+
+  @Test
+  void ifItStaysAwayTooLongTheHandleIsBrokenForGood() throws IOException {
+    try (Handle handle = open(filter(Duration.ofMillis(20), 1 << 20))) {
+      write(handle, 0, 100, 1);
+      storage.down(true);
+      storage.crash();
+
+      assertThatThrownBy(handle::flush)
+          .isInstanceOf(LostException.class)
+          .hasMessageContaining("it has crashed")
+          .hasMessageContaining("it is down");
+      storage.down(false);
+      assertThatThrownBy(handle::flush).isInstanceOf(LostException.class);
+      assertThatThrownBy(() -> read(handle, 0, 1)).isInstanceOf(LostException.class);
+    }
+  }
+
+  @Test
+  void ifItComesBackAsSomethingElseTheHandleIsBrokenForGood() throws IOException {
+    try (Handle handle = open(filter(LONG, 1 << 20))) {
+      storage.shrink();
+      assertThatThrownBy(handle::flush)
+          .isInstanceOf(LostException.class)
+          .hasMessageContaining("2048 bytes instead of 4096");
+    }
+    try (Handle handle = open(filter(LONG, 1 << 20))) {
+      storage.change(CrashingStorage.CAPABILITIES.without(Capability.TRIM));
+      assertThatThrownBy(() -> read(handle, 0, 1))
+          .isInstanceOf(LostException.class)
+          .hasMessageContaining("other flags");
+    }
+  }
+
+  @Test
+  void itPromisesNoMoreThanItKeeps() throws IOException {
+    try (Handle handle = open(filter(LONG, 1 << 20))) {
+      assertThat(handle.capabilities().has(Capability.MULTI_CONN)).isFalse();
+      assertThat(handle.capabilities().has(Capability.FAST_ZERO)).isFalse();
+      assertThat(handle.capabilities().fua()).isEqualTo(Fua.EMULATE);
+      assertThat(handle.capabilities().has(Capability.TRIM)).isTrue();
+    }
+  }
+
+  /** Three connections write, flush and read at random while the storage crashes over and over. */
+  @ParameterizedTest
+  @ValueSource(longs = {1, 2, 3, 4, 5, 6})
+  void nothingThatWasAnsweredIsEverMissed(long seed) throws Exception {
+    CrashingStorage crashing = new CrashingStorage(SIZE, seed);
+    ReconnectFilter filter = new ReconnectFilter(crashing, LONG, 900);
+    Model model = new Model();
+    List<Handle> handles = new ArrayList<>();
+    for (int i = 0; i < 3; i++) {
+      handles.add(filter.open("", false));
+    }
+    CompletableFuture<Void> chaos = new CompletableFuture<>();
+    Thread crasher =
+        Thread.ofPlatform()
+            .start(
+                () -> {
+                  Random random = new Random(seed);
+                  while (!chaos.isDone()) {
+                    crashing.down(random.nextInt(20) == 0);
+                    if (random.nextInt(4) == 0) {
+                      crashing.cut();
+                    } else {
+                      crashing.crash();
+                    }
+                    LockSupport.parkNanos(1);
+                    crashing.down(false);
+                    LockSupport.parkNanos(3_000_000);
+                  }
+                });
+    CompletableFuture<?>[] clients = new CompletableFuture<?>[handles.size()];
+    for (int i = 0; i < clients.length; i++) {
+      long own = seed * 100 + i;
+      Handle handle = handles.get(i);
+      CompletableFuture<Void> end = new CompletableFuture<>();
+      clients[i] = end;
+      Thread.ofVirtual()
+          .start(
+              () -> {
+                try {
+                  model.play(handle, new Random(own), 400);
+                  handle.flush();
+                  handle.close();
+                  end.complete(null);
+                } catch (IOException | RuntimeException | Error failure) {
+                  end.completeExceptionally(failure);
+                }
+              });
+    }
+    try {
+      CompletableFuture.allOf(clients).get();
+    } catch (ExecutionException failure) {
+      throw new AssertionError("seed " + seed, failure.getCause());
+    } finally {
+      chaos.complete(null);
+      crasher.join();
+    }
+    assertThat(crashing.durable()).as("seed %d", seed).isEqualTo(model.expected);
+  }
+
+  /** What the storage has to hold; each block is written by one client at a time. */
+  private static final class Model {
+    private static final int BLOCK = 32;
+
+    private final byte[] expected = new byte[SIZE];
+    private final ReentrantLock[] blocks = new ReentrantLock[SIZE / BLOCK];
+
+    Model() {
+      Arrays.setAll(blocks, i -> new ReentrantLock());
+    }
+
+    void play(Handle handle, Random random, int operations) throws IOException {
+      for (int i = 0; i < operations; i++) {
+        int first = random.nextInt(blocks.length);
+        int count = 1 + random.nextInt(Math.min(4, blocks.length - first));
+        for (int block = first; block < first + count; block++) {
+          blocks[block].lock();
+        }
+        try {
+          play(handle, random, first * BLOCK, count * BLOCK);
+        } finally {
+          for (int block = first; block < first + count; block++) {
+            blocks[block].unlock();
+          }
+        }
+      }
+    }
+
+    private void play(Handle handle, Random random, int offset, int length) throws IOException {
+      switch (random.nextInt(8)) {
+        case 0 -> handle.flush();
+        case 1 -> {
+          handle.zero(offset, length, CommandFlags.NONE);
+          Arrays.fill(expected, offset, offset + length, (byte) 0);
+        }
+        case 2, 3 -> {
+          // Its own connection is connected again; others' writes come back with their flush only.
+          read(handle, offset, length);
+        }
+        default -> {
+          int value = random.nextInt(256);
+          write(handle, offset, length, value);
+          Arrays.fill(expected, offset, offset + length, (byte) value);
+        }
+      }
+    }
+  }
+}
