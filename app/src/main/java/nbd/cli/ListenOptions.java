@@ -11,6 +11,7 @@ import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import nbd.client.NbdUri;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
@@ -72,7 +73,7 @@ final class ListenOptions {
       channel.setOption(StandardSocketOptions.SO_REUSEADDR, true);
       channel.bind(new InetSocketAddress(host, port), BACKLOG);
       int bound = ((InetSocketAddress) channel.getLocalAddress()).getPort();
-      return new Listening(channel, NbdUri.tcp(host, bound, exportName), null);
+      return new Listening(channel, NbdUri.tcp(host, bound, exportName).toString(), null);
     } catch (UnknownHostException unknown) {
       channel.close();
       throw new IOException("the address " + address + " is not known", unknown);
@@ -95,7 +96,7 @@ final class ListenOptions {
     ServerSocketChannel channel = ServerSocketChannel.open(StandardProtocolFamily.UNIX);
     try {
       channel.bind(where, BACKLOG);
-      return new Listening(channel, NbdUri.unix(path, exportName), path);
+      return new Listening(channel, NbdUri.unix(path, exportName).toString(), path);
     } catch (IOException failure) {
       channel.close();
       throw new IOException(

@@ -31,4 +31,14 @@ public enum NbdError {
   public int code() {
     return code;
   }
+
+  /** The error of a number; for one that the protocol lacks EINVAL, as it demands of clients. */
+  public static NbdError of(int code) {
+    for (NbdError error : values()) {
+      if (error.code == code) {
+        return error;
+      }
+    }
+    return EINVAL;
+  }
 }

@@ -4,7 +4,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
-import java.net.InetAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -130,25 +129,6 @@ final class ArgumentsTest {
     assertThatThrownBy(() -> BackendArgument.open(directory + "/no:such", false))
         .isInstanceOf(IOException.class)
         .hasMessageContaining("does not exist");
-  }
-
-  @Test
-  void urisNameWhereClientsGet() throws IOException {
-    InetAddress four = InetAddress.getByAddress(new byte[] {10, 0, 0, 1});
-    assertThat(NbdUri.tcp(four, 1, "")).isEqualTo("nbd://10.0.0.1:1/");
-    InetAddress all = InetAddress.getByName("0.0.0.0");
-    assertThat(NbdUri.tcp(all, 10_809, "disk")).isEqualTo("nbd://127.0.0.1:10809/disk");
-    InetAddress all6 = InetAddress.getByName("::");
-    assertThat(NbdUri.tcp(all6, 5, "")).matches("nbd://\\[[0:]+1]:5/");
-    InetAddress six = InetAddress.getByName("fe80::1");
-    assertThat(NbdUri.tcp(six, 5, "x")).matches("nbd://\\[fe80:.*1]:5/x");
-  }
-
-  @Test
-  void urisEscapeWhatIsNotPlain() {
-    assertThat(NbdUri.unix(Path.of("/tmp/a b/é?&#.sock"), "a/b c+%"))
-        .isEqualTo("nbd+unix:///a%2Fb%20c%2B%25?socket=/tmp/a%20b/%C3%A9%3F%26%23.sock");
-    assertThat(NbdUri.unix(Path.of("relative"), "")).startsWith("nbd+unix:///?socket=/");
   }
 
   @Test

@@ -1,0 +1,68 @@
+package nbd.client;
+
+import java.util.ArrayList;
+import java.util.List;
+import nbd.backend.Extent;
+
+/**
+ * The extents of an answer to BLOCK_STATUS, alike neighbours made one, as many as are wanted. Used
+ * by one thread at a time.
+ */
+final class ExtentList {
+  /** {@code NBD_STATE_HOLE} and {@code NBD_STATE_ZERO}. */
+  private static final int HOLE = 1;
+
+  private static final int ZERO = 2;
+
+  private final int most;
+  private final List<Extent> extents = new ArrayList<>();
+
+  /** How much of the export is left behind the last extent, in bytes. */
+  private long left;
+
+  private boolean full;
+
+  /**
+   * Gathers extents.
+   *
+   * @param most how many are wanted
+   * @param left how much of the export there is from the first one on, in bytes
+   */
+  ExtentList(int most, long left) {
+    this.most = most;
+    this.left = left;
+  }
+
+  /**
+   * Adds an extent; what is too much is left out.
+   *
+   * @param length in bytes; unsigned, and not 0
+   */
+  void add(long length, long flags) {
+    long inside = length < 0 ? left : Math.min(length, left);
+    if (full || inside == 0) {
+      return;
+    }
+    Extent extent = new Extent(inside, (flags & HOLE) != 0, (flags & ZERO) != 0);
+    if (!extents.isEmpty() && extents.getLast().isLike(extent)) {
+      long both = extents.removeLast().length() + inside;
+      extents.add(new Extent(both, extent.hole(), extent.zero()));
+    } else if (extents.size() < most) {
+      extents.add(extent);
+    } else {
+      full = true;
+      return;
+    }
+    left -= inside;
+  }
+
+  /** Whether nothing has come. */
+  boolean isEmpty() {
+    return extents.isEmpty();
+  }
+
+  /** All of them. */
+  List<Extent> extents() {
+    return List.copyOf(extents);
+  }
+}

@@ -1,0 +1,251 @@
+package nbd.client;
+
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
+import java.util.Optional;
+import nbd.protocol.ChunkType;
+import nbd.protocol.Command;
+import nbd.protocol.IncomingReply;
+import nbd.protocol.NbdError;
+import nbd.protocol.ProtocolException;
+import nbd.protocol.WireInput;
+import org.tinylog.Logger;
+
+/**
+ * Takes the server's replies, checks them, and fills the buffers of those who wait: the one thread
+ * of a connection that reads.
+ */
+final class ReplyReader implements Runnable {
+  private static final int MOST_ERROR_BYTES = 1 << 16;
+  private static final int OFFSET_BYTES = 8;
+  private static final int HOLE_BYTES = 12;
+  private static final int ERROR_BYTES = 6;
+
+  private final Link link;
+  private final WireInput in;
+  private final ExportInfo export;
+  private final IncomingReply reply = new IncomingReply();
+
+  ReplyReader(Link link, WireInput in, ExportInfo export) {
+    this.link = link;
+    this.in = in;
+    this.export = export;
+  }
+
+  @Override
+  public void run() {
+    try {
+      while (reply.read(in)) {
+        take();
+      }
+      link.fail("the server closed the connection");
+    } catch (IOException failure) {
+      link.fail(failure);
+    } catch (RuntimeException | Error mistake) {
+      Logger.error(mistake, "{}: a reply could not be taken", link.name());
+      link.fail("a reply could not be taken: " + mistake);
+    } finally {
+      link.loseAll();
+    }
+  }
+
+  private void take() throws IOException {
+    Request request = link.find(reply.cookie());
+    switch (reply.form()) {
+      case SIMPLE -> takeSimple(request);
+      case CHUNK -> {
+        if (export.extendedHeaders() || !export.structuredReplies()) {
+          throw wrong(request, "by a chunk, which was not agreed upon");
+        }
+        takeChunk(request);
+      }
+      case EXTENDED -> {
+        if (!export.extendedHeaders()) {
+          throw wrong(request, "with an extended header, which was not agreed upon");
+        }
+        if (reply.offset() != request.offset()) {
+          throw wrong(request, "for offset %s".formatted(Long.toUnsignedString(reply.offset())));
+        }
+        takeChunk(request);
+      }
+    }
+  }
+
+  private ProtocolException wrong(Request request, String how) {
+    return new ProtocolException(
+        "the server answered %s of %d bytes at %d %s"
+            .formatted(request.command(), request.length(), request.offset(), how));
+  }
+
+  private void takeSimple(Request request) throws IOException {
+    if (export.extendedHeaders()
+        || (export.structuredReplies() && request.command() == Command.READ)) {
+      throw wrong(request, "by a simple reply, where chunks were agreed upon");
+    }
+    if (request.hasChunks()) {
+      throw wrong(request, "by a simple reply after chunks");
+    }
+    if (reply.error() != 0) {
+      request.fail(NbdError.of(reply.error()), "");
+    } else if (request.command() == Command.READ) {
+      in.readFully(request.place(0, request.length()));
+    } else if (request.command() == Command.BLOCK_STATUS) {
+      throw wrong(request, "without extents");
+    }
+    link.answer(request);
+  }
+
+  private void takeChunk(Request request) throws IOException {
+    request.noteChunk();
+    if (ChunkType.isError(reply.type())) {
+      takeError(request);
+    } else {
+      Optional<ChunkType> type = ChunkType.of(reply.type());
+      if (type.isEmpty()) {
+        throw wrong(request, "by a chunk of the unknown type %d".formatted(reply.type()));
+      }
+      takeContent(request, type.get());
+    }
+    if (reply.isDone()) {
+      checkComplete(request);
+      link.answer(request);
+    }
+  }
+
+  private void takeContent(Request request, ChunkType type) throws IOException {
+    switch (type) {
+      case NONE -> {
+        if (reply.length() != 0 || !reply.isDone()) {
+          throw wrong(request, "by an empty chunk that has data or is not the last");
+        }
+      }
+      case OFFSET_DATA -> takeData(request);
+      case OFFSET_HOLE -> takeHole(request);
+      case BLOCK_STATUS -> takeExtents(request, false);
+      case BLOCK_STATUS_EXT -> takeExtents(request, true);
+      case ERROR, ERROR_OFFSET -> throw new IllegalStateException("an error is no content");
+    }
+  }
+
+  private void takeData(Request request) throws IOException {
+    requireRead(request);
+    if (reply.length() <= OFFSET_BYTES) {
+      throw wrong(request, "by data of %d bytes".formatted(reply.length() - OFFSET_BYTES));
+    }
+    in.require(OFFSET_BYTES);
+    long start = in.buffer().getLong() - request.offset();
+    long bytes = reply.length() - OFFSET_BYTES;
+    cover(request, start, bytes);
+    in.readFully(request.place(start, bytes));
+  }
+
+  private void takeHole(Request request) throws IOException {
+    requireRead(request);
+    if (reply.length() != HOLE_BYTES) {
+      throw wrong(request, "by a hole described in %d bytes".formatted(reply.length()));
+    }
+    in.require(HOLE_BYTES);
+    ByteBuffer buffer = in.buffer();
+    long start = buffer.getLong() - request.offset();
+    long bytes = Integer.toUnsignedLong(buffer.getInt());
+    if (bytes == 0) {
+      throw wrong(request, "by a hole of no bytes");
+    }
+    cover(request, start, bytes);
+    MemorySegment.ofBuffer(request.place(start, bytes)).fill((byte) 0);
+  }
+
+  private void requireRead(Request request) throws ProtocolException {
+    if (request.command() != Command.READ) {
+      throw wrong(request, "by data");
+    }
+  }
+
+  /** Both numbers may be anything but negative bytes. */
+  private void cover(Request request, long start, long bytes) throws ProtocolException {
+    if (start < 0 || start > request.length() || bytes > request.length() - start) {
+      throw wrong(
+          request,
+          "by %d bytes at %s, which lie outside of it"
+              .formatted(bytes, Long.toUnsignedString(request.offset() + start)));
+    }
+    if (!request.coverage().add(start, start + bytes)) {
+      throw wrong(
+          request,
+          "by %d bytes at %d, some of which it had sent before"
+              .formatted(bytes, request.offset() + start));
+    }
+  }
+
+  private void takeExtents(Request request, boolean wide) throws IOException {
+    ExtentList extents = request.extents();
+    if (extents == null || wide != export.extendedHeaders()) {
+      throw wrong(request, "by extents of a form that was not asked for");
+    }
+    int head = wide ? 8 : 4;
+    int each = wide ? 16 : 8;
+    long count = (reply.length() - head) / each;
+    if (reply.length() < head + each || (reply.length() - head) % each != 0) {
+      throw wrong(request, "by extents in %d bytes".formatted(reply.length()));
+    }
+    in.require(head);
+    ByteBuffer buffer = in.buffer();
+    int context = buffer.getInt();
+    long told = wide ? Integer.toUnsignedLong(buffer.getInt()) : count;
+    Integer known = export.contexts().get(ExportInfo.ALLOCATION);
+    if (known == null || context != known || !extents.isEmpty()) {
+      throw wrong(
+          request,
+          "by the metadata context %s, which is unknown or came before"
+              .formatted(Integer.toUnsignedString(context)));
+    }
+    if (told != count) {
+      throw wrong(request, "by %d extents where it told of %d".formatted(count, told));
+    }
+    for (long i = 0; i < count; i++) {
+      in.require(each);
+      long length = wide ? buffer.getLong() : Integer.toUnsignedLong(buffer.getInt());
+      long flags = wide ? buffer.getLong() : Integer.toUnsignedLong(buffer.getInt());
+      if (length == 0) {
+        throw wrong(request, "by an extent of no bytes");
+      }
+      extents.add(length, flags);
+    }
+  }
+
+  private void takeError(Request request) throws IOException {
+    long bytes = reply.length();
+    if (bytes < ERROR_BYTES || bytes > MOST_ERROR_BYTES) {
+      throw wrong(request, "by an error in %d bytes".formatted(bytes));
+    }
+    in.require(ERROR_BYTES);
+    int error = in.buffer().getInt();
+    int textBytes = Short.toUnsignedInt(in.buffer().getShort());
+    long rest = bytes - ERROR_BYTES - textBytes;
+    if (rest < 0) {
+      throw wrong(request, "by an error whose message is longer than the chunk");
+    }
+    if (error == 0) {
+      throw wrong(request, "by an error of the number 0");
+    }
+    ByteBuffer text = ByteBuffer.allocate(textBytes);
+    in.readFully(text);
+    in.skip(rest);
+    request.fail(NbdError.of(error), OptionExchange.text(text.flip()));
+  }
+
+  /** Success has to be about everything that was asked for. */
+  private void checkComplete(Request request) throws ProtocolException {
+    if (request.error() != null) {
+      return;
+    }
+    if (request.command() == Command.READ && !request.coverage().isComplete(request.length())) {
+      throw wrong(request, "without all of the data");
+    }
+    ExtentList extents = request.extents();
+    if (extents != null && extents.isEmpty()) {
+      throw wrong(request, "without extents");
+    }
+  }
+}

@@ -1,0 +1,141 @@
+package nbd.client;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.concurrent.atomic.AtomicReference;
+import nbd.protocol.OutgoingRequest;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Sends requests: whoever comes while another thread sends leaves its request with that one, which
+ * sends everything that has been left by one call, payloads without a copy. What many ask for at a
+ * time thus costs few system calls, and nobody waits for a lock.
+ *
+ * <p>Invariants: {@code last} is null if and only if nobody leads, and then nothing is queued; only
+ * the leader takes from the queue, writes to the wire and uses the buffers here. A leader whose own
+ * request is done hands over to one whose request is still queued, which therefore still waits: so
+ * nobody sends for others for long.
+ */
+final class SendQueue {
+  /** So many requests leave by one call. */
+  private static final int BATCH = 64;
+
+  /** The end of the queue while somebody leads. */
+  private static final Request LEADING = Request.mark();
+
+  private final Wire wire;
+  private final Link link;
+  private final boolean extended;
+
+  /** What was left last, linked to what was left before; null if nobody leads. */
+  private final AtomicReference<@Nullable Request> last = new AtomicReference<>();
+
+  /** What a leader has handed over, first come first; belongs to the leader. */
+  private @Nullable Request handedOver;
+
+  private final ByteBuffer headers = ByteBuffer.allocateDirect(BATCH * OutgoingRequest.MOST_BYTES);
+  private final ByteBuffer[] pieces = new ByteBuffer[2 * BATCH + 1];
+
+  SendQueue(Wire wire, Link link, boolean extended) {
+    this.wire = wire;
+    this.link = link;
+    this.extended = extended;
+  }
+
+  /** Queues a request of this thread, and sends if nobody does. */
+  void send(Request request) {
+    Request before = last.get();
+    while (true) {
+      request.next = before;
+      Request seen = last.compareAndExchange(before, request);
+      if (seen == before) {
+        break;
+      }
+      before = seen;
+    }
+    if (before == null) {
+      lead(request);
+    }
+  }
+
+  /** Sends until nothing is queued, or until somebody else leads. */
+  void lead(Request own) {
+    Request batch = handedOver;
+    handedOver = null;
+    while (true) {
+      if (batch == null) {
+        batch = takeAll();
+      }
+      if (batch == null) {
+        if (last.compareAndSet(LEADING, null)) {
+          return;
+        }
+      } else if (own.isDone()) {
+        handedOver = batch;
+        batch.lead();
+        return;
+      } else {
+        batch = write(batch);
+      }
+    }
+  }
+
+  /** What is queued, first come first. */
+  private @Nullable Request takeAll() {
+    Request taken = last.getAndSet(LEADING);
+    Request first = null;
+    while (taken != null && taken != LEADING) {
+      Request before = taken.next;
+      taken.next = first;
+      first = taken;
+      taken = before;
+    }
+    return first;
+  }
+
+  /** Writes as many as are written at a time; returns the rest. */
+  private @Nullable Request write(Request first) {
+    headers.clear();
+    int count = 0;
+    int begun = 0;
+    Request request = first;
+    for (int i = 0; i < BATCH && request != null; i++) {
+      OutgoingRequest.write(
+          headers,
+          extended,
+          request.flags(),
+          request.command(),
+          request.cookie(),
+          request.offset(),
+          request.length());
+      ByteBuffer payload = request.payload();
+      if (payload != null) {
+        pieces[count++] = headers.slice(begun, headers.position() - begun);
+        pieces[count++] = payload.duplicate();
+        begun = headers.position();
+      }
+      request = request.next;
+    }
+    try {
+      if (count == 0) {
+        wire.write(headers.flip());
+      } else {
+        pieces[count++] = headers.slice(begun, headers.position() - begun);
+        wire.write(pieces, count);
+      }
+    } catch (IOException failure) {
+      link.fail(failure);
+    } finally {
+      java.util.Arrays.fill(pieces, 0, count, null);
+      Request sent = first;
+      while (sent != null && sent != request) {
+        // Its thread may leave as soon as it is told.
+        Request after = sent.next;
+        sent.next = null;
+        sent.sent();
+        sent = after;
+      }
+    }
+    return request;
+  }
+}
