@@ -7,6 +7,7 @@ import nbd.backend.Backend;
 import nbd.backend.FileBackend;
 import nbd.backend.MemoryBackend;
 import nbd.backend.NullBackend;
+import nbd.client.NbdUri;
 
 /** The argument BACKEND of serve. */
 final class BackendArgument {
@@ -14,13 +15,22 @@ final class BackendArgument {
 
   private BackendArgument() {}
 
+  /** Whether the argument names another NBD server. */
+  static boolean isUpstream(String argument) {
+    return NbdUri.isUri(argument);
+  }
+
   /**
    * Opens what the argument names.
    *
    * @throws IllegalArgumentException if it names nothing that could be opened: wrong usage
    * @throws IOException if it could not be opened
    */
-  static Backend open(String argument, boolean readOnly) throws IOException {
+  static Backend open(String argument, boolean readOnly, UpstreamOptions upstream)
+      throws IOException {
+    if (isUpstream(argument)) {
+      return upstream.open(NbdUri.parse(argument));
+    }
     int colon = argument.indexOf(':');
     String kind = argument.substring(0, Math.max(colon, 0));
     String rest = argument.substring(colon + 1);

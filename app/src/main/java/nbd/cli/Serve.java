@@ -4,7 +4,9 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
+import java.util.Objects;
 import java.util.concurrent.Callable;
+import java.util.stream.Stream;
 import nbd.backend.Backend;
 import nbd.backend.ThreadModel;
 import nbd.filter.FuaFilter;
@@ -21,6 +23,7 @@ import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ParseResult;
 import picocli.CommandLine.Spec;
 
 /** Serves a backend to NBD clients until it is told to stop. */
@@ -38,7 +41,9 @@ final class Serve implements Callable<Integer> {
         "What to serve:",
         "PATH or file:PATH, an image file or block device;",
         "memory:SIZE, a sparse RAM disk that all connections share;",
-        "null:SIZE, which reads zeroes and forgets writes.",
+        "null:SIZE, which reads zeroes and forgets writes;",
+        "an NBD URI (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH), another NBD"
+            + " server.",
         "SIZE is in bytes, or with K, M, G, T or P."
       })
   private String backend = "";
@@ -86,6 +91,8 @@ final class Serve implements Callable<Integer> {
 
   @Mixin private MultiConnOptions multiConnOptions = new MultiConnOptions();
 
+  @Mixin private UpstreamOptions upstream = new UpstreamOptions();
+
   @Mixin private ExperimentOptions experiments = new ExperimentOptions();
 
   @Option(
@@ -127,22 +134,19 @@ final class Serve implements Callable<Integer> {
     Logging.configure(verbose);
     Statistics clientSide = new Statistics();
     Statistics backendSide = new Statistics();
-    Backend storage;
-    try {
-      storage = BackendArgument.open(backend, readOnly);
-    } catch (IllegalArgumentException wrong) {
-      throw usage("BACKEND: " + wrong.getMessage());
-    }
-    Backend below = experiments.around(new StatisticsFilter(storage, backendSide));
+    Backend storage = openStorage();
+    Backend below = experiments.around(upstream.around(new StatisticsFilter(storage, backendSide)));
     // Clients that the backend can only serve one after the other wait to be accepted.
     int atMost = below.threadModel() == ThreadModel.SERIALIZE_CONNECTIONS ? 1 : maxConnections;
     MultiConnSettings settings = multiConnOptions.settings(atMost);
-    // Not through the statistics: they count what clients open.
-    MultiConnFilter.refusal(experiments.around(storage), settings, exportNames.getFirst(), readOnly)
-        .ifPresent(reason -> Logger.warn("every client will be refused: {}", reason));
+    if (!BackendArgument.isUpstream(backend)) {
+      warnIfRefused(below, settings);
+      backendSide.forget();
+    }
     MultiConnFilter multiConn = new MultiConnFilter(below, settings);
     Backend filtered = new StatisticsFilter(new FuaFilter(multiConn), clientSide);
-    Exports exports = new Exports(filtered, exportNames, description, readOnly, atMost);
+    List<String> names = upstream.dynamicExport() ? List.of() : exportNames;
+    Exports exports = new Exports(filtered, names, description, readOnly, atMost);
     StatisticsReport report = new StatisticsReport(clientSide, backendSide, statsFile);
     Service service = new Service(exports, handshakeTimeout, pidFile, report);
     return run == null
@@ -150,10 +154,33 @@ final class Serve implements Callable<Integer> {
         : service.serveCommand(run, exportNames.getFirst());
   }
 
+  private Backend openStorage() throws IOException {
+    try {
+      return BackendArgument.open(backend, readOnly, upstream);
+    } catch (IllegalArgumentException wrong) {
+      throw usage("BACKEND: " + wrong.getMessage());
+    }
+  }
+
+  /** Another server may be down now and up when a client comes; other storage can be asked. */
+  private void warnIfRefused(Backend below, MultiConnSettings settings) throws IOException {
+    MultiConnFilter.refusal(below, settings, exportNames.getFirst(), readOnly)
+        .ifPresent(reason -> Logger.warn("every client will be refused: {}", reason));
+  }
+
   private void check() {
-    String problem = listen.problem();
-    if (problem != null) {
-      throw usage(problem);
+    ParseResult given = spec().commandLine().getParseResult();
+    Stream.of(
+            listen.problem(),
+            upstream.problem(BackendArgument.isUpstream(backend), given::hasMatchedOption))
+        .filter(Objects::nonNull)
+        .findFirst()
+        .ifPresent(
+            problem -> {
+              throw usage(problem);
+            });
+    if (upstream.dynamicExport() && given.hasMatchedOption("--export-name")) {
+      throw usage("--export-name: not with --dynamic-export, which passes every name on");
     }
     if (maxConnections < 0) {
       throw usage("--max-connections: " + maxConnections + " is negative");
@@ -164,9 +191,13 @@ final class Serve implements Callable<Integer> {
   }
 
   private ParameterException usage(String message) {
+    return new ParameterException(spec().commandLine(), message);
+  }
+
+  private CommandSpec spec() {
     if (spec == null) {
       throw new IllegalStateException("not run by picocli");
     }
-    return new ParameterException(spec.commandLine(), message);
+    return spec;
   }
 }

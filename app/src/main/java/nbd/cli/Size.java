@@ -3,6 +3,8 @@ package nbd.cli;
 import java.util.Locale;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import picocli.CommandLine.ITypeConverter;
+import picocli.CommandLine.TypeConversionException;
 
 /** Sizes as users write them: bytes, or with K, M, G, T or P for powers of 1024. */
 final class Size {
@@ -10,6 +12,18 @@ final class Size {
   private static final String SUFFIXES = "KMGTP";
 
   private Size() {}
+
+  /** For options. */
+  static final class Converter implements ITypeConverter<Long> {
+    @Override
+    public Long convert(String text) {
+      try {
+        return parse(text);
+      } catch (IllegalArgumentException wrong) {
+        throw new TypeConversionException(wrong.getMessage());
+      }
+    }
+  }
 
   /**
    * Reads one.

@@ -56,6 +56,11 @@ public final class Statistics {
     return adder;
   }
 
+  /** Begins anew. */
+  public void forget() {
+    adders.values().forEach(LongAdder::reset);
+  }
+
   /** The count so far. */
   public long get(Count count) {
     return adder(count).sum();

@@ -109,7 +109,7 @@ final class ArgumentsTest {
   }
 
   private static long size(String argument, Class<?> type) throws IOException {
-    try (Backend backend = BackendArgument.open(argument, false);
+    try (Backend backend = BackendArgument.open(argument, false, new UpstreamOptions());
         Handle handle = backend.open("", false)) {
       assertThat(backend).isInstanceOf(type);
       return handle.size();
@@ -120,13 +120,14 @@ final class ArgumentsTest {
   @ValueSource(
       strings = {"", "file:", "memory:", "memory:x", "null:-1", "memory:17P", "null:8192P", "a\0b"})
   void wrongBackendsAreWrongUsage(String argument) {
-    assertThatThrownBy(() -> BackendArgument.open(argument, false))
+    assertThatThrownBy(() -> BackendArgument.open(argument, false, new UpstreamOptions()))
         .isInstanceOf(IllegalArgumentException.class);
   }
 
   @Test
   void aMissingFileIsAFailure() {
-    assertThatThrownBy(() -> BackendArgument.open(directory + "/no:such", false))
+    assertThatThrownBy(
+            () -> BackendArgument.open(directory + "/no:such", false, new UpstreamOptions()))
         .isInstanceOf(IOException.class)
         .hasMessageContaining("does not exist");
   }
