@@ -100,7 +100,11 @@ final class FileHandle implements Handle {
     long done = 0;
     while (done < length) {
       long count = channel.transferTo(offset + done, length - done, target);
-      done += count > 0 ? count : copy(offset + done, length - done, to.piece(), target);
+      if (count <= 0) {
+        count = copy(offset + done, length - done, to.piece(), target);
+      }
+      to.sent(count);
+      done += count;
     }
     return true;
   }

@@ -68,8 +68,8 @@ public interface Handle extends AutoCloseable {
    *
    * @param to told to begin before the first byte; not at all if the answer is false
    * @return whether all of it was sent; if not, nothing has happened
-   * @throws IOException if the data could not be read or sent; if sending had begun, the client's
-   *     stream cannot be continued
+   * @throws IOException if the data could not be read or sent; if sending had begun, what {@link
+   *     ReadTarget#sent} was told is what has been sent
    */
   default boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
     return false;

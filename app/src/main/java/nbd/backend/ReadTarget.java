@@ -14,6 +14,12 @@ public interface ReadTarget {
    */
   WritableByteChannel begin() throws IOException;
 
+  /**
+   * Counts bytes that the channel has taken; told after each piece, so that after a failure it is
+   * known where the data stopped.
+   */
+  void sent(long bytes);
+
   /** A direct buffer for a piece that has to be copied, since the channel took none otherwise. */
   ByteBuffer piece();
 }

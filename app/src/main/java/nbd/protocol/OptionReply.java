@@ -30,6 +30,17 @@ public record OptionReply(OptionReplyType type, ByteBuffer data) {
         OptionReplyType.SERVER, data.putInt(nameBytes.length).put(nameBytes).put(rest).flip());
   }
 
+  /**
+   * A metadata context.
+   *
+   * @param id by which BLOCK_STATUS refers to it; 0 where it is only listed
+   */
+  public static OptionReply metaContext(int id, String name) {
+    byte[] bytes = name.getBytes(StandardCharsets.UTF_8);
+    ByteBuffer data = ByteBuffer.allocate(4 + bytes.length).putInt(id).put(bytes);
+    return new OptionReply(OptionReplyType.META_CONTEXT, data.flip());
+  }
+
   /** Size and flags of an export. */
   public static OptionReply export(long size, Set<TransmissionFlag> flags) {
     ByteBuffer data = info(InfoType.EXPORT, 10);

@@ -9,6 +9,7 @@ import nbd.backend.Fua;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.protocol.ReplyFormat;
 import nbd.protocol.TransmissionFlag;
 
 /**
@@ -16,16 +17,21 @@ import nbd.protocol.TransmissionFlag;
  * flags are answered with anything but EINVAL.
  *
  * @param flags the transmission flags
+ * @param format how replies look
+ * @param allocation whether the client has selected base:allocation
  */
-record Advertised(Set<TransmissionFlag> flags) {
-  private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
-
+record Advertised(Set<TransmissionFlag> flags, ReplyFormat format, boolean allocation) {
   Advertised {
     flags = Collections.unmodifiableSet(EnumSet.copyOf(flags));
   }
 
-  /** What follows from what a handle can do; what it may promise, the multi-conn filter decides. */
-  static Advertised of(Capabilities can) {
+  /**
+   * What follows from what a handle can do, and from what client and server have agreed on; what
+   * the handle may promise, the multi-conn filter decides.
+   *
+   * @param allocation whether the client has selected base:allocation for this export
+   */
+  static Advertised of(Capabilities can, ReplyFormat format, boolean allocation) {
     EnumSet<TransmissionFlag> flags = EnumSet.of(TransmissionFlag.HAS_FLAGS);
     boolean writable = can.has(Capability.WRITE);
     if (!writable) {
@@ -40,7 +46,10 @@ record Advertised(Set<TransmissionFlag> flags) {
     addIf(flags, zero && can.has(Capability.FAST_ZERO), TransmissionFlag.SEND_FAST_ZERO);
     addIf(flags, can.has(Capability.CACHE), TransmissionFlag.SEND_CACHE);
     addIf(flags, can.has(Capability.MULTI_CONN), TransmissionFlag.CAN_MULTI_CONN);
-    return new Advertised(flags);
+    addIf(flags, format.hasChunks(), TransmissionFlag.SEND_DF);
+    boolean filter = allocation && format == ReplyFormat.EXTENDED;
+    addIf(flags, filter, TransmissionFlag.BLOCK_STATUS_PAYLOAD);
+    return new Advertised(flags, format, allocation);
   }
 
   private static void addIf(Set<TransmissionFlag> flags, boolean condition, TransmissionFlag flag) {
@@ -61,19 +70,39 @@ record Advertised(Set<TransmissionFlag> flags) {
       case TRIM -> flags.contains(TransmissionFlag.SEND_TRIM);
       case CACHE -> flags.contains(TransmissionFlag.SEND_CACHE);
       case WRITE_ZEROES -> flags.contains(TransmissionFlag.SEND_WRITE_ZEROES);
-      case BLOCK_STATUS, RESIZE -> false;
+      case BLOCK_STATUS -> allocation;
+      case RESIZE -> false;
     };
   }
 
   /** The flags that the client may use with a command. */
   CommandFlags allowed(Command command) {
-    CommandFlags allowed = flags.contains(TransmissionFlag.SEND_FUA) ? FUA : CommandFlags.NONE;
-    if (command == Command.WRITE_ZEROES) {
-      allowed = allowed.with(CommandFlag.NO_HOLE);
-      if (flags.contains(TransmissionFlag.SEND_FAST_ZERO)) {
-        allowed = allowed.with(CommandFlag.FAST_ZERO);
-      }
-    }
-    return allowed;
+    CommandFlags allowed = required(command);
+    allowed = allowedIf(TransmissionFlag.SEND_FUA, allowed, CommandFlag.FUA);
+    return switch (command) {
+      case READ -> allowedIf(TransmissionFlag.SEND_DF, allowed, CommandFlag.DF);
+      case WRITE_ZEROES ->
+          allowedIf(
+              TransmissionFlag.SEND_FAST_ZERO,
+              allowed.with(CommandFlag.NO_HOLE),
+              CommandFlag.FAST_ZERO);
+      case BLOCK_STATUS ->
+          allowedIf(
+              TransmissionFlag.BLOCK_STATUS_PAYLOAD,
+              allowed.with(CommandFlag.REQ_ONE),
+              CommandFlag.PAYLOAD_LEN);
+      default -> allowed;
+    };
+  }
+
+  private CommandFlags allowedIf(TransmissionFlag told, CommandFlags others, CommandFlag flag) {
+    return flags.contains(told) ? others.with(flag) : others;
+  }
+
+  /** The flags that the client has to use with a command. */
+  CommandFlags required(Command command) {
+    return command == Command.WRITE && format == ReplyFormat.EXTENDED
+        ? CommandFlags.of(CommandFlag.PAYLOAD_LEN)
+        : CommandFlags.NONE;
   }
 }

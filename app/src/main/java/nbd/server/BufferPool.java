@@ -12,7 +12,7 @@ import java.util.concurrent.atomic.AtomicLong;
  * allocating costs more than a small request. Any thread may take and give back.
  *
  * <p>Invariant: what is kept is at most {@link #KEPT_BYTES}; what is out is bounded by those who
- * take ({@link MemoryBudget}).
+ * take ({@link ServerMemory}).
  */
 final class BufferPool {
   private static final int SMALLEST_SHIFT = 12;
@@ -54,6 +54,11 @@ final class BufferPool {
     } else {
       kept.addAndGet(-buffer.capacity());
     }
+  }
+
+  /** The memory that a buffer of so many bytes takes. */
+  static int capacityFor(int length) {
+    return 1 << (index(length) + SMALLEST_SHIFT);
   }
 
   private static int index(int length) {

@@ -25,8 +25,7 @@ final class Connection implements Runnable {
   private final String name;
   private final SocketChannel channel;
   private final Exports exports;
-  private final BufferPool buffers;
-  private final MemoryBudget budget;
+  private final ServerMemory memory;
   private final Duration handshakeTimeout;
   private final ScheduledExecutorService timer;
   private final BooleanSupplier crowded;
@@ -50,8 +49,7 @@ final class Connection implements Runnable {
       long number,
       SocketChannel channel,
       Exports exports,
-      BufferPool buffers,
-      MemoryBudget budget,
+      ServerMemory memory,
       Duration handshakeTimeout,
       ScheduledExecutorService timer,
       BooleanSupplier crowded)
@@ -61,8 +59,7 @@ final class Connection implements Runnable {
     this.name = "connection " + number + (from.isEmpty() ? "" : " from " + from.replace("/", ""));
     this.channel = channel;
     this.exports = exports;
-    this.buffers = buffers;
-    this.budget = budget;
+    this.memory = memory;
     this.handshakeTimeout = handshakeTimeout;
     this.timer = timer;
     this.crowded = crowded;
@@ -121,14 +118,21 @@ final class Connection implements Runnable {
     OpenExport export = chosen.get();
     try {
       if (advance(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
-        Logger.debug("{}: serves \"{}\" with {}", name, export.name(), export.advertised().flags());
-        Replies replies = new Replies(channel, sending, buffers);
-        new Transmission(name, in, replies, export, buffers, budget, new Turn(crowded))
+        Logger.debug("{}: serves \"{}\" with {}", name, export.name(), export.advertised());
+        Replies replies = new Replies(channel, sending, memory.buffers());
+        ConnectionMemory own = new ConnectionMemory(memory, this::cutStalled);
+        new Transmission(name, in, replies, export, own, new Turn(crowded))
             .run(() -> phase() == Phase.STOPPING);
       }
     } finally {
       export.handle().close();
     }
+  }
+
+  private void cutStalled() {
+    Logger.warn(
+        "{}: is cut, it does not send the rest of a long write while others wait for memory", name);
+    close();
   }
 
   private Optional<OpenExport> handshake(WireInput in) throws IOException {

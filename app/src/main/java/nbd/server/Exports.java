@@ -5,6 +5,7 @@ import java.util.List;
 import nbd.backend.Backend;
 import nbd.backend.Handle;
 import nbd.backend.ListedExport;
+import nbd.protocol.ReplyFormat;
 
 /**
  * What is served: one backend under one or more names.
@@ -40,10 +41,11 @@ public record Exports(
         : names.stream().map(name -> new ListedExport(name, description)).toList();
   }
 
-  /** Opens an export that is known, and says what of it the client is told. */
+  /** Opens an export that is known, for a client with which nothing else was agreed on. */
   OpenExport open(String name) throws IOException {
     Handle handle = backend.open(name, readOnly);
     String described = description.isEmpty() ? handle.description() : description;
-    return new OpenExport(name, described, handle, Advertised.of(handle.capabilities()));
+    Advertised advertised = Advertised.of(handle.capabilities(), ReplyFormat.SIMPLE, false);
+    return new OpenExport(name, described, handle, advertised);
   }
 }

@@ -7,17 +7,20 @@ import java.nio.channels.WritableByteChannel;
 import java.util.List;
 import java.util.Optional;
 import nbd.backend.ListedExport;
+import nbd.protocol.BaseAllocation;
 import nbd.protocol.ExportRequest;
 import nbd.protocol.ExportRequest.MalformedException;
 import nbd.protocol.HandshakeFlag;
 import nbd.protocol.InfoType;
 import nbd.protocol.Magic;
+import nbd.protocol.MetaContextRequest;
 import nbd.protocol.Option;
 import nbd.protocol.OptionException;
 import nbd.protocol.OptionReply;
 import nbd.protocol.OptionReplyType;
 import nbd.protocol.OptionRequest;
 import nbd.protocol.ProtocolException;
+import nbd.protocol.ReplyFormat;
 import nbd.protocol.TransmissionFlag;
 import nbd.protocol.WireInput;
 import org.jspecify.annotations.Nullable;
@@ -45,6 +48,10 @@ final class Handshake {
 
   private boolean fixed;
   private boolean padding;
+  private ReplyFormat format = ReplyFormat.SIMPLE;
+
+  /** For which export the client has selected base:allocation: it counts for no other one. */
+  private Optional<String> allocationOf = Optional.empty();
 
   Handshake(String peer, WireInput in, WritableByteChannel out, Exports exports) {
     this.peer = peer;
@@ -107,6 +114,9 @@ final class Handshake {
   }
 
   private OpenExport exportName(OptionRequest option) throws IOException {
+    if (format == ReplyFormat.EXTENDED) {
+      throw new ProtocolException("EXPORT_NAME after EXTENDED_HEADERS");
+    }
     if (option.length() > ExportRequest.MAXIMUM_NAME_BYTES) {
       throw new ProtocolException("an export name of " + option.length() + " bytes");
     }
@@ -164,6 +174,18 @@ final class Handshake {
         case GO -> {
           return info(option);
         }
+        case STRUCTURED_REPLY -> {
+          structuredReply(option);
+          return false;
+        }
+        case EXTENDED_HEADERS -> {
+          extendedHeaders(option);
+          return false;
+        }
+        case LIST_META_CONTEXT, SET_META_CONTEXT -> {
+          metaContext(option, known.get() == Option.SET_META_CONTEXT);
+          return false;
+        }
         default -> {}
       }
     }
@@ -175,10 +197,82 @@ final class Handshake {
     return false;
   }
 
-  private void list(OptionRequest option) throws IOException {
-    if (option.length() > 0) {
+  /** Whether an option that takes no data has some; it is answered then. */
+  private boolean refusedForData(OptionRequest option) throws IOException {
+    if (option.length() == 0) {
+      return false;
+    }
+    in.skip(option.length());
+    reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, "the option takes no data"));
+    return true;
+  }
+
+  private void structuredReply(OptionRequest option) throws IOException {
+    if (refusedForData(option)) {
+      return;
+    }
+    if (format == ReplyFormat.EXTENDED) {
+      reply(
+          option,
+          OptionReply.error(
+              OptionReplyType.ERR_EXT_HEADER_REQD, "extended headers are agreed on already"));
+      return;
+    }
+    format = ReplyFormat.STRUCTURED;
+    reply(option, OptionReply.of(OptionReplyType.ACK));
+  }
+
+  private void extendedHeaders(OptionRequest option) throws IOException {
+    if (refusedForData(option)) {
+      return;
+    }
+    format = ReplyFormat.EXTENDED;
+    reply(option, OptionReply.of(OptionReplyType.ACK));
+  }
+
+  /** Whether there is an export of a name turns out when it is opened, by INFO or GO. */
+  private void metaContext(OptionRequest option, boolean select) throws IOException {
+    if (select) {
+      allocationOf = Optional.empty();
+    }
+    if (!format.hasChunks()) {
       in.skip(option.length());
-      reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, "LIST takes no data"));
+      reply(
+          option,
+          OptionReply.error(
+              OptionReplyType.ERR_INVALID,
+              "contexts need STRUCTURED_REPLY or EXTENDED_HEADERS before"));
+      return;
+    }
+    MetaContextRequest request;
+    try {
+      request = MetaContextRequest.parse(data(option));
+    } catch (MalformedException malformed) {
+      reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, malformed.reason()));
+      return;
+    }
+    String name = request.name();
+    if (!exports.mayKnow(name)) {
+      reply(option, unknown(name));
+      return;
+    }
+    if (select && request.selects(BaseAllocation.NAME)) {
+      allocationOf = Optional.of(name);
+      reply(option, OptionReply.metaContext(BlockStatus.CONTEXT, BaseAllocation.NAME));
+    } else if (!select && request.lists(BaseAllocation.NAME, BaseAllocation.WILDCARD)) {
+      reply(option, OptionReply.metaContext(0, BaseAllocation.NAME));
+    }
+    reply(option, OptionReply.of(OptionReplyType.ACK));
+  }
+
+  private static OptionReply unknown(String name) {
+    return OptionReply.error(
+        OptionReplyType.ERR_UNKNOWN,
+        "there is no export \"%s\" here; LIST names them".formatted(printable(name)));
+  }
+
+  private void list(OptionRequest option) throws IOException {
+    if (refusedForData(option)) {
       return;
     }
     List<ListedExport> list;
@@ -206,11 +300,7 @@ final class Handshake {
     }
     String name = request.name();
     if (!exports.mayKnow(name)) {
-      reply(
-          option,
-          OptionReply.error(
-              OptionReplyType.ERR_UNKNOWN,
-              "there is no export \"%s\" here; LIST names them".formatted(printable(name))));
+      reply(option, unknown(name));
       return false;
     }
     OpenExport export;
@@ -252,16 +342,16 @@ final class Handshake {
   /** Opens an export; a GO gets the very handle that the INFO before it was answered from. */
   private OpenExport open(String name) throws IOException {
     OpenExport present = opened;
-    if (present != null) {
-      if (present.name().equals(name)) {
-        return present;
-      }
+    if (present != null && !present.name().equals(name)) {
       opened = null;
       present.handle().close();
+      present = null;
     }
-    OpenExport export = exports.open(name);
-    opened = export;
-    return export;
+    OpenExport export = present == null ? exports.open(name) : present;
+    // What was agreed on may have changed since the INFO.
+    OpenExport agreed = export.agreed(format, allocationOf.equals(Optional.of(name)));
+    opened = agreed;
+    return agreed;
   }
 
   private OpenExport handOver() {

@@ -1,6 +1,7 @@
 package nbd.server;
 
 import nbd.backend.Handle;
+import nbd.protocol.ReplyFormat;
 
 /**
  * An export that one connection has opened.
@@ -10,4 +11,10 @@ import nbd.backend.Handle;
  * @param handle the connection's own
  * @param advertised what the client is told of it
  */
-record OpenExport(String name, String description, Handle handle, Advertised advertised) {}
+record OpenExport(String name, String description, Handle handle, Advertised advertised) {
+  /** The same export for a client with which this was agreed on. */
+  OpenExport agreed(ReplyFormat format, boolean allocation) {
+    return new OpenExport(
+        name, description, handle, Advertised.of(handle.capabilities(), format, allocation));
+  }
+}

@@ -51,19 +51,30 @@ final class Replies {
     }
   }
 
+  /** Sends data on its way to the client; see {@link Handle#transferNow}. */
+  @FunctionalInterface
+  interface Source {
+    /** Sends all of it, or begins nothing and says so. */
+    boolean transfer(ReadTarget to) throws IOException;
+  }
+
   /**
    * Sends whole replies, the last of which is the header of a READ's reply, and the data after it
-   * straight from the handle, if the handle can.
+   * straight from its source, if the source can.
    *
+   * @param length of the data
+   * @param inChunk whether the data is a chunk that may be followed by an error
    * @return whether it could; if not, nothing was sent
+   * @throws CutShortException if the source stopped in the middle of a chunk; the client has to be
+   *     sent the error
    * @throws IOException if the peer does not take them, or if the data could not be read, which the
-   *     reply can no longer say
+   *     reply can no longer say; no reply can be sent after that
    */
-  boolean sendFrom(Handle handle, long offset, long length, ByteBuffer repliesAndHeader)
+  boolean sendFrom(Source source, long length, ByteBuffer repliesAndHeader, boolean inChunk)
       throws IOException {
     sending.lock();
     try (Target target = new Target(repliesAndHeader)) {
-      boolean sent = transfer(handle, offset, length, target);
+      boolean sent = transfer(source, length, target, inChunk);
       if (sent) {
         broken = false;
       }
@@ -73,24 +84,45 @@ final class Replies {
     }
   }
 
-  private static boolean transfer(Handle handle, long offset, long length, Target target)
+  private boolean transfer(Source source, long length, Target target, boolean inChunk)
       throws IOException {
     try {
-      return handle.transferNow(offset, length, target);
+      boolean sent = source.transfer(target);
+      if (sent && target.sent != length) {
+        throw new IllegalStateException(target.sent + " of " + length + " bytes were sent");
+      }
+      return sent;
     } catch (IOException | RuntimeException failure) {
-      if (target.begun) {
+      if (!target.begun) {
+        // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
+        Logger.debug(failure);
+        return false;
+      }
+      if (!inChunk || !target.inData || target.sent > length) {
         throw failure;
       }
-      // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
-      Logger.debug(failure);
-      return false;
+      // If it was the peer that failed, this fails as well.
+      target.fillUp(length - target.sent);
+      broken = false;
+      throw new CutShortException(target.sent, failure);
     }
   }
 
-  /** Where the handle's data goes; the lock is held. */
+  /** Ends the stream, since it cannot go on. */
+  void cut() {
+    try {
+      channel.close();
+    } catch (IOException failure) {
+      Logger.debug(failure);
+    }
+  }
+
+  /** Where a source's data goes; the lock is held. */
   private final class Target implements ReadTarget, AutoCloseable {
     private final ByteBuffer head;
     private boolean begun;
+    private boolean inData;
+    private long sent;
     private @Nullable ByteBuffer piece;
 
     Target(ByteBuffer head) {
@@ -102,7 +134,13 @@ final class Replies {
       begun = true;
       write(head);
       broken = true;
+      inData = true;
       return channel;
+    }
+
+    @Override
+    public void sent(long bytes) {
+      sent += bytes;
     }
 
     @Override
@@ -111,6 +149,17 @@ final class Replies {
         piece = buffers.take(PIECE_BYTES);
       }
       return piece;
+    }
+
+    private void fillUp(long count) throws IOException {
+      ByteBuffer filling = piece().clear();
+      while (filling.hasRemaining()) {
+        filling.put((byte) 0);
+      }
+      long left = count;
+      while (left > 0) {
+        left -= channel.write(filling.position(0).limit((int) Math.min(left, PIECE_BYTES)));
+      }
     }
 
     @Override

@@ -4,8 +4,9 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Optional;
 import nbd.backend.Handle;
-import nbd.protocol.NbdError;
-import nbd.protocol.SimpleReply;
+import nbd.protocol.ErrorReply;
+import nbd.protocol.ReplyFormat;
+import nbd.protocol.RequestHeader;
 
 /**
  * Replies that the connection's own thread collects, so that those of requests that arrived
@@ -20,12 +21,14 @@ final class ReplyBatch {
   private static final int BYTES = 2 * (LONGEST_READ + (1 << 12));
 
   private final Replies replies;
+  private final ReplyFormat format;
   private final BufferPool buffers;
   private final Turn turn;
   private Optional<ByteBuffer> borrowed = Optional.empty();
 
-  ReplyBatch(Replies replies, BufferPool buffers, Turn turn) {
+  ReplyBatch(Replies replies, ReplyFormat format, BufferPool buffers, Turn turn) {
     this.replies = replies;
+    this.format = format;
     this.buffers = buffers;
     this.turn = turn;
   }
@@ -45,28 +48,76 @@ final class ReplyBatch {
     return borrowed.get();
   }
 
-  /** Collects a reply without data. */
-  void add(NbdError error, long cookie) throws IOException {
-    SimpleReply.write(room(SimpleReply.BYTES), error, cookie);
+  /** The bytes that precede a READ's data. */
+  int dataHeaderBytes() {
+    return format.dataHeaderBytes();
+  }
+
+  /** Collects a READ whose data has been put behind the place for its header, up to this end. */
+  void addRead(RequestHeader request, int end) throws IOException {
+    ByteBuffer out = room(0);
+    long offset = request.offset();
+    format.data(out, request.cookie(), offset, offset, (int) request.length(), true);
+    out.position(end);
+  }
+
+  /** Collects the success of a command other than READ. */
+  void succeed(RequestHeader request) throws IOException {
+    format.success(room(format.successBytes()), request.cookie(), request.offset());
+  }
+
+  /** Collects the success of a READ of nothing, or the end of one whose data has been sent. */
+  void endRead(RequestHeader request) throws IOException {
+    format.endOfRead(room(format.dataHeaderBytes()), request.cookie(), request.offset());
+  }
+
+  /** Collects an error. */
+  void fail(RequestHeader request, ErrorReply error) throws IOException {
+    format.error(room(ReplyFormat.MAXIMUM_BYTES), request.cookie(), request.offset(), error);
+  }
+
+  /** Collects an error that happened at this place of a READ. */
+  void failAt(RequestHeader request, ErrorReply error, long at) throws IOException {
+    ByteBuffer out = room(ReplyFormat.MAXIMUM_BYTES);
+    format.errorAt(out, request.cookie(), request.offset(), error, at);
   }
 
   /**
    * Sends everything, and a READ's reply whose data comes straight from the handle.
    *
    * @return whether the handle could; if not, nothing was sent
+   * @throws CutShortException as {@link Replies#sendFrom}
    */
-  boolean sendWith(Handle handle, long offset, long length, long cookie) throws IOException {
-    ByteBuffer buffer = room(SimpleReply.BYTES);
+  boolean sendWith(Handle handle, RequestHeader request) throws IOException {
+    long cookie = request.cookie();
+    long offset = request.offset();
+    int length = (int) request.length();
+    ByteBuffer buffer = room(format.dataHeaderBytes());
     int before = buffer.position();
-    SimpleReply.write(buffer, NbdError.NONE, cookie);
-    boolean sent = replies.sendFrom(handle, offset, length, buffer.flip());
-    buffer.clear();
-    if (sent) {
-      turn.check();
-    } else {
-      buffer.position(before);
+    // The storage may still fail in the middle, so this chunk cannot be the last one.
+    format.data(buffer, cookie, offset, offset, length, false);
+    boolean sent = false;
+    try {
+      sent =
+          replies.sendFrom(
+              target -> handle.transferNow(offset, length, target),
+              length,
+              buffer.flip(),
+              format.hasChunks());
+    } catch (CutShortException reported) {
+      buffer.clear();
+      throw reported;
     }
-    return sent;
+    buffer.clear();
+    if (!sent) {
+      buffer.position(before);
+      return false;
+    }
+    turn.check();
+    if (format.hasChunks()) {
+      endRead(request);
+    }
+    return true;
   }
 
   /** Sends everything. */

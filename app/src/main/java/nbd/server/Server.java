@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.Semaphore;
+import java.util.concurrent.TimeUnit;
 import org.tinylog.Logger;
 
 /**
@@ -24,14 +25,21 @@ public final class Server {
   /** How long accepting pauses when the system has no file descriptors or memory left. */
   private static final long ACCEPT_PAUSE_MILLIS = 100;
 
+  /**
+   * How long a client may send nothing of a write for which others wait: longer than a packet that
+   * is lost takes, and much shorter than what makes the others' clients give up.
+   */
+  private static final Duration STALL = Duration.ofSeconds(2);
+
+  private static final long WATCH_MILLIS = 250;
+
   /** A semaphore that is released when the server stops must not overflow. */
   private static final int UNLIMITED = Integer.MAX_VALUE / 2;
 
   private final ServerSocketChannel listener;
   private final Exports exports;
   private final Duration handshakeTimeout;
-  private final BufferPool buffers;
-  private final MemoryBudget budget;
+  private final ServerMemory memory;
   private final Semaphore places;
   private final Map<Connection, Thread> connections = new ConcurrentHashMap<>();
   private final ScheduledThreadPoolExecutor timer;
@@ -43,21 +51,36 @@ public final class Server {
    *
    * @param listener bound
    * @param handshakeTimeout how long a client may take to choose an export
-   * @param memory for requests in flight, in bytes
+   * @param memory for requests in flight, in bytes: what all connections share beyond half a MiB
+   *     that each one has for itself
    */
   public Server(
       ServerSocketChannel listener, Exports exports, Duration handshakeTimeout, long memory) {
+    this(listener, exports, handshakeTimeout, new ServerMemory(memory, STALL));
+  }
+
+  Server(
+      ServerSocketChannel listener,
+      Exports exports,
+      Duration handshakeTimeout,
+      ServerMemory memory) {
     this.listener = listener;
     this.exports = exports;
     this.handshakeTimeout = handshakeTimeout;
-    this.buffers = new BufferPool();
-    this.budget = new MemoryBudget(memory);
+    this.memory = memory;
     int maxConnections = exports.maxConnections();
     this.places = new Semaphore(maxConnections == 0 ? UNLIMITED : maxConnections);
     this.timer =
         new ScheduledThreadPoolExecutor(
             1, Thread.ofPlatform().daemon().name("handshake timer").factory());
     timer.setRemoveOnCancelPolicy(true);
+    watch();
+  }
+
+  @SuppressWarnings("FutureReturnValueIgnored") // it lasts as long as the timer
+  private void watch() {
+    timer.scheduleWithFixedDelay(
+        memory::cutStalled, WATCH_MILLIS, WATCH_MILLIS, TimeUnit.MILLISECONDS);
   }
 
   /** Accepts until {@link #stop}. */
@@ -93,7 +116,7 @@ public final class Server {
       }
       Connection connection =
           new Connection(
-              number, channel, exports, buffers, budget, handshakeTimeout, timer, this::isCrowded);
+              number, channel, exports, memory, handshakeTimeout, timer, this::isCrowded);
       Thread thread =
           Thread.ofVirtual()
               .name("connection " + number)
@@ -130,7 +153,7 @@ public final class Server {
 
   /** The bytes that slow and large requests hold at the moment. */
   long memoryInFlight() {
-    return budget.taken();
+    return memory.taken();
   }
 
   private static void pause() {

@@ -2,12 +2,17 @@ package nbd.server;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.WritableByteChannel;
+import java.util.List;
+import nbd.backend.Extent;
 import nbd.backend.Handle;
+import nbd.backend.ReadTarget;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
+import nbd.protocol.ErrorReply;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
-import nbd.protocol.SimpleReply;
+import nbd.protocol.ReplyFormat;
 import org.tinylog.Logger;
 
 /**
@@ -18,80 +23,72 @@ final class SlowRequests {
   private final String peer;
   private final Handle handle;
   private final Replies replies;
-  private final BufferPool buffers;
-  private final MemoryBudget budget;
+  private final ReplyFormat format;
+  private final ConnectionMemory memory;
+  private final BlockStatus blockStatus;
+  private final SparseReads sparseReads;
   private final InFlight inFlight = new InFlight();
 
   /** What has not started when the peer is gone must not: its client may have sent it elsewhere. */
   private volatile boolean abandoned;
 
   SlowRequests(
-      String peer, Handle handle, Replies replies, BufferPool buffers, MemoryBudget budget) {
+      String peer, Handle handle, Replies replies, ReplyFormat format, ConnectionMemory memory) {
     this.peer = peer;
     this.handle = handle;
     this.replies = replies;
-    this.buffers = buffers;
-    this.budget = budget;
+    this.format = format;
+    this.memory = memory;
+    this.blockStatus = new BlockStatus(handle, format);
+    this.sparseReads = new SparseReads(handle, format);
   }
 
   /**
-   * A request, and the memory that it holds until it is done: a WRITE's payload from its position
-   * to its limit, room for a READ's reply, else nothing.
+   * A request.
+   *
+   * @param place what it has entered with
+   * @param memory what it holds until it is done: a WRITE's payload, each buffer from its position
+   *     to its limit; a buffer for a reply with content, unless there was no memory for it; else
+   *     nothing
    */
   record Slow(
-      Command command, CommandFlags flags, long cookie, long offset, long length, Memory memory) {}
+      Command command,
+      CommandFlags flags,
+      long cookie,
+      long offset,
+      long length,
+      int place,
+      RequestMemory memory) {}
 
   /**
-   * Memory that is counted.
-   *
-   * @param buffer with so many bytes
-   * @param bytes as they were asked for
-   */
-  record Memory(ByteBuffer buffer, int bytes) {
-    static final Memory NONE = new Memory(ByteBuffer.allocate(0), 0);
-  }
-
-  /**
-   * Takes a place among the requests in flight, with so much memory.
+   * Takes a place among the requests in flight, for one that holds up to so many bytes.
    *
    * @param batch sent before this waits, so that the client gets what is ready
-   * @throws NbdException ENOMEM if the JVM has no more; nothing is taken then
    */
-  Memory take(int bytes, ReplyBatch batch) throws IOException {
+  void enter(int bytes, ReplyBatch batch) throws IOException {
     if (!inFlight.tryEnter(bytes)) {
       batch.send();
       inFlight.enter(bytes);
     }
-    if (bytes == 0) {
-      return Memory.NONE;
-    }
-    boolean taken = false;
-    try {
-      if (!budget.tryTake(bytes)) {
-        batch.send();
-        budget.take(bytes);
-      }
-      taken = true;
-      return new Memory(buffers.take(bytes), bytes);
-    } catch (OutOfMemoryError | IOException failure) {
-      if (taken) {
-        budget.giveBack(bytes);
-      }
-      inFlight.leave(bytes);
-      if (failure instanceof IOException unsent) {
-        throw unsent;
-      }
-      throw new NbdException(NbdError.ENOMEM, "no memory is left for a request");
-    }
   }
 
-  /** Gives a place and its memory back. */
-  void giveBack(Memory memory) {
-    if (memory.bytes() > 0) {
-      buffers.giveBack(memory.buffer());
-      budget.giveBack(memory.bytes());
-    }
-    inFlight.leave(memory.bytes());
+  /** Gives a place back. */
+  void leave(int bytes) {
+    inFlight.leave(bytes);
+  }
+
+  /** The bytes that a request's reply may need. */
+  int replyBytes(Command command, CommandFlags flags, long length) {
+    return switch (command) {
+      case READ -> format.dataHeaderBytes() + (int) length;
+      case BLOCK_STATUS -> blockStatus.replyBytes(flags);
+      default -> 0;
+    };
+  }
+
+  /** Memory for a request that has entered. */
+  RequestMemory memory() {
+    return memory.forRequest();
   }
 
   /** Starts a request; its place and memory are given back when it is done. */
@@ -112,55 +109,205 @@ final class SlowRequests {
   private void run(Slow request) {
     try {
       if (!abandoned) {
-        replies.send(reply(request));
+        serve(request);
       }
     } catch (IOException unsent) {
       abandoned = true;
       Logger.debug("{}: a reply could not be sent: {}", peer, unsent.getMessage());
     } finally {
-      giveBack(request.memory());
+      request.memory().release();
+      inFlight.leave(request.place());
     }
   }
 
-  /** Does what the request asks for, and says how it went. */
-  private ByteBuffer reply(Slow request) {
-    NbdError error = NbdError.NONE;
-    try {
-      perform(request);
-    } catch (IOException failure) {
-      error = logFailure(request.command(), request.offset(), request.length(), failure);
-    } catch (RuntimeException | Error failure) {
-      error = logMistake(request.command(), failure);
-    }
-    boolean withData = request.command() == Command.READ && error == NbdError.NONE;
-    ByteBuffer reply =
-        withData ? request.memory().buffer().rewind() : ByteBuffer.allocate(SimpleReply.BYTES);
-    SimpleReply.write(reply, error, request.cookie());
-    return reply.rewind();
-  }
-
-  private void perform(Slow request) throws IOException {
-    ByteBuffer buffer = request.memory().buffer();
-    long offset = request.offset();
+  private void serve(Slow request) throws IOException {
     switch (request.command()) {
-      case READ -> handle.read(buffer.position(SimpleReply.BYTES), offset);
-      case WRITE -> write(buffer, offset, request.flags());
-      case FLUSH -> handle.flush();
-      case TRIM -> handle.trim(offset, request.length(), request.flags());
-      case WRITE_ZEROES -> handle.zero(offset, request.length(), request.flags());
-      case CACHE -> handle.cache(offset, request.length());
-      case DISC, BLOCK_STATUS, RESIZE -> throw new AssertionError(request.command());
+      case READ -> {
+        if (request.memory().buffers().isEmpty()) {
+          new PieceByPiece(request).send();
+        } else {
+          replies.send(read(request));
+        }
+      }
+      case BLOCK_STATUS -> replies.send(status(request));
+      default -> {
+        ErrorReply error = perform(request);
+        // What waits for a client that takes no replies needs no payload any more.
+        request.memory().release();
+        replies.send(plain(request, error));
+      }
     }
   }
 
-  private void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-    if (!flags.equals(CommandFlags.NONE) || !handle.writeNow(from, offset)) {
-      handle.write(from, offset, flags);
+  private ErrorReply perform(Slow request) {
+    long offset = request.offset();
+    long length = request.length();
+    try {
+      switch (request.command()) {
+        case WRITE -> write(request.memory().buffers(), offset, request.flags());
+        case FLUSH -> handle.flush();
+        case TRIM -> handle.trim(offset, length, request.flags());
+        case WRITE_ZEROES -> handle.zero(offset, length, request.flags());
+        case CACHE -> handle.cache(offset, length);
+        case READ, BLOCK_STATUS, DISC, RESIZE -> throw new AssertionError(request.command());
+      }
+      return ErrorReply.NONE;
+    } catch (IOException failure) {
+      return logFailure(request.command(), offset, length, failure);
+    } catch (RuntimeException | Error failure) {
+      return logMistake(request.command(), failure);
     }
   }
 
-  /** Logs that the storage failed, and gives the error that the client is told. */
-  NbdError logFailure(Command command, long offset, long length, IOException failure) {
+  private void write(List<ByteBuffer> pieces, long offset, CommandFlags flags) throws IOException {
+    long at = offset;
+    for (ByteBuffer piece : pieces) {
+      int count = piece.limit();
+      // Some may have been written before the storage began to be slow.
+      if (piece.hasRemaining()
+          && (!flags.equals(CommandFlags.NONE) || !handle.writeNow(piece, at))) {
+        handle.write(piece, at, flags);
+      }
+      at += count;
+    }
+  }
+
+  private ByteBuffer plain(Slow request, ErrorReply error) {
+    ByteBuffer reply = ByteBuffer.allocate(ReplyFormat.MAXIMUM_BYTES);
+    if (error.isError()) {
+      format.error(reply, request.cookie(), request.offset(), error);
+    } else {
+      format.success(reply, request.cookie(), request.offset());
+    }
+    return reply.flip();
+  }
+
+  private ByteBuffer status(Slow request) {
+    ByteBuffer reply = request.memory().buffer();
+    long offset = request.offset();
+    try {
+      blockStatus.answer(reply, request.cookie(), offset, request.length(), request.flags());
+      return reply.flip();
+    } catch (IOException failure) {
+      return plain(request, logFailure(Command.BLOCK_STATUS, offset, request.length(), failure));
+    } catch (RuntimeException | Error failure) {
+      return plain(request, logMistake(Command.BLOCK_STATUS, failure));
+    }
+  }
+
+  /** Reads everything, and gives the reply. */
+  private ByteBuffer read(Slow request) {
+    ByteBuffer reply = request.memory().buffer();
+    int end = reply.limit();
+    long at = request.offset();
+    long stop = at + request.length();
+    try {
+      for (Extent part : sparseReads.parts(at, (int) request.length(), request.flags())) {
+        int count = (int) part.length();
+        boolean last = at + count == stop;
+        if (part.zero()) {
+          format.hole(reply, request.cookie(), request.offset(), at, count, last);
+        } else {
+          // The data first: only then it cannot fail any more.
+          int start = reply.position();
+          int data = start + format.dataHeaderBytes();
+          handle.read(reply.position(data).limit(data + count), at);
+          reply.limit(end).position(start);
+          format.data(reply, request.cookie(), request.offset(), at, count, last);
+          reply.position(data + count);
+        }
+        at += count;
+      }
+      return reply.flip();
+    } catch (IOException failure) {
+      return failedRead(
+          request, logFailure(Command.READ, request.offset(), request.length(), failure), at);
+    } catch (RuntimeException | Error failure) {
+      return failedRead(request, logMistake(Command.READ, failure), at);
+    }
+  }
+
+  private ByteBuffer failedRead(Slow request, ErrorReply error, long at) {
+    ByteBuffer reply = ByteBuffer.allocate(ReplyFormat.MAXIMUM_BYTES);
+    format.errorAt(reply, request.cookie(), request.offset(), error, at);
+    return reply.flip();
+  }
+
+  /**
+   * A READ for which there was no memory: what is read goes to the client before the next piece is
+   * read, through the one small buffer of whoever is sending on this connection.
+   */
+  private final class PieceByPiece {
+    private final Slow request;
+    private ErrorReply early = ErrorReply.NONE;
+
+    PieceByPiece(Slow request) {
+      this.request = request;
+    }
+
+    void send() throws IOException {
+      int length = (int) request.length();
+      long offset = request.offset();
+      ByteBuffer head = ByteBuffer.allocate(format.dataHeaderBytes());
+      format.data(head, request.cookie(), offset, offset, length, false);
+      try {
+        if (!replies.sendFrom(this::transfer, length, head.flip(), format.hasChunks())) {
+          replies.send(failedRead(request, early, offset));
+        } else if (format.hasChunks()) {
+          ByteBuffer end = ByteBuffer.allocate(format.dataHeaderBytes());
+          format.endOfRead(end, request.cookie(), offset);
+          replies.send(end.flip());
+        }
+      } catch (CutShortException cut) {
+        replies.send(failedRead(request, logCut(offset, length, cut), offset + cut.sent()));
+      } catch (IOException | RuntimeException unsent) {
+        Logger.debug(unsent);
+        // The client would wait for the rest of the data for ever.
+        replies.cut();
+        throw unsent;
+      }
+    }
+
+    private boolean transfer(ReadTarget to) throws IOException {
+      ByteBuffer piece = to.piece();
+      long at = request.offset();
+      long end = at + request.length();
+      piece.clear().limit((int) Math.min(piece.capacity(), end - at));
+      try {
+        handle.read(piece, at);
+      } catch (IOException failure) {
+        early = logFailure(Command.READ, at, request.length(), failure);
+        return false;
+      } catch (RuntimeException | Error failure) {
+        early = logMistake(Command.READ, failure);
+        return false;
+      }
+      WritableByteChannel out = to.begin();
+      while (true) {
+        piece.flip();
+        int count = piece.remaining();
+        while (piece.hasRemaining()) {
+          out.write(piece);
+        }
+        to.sent(count);
+        at += count;
+        if (at == end) {
+          return true;
+        }
+        handle.read(piece.clear().limit((int) Math.min(piece.capacity(), end - at)), at);
+      }
+    }
+  }
+
+  /** Logs that the data of a READ stopped in the middle, and gives what the client is told. */
+  ErrorReply logCut(long offset, long length, CutShortException cut) {
+    return cut.getCause() instanceof IOException failure
+        ? logFailure(Command.READ, offset, length, failure)
+        : logMistake(Command.READ, cut);
+  }
+
+  /** Logs that the storage failed, and gives what the client is told. */
+  ErrorReply logFailure(Command command, long offset, long length, IOException failure) {
     NbdError error = NbdException.errorOf(failure);
     Logger.error(
         "{}: {} of {} bytes at {} failed with {}: {}",
@@ -171,13 +318,13 @@ final class SlowRequests {
         error,
         failure.getMessage());
     Logger.debug(failure);
-    return error;
+    return new ErrorReply(error, String.valueOf(failure.getMessage()));
   }
 
-  /** Logs that a call failed in a way that it must not, and gives the error. */
-  NbdError logMistake(Command command, Throwable failure) {
+  /** Logs that a call failed in a way that it must not, and gives what the client is told. */
+  ErrorReply logMistake(Command command, Throwable failure) {
     Logger.error("{}: {} failed by a mistake in the server: {}", peer, command, failure);
     Logger.debug(failure);
-    return NbdError.EIO;
+    return new ErrorReply(NbdError.EIO, "a mistake in the server, which its log describes");
   }
 }

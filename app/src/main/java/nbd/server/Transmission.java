@@ -2,18 +2,20 @@ package nbd.server;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.List;
 import java.util.Optional;
 import java.util.function.BooleanSupplier;
 import nbd.backend.Handle;
 import nbd.protocol.Command;
+import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.protocol.ErrorReply;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.protocol.ProtocolException;
+import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
-import nbd.protocol.SimpleReply;
 import nbd.protocol.WireInput;
-import nbd.server.SlowRequests.Memory;
 import nbd.server.SlowRequests.Slow;
 import org.tinylog.Logger;
 
@@ -35,28 +37,39 @@ final class Transmission {
   /** Oversize writes up to this length are read and dropped, and answered. */
   private static final long DRAINED_WRITE = 128L << 20;
 
+  /** The payload of a BLOCK_STATUS: the length of the range, and the one context that there is. */
+  private static final int STATUS_PAYLOAD = 12;
+
+  /** Of what is received on the seat, so much counts as progress. */
+  private static final int STEP = 64 << 10;
+
+  private static final Optional<ErrorReply> SUCCESS = Optional.of(ErrorReply.NONE);
+
   private final String peer;
   private final WireInput in;
   private final Handle handle;
+  private final int maximumPayload;
   private final RequestCheck check;
   private final ReplyBatch batch;
   private final SlowRequests slow;
-  private final RequestHeader request = new RequestHeader();
+  private final RequestHeader request;
 
   Transmission(
       String peer,
       WireInput in,
       Replies replies,
       OpenExport export,
-      BufferPool buffers,
-      MemoryBudget budget,
+      ConnectionMemory memory,
       Turn turn) {
     this.peer = peer;
     this.in = in;
     this.handle = export.handle();
+    this.maximumPayload = handle.blockSizes().maximumPayload();
     this.check = new RequestCheck(handle, export.advertised());
-    this.batch = new ReplyBatch(replies, buffers, turn);
-    this.slow = new SlowRequests(peer, handle, replies, buffers, budget);
+    ReplyFormat format = export.advertised().format();
+    this.batch = new ReplyBatch(replies, format, memory.server().buffers(), turn);
+    this.slow = new SlowRequests(peer, handle, replies, format, memory);
+    this.request = new RequestHeader(format == ReplyFormat.EXTENDED);
   }
 
   /**
@@ -85,7 +98,9 @@ final class Transmission {
     while (next()) {
       Optional<Command> known = Command.of(request.type());
       if (known.isEmpty()) {
-        refuse(NbdError.EINVAL, "unknown command " + request.type());
+        String what = "unknown command " + request.type();
+        dropPayload(maximumPayload);
+        refuse(what, new ErrorReply(NbdError.EINVAL, what));
       } else if (known.get() == Command.DISC) {
         return true;
       } else {
@@ -97,9 +112,10 @@ final class Transmission {
 
   /** Waits for the next request; false at the end of the stream. */
   private boolean next() throws IOException {
-    if (in.buffered() < RequestHeader.BYTES) {
+    int bytes = request.bytes();
+    if (in.buffered() < bytes) {
       batch.send();
-      if (!in.fill(RequestHeader.BYTES)) {
+      if (!in.fill(bytes)) {
         if (in.buffered() > 0) {
           throw new ProtocolException("the stream ended in the middle of a request");
         }
@@ -111,70 +127,102 @@ final class Transmission {
   }
 
   private void serve(Command command) throws IOException {
-    NbdError error = check.check(command, request);
-    if (error != NbdError.NONE) {
-      refuse(command, error);
-      return;
-    }
-    if (request.length() == 0 && command != Command.FLUSH) {
-      batch.add(NbdError.NONE, request.cookie());
-      return;
-    }
     CommandFlags flags = CommandFlags.of(request.flags());
-    try {
-      switch (command) {
-        case READ -> read();
-        case WRITE -> write(flags);
-        default -> start(command, flags, 0);
+    ErrorReply error = check.checkFlags(command, flags);
+    if (command == Command.BLOCK_STATUS && flags.has(CommandFlag.PAYLOAD_LEN)) {
+      if (!error.isError()) {
+        filteredStatus(flags.without(CommandFlag.PAYLOAD_LEN));
+        return;
       }
-    } catch (NbdException noMemory) {
-      refuse(command, noMemory.error());
+    } else if (!error.isError()) {
+      error = check.check(command, request.offset(), request.length());
+    }
+    if (error.isError()) {
+      dropPayload(command == Command.WRITE ? DRAINED_WRITE : maximumPayload);
+      refuse(command.name(), error);
+      return;
+    }
+    serve(command, flags.without(CommandFlag.PAYLOAD_LEN));
+  }
+
+  private void serve(Command command, CommandFlags flags) throws IOException {
+    switch (command) {
+      case READ -> read(flags);
+      case WRITE -> write(flags);
+      case FLUSH -> start(command, flags, 0);
+      default -> {
+        if (request.length() == 0) {
+          batch.succeed(request);
+        } else {
+          start(command, flags, request.length());
+        }
+      }
     }
   }
 
-  private void refuse(Command command, NbdError error) throws IOException {
-    if (command == Command.WRITE) {
-      if (request.length() > DRAINED_WRITE) {
-        throw new ProtocolException("a write of " + request.length() + " bytes");
+  /** A BLOCK_STATUS that names the contexts it wants, and brings the length of its range along. */
+  private void filteredStatus(CommandFlags flags) throws IOException {
+    ErrorReply error = check.blockStatusPayload();
+    if (request.payloadLength() == STATUS_PAYLOAD) {
+      sendBeforeWaitingFor(STATUS_PAYLOAD);
+      in.require(STATUS_PAYLOAD);
+      long length = in.buffer().getLong();
+      if (in.buffer().getInt() == BlockStatus.CONTEXT) {
+        error = check.check(Command.BLOCK_STATUS, request.offset(), length);
+        if (!error.isError()) {
+          start(Command.BLOCK_STATUS, flags, length);
+          return;
+        }
       }
-      sendBeforeWaitingFor(request.length());
-      in.skip(request.length());
+    } else {
+      dropPayload(maximumPayload);
     }
-    refuse(error, command.name());
+    refuse(Command.BLOCK_STATUS.name(), error);
   }
 
-  private void refuse(NbdError error, String what) throws IOException {
+  /** Drops what follows a request that is refused, as long as that is cheap. */
+  private void dropPayload(long most) throws IOException {
+    long payload = request.payloadLength();
+    if (Long.compareUnsigned(payload, most) > 0) {
+      throw new ProtocolException("a payload of " + Long.toUnsignedString(payload) + " bytes");
+    }
+    sendBeforeWaitingFor(payload);
+    in.skip(payload);
+  }
+
+  private void refuse(String what, ErrorReply error) throws IOException {
     Logger.debug(
-        "{}: {} of {} bytes at {} with flags {} is refused: {}",
+        "{}: {} of {} bytes at {} with flags {} is refused: {}, {}",
         peer,
         what,
-        request.length(),
+        Long.toUnsignedString(request.length()),
         Long.toUnsignedString(request.offset()),
         request.flags(),
-        error);
-    batch.add(error, request.cookie());
+        error.error(),
+        error.message());
+    batch.fail(request, error);
   }
 
-  private void read() throws IOException {
+  private void read(CommandFlags flags) throws IOException {
     int length = (int) request.length();
-    boolean done =
-        length <= ReplyBatch.LONGEST_READ
-            ? readNow(length, request.offset())
-            : batch.sendWith(handle, request.offset(), length, request.cookie());
-    if (!done) {
-      start(Command.READ, CommandFlags.NONE, SimpleReply.BYTES + length);
+    if (length == 0) {
+      batch.endRead(request);
+    } else if (!(length <= ReplyBatch.LONGEST_READ ? readNow(length) : transferNow())) {
+      start(Command.READ, flags, length);
     }
   }
 
   /** Reads into the batch if the handle can; false if nothing has happened. */
-  private boolean readNow(int length, long offset) throws IOException {
-    ByteBuffer replies = batch.room(SimpleReply.BYTES + length);
+  private boolean readNow(int length) throws IOException {
+    long offset = request.offset();
+    int header = batch.dataHeaderBytes();
+    ByteBuffer replies = batch.room(header + length);
     int start = replies.position();
-    int end = start + SimpleReply.BYTES + length;
-    NbdError error = NbdError.NONE;
+    int end = start + header + length;
+    ErrorReply error = ErrorReply.NONE;
     boolean done;
     try {
-      done = handle.readNow(replies.limit(end).position(start + SimpleReply.BYTES), offset);
+      done = handle.readNow(replies.limit(end).position(start + header), offset);
     } catch (IOException failure) {
       done = true;
       error = slow.logFailure(Command.READ, offset, length, failure);
@@ -183,17 +231,31 @@ final class Transmission {
       error = slow.logMistake(Command.READ, mistake);
     }
     replies.clear().position(start);
-    if (done) {
-      SimpleReply.write(replies, error, request.cookie());
-      if (error == NbdError.NONE) {
-        replies.position(end);
-      }
+    if (error.isError()) {
+      batch.failAt(request, error, offset);
+    } else if (done) {
+      batch.addRead(request, end);
     }
     return done;
   }
 
+  /** Sends the data straight from the handle if that can do it; false if nothing has happened. */
+  private boolean transferNow() throws IOException {
+    try {
+      return batch.sendWith(handle, request);
+    } catch (CutShortException cut) {
+      ErrorReply error = slow.logCut(request.offset(), request.length(), cut);
+      batch.failAt(request, error, request.offset() + cut.sent());
+      return true;
+    }
+  }
+
   private void write(CommandFlags flags) throws IOException {
     int length = (int) request.length();
+    if (length == 0) {
+      batch.succeed(request);
+      return;
+    }
     sendBeforeWaitingFor(length);
     if (length <= in.capacity()) {
       in.require(length);
@@ -201,22 +263,75 @@ final class Transmission {
         return;
       }
     }
-    Memory memory = slow.take(length, batch);
+    slow.enter(length, batch);
+    RequestMemory memory = slow.memory();
     boolean handedOn = false;
+    Optional<ErrorReply> done = Optional.empty();
     try {
       // Nothing is written before all of it is here: who is gone may send it again elsewhere.
-      in.readFully(memory.buffer());
-      memory.buffer().flip();
-      if (!writeNow(memory.buffer(), flags)) {
+      done = receive(memory, length);
+      if (done.isEmpty()) {
+        done = writeNow(memory.buffers(), flags);
+      }
+      if (done.isEmpty()) {
         handedOn = true;
-        slow.start(
-            new Slow(Command.WRITE, flags, request.cookie(), request.offset(), length, memory));
+        start(Command.WRITE, flags, length, length, memory);
       }
     } finally {
       if (!handedOn) {
-        slow.giveBack(memory);
+        memory.release();
+        slow.leave(length);
       }
     }
+    if (done.isPresent()) {
+      answer(done.get());
+    }
+  }
+
+  private void answer(ErrorReply error) throws IOException {
+    if (error.isError()) {
+      batch.fail(request, error);
+    } else {
+      batch.succeed(request);
+    }
+  }
+
+  /**
+   * Takes a payload, in pieces if it is long, and memory for each piece when it is its turn.
+   *
+   * @return empty, or the error if there was no memory; the rest of the payload is dropped then
+   */
+  private Optional<ErrorReply> receive(RequestMemory memory, int length) throws IOException {
+    int left = length;
+    while (left > 0) {
+      int count = Math.min(left, ServerMemory.PIECE_BYTES);
+      try {
+        if (!memory.tryAdd(count)) {
+          batch.send();
+          memory.add(count, left == length && count == left);
+        }
+      } catch (NbdException none) {
+        in.skip(left);
+        return Optional.of(new ErrorReply(none.error(), String.valueOf(none.getMessage())));
+      }
+      receive(memory.buffers().getLast(), memory.seat());
+      left -= count;
+    }
+    memory.seat().ifPresent(ServerMemory.Seat::received);
+    return Optional.empty();
+  }
+
+  private void receive(ByteBuffer piece, Optional<ServerMemory.Seat> seat) throws IOException {
+    if (seat.isEmpty()) {
+      in.readFully(piece);
+    } else {
+      int end = piece.limit();
+      while (piece.position() < end) {
+        in.readFully(piece.limit(Math.min(end, piece.position() + STEP)));
+        seat.get().moved();
+      }
+    }
+    piece.flip();
   }
 
   /** Writes from the input's buffer; false if nothing has happened, and the payload is there. */
@@ -224,33 +339,44 @@ final class Transmission {
     ByteBuffer buffered = in.buffer();
     int start = buffered.position();
     int end = buffered.limit();
-    boolean done = false;
+    Optional<ErrorReply> done = Optional.empty();
     try {
-      done = writeNow(buffered.limit(start + length), flags);
+      done = writeNow(buffered.limit(start + length), flags, request.offset());
     } finally {
-      buffered.limit(end).position(done ? start + length : start);
+      buffered.limit(end).position(done.isPresent() ? start + length : start);
     }
-    return done;
+    if (done.isPresent()) {
+      answer(done.get());
+    }
+    return done.isPresent();
   }
 
-  /** Writes at once if the handle can, and collects the reply; false if nothing has happened. */
-  private boolean writeNow(ByteBuffer data, CommandFlags flags) throws IOException {
-    if (!flags.equals(CommandFlags.NONE)) {
-      return false;
+  /** Writes all pieces at once if the handle can; if not, those that are left are left. */
+  private Optional<ErrorReply> writeNow(List<ByteBuffer> pieces, CommandFlags flags) {
+    long at = request.offset();
+    for (ByteBuffer piece : pieces) {
+      Optional<ErrorReply> done = writeNow(piece, flags, at);
+      if (done.isEmpty() || done.get().isError()) {
+        return done;
+      }
+      at += piece.limit();
     }
-    NbdError error = NbdError.NONE;
+    return SUCCESS;
+  }
+
+  /** Writes at once if the handle can, and says how it went; empty if nothing has happened. */
+  private Optional<ErrorReply> writeNow(ByteBuffer data, CommandFlags flags, long offset) {
+    if (!flags.equals(CommandFlags.NONE)) {
+      return Optional.empty();
+    }
     int length = data.remaining();
     try {
-      if (!handle.writeNow(data, request.offset())) {
-        return false;
-      }
+      return handle.writeNow(data, offset) ? SUCCESS : Optional.empty();
     } catch (IOException failure) {
-      error = slow.logFailure(Command.WRITE, request.offset(), length, failure);
+      return Optional.of(slow.logFailure(Command.WRITE, offset, length, failure));
     } catch (RuntimeException mistake) {
-      error = slow.logMistake(Command.WRITE, mistake);
+      return Optional.of(slow.logMistake(Command.WRITE, mistake));
     }
-    batch.add(error, request.cookie());
-    return true;
   }
 
   /** The client may be waiting for replies before it sends the rest of a payload. */
@@ -260,10 +386,32 @@ final class Transmission {
     }
   }
 
-  /** Hands the current request to a thread of its own, with so much memory. */
-  private void start(Command command, CommandFlags flags, int bytes) throws IOException {
-    Memory memory = slow.take(bytes, batch);
-    slow.start(
-        new Slow(command, flags, request.cookie(), request.offset(), request.length(), memory));
+  /** Hands the current request to a thread of its own. */
+  private void start(Command command, CommandFlags flags, long length) throws IOException {
+    int bytes = slow.replyBytes(command, flags, length);
+    slow.enter(bytes, batch);
+    RequestMemory memory = slow.memory();
+    boolean started = false;
+    try {
+      if (bytes > 0 && !memory.tryAddForReply(bytes) && command != Command.READ) {
+        batch.send();
+        memory.add(bytes, true);
+      }
+      started = true;
+      start(command, flags, length, bytes, memory);
+    } catch (NbdException noMemory) {
+      refuse(
+          command.name(), new ErrorReply(noMemory.error(), String.valueOf(noMemory.getMessage())));
+    } finally {
+      if (!started) {
+        memory.release();
+        slow.leave(bytes);
+      }
+    }
+  }
+
+  private void start(
+      Command command, CommandFlags flags, long length, int place, RequestMemory memory) {
+    slow.start(new Slow(command, flags, request.cookie(), request.offset(), length, place, memory));
   }
 }

@@ -118,11 +118,17 @@ final class FileBackendTest {
         Handle handle = backend.open("", false)) {
       read(handle, 0, SIZE);
       java.io.ByteArrayOutputStream sent = new java.io.ByteArrayOutputStream();
+      long[] counted = {0};
       ReadTarget target =
           new ReadTarget() {
             @Override
             public WritableByteChannel begin() {
               return Channels.newChannel(sent);
+            }
+
+            @Override
+            public void sent(long bytes) {
+              counted[0] += bytes;
             }
 
             @Override
@@ -132,6 +138,7 @@ final class FileBackendTest {
           };
       if (handle.transferNow(123, 200_000, target)) {
         assertThat(sent.toByteArray()).isEqualTo(java.util.Arrays.copyOfRange(data, 123, 200_123));
+        assertThat(counted[0]).isEqualTo(200_000);
       } else {
         assertThat(sent.size()).isZero();
       }

@@ -194,6 +194,11 @@ final class FiltersTest {
         }
 
         @Override
+        public void sent(long bytes) {
+          throw new AssertionError("nothing is to be sent");
+        }
+
+        @Override
         public ByteBuffer piece() {
           throw new AssertionError("nothing is to be sent");
         }

@@ -251,6 +251,11 @@ class FlushSharingTest {
         }
 
         @Override
+        public void sent(long bytes) {
+          throw new AssertionError("not needed");
+        }
+
+        @Override
         public ByteBuffer piece() {
           throw new AssertionError("not needed");
         }

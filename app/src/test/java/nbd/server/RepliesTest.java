@@ -8,6 +8,7 @@ import java.nio.ByteBuffer;
 import java.nio.channels.Channels;
 import java.nio.channels.WritableByteChannel;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Handle;
@@ -15,6 +16,7 @@ import nbd.backend.NullBackend;
 import nbd.backend.ReadTarget;
 import nbd.filter.FilterHandle;
 import nbd.protocol.NbdError;
+import nbd.protocol.ReplyFormat;
 import nbd.protocol.SimpleReply;
 import nbd.testing.Bytes;
 import nbd.testing.ThirteenBytes;
@@ -109,7 +111,7 @@ final class RepliesTest {
     Replies replies = new Replies(channel, new ReentrantLock(), buffers);
     byte[] data = Bytes.random(3, 100);
     Handle handle = sending(data, data.length);
-    assertThat(replies.sendFrom(handle, 0, 100, reply(5))).isTrue();
+    assertThat(sendFrom(replies, handle, reply(5), false)).isTrue();
     replies.send(reply(6));
     assertThat(channel.written())
         .isEqualTo(Bytes.of().raw(reply(5).array()).raw(data).raw(reply(6).array()).toArray());
@@ -120,16 +122,52 @@ final class RepliesTest {
     ThirteenBytes channel = new ThirteenBytes();
     Replies replies = new Replies(channel, new ReentrantLock(), buffers);
     Handle handle = new NullBackend(100).open("", false);
-    assertThat(replies.sendFrom(handle, 0, 100, reply(5))).isFalse();
+    assertThat(sendFrom(replies, handle, reply(5), false)).isFalse();
     replies.send(reply(6));
     assertThat(channel.written()).isEqualTo(reply(6).array());
+  }
+
+  private static boolean sendFrom(
+      Replies replies, Handle handle, ByteBuffer header, boolean inChunk) throws IOException {
+    return replies.sendFrom(to -> handle.transferNow(0, 100, to), 100, header, inChunk);
+  }
+
+  @Test
+  void aHandleThatFailsInTheMiddleOfAChunkHasItFilledUp() throws IOException {
+    for (int until : new int[] {0, 1, 50, 99}) {
+      ThirteenBytes channel = new ThirteenBytes();
+      Replies replies = new Replies(channel, new ReentrantLock(), buffers);
+      byte[] data = Bytes.random(4, 100);
+      assertThatThrownBy(() -> sendFrom(replies, sending(data, until), reply(5), true))
+          .isInstanceOfSatisfying(
+              CutShortException.class, cut -> assertThat(cut.sent()).isEqualTo(until))
+          .hasRootCauseMessage("half way");
+      replies.send(reply(6));
+      byte[] padded = Arrays.copyOf(Arrays.copyOf(data, until), 100);
+      assertThat(channel.written())
+          .isEqualTo(Bytes.of().raw(reply(5).array()).raw(padded).raw(reply(6).array()).toArray());
+    }
+  }
+
+  @Test
+  void aHandleThatSaysItSentMoreThanItWasAskedForEndsTheStream() {
+    Replies replies = new Replies(new ThirteenBytes(), new ReentrantLock(), buffers);
+    Replies.Source boasting =
+        to -> {
+          to.begin();
+          to.sent(101);
+          return true;
+        };
+    assertThatThrownBy(() -> replies.sendFrom(boasting, 100, reply(5), true))
+        .isInstanceOf(IllegalStateException.class);
+    assertThatThrownBy(() -> replies.send(reply(6))).hasMessageContaining("earlier reply");
   }
 
   @Test
   void aHandleThatFailsAfterItsHeaderEndsTheStream() {
     Replies replies = new Replies(new ThirteenBytes(), new ReentrantLock(), buffers);
     Handle handle = sending(new byte[100], 50);
-    assertThatThrownBy(() -> replies.sendFrom(handle, 0, 100, reply(5))).hasMessage("half way");
+    assertThatThrownBy(() -> sendFrom(replies, handle, reply(5), false)).hasMessage("half way");
     assertThatThrownBy(() -> replies.send(reply(6))).hasMessageContaining("earlier reply");
   }
 
@@ -143,6 +181,7 @@ final class RepliesTest {
         while (piece.hasRemaining()) {
           channel.write(piece);
         }
+        to.sent(until);
         if (until < data.length) {
           throw new IOException("half way");
         }
@@ -174,9 +213,12 @@ final class RepliesTest {
         };
     ReplyBatch batch =
         new ReplyBatch(
-            new Replies(counting, new ReentrantLock(), buffers), buffers, new Turn(() -> false));
+            new Replies(counting, new ReentrantLock(), buffers),
+            ReplyFormat.SIMPLE,
+            buffers,
+            new Turn(() -> false));
     for (int i = 0; i < 100; i++) {
-      batch.add(NbdError.NONE, i);
+      batch.succeed(SlowRequestsTest.request(i));
     }
     assertThat(pieces).isEmpty();
     batch.send();

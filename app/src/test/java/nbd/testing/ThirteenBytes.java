@@ -13,6 +13,7 @@ public final class ThirteenBytes implements ByteChannel {
   private final ByteBuffer toRead;
   private final ByteArrayOutputStream written = new ByteArrayOutputStream();
   private final Pace pace;
+  private volatile boolean closed;
 
   /** Gives these bytes, then the end of the stream. */
   public ThirteenBytes(byte... toRead) {
@@ -60,11 +61,16 @@ public final class ThirteenBytes implements ByteChannel {
 
   @Override
   public boolean isOpen() {
-    return true;
+    return !closed;
+  }
+
+  /** Whether it was closed; it takes and gives all the same. */
+  public boolean isClosed() {
+    return closed;
   }
 
   @Override
   public void close() {
-    // Nothing is held.
+    closed = true;
   }
 }

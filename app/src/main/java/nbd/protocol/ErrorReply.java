@@ -1,0 +1,17 @@
+package nbd.protocol;
+
+/**
+ * Why a command failed, as the client is told.
+ *
+ * @param error the number
+ * @param message a sentence for people, which only chunks can carry
+ */
+public record ErrorReply(NbdError error, String message) {
+  /** No error. */
+  public static final ErrorReply NONE = new ErrorReply(NbdError.NONE, "");
+
+  /** Whether it is one. */
+  public boolean isError() {
+    return error != NbdError.NONE;
+  }
+}
