@@ -26,6 +26,10 @@ import nbd.protocol.CommandFlags;
  * ThreadModel#PARALLEL}; {@link #readNow} and {@link #transferNow} only by the connection's own
  * thread, one at a time for each handle. A handle that does not override them is always called in
  * the ordinary way.
+ *
+ * <p>The calls named {@code begin...} are for storage that is far away: they need no thread while
+ * they wait. They are called as the fast path is, by the connection's own thread, and so is {@link
+ * #push}, without which what was begun may not have been asked for.
  */
 public interface Handle extends AutoCloseable {
   /** The export's size. */
@@ -94,6 +98,32 @@ public interface Handle extends AutoCloseable {
   default boolean writeNow(ByteBuffer from, long offset) throws IOException {
     return false;
   }
+
+  /**
+   * Begins to read like {@link #read}, and returns without waiting.
+   *
+   * @param into belongs to the handle until the end; its position may not move
+   * @return whether it was begun; if not, nothing has happened, and the end is not told
+   */
+  default boolean beginRead(ByteBuffer into, long offset, Completion end) {
+    return false;
+  }
+
+  /**
+   * Begins to write like {@link #write}, and returns without waiting.
+   *
+   * @param from belongs to the handle until the end; its position may not move
+   * @return whether it was begun; if not, nothing has happened, and the end is not told
+   */
+  default boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
+    return false;
+  }
+
+  /**
+   * Gets what was begun on its way; called before the thread waits for anything else. May wait
+   * itself, for storage that takes no more at the moment.
+   */
+  default void push() {}
 
   /**
    * Makes every write, trim and zero that completed on this handle before the call durable, and

@@ -6,6 +6,7 @@ import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicBoolean;
+import nbd.backend.Completion;
 import nbd.backend.Extent;
 import nbd.backend.ListedExport;
 import nbd.backend.LostException;
@@ -32,6 +33,9 @@ import org.jspecify.annotations.Nullable;
  * LostException} (ESHUTDOWN); both name the server and the reason.
  */
 public final class NbdClient implements AutoCloseable {
+  /** So many leave by one call. */
+  private static final int MOST_STAGED = 32;
+
   private static final Duration FAREWELL = Duration.ofSeconds(1);
 
   private final Wire wire;
@@ -40,6 +44,13 @@ public final class NbdClient implements AutoCloseable {
   private final ExportInfo export;
   private final int longestPayload;
   private final long longestRange;
+
+  /** What was begun and is not queued yet; used by the thread that begins. */
+  private @Nullable Request newest;
+
+  private @Nullable Request oldest;
+  private int staged;
+
   private final AtomicBoolean closed = new AtomicBoolean();
 
   NbdClient(Wire wire, Link link, SendQueue queue, ExportInfo export) {
@@ -126,6 +137,59 @@ public final class NbdClient implements AutoCloseable {
     from.position(end);
   }
 
+  /**
+   * Begins a read as {@link nbd.backend.Handle#beginRead} has it; one thread at a time begins and
+   * pushes.
+   */
+  public boolean beginRead(ByteBuffer into, long offset, Completion end) {
+    return begin(Command.READ, CommandFlags.NONE, into, offset, end);
+  }
+
+  /** Begins a write; the rest as {@link #beginRead}. */
+  public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
+    return begin(Command.WRITE, flags, from, offset, end);
+  }
+
+  private boolean begin(
+      Command command, CommandFlags flags, ByteBuffer data, long offset, Completion end) {
+    if (data.remaining() > longestPayload) {
+      return false;
+    }
+    Request request =
+        Request.begun(
+            done -> end.done(outcome(done)),
+            command,
+            flags.bits(),
+            link.nextCookie(),
+            offset,
+            data.slice());
+    if (link.add(request) != null) {
+      return false;
+    }
+    if (newest == null) {
+      oldest = request;
+    }
+    request.next = newest;
+    newest = request;
+    staged++;
+    if (staged >= MOST_STAGED) {
+      push();
+    }
+    return true;
+  }
+
+  /** Sends what was begun. */
+  public void push() {
+    Request first = oldest;
+    Request last = newest;
+    if (first != null && last != null) {
+      oldest = null;
+      newest = null;
+      staged = 0;
+      queue.sendAll(last, first);
+    }
+  }
+
   /** Makes durable what was answered before. */
   public void flush() throws IOException {
     call(Command.FLUSH, CommandFlags.NONE, 0, 0, null, null);
@@ -190,13 +254,19 @@ public final class NbdClient implements AutoCloseable {
     while (!request.await()) {
       queue.lead(request);
     }
+    IOException failure = outcome(request);
+    if (failure != null) {
+      throw failure;
+    }
+  }
+
+  /** How a request that is done failed; null if it succeeded. */
+  private @Nullable IOException outcome(Request request) {
     if (request.isLost()) {
-      throw new LostException(NbdError.EIO, String.valueOf(link.broken()));
+      return new LostException(NbdError.EIO, String.valueOf(link.broken()));
     }
     NbdError error = request.error();
-    if (error != null) {
-      throw new NbdException(error, described(request, error));
-    }
+    return error == null ? null : new NbdException(error, described(request, error));
   }
 
   private String described(Request request, NbdError error) {

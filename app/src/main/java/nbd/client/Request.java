@@ -4,17 +4,19 @@ import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.nio.ByteBuffer;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.Consumer;
 import nbd.protocol.Command;
 import nbd.protocol.NbdError;
 import org.jspecify.annotations.Nullable;
 
 /**
- * One request in flight, and the thread that waits for it.
+ * One request in flight, and the thread that waits for it, or what is told when it is done.
  *
- * <p>Invariant: the waiting thread leaves when the request has both been sent and been answered,
- * and not before. Until it has been sent, its data belongs to the thread that sends, and until it
- * has been answered, the buffer of a read belongs to the thread that reads; only then the caller
- * may use them again. Everything but {@code state} is written before the bit that hands it on.
+ * <p>Invariant: the waiting thread leaves, or the end is told, when the request has both been sent
+ * and been answered, and not before. Until it has been sent, its data belongs to the thread that
+ * sends, and until it has been answered, the buffer of a read belongs to the thread that reads;
+ * only then the caller may use them again. Everything but {@code state} is written before the bit
+ * that hands it on.
  */
 final class Request {
   /** Nobody looks at its data any more to send it. */
@@ -44,6 +46,7 @@ final class Request {
   private final long offset;
   private final long length;
   private final @Nullable Thread caller;
+  private final @Nullable Consumer<Request> whenDone;
 
   /** What a WRITE sends, or what a READ fills. */
   private final @Nullable ByteBuffer data;
@@ -73,11 +76,28 @@ final class Request {
       long length,
       @Nullable ByteBuffer data,
       @Nullable ExtentList extents) {
-    this(Thread.currentThread(), command, flags, cookie, offset, length, data, extents);
+    this(Thread.currentThread(), null, command, flags, cookie, offset, length, data, extents);
+  }
+
+  /**
+   * A request that nobody waits for.
+   *
+   * @param whenDone told once, by the thread that sends or the one that reads
+   */
+  static Request begun(
+      Consumer<Request> whenDone,
+      Command command,
+      int flags,
+      long cookie,
+      long offset,
+      ByteBuffer data) {
+    return new Request(
+        null, whenDone, command, flags, cookie, offset, data.remaining(), data, null);
   }
 
   private Request(
       @Nullable Thread caller,
+      @Nullable Consumer<Request> whenDone,
       Command command,
       int flags,
       long cookie,
@@ -86,6 +106,7 @@ final class Request {
       @Nullable ByteBuffer data,
       @Nullable ExtentList extents) {
     this.caller = caller;
+    this.whenDone = whenDone;
     this.command = command;
     this.flags = flags;
     this.cookie = cookie;
@@ -97,7 +118,7 @@ final class Request {
 
   /** One that is never sent and that nobody waits for: to tell it from others. */
   static Request mark() {
-    return new Request(null, Command.DISC, 0, 0, 0, 0, null, null);
+    return new Request(null, null, Command.DISC, 0, 0, 0, 0, null, null);
   }
 
   Command command() {
@@ -197,8 +218,17 @@ final class Request {
   private void add(int bit) {
     int before = (int) STATE.getAndBitwiseOr(this, bit);
     if (((before | bit) & DONE) == DONE) {
-      LockSupport.unpark(caller);
+      if (whenDone == null) {
+        LockSupport.unpark(caller);
+      } else {
+        whenDone.accept(this);
+      }
     }
+  }
+
+  /** Whether a thread waits for it, which can be made to lead. */
+  boolean canLead() {
+    return caller != null;
   }
 
   /** Makes its thread send what is queued; it is queued itself, so the thread is still there. */

@@ -13,8 +13,8 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>Invariants: {@code last} is null if and only if nobody leads, and then nothing is queued; only
  * the leader takes from the queue, writes to the wire and uses the buffers here. A leader whose own
- * request is done hands over to one whose request is still queued, which therefore still waits: so
- * nobody sends for others for long.
+ * request is done hands over to one whose request is still queued, which therefore still waits, if
+ * a thread waits for it: so nobody sends for others for long.
  */
 final class SendQueue {
   /** So many requests leave by one call. */
@@ -22,6 +22,9 @@ final class SendQueue {
 
   /** The end of the queue while somebody leads. */
   private static final Request LEADING = Request.mark();
+
+  /** The request of a leader that waits for none: it is never done. */
+  private static final Request NOBODYS = Request.mark();
 
   private final Wire wire;
   private final Link link;
@@ -44,17 +47,33 @@ final class SendQueue {
 
   /** Queues a request of this thread, and sends if nobody does. */
   void send(Request request) {
+    if (queue(request, request)) {
+      lead(request);
+    }
+  }
+
+  /**
+   * Queues requests that no thread waits for, and sends if nobody does.
+   *
+   * @param newest linked to the one before it, and so on
+   * @param oldest the end of these links
+   */
+  void sendAll(Request newest, Request oldest) {
+    if (queue(newest, oldest)) {
+      lead(NOBODYS);
+    }
+  }
+
+  /** Whether nobody led before. */
+  private boolean queue(Request newest, Request oldest) {
     Request before = last.get();
     while (true) {
-      request.next = before;
-      Request seen = last.compareAndExchange(before, request);
+      oldest.next = before;
+      Request seen = last.compareAndExchange(before, newest);
       if (seen == before) {
-        break;
+        return before == null;
       }
       before = seen;
-    }
-    if (before == null) {
-      lead(request);
     }
   }
 
@@ -70,7 +89,7 @@ final class SendQueue {
         if (last.compareAndSet(LEADING, null)) {
           return;
         }
-      } else if (own.isDone()) {
+      } else if (own.isDone() && batch.canLead()) {
         handedOver = batch;
         batch.lead();
         return;

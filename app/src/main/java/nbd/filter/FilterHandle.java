@@ -13,7 +13,8 @@ import nbd.protocol.CommandFlags;
 /**
  * A handle that passes every call on to the next one; filters override what they change. All of
  * {@code read}, {@code readNow} and {@code transferNow} are reads, and {@code write}, {@code
- * writeNow} are writes: who changes one has to change the others.
+ * writeNow} are writes: who changes one has to change the others. What is to be begun goes the
+ * ordinary way, unless a filter says otherwise: it has to follow it to its end.
  */
 public abstract class FilterHandle implements Handle {
   /** The handle below. */
@@ -67,6 +68,11 @@ public abstract class FilterHandle implements Handle {
   @Override
   public boolean writeNow(ByteBuffer from, long offset) throws IOException {
     return next.writeNow(from, offset);
+  }
+
+  @Override
+  public void push() {
+    next.push();
   }
 
   @Override

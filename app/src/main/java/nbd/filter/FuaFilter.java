@@ -5,6 +5,7 @@ import java.nio.ByteBuffer;
 import nbd.backend.Backend;
 import nbd.backend.Capabilities;
 import nbd.backend.Capability;
+import nbd.backend.Completion;
 import nbd.backend.Fua;
 import nbd.backend.Handle;
 import nbd.protocol.CommandFlag;
@@ -42,6 +43,16 @@ public final class FuaFilter extends FilterBackend {
     public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
       next.write(from, offset, flags.without(CommandFlag.FUA));
       flushIfFua(flags);
+    }
+
+    @Override
+    public boolean beginRead(ByteBuffer into, long offset, Completion end) {
+      return next.beginRead(into, offset, end);
+    }
+
+    @Override
+    public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
+      return !flags.has(CommandFlag.FUA) && next.beginWrite(from, offset, flags, end);
     }
 
     @Override

@@ -5,12 +5,14 @@ import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.concurrent.atomic.LongAdder;
 import nbd.backend.Backend;
+import nbd.backend.Completion;
 import nbd.backend.Extent;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
 import nbd.filter.Statistics.Count;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import org.jspecify.annotations.Nullable;
 
 /** Counts what passes. One stands before all other filters, one between them and the backend. */
 public final class StatisticsFilter extends FilterBackend {
@@ -118,6 +120,38 @@ public final class StatisticsFilter extends FilterBackend {
         writeBytes.add(length);
       }
       return done;
+    }
+
+    @Override
+    public boolean beginRead(ByteBuffer into, long offset, Completion end) {
+      int length = into.remaining();
+      boolean begun = next.beginRead(into, offset, failure -> ended(failure, end));
+      if (begun) {
+        reads.increment();
+        readBytes.add(length);
+      }
+      return begun;
+    }
+
+    @Override
+    public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
+      int length = from.remaining();
+      boolean begun = next.beginWrite(from, offset, flags, failure -> ended(failure, end));
+      if (begun) {
+        writes.increment();
+        writeBytes.add(length);
+        if (flags.has(CommandFlag.FUA)) {
+          fuas.increment();
+        }
+      }
+      return begun;
+    }
+
+    private void ended(@Nullable IOException failure, Completion end) {
+      if (failure != null) {
+        errors.increment();
+      }
+      end.done(failure);
     }
 
     @Override

@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
 import nbd.backend.Capabilities;
+import nbd.backend.Completion;
 import nbd.backend.Extent;
 import nbd.backend.Handle;
 import nbd.backend.LostException;
@@ -119,32 +120,77 @@ final class MultiConnHandle extends FilterHandle {
     void make() throws IOException;
   }
 
-  /**
-   * Makes a change, and marks it: one that failed too, since it may have changed something. Not
-   * marked is what certainly changed nothing that a flush could cover. A change with FUA that
-   * succeeded is durable by itself, and where the backend is multi-conn visible too.
-   */
+  /** Makes a change, and marks it. */
   private void marked(CommandFlags flags, Change change) throws IOException {
-    boolean counts = true;
-    boolean through = false;
+    boolean succeeded = false;
+    boolean untouched = false;
     try {
       change.make();
-      through = flags.has(CommandFlag.FUA) && member.decision.sharesFlush();
-    } catch (LostException broken) {
-      // Nobody was told that it is done, and nothing can be done with this handle any more.
-      counts = false;
-      throw broken;
-    } catch (NbdException failure) {
-      // A client that tries whether zeroing is fast does not pay with a flush if it is not.
-      counts = !(flags.has(CommandFlag.FAST_ZERO) && failure.error() == NbdError.ENOTSUP);
+      succeeded = true;
+    } catch (IOException failure) {
+      untouched = changedNothing(flags, failure);
       throw failure;
     } finally {
-      if (through) {
-        member.wroteThrough();
-      } else if (counts) {
-        member.wrote();
+      mark(flags, succeeded, untouched);
+    }
+  }
+
+  /**
+   * Marks a change that is over: one that failed too, since it may have changed something. One with
+   * FUA that succeeded is durable by itself, and where the backend is multi-conn visible too.
+   */
+  private void mark(CommandFlags flags, boolean succeeded, boolean untouched) {
+    if (succeeded && flags.has(CommandFlag.FUA) && member.decision.sharesFlush()) {
+      member.wroteThrough();
+    } else if (!untouched) {
+      member.wrote();
+    }
+  }
+
+  /**
+   * Whether a change that failed certainly did nothing that a flush could cover. Of one that was
+   * lost nobody was told that it is done, and nothing can be done with its handle any more; and a
+   * client that tries whether zeroing is fast does not pay with a flush if it is not.
+   */
+  private static boolean changedNothing(CommandFlags flags, IOException failure) {
+    return failure instanceof LostException
+        || (flags.has(CommandFlag.FAST_ZERO)
+            && failure instanceof NbdException refused
+            && refused.error() == NbdError.ENOTSUP);
+  }
+
+  @Override
+  public boolean beginRead(ByteBuffer into, long offset, Completion end) {
+    int phase = member.beginRead();
+    boolean begun = false;
+    try {
+      begun =
+          next.beginRead(
+              into,
+              offset,
+              failure -> {
+                member.endRead(phase);
+                end.done(failure);
+              });
+      return begun;
+    } finally {
+      if (!begun) {
+        member.endRead(phase);
       }
     }
+  }
+
+  /** Marked before the end is told, and with it the client. */
+  @Override
+  public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
+    return next.beginWrite(
+        from,
+        offset,
+        flags,
+        failure -> {
+          mark(flags, failure == null, failure != null && changedNothing(flags, failure));
+          end.done(failure);
+        });
   }
 
   @Override

@@ -2,6 +2,7 @@ package nbd.server;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.WritableByteChannel;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Handle;
@@ -46,6 +47,35 @@ final class Replies {
     sending.lock();
     try {
       write(replies);
+    } finally {
+      sending.unlock();
+    }
+  }
+
+  /**
+   * Sends whole replies, in as few calls as possible.
+   *
+   * @param replies each from its position to its limit
+   * @throws IOException as {@link #send(ByteBuffer)}
+   */
+  void send(ByteBuffer[] replies) throws IOException {
+    sending.lock();
+    try {
+      if (!(channel instanceof GatheringByteChannel gathering)) {
+        for (ByteBuffer reply : replies) {
+          write(reply);
+        }
+        return;
+      }
+      begin();
+      int first = 0;
+      while (first < replies.length) {
+        gathering.write(replies, first, replies.length - first);
+        while (first < replies.length && !replies[first].hasRemaining()) {
+          first++;
+        }
+      }
+      broken = false;
     } finally {
       sending.unlock();
     }
@@ -170,11 +200,15 @@ final class Replies {
     }
   }
 
-  private void write(ByteBuffer bytes) throws IOException {
+  private void begin() throws IOException {
     if (broken) {
       throw new IOException("an earlier reply could not be sent whole");
     }
     broken = true;
+  }
+
+  private void write(ByteBuffer bytes) throws IOException {
+    begin();
     while (bytes.hasRemaining()) {
       channel.write(bytes);
     }

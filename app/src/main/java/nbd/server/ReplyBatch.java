@@ -21,13 +21,15 @@ final class ReplyBatch {
   private static final int BYTES = 2 * (LONGEST_READ + (1 << 12));
 
   private final Replies replies;
+  private final Handle handle;
   private final ReplyFormat format;
   private final BufferPool buffers;
   private final Turn turn;
   private Optional<ByteBuffer> borrowed = Optional.empty();
 
-  ReplyBatch(Replies replies, ReplyFormat format, BufferPool buffers, Turn turn) {
+  ReplyBatch(Replies replies, Handle handle, ReplyFormat format, BufferPool buffers, Turn turn) {
     this.replies = replies;
+    this.handle = handle;
     this.format = format;
     this.buffers = buffers;
     this.turn = turn;
@@ -88,7 +90,7 @@ final class ReplyBatch {
    * @return whether the handle could; if not, nothing was sent
    * @throws CutShortException as {@link Replies#sendFrom}
    */
-  boolean sendWith(Handle handle, RequestHeader request) throws IOException {
+  boolean sendWith(RequestHeader request) throws IOException {
     long cookie = request.cookie();
     long offset = request.offset();
     int length = (int) request.length();
@@ -120,8 +122,9 @@ final class ReplyBatch {
     return true;
   }
 
-  /** Sends everything. */
+  /** Sends everything, to the storage as well as to the client: called before waiting. */
   void send() throws IOException {
+    handle.push();
     if (borrowed.isEmpty()) {
       return;
     }

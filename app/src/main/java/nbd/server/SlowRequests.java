@@ -13,11 +13,13 @@ import nbd.protocol.ErrorReply;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.protocol.ReplyFormat;
+import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * The requests of one connection that cannot be served at once: each has a virtual thread of its
- * own, which sends the reply when it is done. The connection's own thread starts them.
+ * The requests of one connection that cannot be served at once. Each has a virtual thread of its
+ * own, which sends the reply when it is done; or the handle begins it and tells the end, and the
+ * reply leaves with those that are there then. The connection's own thread starts them.
  */
 final class SlowRequests {
   private final String peer;
@@ -28,6 +30,7 @@ final class SlowRequests {
   private final BlockStatus blockStatus;
   private final SparseReads sparseReads;
   private final InFlight inFlight = new InFlight();
+  private final EndedRequests ended;
 
   /** What has not started when the peer is gone must not: its client may have sent it elsewhere. */
   private volatile boolean abandoned;
@@ -41,6 +44,7 @@ final class SlowRequests {
     this.memory = memory;
     this.blockStatus = new BlockStatus(handle, format);
     this.sparseReads = new SparseReads(handle, format);
+    this.ended = new EndedRequests(replies, this::leave, this::unsent);
   }
 
   /**
@@ -93,7 +97,64 @@ final class SlowRequests {
 
   /** Starts a request; its place and memory are given back when it is done. */
   void start(Slow request) {
-    Thread.ofVirtual().start(() -> run(request));
+    boolean begun =
+        switch (request.command()) {
+          case READ -> beginRead(request);
+          case WRITE -> beginWrite(request);
+          default -> false;
+        };
+    if (!begun) {
+      Thread.ofVirtual().start(() -> run(request));
+    }
+  }
+
+  private boolean beginRead(Slow request) {
+    int length = (int) request.length();
+    if (request.memory().buffers().isEmpty() || !sparseReads.isPlain(length)) {
+      return false;
+    }
+    ByteBuffer reply = request.memory().buffer();
+    int header = format.dataHeaderBytes();
+    return handle.beginRead(
+        reply.slice(header, length),
+        request.offset(),
+        failure ->
+            ended.add(request, failure == null ? data(request) : failedRead(request, failure)));
+  }
+
+  private ByteBuffer data(Slow request) {
+    ByteBuffer reply = request.memory().buffer();
+    long offset = request.offset();
+    int end = reply.limit();
+    format.data(reply, request.cookie(), offset, offset, (int) request.length(), true);
+    return reply.position(end).flip();
+  }
+
+  private ByteBuffer failedRead(Slow request, IOException failure) {
+    ErrorReply error = logFailure(Command.READ, request.offset(), request.length(), failure);
+    return failedRead(request, error, request.offset());
+  }
+
+  private boolean beginWrite(Slow request) {
+    if (request.memory().buffers().size() != 1) {
+      return false;
+    }
+    ByteBuffer payload = request.memory().buffer();
+    return payload.remaining() == request.length()
+        && handle.beginWrite(
+            payload.duplicate(),
+            request.offset(),
+            request.flags(),
+            failure -> ended.add(request, written(request, failure)));
+  }
+
+  private ByteBuffer written(Slow request, @Nullable IOException failure) {
+    ErrorReply error =
+        failure == null
+            ? ErrorReply.NONE
+            : logFailure(Command.WRITE, request.offset(), request.length(), failure);
+    // The payload is not needed any more.
+    return plain(request.memory().buffer().clear(), request, error);
   }
 
   /** Lets no request begin any more; those that have begun end as they can. */
@@ -112,12 +173,20 @@ final class SlowRequests {
         serve(request);
       }
     } catch (IOException unsent) {
-      abandoned = true;
-      Logger.debug("{}: a reply could not be sent: {}", peer, unsent.getMessage());
+      unsent(unsent);
     } finally {
-      request.memory().release();
-      inFlight.leave(request.place());
+      leave(request);
     }
+  }
+
+  private void unsent(IOException failure) {
+    abandoned = true;
+    Logger.debug("{}: a reply could not be sent: {}", peer, failure.getMessage());
+  }
+
+  private void leave(Slow request) {
+    request.memory().release();
+    inFlight.leave(request.place());
   }
 
   private void serve(Slow request) throws IOException {
@@ -173,7 +242,10 @@ final class SlowRequests {
   }
 
   private ByteBuffer plain(Slow request, ErrorReply error) {
-    ByteBuffer reply = ByteBuffer.allocate(ReplyFormat.MAXIMUM_BYTES);
+    return plain(ByteBuffer.allocate(ReplyFormat.MAXIMUM_BYTES), request, error);
+  }
+
+  private ByteBuffer plain(ByteBuffer reply, Slow request, ErrorReply error) {
     if (error.isError()) {
       format.error(reply, request.cookie(), request.offset(), error);
     } else {

@@ -42,6 +42,11 @@ final class SparseReads {
     this.possible = format.hasChunks() && handle.capabilities().has(Capability.EXTENTS);
   }
 
+  /** Whether a read is to be done as it is, without asking for holes. */
+  boolean isPlain(int length) {
+    return !possible || length <= LONGEST_PLAIN_READ || isSkipped();
+  }
+
   /**
    * Divides a range.
    *
@@ -50,7 +55,7 @@ final class SparseReads {
    * @throws IOException if the handle failed
    */
   List<Extent> parts(long offset, int length, CommandFlags flags) throws IOException {
-    if (!possible || length <= LONGEST_PLAIN_READ || isSkipped()) {
+    if (isPlain(length)) {
       return List.of(Extent.data(length));
     }
     boolean whole = flags.has(CommandFlag.DF);

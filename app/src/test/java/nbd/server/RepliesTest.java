@@ -214,6 +214,7 @@ final class RepliesTest {
     ReplyBatch batch =
         new ReplyBatch(
             new Replies(counting, new ReentrantLock(), buffers),
+            new NullBackend(0).open("", false),
             ReplyFormat.SIMPLE,
             buffers,
             new Turn(() -> false));

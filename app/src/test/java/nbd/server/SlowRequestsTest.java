@@ -6,6 +6,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.concurrent.locks.ReentrantLock;
+import nbd.backend.NullBackend;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.ReplyFormat;
@@ -29,7 +30,12 @@ final class SlowRequestsTest {
   private final ThirteenBytes channel = new ThirteenBytes();
   private final Replies replies = new Replies(channel, new ReentrantLock(), server.buffers());
   private final ReplyBatch batch =
-      new ReplyBatch(replies, ReplyFormat.SIMPLE, server.buffers(), new Turn(() -> false));
+      new ReplyBatch(
+          replies,
+          new NullBackend(0).open("", false),
+          ReplyFormat.SIMPLE,
+          server.buffers(),
+          new Turn(() -> false));
 
   private SlowRequests requests() throws IOException {
     ConnectionMemory memory = new ConnectionMemory(server, () -> {});

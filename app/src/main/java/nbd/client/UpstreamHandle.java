@@ -1,12 +1,16 @@
-package nbd.backend;
+package nbd.client;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
-import nbd.client.ExportInfo;
-import nbd.client.NbdClient;
+import nbd.backend.Capabilities;
+import nbd.backend.Capability;
+import nbd.backend.Completion;
+import nbd.backend.Extent;
+import nbd.backend.Fua;
+import nbd.backend.Handle;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.TransmissionFlag;
@@ -86,6 +90,21 @@ final class UpstreamHandle implements Handle {
   @Override
   public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
     client.write(from, offset, flags);
+  }
+
+  @Override
+  public boolean beginRead(ByteBuffer into, long offset, Completion end) {
+    return client.beginRead(into, offset, end);
+  }
+
+  @Override
+  public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
+    return client.beginWrite(from, offset, flags, end);
+  }
+
+  @Override
+  public void push() {
+    client.push();
   }
 
   @Override

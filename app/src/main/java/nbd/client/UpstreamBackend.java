@@ -1,11 +1,12 @@
-package nbd.backend;
+package nbd.client;
 
 import java.io.IOException;
 import java.util.List;
 import java.util.Optional;
-import nbd.client.ClientSettings;
-import nbd.client.NbdClient;
-import nbd.client.NbdUri;
+import nbd.backend.Backend;
+import nbd.backend.Handle;
+import nbd.backend.ListedExport;
+import nbd.backend.ThreadModel;
 
 /**
  * Another NBD server: each handle is a connection of its own to it, made when the handle is opened.
