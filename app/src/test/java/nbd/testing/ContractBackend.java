@@ -9,6 +9,7 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
 import nbd.backend.Backend;
 import nbd.backend.Capability;
+import nbd.backend.Completion;
 import nbd.backend.Fua;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
@@ -145,6 +146,37 @@ public final class ContractBackend extends FilterBackend {
       has(Capability.WRITE);
       range(offset, from.remaining());
       return during(() -> next.writeNow(from, offset));
+    }
+
+    private Completion counted(Completion end) {
+      running.incrementAndGet();
+      check(closed.get() == 0, "a call on a closed handle");
+      return failure -> {
+        running.decrementAndGet();
+        end.done(failure);
+      };
+    }
+
+    @Override
+    public boolean beginRead(ByteBuffer into, long offset, Completion end) {
+      range(offset, into.remaining());
+      boolean begun = next.beginRead(into, offset, counted(end));
+      if (!begun) {
+        running.decrementAndGet();
+      }
+      return begun;
+    }
+
+    @Override
+    public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
+      has(Capability.WRITE);
+      range(offset, from.remaining());
+      flags(flags);
+      boolean begun = next.beginWrite(from, offset, flags, counted(end));
+      if (!begun) {
+        running.decrementAndGet();
+      }
+      return begun;
     }
 
     @Override
