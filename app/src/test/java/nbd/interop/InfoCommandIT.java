@@ -47,11 +47,19 @@ final class InfoCommandIT {
         info(Stream.concat(Stream.of(options), Stream.of(uri)).toArray(String[]::new));
     assertThat(ours.status()).as(String.join(" ", options)).isEqualTo(nbdinfo.status());
     if (ours.status() == 0) {
-      assertThat(ours.out()).as(String.join(" ", options)).isEqualTo(nbdinfo.out());
+      assertThat(withoutExtended(ours.out()))
+          .as(String.join(" ", options))
+          .isEqualTo(withoutExtended(nbdinfo.out()));
     } else {
       assertThat(ours.out()).isEmpty();
       assertThat(ours.err()).startsWith("nbd-multiconn: " + uri).hasLineCount(1);
     }
+  }
+
+  /** An older libnbd does not ask for extended headers. */
+  private static String withoutExtended(String text) {
+    return text.replace("using extended packets", "using structured packets")
+        .replaceAll("\"extended\": \\w+,\n", "");
   }
 
   @Test
