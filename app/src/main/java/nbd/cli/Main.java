@@ -12,7 +12,7 @@ import picocli.CommandLine.ParameterException;
 @Command(
     name = "nbd-multiconn",
     description = "An NBD server that keeps the promise of multi-conn.",
-    subcommands = {Serve.class, HelpCommand.class, GenerateCompletion.class},
+    subcommands = {Serve.class, Info.class, HelpCommand.class, GenerateCompletion.class},
     mixinStandardHelpOptions = true,
     versionProvider = Version.class,
     synopsisSubcommandLabel = "COMMAND",

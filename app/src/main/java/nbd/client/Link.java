@@ -157,12 +157,18 @@ final class Link {
     wire.cut();
   }
 
-  /** Takes no more requests; what is in flight goes on. The first reason counts. */
-  void refuse(String reason) {
-    if (broken.compareAndSet(null, name + ": " + reason)) {
+  /**
+   * Takes no more requests; what is in flight goes on. The first reason counts.
+   *
+   * @return whether it worked until now
+   */
+  boolean refuse(String reason) {
+    boolean first = broken.compareAndSet(null, name + ": " + reason);
+    if (first) {
       Logger.debug("{}: {}", name, reason);
     }
     stopWatching();
+    return first;
   }
 
   /** Why it is broken; null if it is not. */

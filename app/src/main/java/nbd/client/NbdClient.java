@@ -288,7 +288,7 @@ public final class NbdClient implements AutoCloseable {
     if (!closed.compareAndSet(false, true)) {
       return;
     }
-    if (link.broken() == null) {
+    if (link.refuse("the connection was closed here")) {
       Future<?> cut = Timers.after(FAREWELL, wire::cut);
       Request goodbye = new Request(Command.DISC, 0, link.nextCookie(), 0, 0, null, null);
       goodbye.answered();
@@ -296,11 +296,10 @@ public final class NbdClient implements AutoCloseable {
       while (!goodbye.await()) {
         queue.lead(goodbye);
       }
-      link.refuse("the connection was closed here");
       endTls();
       cut.cancel(false);
     }
-    link.fail("the connection was closed here");
+    wire.cut();
   }
 
   private void endTls() {

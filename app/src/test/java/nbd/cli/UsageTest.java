@@ -40,6 +40,13 @@ final class UsageTest {
         "serve --tls=on null:1M",
         "serve --metrics=1234 null:1M",
         "check nbd://localhost",
+        "info",
+        "info disk.img",
+        "info nbd://localhost:x/",
+        "info nbd+unix:///x",
+        "info --list --map nbd://localhost",
+        "info --size nbd://localhost",
+        "info nbd://a nbd://b",
       })
   void wrongUsageIsStatusTwoAndOneLine(String line) {
     String[] arguments = line.isEmpty() ? new String[0] : line.split(" ");
@@ -51,7 +58,7 @@ final class UsageTest {
 
   @Test
   void helpAndVersionAreNoErrors() {
-    for (String line : new String[] {"--help", "--version", "help serve", "serve --help", "help"}) {
+    for (String line : new String[] {"--help", "--version", "help serve", "info --help", "help"}) {
       Said said = execute(line.split(" "));
       assertThat(said.status).as(line).isZero();
       assertThat(said.out).as(line).isNotBlank();

@@ -77,7 +77,7 @@ final class InfoIT {
     "zero,0,2",
     "write,0,2",
     "read,0,0",
-    "df,2,2",
+    "df,0,0",
     "fast-zero,2,2"
   })
   void capabilitiesAreTold(String capability, int writable, int readOnly) throws Exception {

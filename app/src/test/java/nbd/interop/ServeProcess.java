@@ -26,21 +26,25 @@ final class ServeProcess implements AutoCloseable {
   private final Path err;
 
   private ServeProcess(List<String> arguments) throws IOException {
+    this("serve", arguments);
+  }
+
+  private ServeProcess(String command, List<String> arguments) throws IOException {
     out = Files.createTempFile("nbd-serve-", ".out");
     err = Files.createTempFile("nbd-serve-", ".err");
     process =
-        new ProcessBuilder(command(arguments))
+        new ProcessBuilder(words(command, arguments))
             .redirectOutput(out.toFile())
             .redirectError(err.toFile())
             .start();
   }
 
-  private static List<String> command(List<String> arguments) {
+  private static List<String> words(String subcommand, List<String> arguments) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     // What starts quickly: these processes are short.
     command.addAll(List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"));
-    command.addAll(List.of("-jar", System.getProperty("nbd.jar"), "serve"));
+    command.addAll(List.of("-jar", System.getProperty("nbd.jar"), subcommand));
     command.addAll(arguments);
     return command;
   }
@@ -63,6 +67,15 @@ final class ServeProcess implements AutoCloseable {
     try (ServeProcess serve = new ServeProcess(List.of(arguments))) {
       int status = serve.awaitEnd();
       return new Tools.Result(status, serve.out(), serve.err());
+    }
+  }
+
+  /** Runs another of the program's commands to its end. */
+  static Tools.Result command(String subcommand, String... arguments)
+      throws IOException, InterruptedException {
+    try (ServeProcess process = new ServeProcess(subcommand, List.of(arguments))) {
+      int status = process.awaitEnd();
+      return new Tools.Result(status, process.out(), process.err());
     }
   }
 

@@ -1,0 +1,679 @@
+package nbd.client;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.junit.jupiter.params.provider.Arguments.argumentSet;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.List;
+import java.util.stream.Stream;
+import nbd.backend.Extent;
+import nbd.backend.LostException;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+import nbd.testing.Bytes;
+import nbd.testing.ScriptedServer;
+import nbd.testing.ScriptedServer.Asked;
+import nbd.testing.ScriptedServer.Peer;
+import nbd.testing.ScriptedServer.Replies;
+import nbd.testing.ScriptedServer.Script;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Every form of reply, right and wrong. */
+@Timeout(60)
+final class ClientRepliesTest {
+  private static final int SIZE = 1 << 20;
+  private static final int FLAGS = 0xdff;
+  private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
+
+  private static final int NONE = 0;
+  private static final int DATA = 1;
+  private static final int HOLE = 2;
+  private static final int STATUS = 5;
+  private static final int STATUS_EXT = 6;
+  private static final int ERROR = 0x8001;
+  private static final int ERROR_OFFSET = 0x8002;
+
+  private static NbdClient open(ScriptedServer server) throws IOException {
+    return NbdClient.connect(NbdUri.parse(server.uri()), "", ClientSettings.DEFAULT);
+  }
+
+  private static Script opened(Replies replies, Script then) {
+    return client -> {
+      client.open(replies, SIZE, FLAGS);
+      then.play(client);
+      client.awaitEnd();
+    };
+  }
+
+  private static byte[] read(NbdClient client, long offset, int length) throws IOException {
+    ByteBuffer into = ByteBuffer.allocateDirect(length + 2).position(1).limit(length + 1);
+    client.read(into, offset);
+    assertThat(into.hasRemaining()).isFalse();
+    byte[] bytes = new byte[length];
+    into.get(1, bytes);
+    assertThat(into.clear().get(0)).as("before the range").isZero();
+    assertThat(into.get(length + 1)).as("behind the range").isZero();
+    return bytes;
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void everyCommandIsSentAsItIsMeantAndAnswered(Replies replies) throws IOException {
+    byte[] data = Bytes.random(1, 5000);
+    int payloadLength = replies == Replies.EXTENDED ? CommandFlag.PAYLOAD_LEN.bit() : 0;
+    Script script =
+        opened(
+            replies,
+            client -> {
+              Asked read = expect(client, 0, 0, 4096, data.length);
+              client.data(read, data);
+              Asked write = expect(client, 1 | payloadLength, 1, 8192, data.length);
+              assertThat(write.payload().array()).isEqualTo(data);
+              client.done(write);
+              client.done(expect(client, 0, 3, 0, 0));
+              client.done(expect(client, 1, 4, 1, 2));
+              client.done(expect(client, 1 | 2 | 16, 6, 3, 4));
+              client.done(expect(client, 0, 5, 5, 6));
+              assertThat(client.request().type()).as("goodbye").isEqualTo(2);
+            });
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client = open(server)) {
+      assertThat(read(client, 4096, data.length)).isEqualTo(data);
+      client.write(ByteBuffer.wrap(data), 8192, FUA);
+      client.flush();
+      client.trim(1, 2, FUA);
+      client.zero(3, 4, FUA.with(CommandFlag.NO_HOLE).with(CommandFlag.FAST_ZERO));
+      client.cache(5, 6);
+    }
+  }
+
+  private static Asked expect(Peer client, int flags, int type, long offset, long length)
+      throws IOException {
+    Asked asked = client.request();
+    assertThat(List.of(asked.flags(), asked.type(), asked.offset(), asked.length()))
+        .isEqualTo(List.of(flags, type, offset, length));
+    return asked;
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void whatIsRefusedIsToldAndTheNextRequestWorks(Replies replies) throws IOException {
+    Script script =
+        opened(
+            replies,
+            client -> {
+              for (int error : new int[] {1, 5, 12, 22, 28, 75, 95, 108, 9999}) {
+                Asked asked = client.request();
+                if (replies == Replies.SIMPLE) {
+                  client.simple(asked, error);
+                } else {
+                  client.chunk(asked, true, ERROR, error(error, "because\nof it"));
+                }
+                client.data(client.request(), new byte[1]);
+              }
+            });
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client = open(server)) {
+      NbdError[] errors = {
+        NbdError.EPERM,
+        NbdError.EIO,
+        NbdError.ENOMEM,
+        NbdError.EINVAL,
+        NbdError.ENOSPC,
+        NbdError.EOVERFLOW,
+        NbdError.ENOTSUP,
+        NbdError.ESHUTDOWN,
+        NbdError.EINVAL
+      };
+      for (NbdError error : errors) {
+        ByteBuffer into = ByteBuffer.allocate(10);
+        assertThatThrownBy(() -> client.read(into, 100))
+            .isExactlyInstanceOf(NbdException.class)
+            .hasMessage(
+                "%s: READ of 10 bytes at 100 failed: %s%s"
+                    .formatted(
+                        server.uri(), error, replies == Replies.SIMPLE ? "" : " (because of it)"))
+            .satisfies(failure -> assertThat(((NbdException) failure).error()).isEqualTo(error));
+        assertThat(into.position()).isZero();
+        assertThat(read(client, 0, 1)).isEqualTo(new byte[1]);
+      }
+    }
+  }
+
+  private static byte[] error(int error, String text) {
+    return Bytes.of().u32(error).u16(text.length()).text(text).toArray();
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aReadIsPutTogetherFromPiecesInAnyOrder(Replies replies) throws IOException {
+    byte[] data = Bytes.random(2, 300);
+    java.util.Arrays.fill(data, 100, 200, (byte) 0);
+    Script script =
+        opened(
+            replies,
+            client -> {
+              Asked asked = client.request();
+              client
+                  .chunk(asked, false, DATA, piece(1200, data, 200, 300))
+                  .chunk(asked, false, DATA, piece(1050, data, 50, 100))
+                  .chunk(asked, false, HOLE, Bytes.of().u64(1100).u32(100).toArray())
+                  .chunk(asked, false, DATA, piece(1000, data, 0, 50))
+                  .chunk(asked, true, NONE);
+            });
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client = open(server)) {
+      ByteBuffer dirty = ByteBuffer.allocateDirect(300);
+      dirty.put(Bytes.random(3, 300)).clear();
+      client.read(dirty, 1000);
+      assertThat(dirty.flip()).isEqualTo(ByteBuffer.wrap(data));
+    }
+  }
+
+  private static byte[] piece(long offset, byte[] data, int from, int to) {
+    return Bytes.of().u64(offset).raw(java.util.Arrays.copyOfRange(data, from, to)).toArray();
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aReadThatFailsPartWayFailsAndNothingElse(Replies replies) throws IOException {
+    Script script =
+        opened(
+            replies,
+            client -> {
+              Asked asked = client.request();
+              byte[] where = Bytes.of().u32(5).u16(3).text("bad").u64(4).toArray();
+              client
+                  .chunk(asked, false, DATA, piece(0, new byte[4], 0, 4))
+                  .chunk(asked, false, ERROR_OFFSET, where)
+                  .chunk(asked, false, ERROR, error(28, "second"))
+                  .chunk(asked, false, DATA, piece(6, new byte[4], 0, 2))
+                  .chunk(asked, true, NONE);
+              client.chunk(
+                  client.request(), true, 0xfffe, Bytes.of().u32(12).u16(1).text("!??").toArray());
+              client.data(client.request(), (byte) 1);
+            });
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client = open(server)) {
+      assertThatThrownBy(() -> read(client, 0, 8))
+          .isInstanceOf(NbdException.class)
+          .hasMessageContaining("failed: EIO (bad)");
+      assertThatThrownBy(client::flush)
+          .as("an error of a type that is not known")
+          .hasMessageContaining("FLUSH failed: ENOMEM (!)");
+      assertThat(read(client, 0, 1)).containsExactly(1);
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void extentsAreMergedAndEndWithTheExport(Replies replies) throws IOException {
+    long[] told = {100, 0, 200, 0, 300, 3, 1, 3, 400, 2, 500, 0x10, 0xffff_ffffL, 1};
+    Script script =
+        opened(
+            replies,
+            client -> {
+              for (int i = 0; i < 3; i++) {
+                Asked asked = client.request();
+                assertThat(asked.flags()).isEqualTo(i == 2 ? 8 : 0);
+                client.chunk(asked, true, statusType(replies), status(replies, told));
+              }
+            });
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client = open(server)) {
+      assertThat(client.extents(SIZE - 2000, 1500, 100))
+          .containsExactly(
+              Extent.data(300),
+              Extent.hole(301),
+              new Extent(400, false, true),
+              Extent.data(500),
+              new Extent(499, true, false));
+      assertThat(client.extents(SIZE - 2000, 1500, 2))
+          .containsExactly(Extent.data(300), Extent.hole(301));
+      assertThat(client.extents(SIZE - 50, 50, 1)).containsExactly(Extent.data(50));
+    }
+  }
+
+  private static int statusType(Replies replies) {
+    return replies == Replies.EXTENDED ? STATUS_EXT : STATUS;
+  }
+
+  private static byte[] status(Replies replies, long... lengthsAndFlags) {
+    Bytes bytes = Bytes.of().u32(ScriptedServer.CONTEXT);
+    if (replies == Replies.EXTENDED) {
+      bytes.u32(lengthsAndFlags.length / 2);
+    }
+    for (long number : lengthsAndFlags) {
+      bytes = replies == Replies.EXTENDED ? bytes.u64(number) : bytes.u32(number);
+    }
+    return bytes.toArray();
+  }
+
+  /** A wrong answer to a request. */
+  @FunctionalInterface
+  interface Wrong {
+    void answer(Peer client, Asked asked) throws IOException;
+  }
+
+  /** What a client asks for. */
+  @FunctionalInterface
+  interface Call {
+    void on(NbdClient client) throws IOException;
+  }
+
+  private static final Call READ = client -> read(client, 1000, 10);
+  private static final Call FLUSH = NbdClient::flush;
+  private static final Call EXTENTS = client -> client.extents(0, 100, 10);
+
+  private static byte[] at(long offset, int bytes) {
+    return piece(offset, new byte[bytes], 0, bytes);
+  }
+
+  private static Arguments wrong(
+      String name, Replies replies, Call call, String message, Wrong wrong) {
+    return argumentSet(name + ", " + replies, replies, call, message, wrong);
+  }
+
+  static Stream<Arguments> mistakes() {
+    Stream<Arguments> all =
+        Stream.of(
+            wrong("magic", Replies.SIMPLE, READ, "magic", (c, a) -> c.send(new byte[16])),
+            wrong(
+                "another cookie",
+                Replies.SIMPLE,
+                READ,
+                "answered a request that was not made (cookie 0x7b)",
+                (c, a) -> c.simple(new Asked(0, 0, 123, 0, 0, a.payload()), 0)),
+            wrong(
+                "an answer twice",
+                Replies.SIMPLE,
+                client -> {
+                  client.flush();
+                  client.flush();
+                },
+                "answered a request that was not made",
+                (c, a) -> c.simple(a, 0).simple(a, 0)),
+            wrong(
+                "a chunk among simple replies",
+                Replies.SIMPLE,
+                FLUSH,
+                "by a chunk",
+                (c, a) -> c.chunk(a, true, NONE)),
+            wrong(
+                "an extended header among chunks",
+                Replies.STRUCTURED,
+                FLUSH,
+                "extended header",
+                (c, a) -> c.send(Peer.extended(a, 0, true, NONE))),
+            wrong(
+                "a simple reply to a READ",
+                Replies.STRUCTURED,
+                READ,
+                "by a simple reply",
+                (c, a) -> c.simple(a, 5)),
+            wrong(
+                "a simple reply with extended headers",
+                Replies.EXTENDED,
+                FLUSH,
+                "by a simple reply",
+                (c, a) -> c.simple(a, 0)),
+            wrong(
+                "a simple reply after a chunk",
+                Replies.STRUCTURED,
+                FLUSH,
+                "after chunks",
+                (c, a) -> c.chunk(a, false, ERROR, error(5, "")).simple(a, 5)),
+            wrong(
+                "extents by a simple reply",
+                Replies.STRUCTURED,
+                EXTENTS,
+                "without extents",
+                (c, a) -> c.simple(a, 0)),
+            wrong(
+                "another offset",
+                Replies.EXTENDED,
+                READ,
+                "for offset 1001",
+                (c, a) -> c.send(Peer.extended(a, 1001, true, DATA, at(1000, 10)))),
+            wrong(
+                "wide extents in a compact chunk",
+                Replies.STRUCTURED,
+                EXTENTS,
+                "form",
+                (c, a) -> c.chunk(a, true, STATUS_EXT, status(Replies.EXTENDED, 1, 1))),
+            wrong(
+                "narrow extents in an extended chunk",
+                Replies.EXTENDED,
+                EXTENTS,
+                "form",
+                (c, a) -> c.chunk(a, true, STATUS, status(Replies.STRUCTURED, 1, 1))),
+            wrong(
+                "a count that does not match",
+                Replies.EXTENDED,
+                EXTENTS,
+                "by 1 extents where it told of 2",
+                (c, a) ->
+                    c.chunk(
+                        a,
+                        true,
+                        STATUS_EXT,
+                        Bytes.of().u32(ScriptedServer.CONTEXT).u32(2).u64(1).u64(1).toArray())),
+            wrong(
+                "a length of 2^63",
+                Replies.EXTENDED,
+                READ,
+                "bytes",
+                (c, a) ->
+                    c.send(
+                        Bytes.of()
+                            .u32(0x6e8a278c)
+                            .u16(1)
+                            .u16(DATA)
+                            .u64(a.cookie())
+                            .u64(1000)
+                            .u64(Long.MIN_VALUE)
+                            .u64(1000))));
+    return Stream.concat(
+        all, Stream.of(Replies.STRUCTURED, Replies.EXTENDED).flatMap(ClientRepliesTest::inChunks));
+  }
+
+  private static Stream<Arguments> inChunks(Replies replies) {
+    int status = statusType(replies);
+    return Stream.of(
+        wrong("an unknown type", replies, READ, "unknown type 4", (c, a) -> c.chunk(a, true, 4)),
+        wrong(
+            "an empty chunk with data",
+            replies,
+            FLUSH,
+            "empty chunk",
+            (c, a) -> c.chunk(a, true, NONE, (byte) 1)),
+        wrong(
+            "an empty chunk in the middle",
+            replies,
+            FLUSH,
+            "empty chunk",
+            (c, a) -> c.chunk(a, false, NONE)),
+        wrong(
+            "data for a flush",
+            replies,
+            FLUSH,
+            "FLUSH of 0 bytes at 0 by data",
+            (c, a) -> c.chunk(a, true, DATA, at(0, 1))),
+        wrong(
+            "a hole for a flush",
+            replies,
+            FLUSH,
+            "by data",
+            (c, a) -> c.chunk(a, true, HOLE, Bytes.of().u64(0).u32(1).toArray())),
+        wrong(
+            "extents for a read",
+            replies,
+            READ,
+            "extents",
+            (c, a) -> c.chunk(a, true, status, status(replies, 1, 1))),
+        wrong(
+            "no data",
+            replies,
+            READ,
+            "data of 0 bytes",
+            (c, a) -> c.chunk(a, true, DATA, at(0, 0))),
+        wrong(
+            "half an offset",
+            replies,
+            READ,
+            "data of -4 bytes",
+            (c, a) -> c.chunk(a, true, DATA, new byte[4])),
+        wrong(
+            "data before the range",
+            replies,
+            READ,
+            "by 1 bytes at 999, which lie outside",
+            (c, a) -> c.chunk(a, true, DATA, at(999, 1))),
+        wrong(
+            "data behind the range",
+            replies,
+            READ,
+            "outside",
+            (c, a) -> c.chunk(a, true, DATA, at(1005, 6))),
+        wrong(
+            "data far away",
+            replies,
+            READ,
+            "at 18446744073709551615, which lie outside",
+            (c, a) -> c.chunk(a, true, DATA, at(-1, 1))),
+        wrong(
+            "a long hole",
+            replies,
+            READ,
+            "outside",
+            (c, a) -> c.chunk(a, true, HOLE, Bytes.of().u64(1000).u32(-1).toArray())),
+        wrong(
+            "an empty hole",
+            replies,
+            READ,
+            "hole of no bytes",
+            (c, a) -> c.chunk(a, true, HOLE, Bytes.of().u64(1000).u32(0).toArray())),
+        wrong(
+            "a hole in 16 bytes",
+            replies,
+            READ,
+            "in 16 bytes",
+            (c, a) -> c.chunk(a, true, HOLE, Bytes.of().u64(1000).u64(10).toArray())),
+        wrong(
+            "data twice",
+            replies,
+            READ,
+            "by 1 bytes at 1004, some of which it had sent before",
+            (c, a) -> c.chunk(a, false, DATA, at(1000, 5)).chunk(a, false, DATA, at(1004, 1))),
+        wrong(
+            "a hole over data",
+            replies,
+            READ,
+            "before",
+            (c, a) ->
+                c.chunk(a, false, DATA, at(1005, 5))
+                    .chunk(a, false, HOLE, Bytes.of().u64(1000).u32(6).toArray())),
+        wrong(
+            "too little data",
+            replies,
+            READ,
+            "without all of the data",
+            (c, a) -> c.chunk(a, true, DATA, at(1000, 9))),
+        wrong(
+            "a gap in the data",
+            replies,
+            READ,
+            "without all of the data",
+            (c, a) -> c.chunk(a, false, DATA, at(1001, 9)).chunk(a, true, NONE)),
+        wrong(
+            "nothing at all",
+            replies,
+            READ,
+            "without all of the data",
+            (c, a) -> c.chunk(a, true, NONE)),
+        wrong(
+            "something after the end",
+            replies,
+            client -> {
+              read(client, 1000, 10);
+              client.flush();
+            },
+            "not made",
+            (c, a) -> c.data(a, new byte[10]).chunk(a, true, NONE)),
+        wrong("no extents", replies, EXTENTS, "without extents", (c, a) -> c.chunk(a, true, NONE)),
+        wrong(
+            "an empty list of extents",
+            replies,
+            EXTENTS,
+            "by extents in",
+            (c, a) -> c.chunk(a, true, status, status(replies))),
+        wrong(
+            "half an extent",
+            replies,
+            EXTENTS,
+            "by extents in",
+            (c, a) -> c.chunk(a, true, status, status(replies, 1, 1, 1))),
+        wrong(
+            "an extent of no bytes",
+            replies,
+            EXTENTS,
+            "extent of no bytes",
+            (c, a) -> c.chunk(a, true, status, status(replies, 1, 0, 0, 1))),
+        wrong(
+            "extents twice",
+            replies,
+            EXTENTS,
+            "context 7",
+            (c, a) ->
+                c.chunk(a, false, status, status(replies, 1, 0))
+                    .chunk(a, true, status, status(replies, 1, 0))),
+        wrong(
+            "another context",
+            replies,
+            EXTENTS,
+            "context 4294967295",
+            (c, a) -> {
+              byte[] other = status(replies, 1, 0);
+              java.util.Arrays.fill(other, 0, 4, (byte) -1);
+              c.chunk(a, true, status, other);
+            }),
+        wrong(
+            "a short error",
+            replies,
+            FLUSH,
+            "by an error in 5 bytes",
+            (c, a) -> c.chunk(a, true, ERROR, new byte[5])),
+        wrong(
+            "a long error",
+            replies,
+            FLUSH,
+            "by an error in 70000 bytes",
+            (c, a) -> c.chunk(a, true, ERROR, new byte[70_000])),
+        wrong(
+            "a message that overruns",
+            replies,
+            FLUSH,
+            "message is longer",
+            (c, a) -> c.chunk(a, true, ERROR, Bytes.of().u32(5).u16(3).text("no").toArray())),
+        wrong(
+            "the error 0",
+            replies,
+            FLUSH,
+            "number 0",
+            (c, a) -> c.chunk(a, true, ERROR, error(0, "fine"))));
+  }
+
+  @ParameterizedTest
+  @MethodSource
+  void mistakes(Replies replies, Call call, String message, Wrong wrong) throws IOException {
+    Script script =
+        client -> {
+          client.open(replies, SIZE, FLAGS);
+          wrong.answer(client, client.request());
+          client.awaitEnd();
+        };
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client = open(server)) {
+      assertThatThrownBy(() -> call.on(client))
+          .isInstanceOf(LostException.class)
+          .hasMessageStartingWith(server.uri() + ": ")
+          .hasMessageContaining(message);
+      assertThatThrownBy(client::flush)
+          .isInstanceOfSatisfying(
+              LostException.class, lost -> assertThat(lost.error()).isEqualTo(NbdError.ESHUTDOWN))
+          .hasMessageContaining(message);
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void longRangesAreSplitOnlyWhereTheyHaveToBe(Replies replies) throws IOException {
+    long size = 10L << 30;
+    boolean extended = replies == Replies.EXTENDED;
+    Script script =
+        client -> {
+          client.open(replies, size, FLAGS);
+          for (int type : new int[] {4, 6, 5}) {
+            int flags = type == 5 ? 0 : 1;
+            if (extended) {
+              client.done(expect(client, flags, type, 4096, 9L << 30));
+            } else {
+              long most = (4L << 30) - 4096;
+              client.done(expect(client, flags, type, 4096, most));
+              client.done(expect(client, flags, type, 4096 + most, most));
+              client.done(expect(client, flags, type, 4096 + 2 * most, (1L << 30) + 8192));
+            }
+          }
+          client.awaitEnd();
+        };
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client = open(server)) {
+      client.trim(4096, 9L << 30, FUA);
+      client.zero(4096, 9L << 30, FUA);
+      client.cache(4096, 9L << 30);
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {65_536, 65_537, 200_000})
+  void longPayloadsAreSplitAsTheServerWants(int length) throws IOException {
+    byte[] data = Bytes.random(5, length);
+    Script script =
+        client -> {
+          client.agree(Replies.SIMPLE).expectOption(ScriptedServer.GO);
+          client
+              .reply(ScriptedServer.GO, ScriptedServer.INFO, ScriptedServer.export(SIZE, FLAGS))
+              .reply(
+                  ScriptedServer.GO,
+                  ScriptedServer.INFO,
+                  ScriptedServer.blockSizes(1, 4096, 65_536))
+              .reply(ScriptedServer.GO, ScriptedServer.ACK);
+          for (int type = 0; type < 2; type++) {
+            for (int from = 0; from < length; from += 65_536) {
+              int to = Math.min(length, from + 65_536);
+              Asked asked = expect(client, type, type, 7 + from, to - from);
+              byte[] part = java.util.Arrays.copyOfRange(data, from, to);
+              if (type == 0) {
+                client.data(asked, part);
+              } else {
+                assertThat(asked.payload().array()).isEqualTo(part);
+                client.done(asked);
+              }
+            }
+          }
+          client.awaitEnd();
+        };
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client = open(server)) {
+      assertThat(read(client, 7, length)).isEqualTo(data);
+      ByteBuffer from = ByteBuffer.allocateDirect(length).put(data).flip();
+      client.write(from, 7, FUA);
+      assertThat(from.hasRemaining()).isFalse();
+    }
+  }
+
+  @Test
+  void aSplitWriteThatFailsSaysSoAndStops() throws IOException {
+    Script script =
+        client -> {
+          client.open(Replies.SIMPLE, 1L << 40, FLAGS);
+          client.simple(client.request(), 0).simple(client.request(), 28);
+          assertThat(client.request().type()).as("goodbye, no third part").isEqualTo(2);
+        };
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client = open(server)) {
+      assertThatThrownBy(() -> client.zero(0, 12L << 30, CommandFlags.NONE))
+          .hasMessageContaining("ENOSPC");
+    }
+  }
+}

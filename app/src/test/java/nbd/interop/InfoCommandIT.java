@@ -1,0 +1,133 @@
+package nbd.interop;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+
+/** The command info prints what nbdinfo prints. */
+@Timeout(240)
+final class InfoCommandIT {
+  @TempDir private Path directory;
+
+  @BeforeAll
+  static void needPeers() {
+    Tools.need("nbdinfo", "nbdkit");
+  }
+
+  private static Tools.Result info(String... arguments) throws Exception {
+    return ServeProcess.command("info", arguments);
+  }
+
+  /** Without the content, which nbdinfo asks file(1) about. */
+  private static void sameAsNbdinfo(String uri) throws Exception {
+    String[][] cases = {{}, {"--json"}, {"--list"}, {"--list", "--json"}};
+    for (String[] options : cases) {
+      same(uri, Tools.run(nbdinfo(uri, "--no-content", options)), options);
+    }
+    for (String[] options : new String[][] {{"--map"}, {"--map", "--json"}}) {
+      same(uri, Tools.run(nbdinfo(uri, "--map", options)), options);
+    }
+  }
+
+  private static String[] nbdinfo(String uri, String first, String... options) {
+    Stream<String> others = Stream.of(options).filter(option -> !option.equals(first));
+    return Stream.of(Stream.of("nbdinfo", first), others, Stream.of(uri))
+        .flatMap(words -> words)
+        .toArray(String[]::new);
+  }
+
+  private static void same(String uri, Tools.Result nbdinfo, String... options) throws Exception {
+    Tools.Result ours =
+        info(Stream.concat(Stream.of(options), Stream.of(uri)).toArray(String[]::new));
+    assertThat(ours.status()).as(String.join(" ", options)).isEqualTo(nbdinfo.status());
+    if (ours.status() == 0) {
+      assertThat(withoutExtended(ours.out()))
+          .as(String.join(" ", options))
+          .isEqualTo(withoutExtended(nbdinfo.out()));
+    } else {
+      assertThat(ours.out()).isEmpty();
+      assertThat(ours.err()).startsWith("nbd-multiconn: " + uri).hasLineCount(1);
+    }
+  }
+
+  /** An older libnbd does not ask for extended headers. */
+  private static String withoutExtended(String text) {
+    return text.replace("using extended packets", "using structured packets")
+        .replaceAll("\"extended\": \\w+,\n", "");
+  }
+
+  @Test
+  void ofNbdkit() throws Exception {
+    try (PeerServer server = PeerServer.nbdkit(directory, "sparse-random", "64M", "seed=1")) {
+      sameAsNbdinfo(server.uri());
+    }
+  }
+
+  @Test
+  void ofSimpleReplies() throws Exception {
+    try (PeerServer server = PeerServer.nbdkit(directory, "--no-sr", "memory", "1000")) {
+      sameAsNbdinfo(server.uri());
+    }
+  }
+
+  @Test
+  void ofAnOldHandshake() throws Exception {
+    try (PeerServer server =
+        PeerServer.nbdkit(directory, "--mask-handshake=0", "memory", "1536K")) {
+      sameAsNbdinfo(server.uri());
+    }
+  }
+
+  @Test
+  void ofSeveralExportsWithDescriptions() throws Exception {
+    try (PeerServer server =
+        PeerServer.nbdkit(
+            directory,
+            "--filter=exportname",
+            "memory",
+            "1M",
+            "exportname=a",
+            "exportname=b c",
+            "exportname-list=explicit",
+            "exportdesc=fixed:a \"disk\" \\ é")) {
+      sameAsNbdinfo(server.uri().replace("///", "///a"));
+    }
+  }
+
+  @Test
+  void ofQemuNbd() throws Exception {
+    Tools.need("qemu-nbd");
+    Path image = Files.write(directory.resolve("image"), new byte[1 << 20]);
+    try (PeerServer server =
+        PeerServer.qemuNbd(
+            directory, "disk", "-f", "raw", "-A", "-D", "a disk", image.toString())) {
+      sameAsNbdinfo(server.uri());
+    }
+  }
+
+  @Test
+  void ofOurOwnServer() throws Exception {
+    try (ServeProcess serve =
+        ServeProcess.ready(
+            "-U", directory.resolve("socket").toString(), "-e", "x", "-e", "y", "memory:1M")) {
+      sameAsNbdinfo(serve.uri());
+    }
+  }
+
+  @Test
+  void anErrorIsOneLineOnStandardError() throws Exception {
+    Tools.Result refused = info("nbd+unix:///x?socket=" + directory.resolve("nothing"));
+    assertThat(refused.status()).isEqualTo(1);
+    assertThat(refused.out()).isEmpty();
+    assertThat(refused.err())
+        .startsWith("nbd-multiconn: nbd+unix:///x?socket=")
+        .contains("cannot connect")
+        .hasLineCount(1);
+  }
+}
