@@ -31,6 +31,8 @@ public final class MemoryBackend implements Backend {
           Capability.FLUSH,
           Capability.TRIM,
           Capability.ZERO,
+          // To fill with zeroes is never slower than to copy data, holes or not.
+          Capability.FAST_ZERO,
           Capability.CACHE,
           Capability.EXTENTS,
           Capability.MULTI_CONN);

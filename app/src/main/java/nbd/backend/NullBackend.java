@@ -12,6 +12,7 @@ public final class NullBackend implements Backend {
           Capability.FLUSH,
           Capability.TRIM,
           Capability.ZERO,
+          Capability.FAST_ZERO,
           Capability.CACHE,
           Capability.MULTI_CONN);
 

@@ -19,8 +19,17 @@ final class MemoryBudget {
 
   /** Takes so many bytes if they are there. */
   boolean tryTake(long bytes) {
+    return tryTake(bytes, bound);
+  }
+
+  /** Takes so many bytes if half of the budget is left then. */
+  boolean tryTakePlenty(long bytes) {
+    return tryTake(bytes, bound / 2);
+  }
+
+  private boolean tryTake(long bytes, long most) {
     long before = taken.get();
-    while (bytes <= bound - before) {
+    while (bytes <= most - before) {
       long witness = taken.compareAndExchange(before, before + bytes);
       if (witness == before) {
         return true;

@@ -55,6 +55,24 @@ final class RequestMemory {
   }
 
   /**
+   * Adds a buffer for a whole payload, if memory is plentiful.
+   *
+   * @return whether it is
+   * @throws NbdException ENOMEM if the JVM has no more
+   */
+  boolean tryAddWhole(int length) throws NbdException {
+    int bytes = BufferPool.capacityFor(length);
+    if (!takesOwn(bytes)) {
+      if (!server.payloads().tryTakePlenty(bytes)) {
+        return false;
+      }
+      payloads += bytes;
+    }
+    addBuffer(length);
+    return true;
+  }
+
+  /**
    * Adds a buffer for a payload, or a part of it.
    *
    * @return whether there is memory for it at once
@@ -77,14 +95,13 @@ final class RequestMemory {
 
   /**
    * Adds a buffer as {@link #tryAdd}, and waits for the memory: for requests of the same connection
-   * if these can give it back, else for the seat.
+   * if it is short and the first, else for the seat.
    *
-   * @param whole whether the request needs no more than this
    * @throws NbdException ENOMEM if the JVM has no more
    */
-  void add(int length, boolean whole) throws NbdException {
+  void add(int length) throws NbdException {
     int bytes = BufferPool.capacityFor(length);
-    if (whole && bytes <= ServerMemory.OWN_BYTES) {
+    if (buffers.isEmpty() && bytes <= ServerMemory.OWN_BYTES) {
       connection.own().acquireUninterruptibly(bytes);
       tookOwn(bytes);
     } else {

@@ -13,12 +13,12 @@ import java.util.concurrent.atomic.LongAdder;
  *   <li>Each connection has {@link #OWN_BYTES} that nobody else can take.
  *   <li>What a longer READ needs comes from a budget for replies; if that is used up, the data is
  *       sent piece by piece instead, and no READ waits for a client that does not take its replies.
- *   <li>What a longer WRITE needs comes from a budget for payloads, piece by piece as the payload
- *       arrives: who announces much and sends little holds little. A WRITE is begun only when all
- *       of it is here, so when the budget is used up, those who have a part and need more would
- *       wait for each other; therefore there is one seat on which a WRITE gets whatever it still
- *       needs. The others wait for the seat, in order. Who has it and sends nothing for a while,
- *       while others wait, is cut.
+ *   <li>What a longer WRITE needs comes from a budget for payloads: at once while less than half of
+ *       it is in use, else piece by piece as the payload arrives, so that who announces much and
+ *       sends little holds little. A WRITE is begun only when all of it is here, so when the budget
+ *       is used up, those who have a part and need more would wait for each other; therefore there
+ *       is one seat on which a WRITE gets whatever it still needs. The others wait for the seat, in
+ *       order. Who has it and sends nothing for a while, while others wait, is cut.
  * </ul>
  *
  * <p>Invariant: all memory in use is at most the two budgets, {@link #OWN_BYTES} for each
@@ -29,8 +29,11 @@ final class ServerMemory {
   /** A READ or two WRITEs of 256 KiB, as nbdcopy sends them; held only while it is used. */
   static final int OWN_BYTES = 512 << 10;
 
-  /** A payload that is longer is received in pieces of this size. */
+  /** Where memory is not plentiful, a long payload is received in pieces of this size. */
   static final int PIECE_BYTES = 1 << 20;
+
+  /** The first of these pieces, for which the connection's own memory has room. */
+  static final int FIRST_PIECE_BYTES = 256 << 10;
 
   private final MemoryBudget replies;
   private final MemoryBudget payloads;
@@ -86,14 +89,13 @@ final class ServerMemory {
     return taken;
   }
 
-  /** Whether somebody waits for the seat. */
-  boolean isContested() {
+  private boolean isContested() {
     return seat.hasQueuedThreads();
   }
 
   /** Cuts who stalls on the seat while others wait; called from time to time. */
   void cutStalled() {
-    if (seat.hasQueuedThreads()) {
+    if (isContested()) {
       seated.filter(Seat::stalls).ifPresent(stalled -> stalled.cut.run());
     }
   }

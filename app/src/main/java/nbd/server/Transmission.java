@@ -298,18 +298,25 @@ final class Transmission {
   }
 
   /**
-   * Takes a payload, in pieces if it is long, and memory for each piece when it is its turn.
+   * Takes a payload; if memory is not plentiful and it is long, in pieces, and memory for each
+   * piece when it is its turn.
    *
    * @return empty, or the error if there was no memory; the rest of the payload is dropped then
    */
   private Optional<ErrorReply> receive(RequestMemory memory, int length) throws IOException {
     int left = length;
     while (left > 0) {
-      int count = Math.min(left, ServerMemory.PIECE_BYTES);
+      int count = Math.min(left, left == length ? firstPiece(length) : ServerMemory.PIECE_BYTES);
       try {
-        if (!memory.tryAdd(count)) {
-          batch.send();
-          memory.add(count, left == length && count == left);
+        if (left == length && memory.tryAddWhole(length)) {
+          count = length;
+        } else {
+          // Memory that is scarce goes to who sends something.
+          in.require(1);
+          if (!memory.tryAdd(count)) {
+            batch.send();
+            memory.add(count);
+          }
         }
       } catch (NbdException none) {
         in.skip(left);
@@ -320,6 +327,10 @@ final class Transmission {
     }
     memory.seat().ifPresent(ServerMemory.Seat::received);
     return Optional.empty();
+  }
+
+  private static int firstPiece(int length) {
+    return length <= ServerMemory.OWN_BYTES ? length : ServerMemory.FIRST_PIECE_BYTES;
   }
 
   private void receive(ByteBuffer piece, Optional<ServerMemory.Seat> seat) throws IOException {
@@ -396,7 +407,7 @@ final class Transmission {
     try {
       if (bytes > 0 && !memory.tryAddForReply(bytes) && command != Command.READ) {
         batch.send();
-        memory.add(bytes, true);
+        memory.add(bytes);
       }
       started = true;
       start(command, flags, length, bytes, memory);

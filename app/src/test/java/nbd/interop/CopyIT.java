@@ -8,6 +8,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import nbd.testing.Bytes;
+import nbd.testing.CountingRelay;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -82,6 +83,52 @@ final class CopyIT {
       serve.stopQuietly();
     }
     assertSame(image, disk);
+  }
+
+  /** 10 GiB, of which 1 % is data: holes are never sent, whether a client asks for them or not. */
+  @Test
+  void aSparseImageIsCopiedByItsDataOnly() throws Exception {
+    Tools.need("nbdcopy");
+    long size = 10L << 30;
+    try (ServeProcess serve = ServeProcess.ready("-p", "0", "memory:10G");
+        RawClient writer = RawClient.connect(serve.address());
+        CountingRelay relay = new CountingRelay(serve.address())) {
+      writer.enter("");
+      for (long at = 0; at < size; at += size / 100) {
+        writer.write(at & -65_536L, Bytes.random(at, 1 << 20));
+      }
+      String uri = "nbd://127.0.0.1:" + relay.port() + "/";
+      Tools.run("nbdcopy", "--connections=4", uri, "null:").ok();
+      long asked = relay.bytesToClients();
+      assertThat(asked).isBetween(100L << 20, size / 50);
+      // Without extents, by its long reads alone.
+      Tools.run("nbdcopy", "--no-extents", "--request-size=33554432", uri, "null:").ok();
+      assertThat(relay.bytesToClients() - asked).isBetween(100L << 20, size / 50);
+      writer.disconnect();
+      serve.stopQuietly();
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void sparseImagesStaySparseBothWays(boolean allocated) throws Exception {
+    Tools.need("nbdcopy", "qemu-img");
+    try (ServeProcess serve = ServeProcess.ready("-p", "0", "memory:" + (SIZE + 512))) {
+      String uri = serve.uri();
+      List<String> nbdcopy = new ArrayList<>(List.of("nbdcopy", "--flush", image.toString(), uri));
+      if (allocated) {
+        nbdcopy.add(1, "--allocated");
+      }
+      Tools.run(nbdcopy.toArray(String[]::new)).ok();
+      assertThat(Tools.run("nbdinfo", "--map", uri).ok().out().contains("hole"))
+          .isEqualTo(!allocated);
+      Tools.run("qemu-img", "convert", "-S", "64k", "-f", "raw", "-O", "raw", uri, copy.toString())
+          .ok();
+      assertSame(image, copy);
+      Tools.run("nbdcopy", uri, copy.toString()).ok();
+      assertSame(image, copy);
+      serve.stopQuietly();
+    }
   }
 
   private static String[] with(String[] command, String... more) {

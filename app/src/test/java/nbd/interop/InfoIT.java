@@ -78,7 +78,8 @@ final class InfoIT {
     "write,0,2",
     "read,0,0",
     "df,0,0",
-    "fast-zero,2,2"
+    "structured-reply,0,0",
+    "fast-zero,0,2"
   })
   void capabilitiesAreTold(String capability, int writable, int readOnly) throws Exception {
     String option = "--can=" + capability;
@@ -92,6 +93,100 @@ final class InfoIT {
     String option = "--is=" + what;
     assertThat(Tools.run("nbdinfo", option, tcp.uri()).status()).isEqualTo(writable);
     assertThat(Tools.run("nbdinfo", option, unix.uri()).status()).isEqualTo(readOnly);
+  }
+
+  @Test
+  void theMapHasDataAndHoles() throws Exception {
+    try (ServeProcess serve = ServeProcess.ready("-p", "0", "memory:10G")) {
+      Tools.qemuIo(serve.uri(), "write -P 1 5G 1M", "write -P 2 9G 64k");
+      String map = Tools.run("nbdinfo", "--map", serve.uri()).ok().out();
+      assertThat(map.lines().map(line -> line.strip().replaceAll(" +", " ")))
+          .containsExactly(
+              "0 5368709120 3 hole,zero",
+              "5368709120 1048576 0 data",
+              "5369757696 4293918720 3 hole,zero",
+              "9663676416 65536 0 data",
+              "9663741952 1073676288 3 hole,zero");
+      assertThat(Tools.run("nbdinfo", "--json", serve.uri()).ok().out())
+          .contains("\"base:allocation\"");
+      String qemu = Tools.run("qemu-img", "map", "--output=json", serve.uri()).ok().out();
+      assertThat(qemu)
+          .contains("\"start\": 5368709120, \"length\": 1048576", "\"start\": 5369757696")
+          .hasLineCount(5);
+      assertThat(Tools.run("nbdinfo", "--map", unix.uri()).ok().out())
+          .matches("\\s*0\\s+8589934592\\s+0\\s+data\\s*");
+      serve.stopQuietly();
+    }
+  }
+
+  @Test
+  void nbdshSeesHolesExtentsAndFastZeroes() throws Exception {
+    Tools.run(
+            "nbdsh",
+            "-c",
+            """
+            h.add_meta_context("base:allocation")
+            h.connect_uri("%s")
+            assert h.get_structured_replies_negotiated()
+            assert h.can_meta_context("base:allocation")
+            data = bytes(range(256)) * 256
+            h.pwrite(data, 512 << 20)
+            chunks = []
+            def chunk(subbuf, offset, status, error):
+                chunks.append((len(subbuf), offset - (512 << 20), status))
+            got = h.pread_structured(4 << 20, (512 << 20) - (1 << 20), chunk)
+            assert got == bytes(1 << 20) + data + bytes((3 << 20) - 65536)
+            assert chunks == [(1 << 20, -1 << 20, nbd.READ_HOLE), (65536, 0, nbd.READ_DATA),
+                              ((3 << 20) - 65536, 65536, nbd.READ_HOLE)], chunks
+            chunks.clear()
+            h.pread_structured(4 << 20, (512 << 20) - (1 << 20), chunk, nbd.CMD_FLAG_DF)
+            assert len(chunks) == 1
+            told = []
+            def extent(context, offset, entries, error):
+                told.append((context, offset, entries))
+            h.block_status(2 << 20, 512 << 20, extent)
+            assert told == [("base:allocation", 512 << 20, [65536, 0, (2 << 20) - 65536, 3])], told
+            h.block_status(100, 512 << 20, extent, nbd.CMD_FLAG_REQ_ONE)
+            assert told[1][2] == [100, 0], told
+            h.zero(65536, 512 << 20, nbd.CMD_FLAG_FAST_ZERO)
+            h.block_status(65536, 512 << 20, extent)
+            assert told[2][2][1] == 3, told
+            h.set_strict_mode(0)
+            try:
+                h.pread_structured(512, 1 << 40, chunk)
+                assert False
+            except nbd.Error as e:
+                assert e.errno == "EINVAL"
+            h.shutdown()
+            """
+                .formatted(tcp.uri()))
+        .ok();
+  }
+
+  @Test
+  void nbdshSeesWhereAReadFailed() throws Exception {
+    try (ServeProcess serve = ServeProcess.ready("-p", "0", "--error-read=1:EIO", "memory:1G")) {
+      Tools.run(
+              "nbdsh",
+              "-c",
+              """
+              h.connect_uri("%s")
+              chunks = []
+              def chunk(subbuf, offset, status, error):
+                  chunks.append((len(subbuf), offset, status))
+              for length in 512, 1 << 20:
+                  try:
+                      h.pread_structured(length, 4096, chunk)
+                      assert False
+                  except nbd.Error as e:
+                      assert e.errno == "EIO"
+              assert chunks == [(0, 4096, nbd.READ_ERROR)] * 2, chunks
+              h.shutdown()
+              """
+                  .formatted(serve.uri()))
+          .ok();
+      serve.stop();
+    }
   }
 
   @Test

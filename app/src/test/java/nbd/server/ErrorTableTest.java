@@ -117,7 +117,7 @@ final class ErrorTableTest {
       for (int command : new int[] {0, 1, 3, 4, 5, 6, 7, 8}) {
         for (int bit = 0; bit < 16; bit++) {
           for (int flags : new int[] {1 << bit, 1 << bit | RawClient.FUA, 1 << bit | 2}) {
-            int allowed = command == RawClient.WRITE_ZEROES ? 3 : command < 7 ? 1 : 0;
+            int allowed = command == RawClient.WRITE_ZEROES ? 0x13 : command < 7 ? 1 : 0;
             boolean good = (flags & ~allowed) == 0 && command < 7;
             int length = command == RawClient.FLUSH ? 0 : 1;
             byte[] payload = new byte[command == RawClient.WRITE ? 1 : 0];

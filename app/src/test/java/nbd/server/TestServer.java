@@ -63,7 +63,7 @@ final class TestServer implements AutoCloseable {
             options.description,
             options.readOnly,
             options.maxConnections);
-    server = new Server(listener, exports, options.handshakeTimeout, MEMORY);
+    server = new Server(listener, exports, options.handshakeTimeout, options.memory);
     accepting = Thread.ofPlatform().name("accept under test").start(server::serve);
     witness = RawClient.connect(address);
     if (withWitness) {
@@ -91,6 +91,7 @@ final class TestServer implements AutoCloseable {
     private boolean tcp;
     private int maxConnections;
     private Duration handshakeTimeout = Duration.ofMinutes(1);
+    private ServerMemory memory = new ServerMemory(MEMORY, PATIENCE);
 
     private Options(Backend backend) {
       this.backend = backend;
@@ -124,6 +125,11 @@ final class TestServer implements AutoCloseable {
 
     Options handshakeTimeout(Duration timeout) {
       handshakeTimeout = timeout;
+      return this;
+    }
+
+    Options memory(ServerMemory shared) {
+      memory = shared;
       return this;
     }
 

@@ -1,0 +1,288 @@
+package nbd.server;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Random;
+import java.util.concurrent.atomic.AtomicInteger;
+import nbd.backend.Backend;
+import nbd.backend.Capabilities;
+import nbd.backend.Extent;
+import nbd.backend.Handle;
+import nbd.backend.MemoryBackend;
+import nbd.backend.NullBackend;
+import nbd.filter.FilterBackend;
+import nbd.filter.FilterHandle;
+import nbd.protocol.BlockSizes;
+import nbd.testing.ChunkClient;
+import nbd.testing.ChunkClient.Answer;
+import nbd.testing.ChunkClient.Expect;
+import nbd.testing.ChunkClient.Layout;
+import nbd.testing.ChunkClient.Told;
+import nbd.testing.RawClient;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/** What BLOCK_STATUS says of data, holes and zeroes. */
+@Timeout(60)
+final class BlockStatusTest {
+  private static final Expect EINVAL = new Expect(RawClient.EINVAL);
+  private static final int PAGE = 1 << 16;
+  private static final int ONE = ChunkClient.REQ_ONE;
+
+  /** Storage of any size whose extents a test decides. */
+  @FunctionalInterface
+  private interface Extents {
+    List<Extent> of(long offset, long length, int most) throws IOException;
+  }
+
+  private static Backend storage(long size, BlockSizes sizes, Extents extents) {
+    return new FilterBackend(new NullBackend(size)) {
+      @Override
+      public Handle open(String name, boolean readOnly) throws IOException {
+        return new FilterHandle(next.open(name, readOnly)) {
+          @Override
+          public Capabilities capabilities() {
+            return next.capabilities().with(nbd.backend.Capability.EXTENTS);
+          }
+
+          @Override
+          public BlockSizes blockSizes() {
+            return sizes;
+          }
+
+          @Override
+          public List<Extent> extents(long offset, long length, int most) throws IOException {
+            return extents.of(offset, length, most);
+          }
+        };
+      }
+    };
+  }
+
+  private static Backend storage(long size, Extents extents) {
+    return storage(size, BlockSizes.DEFAULT, extents);
+  }
+
+  private static ChunkClient enter(TestServer server, Layout layout) throws IOException {
+    return StructuredReplyTest.enter(server, layout);
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void dataAndHolesOfASparseImage(Layout layout) throws IOException {
+    try (TestServer server = TestServer.of(new MemoryBackend(10L << 30));
+        ChunkClient client = enter(server, layout)) {
+      client.write(5L << 30, new byte[100_000]);
+      client.write((10L << 30) - 1, (byte) 1);
+      long length = 4L << 20;
+      assertThat(client.status(0, 5L << 30, length))
+          .containsExactly(new Told(2 * PAGE, 0), new Told(length - 2 * PAGE, 3));
+      assertThat(client.status(0, (5L << 30) + 1, PAGE)).containsExactly(new Told(PAGE, 0));
+      assertThat(client.status(0, (10L << 30) - PAGE - 7, PAGE + 7))
+          .containsExactly(new Told(7, 3), new Told(PAGE, 0));
+      assertThat(client.status(ONE, 5L << 30, length)).containsExactly(new Told(2 * PAGE, 0));
+      assertThat(client.status(ONE, 5L << 30, 5)).containsExactly(new Told(5, 0));
+      client.call(new Expect(0), RawClient.FUA | ONE, RawClient.BLOCK_STATUS, 0, 1);
+      client.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void storageThatKnowsNothingIsData(Layout layout) throws IOException {
+    try (TestServer server = TestServer.of(new NullBackend(8L << 30));
+        ChunkClient client = enter(server, layout)) {
+      for (int flags : new int[] {0, ONE}) {
+        assertThat(client.status(flags, 10, 0xfffffff0L)).containsExactly(new Told(0xfffffff0L, 0));
+      }
+      client.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void whatCannotBeAskedIsInvalid(Layout layout) throws IOException {
+    long size = 1 << 20;
+    try (TestServer server = TestServer.of(new MemoryBackend(size));
+        ChunkClient client = enter(server, layout)) {
+      long[][] ranges = {
+        {0, 0},
+        {size, 0},
+        {size, 1},
+        {size - 1, 2},
+        {0, size + 1},
+        {-1, 1},
+        {Long.MIN_VALUE, 1},
+        {Long.MAX_VALUE, 1},
+        {0, 0xffffffffL}
+      };
+      for (long[] range : ranges) {
+        for (int flags : new int[] {0, ONE, RawClient.FUA}) {
+          client.call(EINVAL, flags, RawClient.BLOCK_STATUS, range[0], range[1]);
+        }
+      }
+      for (int bit = 0; bit < 16; bit++) {
+        boolean allowed = bit == 0 || bit == 3;
+        boolean payload = layout == Layout.EXTENDED && bit == 5;
+        if (!payload) {
+          Answer answer = client.call(1 << bit, RawClient.BLOCK_STATUS, 0, 512);
+          assertThat(answer.error()).isEqualTo(allowed ? 0 : RawClient.EINVAL);
+        }
+      }
+      client.disconnect();
+    }
+  }
+
+  /** As many as there are, in several replies, of which none is endless. */
+  @ParameterizedTest
+  @EnumSource
+  void aFragmentedImageIsToldInBoundedReplies(Layout layout) throws IOException {
+    long size = 1L << 30;
+    AtomicInteger largest = new AtomicInteger();
+    Backend fragmented =
+        storage(
+            size,
+            (offset, length, most) -> {
+              largest.accumulateAndGet(most, Math::max);
+              List<Extent> all = new ArrayList<>();
+              for (long at = offset; at < offset + length && all.size() < most; at += 4096) {
+                boolean hole = at / 4096 % 2 == 0;
+                all.add(hole ? Extent.hole(4096) : Extent.data(4096));
+              }
+              return all;
+            });
+    try (TestServer server = TestServer.of(fragmented);
+        ChunkClient client = enter(server, layout)) {
+      long at = 0;
+      int replies = 0;
+      while (at < size) {
+        long before = client.bytesTaken();
+        for (Told told : client.status(0, at, size - at)) {
+          assertThat(told).isEqualTo(new Told(4096, at / 4096 % 2 == 0 ? 3 : 0));
+          at += told.length();
+        }
+        assertThat(client.bytesTaken() - before).isLessThan(70_000);
+        replies++;
+      }
+      assertThat(replies).isLessThan(100);
+      assertThat(largest.get()).isLessThanOrEqualTo(1 << 20);
+      assertThat(client.status(ONE, 4096, size - 4096)).containsExactly(new Told(4096, 0));
+      client.disconnect();
+    }
+  }
+
+  /** Storage that answers little at a time is asked again, but not for ever. */
+  @ParameterizedTest
+  @EnumSource
+  void littleAnswersAreJoinedAndQuestionsAreBounded(Layout layout) throws IOException {
+    AtomicInteger questions = new AtomicInteger();
+    Backend slow =
+        storage(
+            1L << 40,
+            (offset, length, most) -> {
+              questions.incrementAndGet();
+              return List.of(Extent.data(Math.min(512, length)));
+            });
+    try (TestServer server = TestServer.of(slow);
+        ChunkClient client = enter(server, layout)) {
+      assertThat(client.status(0, 0, 2000)).containsExactly(new Told(2000, 0));
+      assertThat(questions.getAndSet(0)).isEqualTo(4);
+      List<Told> told = client.status(0, 0, 0xffff_f000L);
+      assertThat(told).hasSize(1);
+      assertThat(told.getFirst().length()).isEqualTo(512L * questions.get());
+      assertThat(questions.get()).isBetween(2, 100);
+      client.disconnect();
+    }
+  }
+
+  /** The last extent may run past the range, and past what 32 bits can tell. */
+  @ParameterizedTest
+  @EnumSource
+  void anExtentOfTerabytesIsCutToWhatTheLayoutCanTell(Layout layout) throws IOException {
+    long size = 8L << 40;
+    BlockSizes sizes = new BlockSizes(4096, 4096, 1 << 20);
+    Backend huge =
+        storage(size, sizes, (offset, length, most) -> List.of(Extent.hole(size - offset)));
+    boolean wide = layout == Layout.EXTENDED;
+    try (TestServer server = TestServer.of(huge);
+        ChunkClient client = enter(server, layout)) {
+      long told = wide ? size - 4096 : 0xfffff000L;
+      assertThat(client.status(0, 4096, 4096)).containsExactly(new Told(told, 3));
+      assertThat(client.status(ONE, 4096, 8192)).containsExactly(new Told(8192, 3));
+      assertThat(client.status(0, size - 4096, 4096)).containsExactly(new Told(4096, 3));
+      if (wide) {
+        assertThat(client.status(ONE, 0, size)).containsExactly(new Told(size, 3));
+        client.call(EINVAL, 0, RawClient.BLOCK_STATUS, 0, size + 4096);
+      }
+      client.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void aFailureOfTheStorageIsAnError(Layout layout) throws Exception {
+    Backend failing =
+        storage(
+            1 << 20,
+            (offset, length, most) -> {
+              if (offset == 0) {
+                throw new IOException("no map");
+              }
+              if (offset == 1) {
+                throw new IllegalStateException("mistake");
+              }
+              return List.of();
+            });
+    try (TestServer server = TestServer.of(failing);
+        ChunkClient client = enter(server, layout)) {
+      server.expectErrors();
+      Expect eio = new Expect(RawClient.EIO);
+      Answer answer = client.call(eio, 0, RawClient.BLOCK_STATUS, 0, 512);
+      assertThat(answer.message()).isEqualTo("no map");
+      client.call(eio, 0, RawClient.BLOCK_STATUS, 1, 512);
+      client.call(eio, 0, RawClient.BLOCK_STATUS, 2, 512);
+      client.read(0, 512);
+      client.disconnect();
+    }
+  }
+
+  /** A model of random pages; every range's extents are the model's. */
+  @ParameterizedTest
+  @EnumSource
+  void anyRangeIsToldAsItIs(Layout layout) throws IOException {
+    long seed = 51;
+    Random random = new Random(seed);
+    int pages = 200;
+    boolean[] data = new boolean[pages];
+    try (TestServer server = TestServer.of(new MemoryBackend((long) pages * PAGE));
+        ChunkClient client = enter(server, layout)) {
+      for (int i = 0; i < 300; i++) {
+        int first = random.nextInt(pages);
+        int count = Math.min(pages - first, 1 + random.nextInt(10));
+        boolean write = random.nextInt(3) > 0;
+        if (write) {
+          client.write((long) first * PAGE, new byte[count * PAGE]);
+        } else {
+          client.call(0, RawClient.TRIM, (long) first * PAGE, (long) count * PAGE);
+        }
+        java.util.Arrays.fill(data, first, first + count, write);
+        int start = random.nextInt(pages * PAGE);
+        int length = 1 + random.nextInt(pages * PAGE - start);
+        long at = start;
+        for (Told told : client.status(0, start, length)) {
+          long end = at + told.length();
+          for (; at < end; at = Math.min(end, (at / PAGE + 1) * PAGE)) {
+            boolean expected = data[(int) (at / PAGE)];
+            assertThat(told.status()).as("seed %d, at %d", seed, at).isEqualTo(expected ? 0 : 3);
+          }
+        }
+        assertThat(at).isEqualTo(start + length);
+      }
+      client.disconnect();
+    }
+  }
+}

@@ -1,0 +1,335 @@
+package nbd.server;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.WritableByteChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import nbd.backend.Extent;
+import nbd.backend.FileBackend;
+import nbd.backend.Handle;
+import nbd.backend.MemoryBackend;
+import nbd.backend.NullBackend;
+import nbd.backend.ReadTarget;
+import nbd.filter.FilterBackend;
+import nbd.filter.FilterHandle;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+import nbd.testing.Bytes;
+import nbd.testing.ChunkClient;
+import nbd.testing.ChunkClient.Answer;
+import nbd.testing.ChunkClient.Expect;
+import nbd.testing.ChunkClient.Layout;
+import nbd.testing.FakeBackend;
+import nbd.testing.RawClient;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Replies in chunks, with either header: what is read, what is a hole, and what went wrong. */
+@Timeout(120)
+final class StructuredReplyTest {
+  private static final Expect OK = new Expect(0);
+  private static final Expect EIO = new Expect(RawClient.EIO);
+  private static final int SIZE = 4 << 20;
+
+  @TempDir private Path directory;
+
+  static ChunkClient enter(TestServer server, Layout layout) throws IOException {
+    return ChunkClient.enter(server.connect(), layout, "");
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void whatIsWrittenIsRead(Layout layout) throws IOException {
+    long seed = 41;
+    Random random = new Random(seed);
+    byte[] model = new byte[SIZE];
+    try (TestServer server = TestServer.of(new MemoryBackend(SIZE));
+        ChunkClient client = enter(server, layout)) {
+      for (int i = 0; i < 300; i++) {
+        int length = 1 + random.nextInt(random.nextBoolean() ? 300 : 300_000);
+        int offset = random.nextInt(SIZE - length + 1);
+        switch (random.nextInt(4)) {
+          case 0 -> {
+            byte[] data = Bytes.random(i, length);
+            System.arraycopy(data, 0, model, offset, length);
+            client.write(offset, data);
+          }
+          case 1 -> {
+            Arrays.fill(model, offset, offset + length, (byte) 0);
+            client.call(OK, random.nextInt(4), RawClient.WRITE_ZEROES, offset, length);
+          }
+          default -> {
+            int flags = random.nextBoolean() ? ChunkClient.DF : 0;
+            byte[] data = client.call(OK, flags, RawClient.READ, offset, length).data();
+            assertThat(ChunkClient.isRange(data, model, offset)).as("seed %d", seed).isTrue();
+          }
+        }
+      }
+      assertThat(Arrays.equals(client.read(0, SIZE), model)).isTrue();
+      client.disconnect();
+    }
+  }
+
+  /** A cached file's long reads go straight from the page cache, its short ones by the batch. */
+  @ParameterizedTest
+  @CsvSource({"STRUCTURED,false", "EXTENDED,false", "STRUCTURED,true", "EXTENDED,true"})
+  void aFileIsReadInEveryWay(Layout layout, boolean tcp) throws IOException {
+    byte[] image = Bytes.random(42, SIZE);
+    Path file = Files.write(directory.resolve("image"), image);
+    try (TestServer server = TestServer.with(FileBackend.open(file, false)).tcp(tcp).start();
+        ChunkClient client = enter(server, layout)) {
+      for (int length : new int[] {1, 511, 4096, 65_536, 65_537, 1 << 20, SIZE}) {
+        for (int flags : new int[] {0, ChunkClient.DF}) {
+          Answer answer = client.call(OK, flags, RawClient.READ, SIZE - length, length);
+          assertThat(ChunkClient.isRange(answer.data(), image, SIZE - length)).isTrue();
+        }
+      }
+      client.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void manyReadsInFlightAreEachAnsweredWithTheirOwnData(Layout layout) throws IOException {
+    byte[] image = Bytes.random(43, SIZE);
+    Path file = Files.write(directory.resolve("image"), image);
+    try (TestServer server = TestServer.of(FileBackend.open(file, false));
+        ChunkClient client = enter(server, layout)) {
+      int count = 200;
+      long[] cookies = new long[count];
+      int[] lengths = new int[count];
+      Random random = new Random(44);
+      for (int i = 0; i < count; i++) {
+        lengths[i] = 1 + random.nextInt(random.nextInt(4) == 0 ? 200_000 : 5_000);
+        cookies[i] = client.send(0, RawClient.READ, i * 1000L, lengths[i]);
+      }
+      for (int i = count - 1; i >= 0; i--) {
+        byte[] data = client.await(cookies[i]).data();
+        assertThat(ChunkClient.isRange(data, image, i * 1000)).isTrue();
+      }
+      client.disconnect();
+    }
+  }
+
+  /** So many bytes for a read that cannot fail any more: nothing but its header is added. */
+  @ParameterizedTest
+  @CsvSource({"STRUCTURED,28", "EXTENDED,40"})
+  void aShortReadIsOneChunkThatIsTheLast(Layout layout, int header) throws IOException {
+    try (TestServer server = TestServer.of(new MemoryBackend(SIZE));
+        ChunkClient client = enter(server, layout)) {
+      assertThat(client.call(OK, 0, RawClient.READ, 5, 4096).types()).containsExactly(1);
+      assertThat(client.bytesTaken()).isEqualTo(header + 4096);
+      client.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void aReadOfNothingIsAChunkOfNothing(Layout layout) throws IOException {
+    try (TestServer server = TestServer.of(new MemoryBackend(SIZE));
+        ChunkClient client = enter(server, layout)) {
+      assertThat(client.call(OK, 0, RawClient.READ, 5, 0).types()).containsExactly(0);
+      client.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void aHoleThatALongReadMeetsIsNotSent(Layout layout) throws IOException {
+    try (TestServer server = TestServer.of(new MemoryBackend(64 << 20));
+        ChunkClient client = enter(server, layout)) {
+      byte[] data = Bytes.random(45, 65_536);
+      client.write(1 << 20, data);
+      client.write(3 << 20, data);
+      long before = client.bytesTaken();
+      Answer answer = client.call(OK, 0, RawClient.READ, 1000, 32 << 20);
+      assertThat(answer.types()).containsExactly(2, 1, 2, 1, 2);
+      assertThat(client.bytesTaken() - before).isLessThan(2 * 65_536 + 300);
+      byte[] expected = new byte[32 << 20];
+      System.arraycopy(data, 0, expected, (1 << 20) - 1000, 65_536);
+      System.arraycopy(data, 0, expected, (3 << 20) - 1000, 65_536);
+      assertThat(Arrays.equals(answer.data(), expected)).isTrue();
+      // Without fragments: one chunk, which is a hole only if all of it is one.
+      int df = ChunkClient.DF;
+      assertThat(client.call(OK, df, RawClient.READ, 0, 2 << 20).types()).containsExactly(1);
+      assertThat(client.call(OK, df, RawClient.READ, 8 << 20, 32 << 20).types()).containsExactly(2);
+      assertThat(client.call(OK, 0, RawClient.READ, 8 << 20, 32 << 20).types()).containsExactly(2);
+      client.disconnect();
+    }
+  }
+
+  /** Whatever the storage says of its extents, the reply covers the read and fits its buffer. */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2, 3, 4, 5})
+  void anyExtentsGiveTheSameData(int seed) throws IOException {
+    Random random = new Random(seed);
+    FilterBackend sparse =
+        new FilterBackend(new MemoryBackend(SIZE)) {
+          @Override
+          public Handle open(String name, boolean readOnly) throws IOException {
+            return new FilterHandle(next.open(name, readOnly)) {
+              @Override
+              public List<Extent> extents(long offset, long length, int most) {
+                long step = 1L << (10 + random.nextInt(12));
+                List<Extent> all = new java.util.ArrayList<>();
+                long at = offset;
+                while (at < Math.min(SIZE, offset + length + step) && all.size() < most) {
+                  long count = Math.min(SIZE - at, 1 + random.nextLong(step));
+                  all.add(new Extent(count, random.nextBoolean(), all.size() % 2 == 0));
+                  at += count;
+                }
+                return all;
+              }
+            };
+          }
+        };
+    try (TestServer server = TestServer.of(sparse);
+        ChunkClient client = enter(server, Layout.STRUCTURED)) {
+      for (int i = 0; i < 100; i++) {
+        int length = 65_537 + random.nextInt(SIZE - 65_537);
+        int flags = i % 3 == 0 ? ChunkClient.DF : 0;
+        int offset = random.nextInt(SIZE - length);
+        byte[] data = client.call(OK, flags, RawClient.READ, offset, length).data();
+        assertThat(Arrays.equals(data, new byte[length])).isTrue();
+      }
+      client.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void aFailureIsSaidWithItsReasonAndTheConnectionGoesOn(Layout layout) throws Exception {
+    FakeBackend fake = new FakeBackend(SIZE);
+    try (TestServer server = TestServer.of(fake);
+        ChunkClient client = enter(server, layout)) {
+      server.expectErrors();
+      for (int type : new int[] {0, 1, 3, 4, 5, 6}) {
+        int length = type == RawClient.FLUSH ? 0 : 100_000;
+        boolean write = type == RawClient.WRITE;
+        byte[] payload = new byte[write ? length : 0];
+        int flags = write ? client.writeFlags() : 0;
+        fake.hook(
+            call -> {
+              throw new IOException("the disk is on fire");
+            });
+        Answer answer = client.call(EIO, flags, type, 0, length, payload);
+        assertThat(answer.message()).isEqualTo("the disk is on fire");
+        assertThat(answer.errorAt()).isEqualTo(type == RawClient.READ ? 0 : -1);
+        fake.hook(
+            call -> {
+              throw new NbdException(NbdError.ENOSPC, "e\u0301".repeat(1000));
+            });
+        answer = client.call(new Expect(RawClient.ENOSPC), flags, type, 0, length, payload);
+        assertThat(answer.message()).startsWith("e\u0301").doesNotContain("\ufffd");
+        assertThat(answer.message().length()).isBetween(160, 256);
+        fake.hook(
+            call -> {
+              throw new IllegalStateException("secret");
+            });
+        answer = client.call(EIO, flags, type, 0, length, payload);
+        assertThat(answer.message()).doesNotContain("secret").contains("log");
+        fake.hook(call -> {});
+        client.call(OK, flags, type, 0, length, payload);
+      }
+      client.disconnect();
+    }
+  }
+
+  /** Storage that sends by itself, and stops after so many bytes. */
+  private static FilterBackend stoppingAfter(int bytes, Exception failure) {
+    return new FilterBackend(new NullBackend(SIZE)) {
+      @Override
+      public Handle open(String name, boolean readOnly) throws IOException {
+        return new FilterHandle(next.open(name, readOnly)) {
+          @Override
+          public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
+            WritableByteChannel out = to.begin();
+            ByteBuffer data = ByteBuffer.allocate(bytes);
+            Arrays.fill(data.array(), (byte) 7);
+            while (data.hasRemaining()) {
+              to.sent(out.write(data));
+            }
+            switch (failure) {
+              case IOException io -> throw io;
+              case RuntimeException mistake -> throw mistake;
+              default -> throw new AssertionError(failure);
+            }
+          }
+        };
+      }
+    };
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "STRUCTURED,0",
+    "STRUCTURED,1",
+    "STRUCTURED,100000",
+    "STRUCTURED,299999",
+    "EXTENDED,70000"
+  })
+  void aReadThatFailsInTheMiddleIsFilledUpAndTheErrorSaysWhere(Layout layout, int good)
+      throws Exception {
+    for (Exception failure :
+        List.of(new IOException("half way"), new IllegalStateException("mistake"))) {
+      try (TestServer server = TestServer.of(stoppingAfter(good, failure));
+          ChunkClient client = enter(server, layout)) {
+        server.expectErrors();
+        for (int i = 0; i < 2; i++) {
+          Answer answer = client.call(EIO, 0, RawClient.READ, 1000, 300_000);
+          assertThat(answer.errorAt()).isEqualTo(1000 + good);
+          assertThat(answer.types()).containsExactly(1, 0x8002);
+          assertThat(answer.bytesCovered()).isEqualTo(300_000);
+          byte[] sevens = new byte[good];
+          Arrays.fill(sevens, (byte) 7);
+          assertThat(Arrays.mismatch(answer.data(), 0, good, sevens, 0, good)).isEqualTo(-1);
+          client.read(0, 512);
+        }
+        client.disconnect();
+      }
+    }
+  }
+
+  @Test
+  void withSimpleRepliesAReadThatFailsInTheMiddleEndsTheConnection() throws Exception {
+    try (TestServer server = TestServer.of(stoppingAfter(1000, new IOException("half way")));
+        RawClient client = server.client()) {
+      server.expectErrors();
+      client.request(0, RawClient.READ, 1, 0, 300_000).expectReply(0, 1);
+      client.take(1000);
+      client.expectEnd();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void aFileThatIsTruncatedWhileItIsServedCostsTheReadNotTheConnection(Layout layout)
+      throws Exception {
+    Path file = Files.write(directory.resolve("image"), Bytes.random(46, SIZE));
+    try (TestServer server = TestServer.of(FileBackend.open(file, false));
+        ChunkClient client = enter(server, layout)) {
+      server.expectErrors();
+      client.read(0, SIZE);
+      try (java.io.RandomAccessFile shorter = new java.io.RandomAccessFile(file.toFile(), "rw")) {
+        shorter.setLength(1 << 20);
+      }
+      for (int length : new int[] {512, 100_000, SIZE - 5000}) {
+        Answer answer = client.call(EIO, 0, RawClient.READ, SIZE - length, length);
+        assertThat(answer.message()).contains("truncated");
+      }
+      client.read(0, 1 << 20);
+      client.disconnect();
+    }
+  }
+}
