@@ -271,45 +271,49 @@ final class ClientInFlightTest {
     }
   }
 
-  /** The leader's own request is answered, as an error may be, before all of it is sent. */
+  /**
+   * The leader's own request is answered, as an error may be, before all of it is sent; and what
+   * the others want to send is not taken before the leader has left.
+   */
   @Test
   void whoIsDoneLeavesTheSendingToTheOthers() throws Exception {
-    int others = 70;
+    int others = 16;
     CountDownLatch queued = new CountDownLatch(1);
+    CountDownLatch answerTaken = new CountDownLatch(1);
     CountDownLatch leaderLeft = new CountDownLatch(1);
     Script script =
         client -> {
           client.open(Replies.SIMPLE, SIZE, FLAGS);
+          Asked flush = client.request();
           ByteBuffer header = client.take(28);
           Asked first = new Asked(0, 1, header.getLong(8), 0, LONG, ByteBuffer.allocate(0));
-          client.await(queued).simple(first, 28);
-          // What comes next is read by nobody but the thread that takes replies.
-          client.take(LONG);
-          List<Asked> asked = new ArrayList<>();
-          for (int i = 0; i < others; i++) {
-            asked.add(client.request());
-          }
+          // Replies are taken in order: when the second has been, so has the first.
+          client.await(queued).simple(first, 28).done(flush).await(answerTaken).take(LONG);
           client.await(leaderLeft);
-          for (Asked one : asked) {
-            client.done(one);
+          for (int i = 0; i < others; i++) {
+            client.done(client.request());
           }
           client.awaitEnd();
         };
     try (ScriptedServer server = ScriptedServer.of(script)) {
       Callers callers = new Callers();
+      ByteBuffer data = ByteBuffer.allocateDirect(LONG);
       try (NbdClient client = open(server)) {
+        callers.startAndWait(
+            () -> {
+              client.flush();
+              answerTaken.countDown();
+            });
         Thread leader =
             callers.startAndWait(
                 () ->
-                    assertThatThrownBy(
-                            () ->
-                                client.write(ByteBuffer.allocateDirect(LONG), 0, CommandFlags.NONE))
+                    assertThatThrownBy(() -> client.write(data.duplicate(), 0, CommandFlags.NONE))
                         .hasMessageContaining("ENOSPC"));
         for (int i = 0; i < others; i++) {
-          callers.startAndWait(client::flush);
+          callers.startAndWait(() -> client.write(data.duplicate(), 0, CommandFlags.NONE));
         }
         queued.countDown();
-        assertThat(leader.join(Duration.ofSeconds(30))).as("the leader left").isTrue();
+        assertThat(leader.join(Duration.ofSeconds(20))).as("the leader left").isTrue();
         leaderLeft.countDown();
         callers.joinWithoutFailure();
       }
@@ -318,25 +322,30 @@ final class ClientInFlightTest {
 
   @Test
   void aBufferIsNotGivenBackBeforeItIsSent() throws Exception {
-    CountDownLatch answered = new CountDownLatch(1);
+    CountDownLatch answerTaken = new CountDownLatch(1);
     CountDownLatch checked = new CountDownLatch(1);
     Script script =
         client -> {
           client.open(Replies.SIMPLE, SIZE, FLAGS);
+          Asked flush = client.request();
           ByteBuffer header = client.take(28);
           Asked early = new Asked(0, 1, header.getLong(8), 0, LONG, ByteBuffer.allocate(0));
-          client.simple(early, 0);
-          answered.countDown();
+          client.simple(early, 0).done(flush);
           client.await(checked).take(LONG);
           client.awaitEnd();
         };
     try (ScriptedServer server = ScriptedServer.of(script)) {
       Callers callers = new Callers();
       try (NbdClient client = open(server)) {
+        callers.startAndWait(
+            () -> {
+              client.flush();
+              answerTaken.countDown();
+            });
         Thread writer =
             callers.startAndWait(
                 () -> client.write(ByteBuffer.allocateDirect(LONG), 0, CommandFlags.NONE));
-        Eventually.await(answered);
+        Eventually.await(answerTaken);
         assertThat(writer.join(Duration.ofMillis(50))).as("it has left").isFalse();
         checked.countDown();
         callers.joinWithoutFailure();
