@@ -437,11 +437,11 @@ final class ClientInFlightTest {
                   client.open(Replies.SIMPLE, SIZE, FLAGS);
                   client.done(client.request()).awaitEnd();
                 });
-        NbdClient client = open(server, Duration.ofMillis(100))) {
+        NbdClient client = open(server, Duration.ofSeconds(1))) {
       client.flush();
       assertThatThrownBy(client::flush)
           .isInstanceOf(LostException.class)
-          .hasMessage(server.uri() + ": the server has owed an answer and said nothing for 100 ms");
+          .hasMessage(server.uri() + ": the server has owed an answer and said nothing for 1 s");
     }
   }
 
@@ -469,9 +469,9 @@ final class ClientInFlightTest {
         };
     try (ScriptedServer idling = ScriptedServer.of(idle);
         ScriptedServer silenced = ScriptedServer.of(silent);
-        NbdClient quiet = open(idling, Duration.ofMillis(30))) {
+        NbdClient quiet = open(idling, Duration.ofSeconds(1))) {
       // The other connection's patience, which is longer, is over first.
-      try (NbdClient client = open(silenced, Duration.ofMillis(200))) {
+      try (NbdClient client = open(silenced, Duration.ofMillis(1500))) {
         assertThatThrownBy(client::flush).isInstanceOf(LostException.class);
       }
       quiet.flush();
