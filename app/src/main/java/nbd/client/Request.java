@@ -8,6 +8,7 @@ import java.util.function.Consumer;
 import nbd.protocol.Command;
 import nbd.protocol.NbdError;
 import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
 
 /**
  * One request in flight, and the thread that waits for it, or what is told when it is done.
@@ -221,8 +222,17 @@ final class Request {
       if (whenDone == null) {
         LockSupport.unpark(caller);
       } else {
-        whenDone.accept(this);
+        tellEnd(whenDone);
       }
+    }
+  }
+
+  /** The thread that tells has others to tell as well. */
+  private void tellEnd(Consumer<Request> end) {
+    try {
+      end.accept(this);
+    } catch (RuntimeException | Error mistake) {
+      Logger.error(mistake, "the end of {} at {} could not be told", command, offset);
     }
   }
 

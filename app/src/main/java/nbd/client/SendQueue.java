@@ -89,14 +89,26 @@ final class SendQueue {
         if (last.compareAndSet(LEADING, null)) {
           return;
         }
-      } else if (own.isDone() && batch.canLead()) {
-        handedOver = batch;
-        batch.lead();
+      } else if (own.isDone() && handOver(batch)) {
         return;
       } else {
         batch = write(batch);
       }
     }
+  }
+
+  /** Hands what is left over to a thread that waits for some of it; false if none does. */
+  private boolean handOver(Request batch) {
+    Request successor = batch;
+    while (successor != null && !successor.canLead()) {
+      successor = successor.next;
+    }
+    if (successor == null) {
+      return false;
+    }
+    handedOver = batch;
+    successor.lead();
+    return true;
   }
 
   /** What is queued, first come first. */
