@@ -38,6 +38,7 @@ final class TestServer implements AutoCloseable {
   }
 
   private final long socketsBefore = sockets();
+  private final long timersBefore = timers();
   private final ContractBackend contract;
   private final boolean withWitness;
   private final Server server;
@@ -216,7 +217,7 @@ final class TestServer implements AutoCloseable {
       if (!errorsExpected) {
         assertThat(Log.at(Level.ERROR)).as("errors in the log").isEmpty();
       }
-      Eventually.isTrue("timers end", () -> !threads().contains("handshake timer"));
+      Eventually.isTrue("timers end", () -> timers() <= timersBefore);
       Eventually.isTrue("sockets are closed", () -> sockets() <= socketsBefore);
     } catch (InterruptedException interrupted) {
       throw new AssertionError("it hung", interrupted);
@@ -237,8 +238,10 @@ final class TestServer implements AutoCloseable {
     }
   }
 
-  private static List<String> threads() {
-    return Thread.getAllStackTraces().keySet().stream().map(Thread::getName).toList();
+  private static long timers() {
+    return Thread.getAllStackTraces().keySet().stream()
+        .filter(thread -> thread.getName().equals("handshake timer"))
+        .count();
   }
 
   /** The sockets that this process has open. */
