@@ -17,6 +17,7 @@ import nbd.client.Endpoint.Unix;
 import nbd.protocol.OptionException;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.WireInput;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Makes connections to one server: the socket, its options, the handshake, all before a deadline.
@@ -126,11 +127,21 @@ final class Connector {
       case ProtocolException broken -> new ProtocolException(uri + ": " + message);
       case EOFException _ ->
           new IOException(uri + ": the server closed the connection in the handshake", failure);
+      case IOException _ when isReset(message) ->
+          new IOException(
+              "%s: the server closed the connection in the handshake: %s".formatted(uri, message),
+              failure);
       default ->
           new IOException(
               uri + ": " + (message == null ? failure.getClass().getSimpleName() : message),
               failure);
     };
+  }
+
+  /** The JDK has no type of its own for these; on TCP the second one is shorter. */
+  private static boolean isReset(@Nullable String message) {
+    return message != null
+        && (message.equals("Broken pipe") || message.startsWith("Connection reset"));
   }
 
   private SocketChannel connect(ConnectDeadline deadline) throws IOException {

@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import org.tinylog.Logger;
 
@@ -42,7 +43,12 @@ final class Losses {
         "writes of a connection to export \"%s\" were lost: %s"
             .formatted(exportName, failure.getMessage());
     Logger.error("{}; every connection's next flush fails", message);
-    latest.put(exportName, new Loss(count, Failures.withMessage(failure, message)));
+    NbdError error = NbdException.errorOf(failure);
+    // It is the lost writes' server that is gone; those who are told of it have theirs.
+    NbdException what =
+        new NbdException(error == NbdError.ESHUTDOWN ? NbdError.EIO : error, message);
+    what.initCause(failure);
+    latest.put(exportName, new Loss(count, what));
   }
 
   /** Up to where a connection that comes now need not be told. */

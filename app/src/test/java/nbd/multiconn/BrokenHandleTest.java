@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import java.io.IOException;
 import nbd.backend.LostException;
 import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
 import org.junit.jupiter.api.Test;
 
 /** What becomes of the writes of a handle that breaks under its connection, and of the others. */
@@ -26,6 +27,22 @@ class BrokenHandleTest {
     assertThatThrownBy(() -> scene.flush(2)).hasMessageContaining("lost");
     scene.flush(2);
     assertThat(scene.fake.takeFlushed()).as("nothing enters it any more").isEmpty();
+  }
+
+  /** A server that is shutting down would be a reason to leave it, and theirs is not. */
+  @Test
+  void theOthersAreToldOfAnInputOutputErrorAlsoWhereTheHandleHasShutDown() throws IOException {
+    Scene scene = Scene.emulating(2);
+    scene.write(0);
+    scene.below(0).onFlush =
+        () -> {
+          throw new LostException(NbdError.ESHUTDOWN, "it was cut before");
+        };
+
+    assertThatThrownBy(() -> scene.flush(1))
+        .isInstanceOfSatisfying(
+            NbdException.class, e -> assertThat(e.error()).isEqualTo(NbdError.EIO))
+        .hasMessageContaining("it was cut before");
   }
 
   @Test

@@ -1,0 +1,353 @@
+package nbd.interop;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.io.RandomAccessFile;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import nbd.testing.Bytes;
+import nbd.testing.Eventually;
+import nbd.testing.RawClient;
+import nbd.testing.Relay;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** What clients and the log see when the server behind is killed, or the way to it is cut. */
+@Timeout(180)
+final class UpstreamBreaksIT {
+  private static final int JOBS = 4;
+  private static final int JOB_BYTES = 4 << 20;
+  private static final int SIZE = JOBS * JOB_BYTES;
+  private static final int KILLS = 4;
+  private static final long COOKIE = 77;
+  private static final int NBD_ESHUTDOWN = 108;
+
+  @TempDir private Path directory;
+  private Path disk;
+
+  @BeforeEach
+  void create() throws IOException {
+    disk = Files.write(directory.resolve("disk.img"), new byte[SIZE]);
+  }
+
+  private ServeProcess serve(String uri, String... more) throws Exception {
+    List<String> arguments = new ArrayList<>(List.of("-U", directory.resolve("socket").toString()));
+    arguments.addAll(List.of(more));
+    arguments.add(uri);
+    return ServeProcess.ready(arguments.toArray(String[]::new));
+  }
+
+  private static List<RawClient> connect(ServeProcess serve, int count) throws IOException {
+    List<RawClient> clients = new ArrayList<>();
+    for (int i = 0; i < count; i++) {
+      RawClient client = RawClient.connect(serve.address());
+      client.enter("");
+      clients.add(client);
+    }
+    return clients;
+  }
+
+  private static boolean said(ServeProcess serve, String what) {
+    try {
+      return serve.err().contains(what);
+    } catch (IOException failure) {
+      throw new java.io.UncheckedIOException(failure);
+    }
+  }
+
+  private static long count(String text, String what) {
+    return text.lines().filter(line -> line.contains(what)).count();
+  }
+
+  // Without --reconnect.
+
+  @ParameterizedTest(name = "an upstream that is multi-conn: {0}")
+  @ValueSource(booleans = {false, true})
+  void writesThatWereLostFailTheNextFlushOfEveryConnectionExactlyOnce(boolean multiConn)
+      throws Exception {
+    String[] arguments = {
+      "--filter=multi-conn",
+      "file",
+      disk.toString(),
+      "multi-conn-mode=" + (multiConn ? "plugin" : "disable")
+    };
+    try (UpstreamProcess nbdkit = UpstreamProcess.nbdkit(directory, arguments);
+        Relay relay = Relay.to(nbdkit.address());
+        ServeProcess serve = serve(relay.uri(""), "-v")) {
+      List<RawClient> clients = connect(serve, 4);
+      clients.getFirst().write(0, Bytes.random(1, 4096));
+      relay.cut(0);
+      if (multiConn) {
+        // Until that is noticed, another connection's flush does cover what this one has written.
+        Eventually.isTrue("it is noticed", () -> said(serve, ": the server closed the connection"));
+        clients.getFirst().call(NBD_ESHUTDOWN, 0, RawClient.FLUSH, 0, 0);
+      }
+      for (RawClient other : clients.subList(1, 4)) {
+        other.call(RawClient.EIO, 0, RawClient.FLUSH, 0, 0);
+        other.flush().write(8192, Bytes.random(2, 512)).flush();
+      }
+      clients.getFirst().call(NBD_ESHUTDOWN, 0, RawClient.READ, 0, 512);
+      connect(serve, 1).getFirst().flush();
+      serve.stop();
+      assertThat(count(serve.err(), "every connection's next flush fails")).isEqualTo(1);
+      assertThat(serve.err()).contains("writes of a connection to export \"\" were lost");
+    }
+  }
+
+  @Test
+  void whatWasFlushedIsNotReportedAsLost() throws Exception {
+    try (UpstreamProcess nbdkit = UpstreamProcess.nbdkit(directory, "file", disk.toString());
+        Relay relay = Relay.to(nbdkit.address());
+        ServeProcess serve = serve(relay.uri(""))) {
+      List<RawClient> clients = connect(serve, 2);
+      clients.get(0).write(0, Bytes.random(1, 4096));
+      clients.get(1).flush();
+      relay.cut(0);
+      clients.get(1).write(0, (byte) 1).flush();
+      serve.stop();
+    }
+  }
+
+  @Test
+  void whatIsInFlightFailsWhenTheUpstreamIsKilledAndTheNextClientIsServedWhenItIsBack()
+      throws Exception {
+    CachingPlugin plugin = new CachingPlugin(directory);
+    try (UpstreamProcess nbdkit = UpstreamProcess.nbdkit(directory, plugin.arguments());
+        ServeProcess serve = serve(nbdkit.uri())) {
+      List<RawClient> clients = connect(serve, 2);
+      byte[] block = new byte[CachingPlugin.BLOCK];
+      plugin.hold("pwrite", 1);
+      plugin.hold("pread", 2);
+      clients.get(0).request(0, RawClient.WRITE, COOKIE, 0, block.length, block);
+      clients.get(1).request(0, RawClient.READ, COOKIE, 0, block.length);
+      plugin.awaitHeld("pwrite", 1);
+      plugin.awaitHeld("pread", 2);
+      nbdkit.kill();
+      clients.get(0).expectReply(RawClient.EIO, COOKIE);
+      clients.get(1).expectReply(RawClient.EIO, COOKIE);
+      plugin.release("pwrite", 1);
+      plugin.release("pread", 2);
+      try (RawClient early = RawClient.connect(serve.address())) {
+        early.hello(3).option(RawClient.GO, RawClient.infoData(""));
+        assertThat(early.expectError(RawClient.GO, RawClient.ERR_UNKNOWN))
+            .contains("cannot connect", "upstream");
+      }
+
+      nbdkit.startAgain();
+
+      connect(serve, 1).getFirst().read(0, block.length);
+      serve.stop();
+    }
+  }
+
+  @Test
+  void fioFailsAndNothingHangs() throws Exception {
+    try (UpstreamProcess nbdkit = UpstreamProcess.nbdkit(directory, "file", disk.toString());
+        ServeProcess serve = serve(nbdkit.uri())) {
+      Fio fio = new Fio(directory, serve);
+      fio.awaitProgress(disk);
+      nbdkit.kill();
+      assertThat(fio.awaitEnd()).as(fio.said()).isNotZero();
+      nbdkit.startAgain();
+      connect(serve, 1).getFirst().read(0, 512);
+      serve.stop();
+      assertThat(serve.err()).contains("lost");
+    }
+  }
+
+  // With --reconnect.
+
+  /** Servers that can be killed; what they have not flushed is lost with some of them. */
+  enum Killed {
+    NBDKIT_FILE,
+    /** Keeps what is written in a file of its own until it is flushed: a kill loses it. */
+    NBDKIT_CACHE,
+    QEMU_NBD,
+    QEMU_NBD_WRITEBACK;
+
+    UpstreamProcess start(Path directory, Path disk) throws Exception {
+      return switch (this) {
+        case NBDKIT_FILE -> UpstreamProcess.nbdkit(directory, "file", disk.toString());
+        case NBDKIT_CACHE ->
+            UpstreamProcess.nbdkit(
+                directory, "--filter=cache", "file", disk.toString(), "cache=writeback");
+        case QEMU_NBD -> UpstreamProcess.qemuNbd(directory, "-e", "16", disk.toString());
+        case QEMU_NBD_WRITEBACK ->
+            UpstreamProcess.qemuNbd(directory, "-e", "16", "--cache=writeback", disk.toString());
+      };
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(Killed.class)
+  void fioVerifiesWhatItWroteOverSeveralKills(Killed kind) throws Exception {
+    try (UpstreamProcess upstream = kind.start(directory, disk);
+        ServeProcess serve =
+            serve(upstream.uri(), "--reconnect=30s", "--reconnect-buffer=1M", "-v")) {
+      Fio fio = new Fio(directory, serve);
+      for (int i = 0; i < KILLS; i++) {
+        fio.awaitProgress(disk);
+        upstream.kill();
+        fio.assertRuns();
+        upstream.startAgain();
+        long reconnected = (i + 1L) * JOBS;
+        Eventually.isTrue(
+            "every connection is back",
+            () -> connectedAgain(serve) >= reconnected || !fio.isRunning());
+      }
+      assertThat(fio.awaitEnd()).as(fio.said()).isZero();
+      assertThat(connectedAgain(serve)).isGreaterThanOrEqualTo((long) KILLS * JOBS);
+      serve.stop();
+    }
+  }
+
+  private static long connectedAgain(ServeProcess serve) {
+    try {
+      return count(serve.err(), "connected again after");
+    } catch (IOException failure) {
+      throw new java.io.UncheckedIOException(failure);
+    }
+  }
+
+  @Test
+  void whatWasAnsweredAndNotFlushedIsThereAfterAKill() throws Exception {
+    try (UpstreamProcess upstream = Killed.NBDKIT_CACHE.start(directory, disk);
+        ServeProcess serve = serve(upstream.uri(), "--reconnect=30s")) {
+      List<RawClient> clients = connect(serve, 2);
+      byte[] data = Bytes.random(3, 4096);
+      clients.get(0).write(0, data);
+      upstream.kill();
+      assertThat(Files.readAllBytes(disk)).as("it is lost upstream").containsOnly(0);
+      upstream.startAgain();
+
+      clients.get(1).flush();
+
+      assertThat(Arrays.copyOf(Files.readAllBytes(disk), data.length)).isEqualTo(data);
+      assertThat(clients.get(1).read(0, data.length)).isEqualTo(data);
+      serve.stop();
+      assertThat(serve.err()).contains("connecting again, since");
+    }
+  }
+
+  @Test
+  void anUpstreamThatComesBackWithAnotherSizeIsNotGoneOnWith() throws Exception {
+    try (UpstreamProcess upstream = UpstreamProcess.nbdkit(directory, "file", disk.toString());
+        ServeProcess serve = serve(upstream.uri(), "--reconnect=30s")) {
+      RawClient client = connect(serve, 1).getFirst();
+      client.write(0, (byte) 1);
+      upstream.kill();
+      try (RandomAccessFile file = new RandomAccessFile(disk.toFile(), "rw")) {
+        file.setLength(2L * SIZE);
+      }
+      upstream.startAgain();
+
+      client.call(RawClient.EIO, 0, RawClient.WRITE, 0, 1, new byte[1]);
+      client.call(NBD_ESHUTDOWN, 0, RawClient.READ, 0, 1);
+      RawClient next = RawClient.connect(serve.address());
+      assertThat(next.enter("").size()).isEqualTo(2L * SIZE);
+      assertThat(said(serve, "it came back with %d bytes instead of %d".formatted(2 * SIZE, SIZE)))
+          .as("the log says so: %s", serve.err())
+          .isTrue();
+      next.close();
+      serve.stop();
+    }
+  }
+
+  @Test
+  void anUpstreamThatDoesNotComeBackInTimeIsGivenUp() throws Exception {
+    try (UpstreamProcess upstream = UpstreamProcess.nbdkit(directory, "file", disk.toString());
+        ServeProcess serve = serve(upstream.uri(), "--reconnect=300ms")) {
+      List<RawClient> clients = connect(serve, 2);
+      clients.get(0).write(0, (byte) 1);
+      upstream.kill();
+      clients.get(0).call(RawClient.EIO, 0, RawClient.READ, 0, 1);
+      clients.get(0).call(NBD_ESHUTDOWN, 0, RawClient.READ, 0, 1);
+      clients.get(1).call(RawClient.EIO, 0, RawClient.FLUSH, 0, 0);
+      upstream.startAgain();
+      RawClient next = connect(serve, 1).getFirst();
+      next.read(0, 1);
+      serve.stop();
+      assertThat(serve.err()).contains("connecting again failed", "lost");
+    }
+  }
+
+  /** Four jobs that write, read, flush and verify through the proxy, each on its connection. */
+  private static final class Fio {
+    private final Process process;
+    private final Path said;
+    private byte[] seen = new byte[SIZE];
+
+    Fio(Path directory, ServeProcess serve) throws IOException {
+      Tools.need("fio");
+      said = directory.resolve("fio");
+      process =
+          Tools.start(
+              said,
+              "fio",
+              "--name=job",
+              "--ioengine=nbd",
+              "--uri=" + serve.uri(),
+              "--rw=randrw",
+              "--bs=4k",
+              "--numjobs=" + JOBS,
+              "--size=" + JOB_BYTES,
+              "--offset_increment=" + JOB_BYTES,
+              "--iodepth=8",
+              "--fsync=16",
+              "--rate_iops=100,100",
+              "--verify=crc32c",
+              "--verify_fatal=1",
+              "--verify_state_save=0");
+    }
+
+    /** Waits until every job has changed its part of the disk since it was asked before. */
+    void awaitProgress(Path disk) throws InterruptedException {
+      Eventually.isTrue("every job writes", () -> !isRunning() || haveAllChanged(read(disk)));
+      seen = read(disk);
+    }
+
+    private boolean haveAllChanged(byte[] now) {
+      for (int from = 0; from < SIZE; from += JOB_BYTES) {
+        if (Arrays.equals(now, from, from + JOB_BYTES, seen, from, from + JOB_BYTES)) {
+          return false;
+        }
+      }
+      return true;
+    }
+
+    private static byte[] read(Path disk) {
+      try {
+        return Files.readAllBytes(disk);
+      } catch (IOException failure) {
+        throw new java.io.UncheckedIOException(failure);
+      }
+    }
+
+    boolean isRunning() {
+      return process.isAlive();
+    }
+
+    void assertRuns() throws IOException {
+      assertThat(process.isAlive()).as("fio runs: %s", said()).isTrue();
+    }
+
+    int awaitEnd() throws InterruptedException {
+      assertThat(process.waitFor(60, TimeUnit.SECONDS)).as("fio ends").isTrue();
+      return process.exitValue();
+    }
+
+    String said() throws IOException {
+      return Files.readString(said) + Files.readString(Path.of(said + ".err"));
+    }
+  }
+}

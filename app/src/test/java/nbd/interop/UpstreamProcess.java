@@ -1,0 +1,207 @@
+package nbd.interop;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.net.ServerSocket;
+import java.net.SocketAddress;
+import java.net.UnixDomainSocketAddress;
+import java.nio.channels.SocketChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import nbd.testing.Eventually;
+
+/** A server of somebody else, in front of which serve is put; it can be killed and come back. */
+final class UpstreamProcess implements AutoCloseable {
+  private final List<String> command;
+  private final SocketAddress address;
+  private final Path pidFile;
+  private final Path out;
+  private final boolean daemon;
+  private ProcessHandle process;
+
+  private UpstreamProcess(
+      Path directory, SocketAddress address, boolean daemon, List<String> command)
+      throws IOException, InterruptedException {
+    this.command = command;
+    this.address = address;
+    this.daemon = daemon;
+    this.pidFile = directory.resolve("upstream.pid");
+    this.out = directory.resolve("upstream.out");
+    this.process = launch();
+  }
+
+  private ProcessHandle launch() throws IOException, InterruptedException {
+    Process started = Tools.start(out, command.toArray(String[]::new));
+    Eventually.isTrue(command.getFirst() + " is ready", () -> isReady() || hasFailed(started));
+    assertThat(hasFailed(started)).as(() -> "it has failed; " + said()).isFalse();
+    return daemon
+        ? ProcessHandle.of(Long.parseLong(Files.readString(pidFile).strip())).orElseThrow()
+        : started.toHandle();
+  }
+
+  private boolean hasFailed(Process started) {
+    return !started.isAlive() && (!daemon || started.exitValue() != 0);
+  }
+
+  /** Connecting shows in a server's log; a daemon writes its number before it listens. */
+  private boolean isReady() {
+    return Files.exists(pidFile) && (!daemon || accepts());
+  }
+
+  private boolean accepts() {
+    try (SocketChannel channel = SocketChannel.open(address)) {
+      return channel.isConnected();
+    } catch (IOException notYet) {
+      return false;
+    }
+  }
+
+  private static UpstreamProcess with(
+      Path directory, SocketAddress address, List<String> beginning, String... arguments)
+      throws IOException, InterruptedException {
+    List<String> command = new ArrayList<>(beginning);
+    command.add(directory.resolve("upstream.pid").toString());
+    command.addAll(List.of(arguments));
+    return new UpstreamProcess(directory, address, false, command);
+  }
+
+  /** Starts nbdkit on a Unix socket in a directory. */
+  static UpstreamProcess nbdkit(Path directory, String... arguments)
+      throws IOException, InterruptedException {
+    Path socket = socket(directory);
+    return with(
+        directory,
+        UnixDomainSocketAddress.of(socket),
+        List.of("nbdkit", "-f", "-U", socket.toString(), "-P"),
+        arguments);
+  }
+
+  /** Starts nbdkit on a free TCP port. */
+  static UpstreamProcess nbdkitTcp(Path directory, String... arguments)
+      throws IOException, InterruptedException {
+    InetSocketAddress address = free();
+    return with(
+        directory,
+        address,
+        List.of("nbdkit", "-f", "-i", "127.0.0.1", "-p", "" + address.getPort(), "-P"),
+        arguments);
+  }
+
+  /** Starts qemu-nbd on a Unix socket in a directory. */
+  static UpstreamProcess qemuNbd(Path directory, String... arguments)
+      throws IOException, InterruptedException {
+    Path socket = socket(directory);
+    return with(
+        directory,
+        UnixDomainSocketAddress.of(socket),
+        List.of("qemu-nbd", "-t", "-f", "raw", "-k", socket.toString(), "--pid-file"),
+        arguments);
+  }
+
+  /** Starts qemu-nbd on a free TCP port. */
+  static UpstreamProcess qemuNbdTcp(Path directory, String... arguments)
+      throws IOException, InterruptedException {
+    InetSocketAddress address = free();
+    return with(
+        directory,
+        address,
+        List.of(
+            "qemu-nbd",
+            "-t",
+            "-f",
+            "raw",
+            "-b",
+            "127.0.0.1",
+            "-p",
+            "" + address.getPort(),
+            "--pid-file"),
+        arguments);
+  }
+
+  /** Starts nbd-server on a free TCP port, with a file as the export "disk". */
+  static UpstreamProcess nbdServer(Path directory, Path disk)
+      throws IOException, InterruptedException {
+    InetSocketAddress address = free();
+    Path configuration =
+        Files.writeString(
+            directory.resolve("nbd-server.conf"),
+            """
+            [generic]
+            listenaddr = 127.0.0.1
+            port = %d
+            allowlist = true
+            [disk]
+            exportname = %s
+            flush = true
+            fua = true
+            trim = true
+            """
+                .formatted(address.getPort(), disk));
+    // In the foreground it would serve one client.
+    String pid = directory.resolve("upstream.pid").toString();
+    return new UpstreamProcess(
+        directory, address, true, List.of("nbd-server", "-C", configuration.toString(), "-p", pid));
+  }
+
+  /** Where {@link #nbdkit} and {@link #qemuNbd} listen. */
+  static Path socket(Path directory) {
+    return directory.resolve("upstream");
+  }
+
+  /** By the time it is used, somebody else may have taken it; a test that meets that fails. */
+  private static InetSocketAddress free() throws IOException {
+    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+      return new InetSocketAddress(socket.getInetAddress(), socket.getLocalPort());
+    }
+  }
+
+  /** Of an export. */
+  String uri(String export) {
+    return address instanceof InetSocketAddress tcp
+        ? "nbd://127.0.0.1:%d/%s".formatted(tcp.getPort(), export)
+        : "nbd+unix:///%s?socket=%s".formatted(export, address);
+  }
+
+  /** Of the export without a name. */
+  String uri() {
+    return uri("");
+  }
+
+  /** For a client of the tests' own. */
+  SocketAddress address() {
+    return address;
+  }
+
+  /** Ends it by SIGKILL. */
+  void kill() {
+    process.destroyForcibly();
+    process.onExit().join();
+  }
+
+  /** Starts it once more, where it was. */
+  void startAgain() throws IOException, InterruptedException {
+    Files.deleteIfExists(pidFile);
+    if (address instanceof UnixDomainSocketAddress unix) {
+      Files.deleteIfExists(unix.getPath());
+    }
+    process = launch();
+  }
+
+  private String said() {
+    try {
+      return Files.readString(out) + Files.readString(Path.of(out + ".err"));
+    } catch (IOException failure) {
+      return failure.toString();
+    }
+  }
+
+  @Override
+  public void close() {
+    kill();
+  }
+}
