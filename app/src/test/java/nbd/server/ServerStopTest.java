@@ -112,6 +112,7 @@ final class ServerStopTest {
       }
       Eventually.isTrue("it is served", () -> server.server().memoryInFlight() > size);
       assertThat(server.stop(Duration.ofMillis(200))).as("all ended by themselves").isFalse();
+      server.awaitHandles(0);
     }
   }
 
