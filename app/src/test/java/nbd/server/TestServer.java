@@ -63,7 +63,7 @@ final class TestServer implements AutoCloseable {
             options.description,
             options.readOnly,
             options.maxConnections);
-    server = new Server(listener, exports, options.handshakeTimeout, MEMORY);
+    server = new Server(listener, exports, options.handshakeTimeout, MEMORY, options.tls);
     accepting = Thread.ofPlatform().name("accept under test").start(server::serve);
     witness = RawClient.connect(address);
     if (withWitness) {
@@ -91,6 +91,7 @@ final class TestServer implements AutoCloseable {
     private boolean tcp;
     private int maxConnections;
     private Duration handshakeTimeout = Duration.ofMinutes(1);
+    private TlsPolicy tls = TlsPolicy.OFF;
 
     private Options(Backend backend) {
       this.backend = backend;
@@ -124,6 +125,11 @@ final class TestServer implements AutoCloseable {
 
     Options handshakeTimeout(Duration timeout) {
       handshakeTimeout = timeout;
+      return this;
+    }
+
+    Options tls(TlsPolicy policy) {
+      tls = policy;
       return this;
     }
 
