@@ -39,6 +39,11 @@ final class Replies {
     this.buffers = buffers;
   }
 
+  /** Whether what is sent is encrypted here, so that all of it has to come through here. */
+  boolean encrypts() {
+    return channel instanceof TlsChannel;
+  }
+
   /**
    * Sends whole replies.
    *
@@ -103,10 +108,6 @@ final class Replies {
    */
   boolean sendFrom(Source source, long length, ByteBuffer repliesAndHeader, boolean inChunk)
       throws IOException {
-    if (channel instanceof TlsChannel) {
-      // The kernel cannot encrypt: the data has to come through here.
-      return false;
-    }
     sending.lock();
     try (Target target = new Target(repliesAndHeader)) {
       boolean sent = transfer(source, length, target, inChunk);
