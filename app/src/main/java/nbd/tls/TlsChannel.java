@@ -11,6 +11,7 @@ import java.util.concurrent.locks.ReentrantLock;
 import javax.net.ssl.SSLEngine;
 import javax.net.ssl.SSLEngineResult;
 import javax.net.ssl.SSLEngineResult.HandshakeStatus;
+import javax.net.ssl.SSLEngineResult.Status;
 import javax.net.ssl.SSLException;
 import javax.net.ssl.SSLSession;
 
@@ -72,9 +73,20 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
       channel.handshake();
     } catch (SSLException disagreed) {
       channel.sendAlert();
-      throw disagreed;
+      throw new SSLException(reason(disagreed), disagreed);
     }
     return channel;
+  }
+
+  /** What is wrong with a certificate is said by the exception furthest down. */
+  private static String reason(SSLException disagreed) {
+    Throwable deepest = disagreed;
+    while (deepest.getCause() != null) {
+      deepest = deepest.getCause();
+    }
+    String first = String.valueOf(disagreed.getMessage());
+    String last = String.valueOf(deepest.getMessage());
+    return first.contains(last) ? first : first + ": " + last;
   }
 
   /** The version and the ciphers that were agreed on. */
@@ -163,6 +175,10 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
 
   private void readRecord(ByteBuffer into) throws IOException {
     SSLEngineResult result = decrypt(into);
+    if (result.getStatus() == Status.BUFFER_OVERFLOW) {
+      // Said of a record that is not all there yet, too.
+      result = decryptToRest();
+    }
     switch (result.getStatus()) {
       case OK -> {}
       case CLOSED -> ended = true;
@@ -174,16 +190,18 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
           }
         }
       }
-      case BUFFER_OVERFLOW -> {
-        if (rest.capacity() == 0) {
-          rest = ByteBuffer.allocate(RecordBuffers.RECORD_BYTES);
-        }
-        try {
-          decrypt(rest.clear());
-        } finally {
-          rest.flip();
-        }
-      }
+      case BUFFER_OVERFLOW -> throw new SSLException("a TLS record is longer than it may be");
+    }
+  }
+
+  private SSLEngineResult decryptToRest() throws IOException {
+    if (rest.capacity() == 0) {
+      rest = ByteBuffer.allocate(RecordBuffers.RECORD_BYTES);
+    }
+    try {
+      return decrypt(rest.clear());
+    } finally {
+      rest.flip();
     }
   }
 
@@ -191,7 +209,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     try {
       SSLEngineResult result = engine.unwrap(received, into);
       boolean stuck =
-          result.getStatus() == SSLEngineResult.Status.OK
+          result.getStatus() == Status.OK
               && result.bytesConsumed() == 0
               && result.bytesProduced() == 0;
       if (stuck || result.getHandshakeStatus() == HandshakeStatus.NEED_TASK) {
@@ -245,17 +263,17 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
       if (broken) {
         throw new ClosedChannelException();
       }
-      broken = true;
       ByteBuffer records = buffers.take();
       try {
         do {
           encrypt(data, records.clear());
+          broken = true;
           writeAll(records.flip());
+          broken = false;
         } while (remaining(data) > 0);
       } finally {
         buffers.giveBack(records);
       }
-      broken = false;
     } finally {
       writing.unlock();
     }
@@ -309,7 +327,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
       ByteBuffer records = buffers.take();
       try {
         for (int call = 0; call < calls && !already; call++) {
-          already = wrapLast(records) == SSLEngineResult.Status.CLOSED;
+          already = wrapLast(records) == Status.CLOSED;
         }
         writeAll(records.flip());
       } catch (IOException gone) {
@@ -322,11 +340,11 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     }
   }
 
-  private SSLEngineResult.Status wrapLast(ByteBuffer records) {
+  private Status wrapLast(ByteBuffer records) {
     try {
       return engine.wrap(NOTHING.duplicate(), records).getStatus();
     } catch (SSLException known) {
-      return SSLEngineResult.Status.OK;
+      return Status.OK;
     }
   }
 

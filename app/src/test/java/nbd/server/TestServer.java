@@ -52,7 +52,7 @@ final class TestServer implements AutoCloseable {
   private TestServer(Options options) throws IOException {
     Log.clear();
     contract = new ContractBackend(options.backend);
-    withWitness = options.maxConnections == 0;
+    withWitness = options.maxConnections == 0 && !options.tls.required();
     directory = Files.createTempDirectory("nbd-test-");
     ServerSocketChannel listener = listen(options.tcp);
     address = listener.getLocalAddress();
@@ -128,6 +128,7 @@ final class TestServer implements AutoCloseable {
       return this;
     }
 
+    /** Where TLS is required there is no witness: it would be refused. */
     Options tls(TlsPolicy policy) {
       tls = policy;
       return this;
