@@ -67,7 +67,8 @@ final class TlsOptions {
     if (mode() != TlsMode.REQUIRE) {
       return made;
     }
-    Optional<Path> certificates = withCertificates ? Optional.ofNullable(directory) : Optional.empty();
+    Optional<Path> certificates =
+        withCertificates ? Optional.ofNullable(directory) : Optional.empty();
     return made.withTls(
         new TlsParameters(
             certificates.map(Path::toAbsolutePath), Optional.empty(), Optional.empty()));
