@@ -30,6 +30,7 @@ import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManager;
 import javax.net.ssl.TrustManagerFactory;
+import javax.net.ssl.X509ExtendedTrustManager;
 import nbd.tls.PemFile.Block;
 import org.jspecify.annotations.Nullable;
 
@@ -158,7 +159,8 @@ record CertificateDirectory(Path path) {
       }
       TrustManagerFactory factory = TrustManagerFactory.getInstance("PKIX");
       factory.init(new CertPathTrustManagerParameters(parameters));
-      return factory.getTrustManagers();
+      X509ExtendedTrustManager verifier = (X509ExtendedTrustManager) factory.getTrustManagers()[0];
+      return new TrustManager[] {new UnnamedAuthorities(verifier)};
     } catch (GeneralSecurityException failure) {
       throw new CertificateFileException(file, "cannot be used: " + failure.getMessage(), failure);
     }

@@ -38,6 +38,11 @@ final class UsageTest {
         "serve --cache=writeback null:1M",
         "serve --fua=emulate null:1M",
         "serve --tls=on null:1M",
+        "serve --tls=require null:1M",
+        "serve --tls=maybe --tls-certificates=. null:1M",
+        "serve --tls=off --tls-certificates=. null:1M",
+        "serve --tls-verify-peer null:1M",
+        "serve --tls-certificates",
         "serve --metrics=1234 null:1M",
         "check nbd://localhost",
       })
