@@ -12,6 +12,7 @@ import java.nio.channels.SocketChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import nbd.client.NbdUri;
+import nbd.client.NbdUri.TlsParameters;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
@@ -41,7 +42,12 @@ final class ListenOptions {
   private @Nullable Path unix;
 
   /** A socket that listens, and the URI by which clients reach an export on it. */
-  record Listening(ServerSocketChannel channel, String uri, @Nullable Path socket) {
+  record Listening(ServerSocketChannel channel, NbdUri uri, @Nullable Path socket) {
+    /** The same, for clients that have to use TLS. */
+    Listening withTls(TlsParameters parameters) {
+      return new Listening(channel, uri.withTls(parameters), socket);
+    }
+
     /** Closes the socket and removes its file. */
     void close() throws IOException {
       channel.close();
@@ -73,7 +79,7 @@ final class ListenOptions {
       channel.setOption(StandardSocketOptions.SO_REUSEADDR, true);
       channel.bind(new InetSocketAddress(host, port), BACKLOG);
       int bound = ((InetSocketAddress) channel.getLocalAddress()).getPort();
-      return new Listening(channel, NbdUri.tcp(host, bound, exportName).toString(), null);
+      return new Listening(channel, NbdUri.tcp(host, bound, exportName), null);
     } catch (UnknownHostException unknown) {
       channel.close();
       throw new IOException("the address " + address + " is not known", unknown);
@@ -96,7 +102,7 @@ final class ListenOptions {
     ServerSocketChannel channel = ServerSocketChannel.open(StandardProtocolFamily.UNIX);
     try {
       channel.bind(where, BACKLOG);
-      return new Listening(channel, NbdUri.unix(path, exportName).toString(), path);
+      return new Listening(channel, NbdUri.unix(path, exportName), path);
     } catch (IOException failure) {
       channel.close();
       throw new IOException(

@@ -59,4 +59,11 @@ abstract class Names<E extends Enum<E>> implements ITypeConverter<E>, Iterable<S
       super(ThreadModel.values());
     }
   }
+
+  /** For --tls. */
+  static final class Tls extends Names<TlsMode> {
+    Tls() {
+      super(TlsMode.values());
+    }
+  }
 }

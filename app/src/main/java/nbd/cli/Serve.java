@@ -15,6 +15,7 @@ import nbd.filter.StatisticsFilter;
 import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnSettings;
 import nbd.server.Exports;
+import nbd.server.TlsPolicy;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 import picocli.CommandLine.Command;
@@ -89,6 +90,8 @@ final class Serve implements Callable<Integer> {
           "Drop a client that has not chosen an export by then (default: ${DEFAULT-VALUE}).")
   private Duration handshakeTimeout = Duration.ofSeconds(10);
 
+  @Mixin private TlsOptions tlsOptions = new TlsOptions();
+
   @Mixin private MultiConnOptions multiConnOptions = new MultiConnOptions();
 
   @Mixin private UpstreamOptions upstream = new UpstreamOptions();
@@ -132,6 +135,7 @@ final class Serve implements Callable<Integer> {
   public Integer call() throws IOException {
     check();
     Logging.configure(verbose);
+    TlsPolicy tls = tlsOptions.policy();
     Statistics clientSide = new Statistics();
     Statistics backendSide = new Statistics();
     Backend storage = openStorage();
@@ -148,10 +152,12 @@ final class Serve implements Callable<Integer> {
     List<String> names = upstream.dynamicExport() ? List.of() : exportNames;
     Exports exports = new Exports(filtered, names, description, readOnly, atMost);
     StatisticsReport report = new StatisticsReport(clientSide, backendSide, statsFile);
-    Service service = new Service(exports, handshakeTimeout, pidFile, report);
+    Service service = new Service(exports, handshakeTimeout, tls, pidFile, report);
+    String name = exportNames.getFirst();
     return run == null
-        ? service.serve(() -> listen.listen(exportNames.getFirst()))
-        : service.serveCommand(run, exportNames.getFirst());
+        ? service.serve(() -> tlsOptions.announced(listen.listen(name), false))
+        : service.serveCommand(
+            run, socket -> tlsOptions.announced(ListenOptions.listenUnix(socket, name), true));
   }
 
   private Backend openStorage() throws IOException {
@@ -182,6 +188,12 @@ final class Serve implements Callable<Integer> {
     if (upstream.dynamicExport() && given.hasMatchedOption("--export-name")) {
       throw usage("--export-name: not with --dynamic-export, which passes every name on");
     }
+    tlsOptions
+        .problem()
+        .ifPresent(
+            message -> {
+              throw usage(message);
+            });
     if (maxConnections < 0) {
       throw usage("--max-connections: " + maxConnections + " is negative");
     }

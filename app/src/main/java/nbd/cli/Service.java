@@ -8,6 +8,9 @@ import java.util.concurrent.locks.ReentrantLock;
 import nbd.cli.ListenOptions.Listening;
 import nbd.server.Exports;
 import nbd.server.Server;
+import nbd.server.TlsPolicy;
+import nbd.tls.CertificateFileException;
+import nbd.tls.TlsServer;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 import picocli.CommandLine.ExitCode;
@@ -22,6 +25,7 @@ final class Service {
 
   private final Exports exports;
   private final Duration handshakeTimeout;
+  private final TlsPolicy tls;
   private final @Nullable Path pidFile;
   private final StatisticsReport report;
 
@@ -36,9 +40,14 @@ final class Service {
   private int endStatus;
 
   Service(
-      Exports exports, Duration handshakeTimeout, @Nullable Path pidFile, StatisticsReport report) {
+      Exports exports,
+      Duration handshakeTimeout,
+      TlsPolicy tls,
+      @Nullable Path pidFile,
+      StatisticsReport report) {
     this.exports = exports;
     this.handshakeTimeout = handshakeTimeout;
+    this.tls = tls;
     this.pidFile = pidFile;
     this.report = report;
   }
@@ -47,6 +56,12 @@ final class Service {
   @FunctionalInterface
   interface Listen {
     Listening now() throws IOException;
+  }
+
+  /** How a listening socket is made in a place of this class's choice. */
+  @FunctionalInterface
+  interface ListenAt {
+    Listening at(Path socket) throws IOException;
   }
 
   /**
@@ -75,12 +90,12 @@ final class Service {
    * @return the command's exit status, or 1 if it was 0 and the end failed
    * @throws IOException if it could not start; the message is for the user
    */
-  int serveCommand(String shellCommand, String exportName) throws IOException {
+  int serveCommand(String shellCommand, ListenAt listen) throws IOException {
     ExitStatus.onSignal(this::end);
     Path directory = Files.createTempDirectory("nbd-multiconn-");
     Path socket = directory.resolve("socket");
     try {
-      Server started = start(() -> ListenOptions.listenUnix(socket, exportName), false);
+      Server started = start(() -> listen.at(socket), false);
       if (started != null) {
         Thread accepting = Thread.ofPlatform().name("accept").start(started::serve);
         int status = run(shellCommand, socket);
@@ -106,7 +121,7 @@ final class Service {
       if (ended || listening == null) {
         return endStatus;
       }
-      builder.environment().put("uri", listening.uri());
+      builder.environment().put("uri", listening.uri().toString());
       builder.environment().put("unixsocket", socket.toString());
       process = builder.start();
       command = process;
@@ -142,11 +157,12 @@ final class Service {
       if (ended) {
         return null;
       }
+      tls.server().ifPresent(Service::reloadOnHangUp);
       Listening made = listen.now();
       listening = made;
       Server started =
           new Server(
-              made.channel(), exports, handshakeTimeout, Runtime.getRuntime().maxMemory() / 4);
+              made.channel(), exports, handshakeTimeout, Runtime.getRuntime().maxMemory() / 4, tls);
       server = started;
       writePid();
       if (announce) {
@@ -158,6 +174,18 @@ final class Service {
     } finally {
       lock.unlock();
     }
+  }
+
+  private static void reloadOnHangUp(TlsServer server) {
+    HangUp.onSignal(
+        () -> {
+          try {
+            server.reload();
+            Logger.info("SIGHUP: the certificates were read again");
+          } catch (CertificateFileException unusable) {
+            Logger.error("SIGHUP: the certificates stay as they were: {}", unusable.getMessage());
+          }
+        });
   }
 
   private void writePid() throws IOException {

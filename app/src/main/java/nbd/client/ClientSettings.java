@@ -20,10 +20,10 @@ public record ClientSettings(
     boolean structuredReplies,
     boolean extendedHeaders,
     TlsUpgrade tls) {
-  /** Ten seconds to connect, a minute of silence, everything asked for, no TLS. */
+  /** Ten seconds to connect, a minute of silence, everything asked for, the URI's certificates. */
   public static final ClientSettings DEFAULT =
       new ClientSettings(
-          Duration.ofSeconds(10), Duration.ofMinutes(1), true, true, TlsUpgrade.NONE);
+          Duration.ofSeconds(10), Duration.ofMinutes(1), true, true, TlsUpgrade.CERTIFICATES);
 
   /** Checks the timeouts. */
   public ClientSettings {

@@ -81,6 +81,11 @@ public record NbdUri(
     return new NbdUri(endpoint, tls, name, tlsParameters);
   }
 
+  /** The same export, for who has to use TLS. */
+  public NbdUri withTls(TlsParameters parameters) {
+    return new NbdUri(endpoint, true, exportName, parameters);
+  }
+
   /** The URI, with everything escaped that is not plain. */
   @Override
   public String toString() {

@@ -6,6 +6,9 @@ import java.nio.channels.ByteChannel;
 /** How a connection continues inside TLS once the server has agreed to STARTTLS. */
 @FunctionalInterface
 public interface TlsUpgrade {
+  /** With the certificates that the URI names. */
+  TlsUpgrade CERTIFICATES = new CertificateTls();
+
   /** For who has no TLS: refuses. */
   TlsUpgrade NONE =
       (plain, server) -> {

@@ -13,15 +13,12 @@ import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
+import javax.net.ssl.SSLException;
 import nbd.protocol.ProtocolException;
-import nbd.protocol.WireInput;
 import org.tinylog.Logger;
 
 /** One client's connection, from the greeting to the end; {@link #run} is its virtual thread. */
 final class Connection implements Runnable {
-  /** Read ahead: a hundred requests, or seven writes of 4 KiB. An idle connection keeps it. */
-  private static final int INPUT_BYTES = 32 << 10;
-
   private final String name;
   private final SocketChannel channel;
   private final Exports exports;
@@ -29,6 +26,7 @@ final class Connection implements Runnable {
   private final Duration handshakeTimeout;
   private final ScheduledExecutorService timer;
   private final BooleanSupplier crowded;
+  private final TlsPolicy tls;
 
   /**
    * Guards {@code phase}: it goes forward only, and what is done to the socket from outside depends
@@ -52,7 +50,8 @@ final class Connection implements Runnable {
       ServerMemory memory,
       Duration handshakeTimeout,
       ScheduledExecutorService timer,
-      BooleanSupplier crowded)
+      BooleanSupplier crowded,
+      TlsPolicy tls)
       throws IOException {
     SocketAddress address = channel.getRemoteAddress();
     String from = address == null ? "" : address.toString();
@@ -63,6 +62,7 @@ final class Connection implements Runnable {
     this.handshakeTimeout = handshakeTimeout;
     this.timer = timer;
     this.crowded = crowded;
+    this.tls = tls;
   }
 
   @Override
@@ -73,6 +73,9 @@ final class Connection implements Runnable {
       Logger.debug("{}: ended", name);
     } catch (ProtocolException garbage) {
       Logger.warn("{}: ended, {}", name, garbage.getMessage());
+    } catch (SSLException disagreed) {
+      Logger.warn("{}: ended, TLS failed: {}", name, disagreed.getMessage());
+      Logger.debug(disagreed);
     } catch (EOFException | ClosedChannelException | SocketException gone) {
       ended(gone);
     } catch (IOException failure) {
@@ -109,19 +112,24 @@ final class Connection implements Runnable {
 
   private void serve() throws IOException {
     ReentrantLock sending = new ReentrantLock();
-    WireInput in =
-        new WireInput(new PolledInput(channel, sending, crowded, PolledInput.USUAL), INPUT_BYTES);
-    Optional<OpenExport> chosen = handshake(in);
-    if (chosen.isEmpty()) {
-      return;
+    Wire wire = new Wire(new PolledInput(channel, sending, crowded, PolledInput.USUAL), channel);
+    try {
+      Optional<OpenExport> chosen = handshake(wire);
+      if (chosen.isPresent()) {
+        transmit(wire, sending, chosen.get());
+      }
+    } finally {
+      wire.close();
     }
-    OpenExport export = chosen.get();
+  }
+
+  private void transmit(Wire wire, ReentrantLock sending, OpenExport export) throws IOException {
     try {
       if (advance(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
         Logger.debug("{}: serves \"{}\" with {}", name, export.name(), export.advertised());
-        Replies replies = new Replies(channel, sending, memory.buffers());
+        Replies replies = new Replies(wire.out(), sending, memory.buffers());
         ConnectionMemory own = new ConnectionMemory(memory, this::cutStalled);
-        new Transmission(name, in, replies, export, own, new Turn(crowded))
+        new Transmission(name, wire.in(), replies, export, own, new Turn(crowded))
             .run(() -> phase() == Phase.STOPPING);
       }
     } finally {
@@ -135,7 +143,7 @@ final class Connection implements Runnable {
     close();
   }
 
-  private Optional<OpenExport> handshake(WireInput in) throws IOException {
+  private Optional<OpenExport> handshake(Wire wire) throws IOException {
     Future<?> deadline =
         timer.schedule(
             () -> {
@@ -146,7 +154,7 @@ final class Connection implements Runnable {
             handshakeTimeout.toNanos(),
             TimeUnit.NANOSECONDS);
     try {
-      return new Handshake(name, in, channel, exports).run();
+      return new Handshake(name, wire, exports, tls).run();
     } finally {
       deadline.cancel(false);
     }

@@ -37,9 +37,11 @@ final class Handshake {
   private static final int EXPORT_NAME_PADDING = 124;
 
   private final String peer;
+  private final Wire wire;
   private final WireInput in;
   private final WritableByteChannel out;
   private final Exports exports;
+  private final TlsPolicy tls;
 
   /**
    * What the client last asked about by INFO or GO; the handle is this object's until it is used.
@@ -53,11 +55,24 @@ final class Handshake {
   /** For which export the client has selected base:allocation: it counts for no other one. */
   private Optional<String> allocationOf = Optional.empty();
 
-  Handshake(String peer, WireInput in, WritableByteChannel out, Exports exports) {
+  /** The handshake of a client that has sent nothing yet, on a wire that has no TLS. */
+  Handshake(String peer, Wire wire, Exports exports, TlsPolicy tls) {
     this.peer = peer;
-    this.in = in;
-    this.out = out;
+    this.wire = wire;
+    this.in = wire.in();
+    this.out = wire.out();
     this.exports = exports;
+    this.tls = tls;
+  }
+
+  /**
+   * What follows STARTTLS: a handshake of its own, so that nothing of what was agreed on before, by
+   * whomever, is left; but the client's flags, which are not sent again.
+   */
+  private Handshake(Handshake before) {
+    this(before.peer, before.wire, before.exports, before.tls);
+    this.fixed = before.fixed;
+    this.padding = before.padding;
   }
 
   /**
@@ -68,12 +83,19 @@ final class Handshake {
    * @throws IOException why the connection cannot go on; nothing is left open then
    */
   Optional<OpenExport> run() throws IOException {
+    greet();
+    return options();
+  }
+
+  private Optional<OpenExport> options() throws IOException {
     try {
-      greet();
       while (true) {
         OptionRequest option = OptionRequest.read(in);
         Optional<Option> known = Option.of(option.code());
         if (known.isPresent() && known.get() == Option.EXPORT_NAME) {
+          if (needsTls()) {
+            throw new ProtocolException("EXPORT_NAME without TLS, which is required");
+          }
           return Optional.of(exportName(option));
         }
         if (!fixed) {
@@ -83,15 +105,63 @@ final class Handshake {
           abort(option);
           return Optional.empty();
         }
+        if (known.isPresent() && known.get() == Option.STARTTLS) {
+          if (startTls(option)) {
+            return new Handshake(this).options();
+          }
+          continue;
+        }
+        if (needsTls()) {
+          drop(option);
+          reply(
+              option,
+              OptionReply.error(
+                  OptionReplyType.ERR_TLS_REQD,
+                  "this server wants TLS: STARTTLS has to come first"));
+          continue;
+        }
         if (answer(option, known)) {
           return Optional.of(handOver());
         }
       }
     } finally {
-      if (opened != null) {
-        opened.handle().close();
-      }
+      forget();
     }
+  }
+
+  private void forget() throws IOException {
+    if (opened != null) {
+      opened.handle().close();
+      opened = null;
+    }
+  }
+
+  private boolean needsTls() {
+    return tls.required() && !wire.isSecure();
+  }
+
+  /** Answers STARTTLS; true if everything else is inside TLS from now on. */
+  private boolean startTls(OptionRequest option) throws IOException {
+    if (option.length() > 0) {
+      drop(option);
+      reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, "STARTTLS takes no data"));
+      return false;
+    }
+    if (wire.isSecure()) {
+      reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, "TLS has been started already"));
+      return false;
+    }
+    if (tls.server().isEmpty()) {
+      reply(
+          option,
+          OptionReply.error(OptionReplyType.ERR_POLICY, "this server was started without TLS"));
+      return false;
+    }
+    wire.requireNothingAhead();
+    forget();
+    reply(option, OptionReply.of(OptionReplyType.ACK));
+    Logger.debug("{}: {}", peer, wire.startTls(tls.server().get()).agreed());
+    return true;
   }
 
   private void greet() throws IOException {
@@ -146,14 +216,18 @@ final class Handshake {
     }
   }
 
+  private void drop(OptionRequest option) throws IOException {
+    if (option.length() > DROPPED_DATA) {
+      throw new ProtocolException(
+          "option %d with %d bytes".formatted(option.code(), option.length()));
+    }
+    in.skip(option.length());
+  }
+
   /** Answers an option that has replies; true if the transmission phase begins. */
   private boolean answer(OptionRequest option, Optional<Option> known) throws IOException {
     if (option.length() > ExportRequest.MAXIMUM_BYTES) {
-      if (option.length() > DROPPED_DATA) {
-        throw new ProtocolException(
-            "option %d with %d bytes".formatted(option.code(), option.length()));
-      }
-      in.skip(option.length());
+      drop(option);
       reply(
           option,
           OptionReply.error(

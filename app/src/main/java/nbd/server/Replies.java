@@ -7,6 +7,7 @@ import java.nio.channels.WritableByteChannel;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
+import nbd.tls.TlsChannel;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
@@ -36,6 +37,11 @@ final class Replies {
     this.channel = channel;
     this.sending = sending;
     this.buffers = buffers;
+  }
+
+  /** Whether what is sent is encrypted here, so that all of it has to come through here. */
+  boolean encrypts() {
+    return channel instanceof TlsChannel;
   }
 
   /**

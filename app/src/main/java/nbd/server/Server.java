@@ -40,6 +40,7 @@ public final class Server {
   private final Exports exports;
   private final Duration handshakeTimeout;
   private final ServerMemory memory;
+  private final TlsPolicy tls;
   private final Semaphore places;
   private final Map<Connection, Thread> connections = new ConcurrentHashMap<>();
   private final ScheduledThreadPoolExecutor timer;
@@ -53,21 +54,28 @@ public final class Server {
    * @param handshakeTimeout how long a client may take to choose an export
    * @param memory for requests in flight, in bytes: what all connections share beyond half a MiB
    *     that each one has for itself
+   * @param tls whether clients may, or have to, continue inside TLS
    */
   public Server(
-      ServerSocketChannel listener, Exports exports, Duration handshakeTimeout, long memory) {
-    this(listener, exports, handshakeTimeout, new ServerMemory(memory, STALL));
+      ServerSocketChannel listener,
+      Exports exports,
+      Duration handshakeTimeout,
+      long memory,
+      TlsPolicy tls) {
+    this(listener, exports, handshakeTimeout, new ServerMemory(memory, STALL), tls);
   }
 
   Server(
       ServerSocketChannel listener,
       Exports exports,
       Duration handshakeTimeout,
-      ServerMemory memory) {
+      ServerMemory memory,
+      TlsPolicy tls) {
     this.listener = listener;
     this.exports = exports;
     this.handshakeTimeout = handshakeTimeout;
     this.memory = memory;
+    this.tls = tls;
     int maxConnections = exports.maxConnections();
     this.places = new Semaphore(maxConnections == 0 ? UNLIMITED : maxConnections);
     this.timer =
@@ -116,7 +124,7 @@ public final class Server {
       }
       Connection connection =
           new Connection(
-              number, channel, exports, memory, handshakeTimeout, timer, this::isCrowded);
+              number, channel, exports, memory, handshakeTimeout, timer, this::isCrowded, tls);
       Thread thread =
           Thread.ofVirtual()
               .name("connection " + number)

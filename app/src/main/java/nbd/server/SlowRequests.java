@@ -76,6 +76,11 @@ final class SlowRequests {
     }
   }
 
+  /** Whether a READ of so many bytes gains nothing by coming here, where holes are looked for. */
+  boolean isPlain(int length) {
+    return sparseReads.isPlain(length);
+  }
+
   /** Gives a place back. */
   void leave(int bytes) {
     inFlight.leave(bytes);

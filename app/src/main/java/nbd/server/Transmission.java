@@ -53,6 +53,7 @@ final class Transmission {
   private final ReplyBatch batch;
   private final SlowRequests slow;
   private final RequestHeader request;
+  private final boolean encrypted;
 
   Transmission(
       String peer,
@@ -70,6 +71,7 @@ final class Transmission {
     this.batch = new ReplyBatch(replies, handle, format, memory.server().buffers(), turn);
     this.slow = new SlowRequests(peer, handle, replies, format, memory);
     this.request = new RequestHeader(format == ReplyFormat.EXTENDED);
+    this.encrypted = replies.encrypts();
   }
 
   /**
@@ -242,6 +244,9 @@ final class Transmission {
 
   /** Sends the data straight from the handle if that can do it; false if nothing has happened. */
   private boolean transferNow() throws IOException {
+    if (encrypted) {
+      return slow.isPlain((int) request.length()) && batch.sendRead(request);
+    }
     try {
       return batch.sendWith(request);
     } catch (CutShortException cut) {

@@ -96,6 +96,6 @@ final class OptionNamesTest {
 
   @Test
   void anOptionOfALaterIssueIsNotTakenYet() {
-    assertThat(accepted()).doesNotContain("--fua", "--tls", "--cache", "--metrics");
+    assertThat(accepted()).doesNotContain("--fua", "--cache", "--metrics");
   }
 }

@@ -604,7 +604,10 @@ final class ClientHandshakeTest {
           client.reply(STARTTLS, ACK).awaitEnd();
         };
     try (ScriptedServer server = ScriptedServer.of(script)) {
-      assertThatThrownBy(() -> NbdClient.connect(secure(server), "", ClientSettings.DEFAULT))
+      assertThatThrownBy(
+              () ->
+                  NbdClient.connect(
+                      secure(server), "", ClientSettings.DEFAULT.withTls(TlsUpgrade.NONE)))
           .hasMessage(secure(server) + ": TLS is not configured");
     }
   }

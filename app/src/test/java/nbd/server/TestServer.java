@@ -53,7 +53,7 @@ final class TestServer implements AutoCloseable {
   private TestServer(Options options) throws IOException {
     Log.clear();
     contract = new ContractBackend(options.backend);
-    withWitness = options.maxConnections == 0;
+    withWitness = options.maxConnections == 0 && !options.tls.required();
     directory = Files.createTempDirectory("nbd-test-");
     ServerSocketChannel listener = listen(options.tcp);
     address = listener.getLocalAddress();
@@ -64,7 +64,7 @@ final class TestServer implements AutoCloseable {
             options.description,
             options.readOnly,
             options.maxConnections);
-    server = new Server(listener, exports, options.handshakeTimeout, options.memory);
+    server = new Server(listener, exports, options.handshakeTimeout, options.memory, options.tls);
     accepting = Thread.ofPlatform().name("accept under test").start(server::serve);
     witness = RawClient.connect(address);
     if (withWitness) {
@@ -93,6 +93,7 @@ final class TestServer implements AutoCloseable {
     private int maxConnections;
     private Duration handshakeTimeout = Duration.ofMinutes(1);
     private ServerMemory memory = new ServerMemory(MEMORY, PATIENCE);
+    private TlsPolicy tls = TlsPolicy.OFF;
 
     private Options(Backend backend) {
       this.backend = backend;
@@ -131,6 +132,12 @@ final class TestServer implements AutoCloseable {
 
     Options memory(ServerMemory shared) {
       memory = shared;
+      return this;
+    }
+
+    /** Where TLS is required there is no witness: it would be refused. */
+    Options tls(TlsPolicy policy) {
+      tls = policy;
       return this;
     }
 

@@ -10,6 +10,7 @@ import java.net.SocketAddress;
 import java.net.StandardProtocolFamily;
 import java.net.StandardSocketOptions;
 import java.nio.ByteBuffer;
+import java.nio.channels.ByteChannel;
 import java.nio.channels.SocketChannel;
 import java.util.ArrayList;
 import java.util.List;
@@ -23,13 +24,16 @@ public final class RawClient implements Closeable {
   public static final int SERVER = 2;
   public static final int INFO = 3;
   public static final int ERR_UNSUP = 0x80000001;
+  public static final int ERR_POLICY = 0x80000002;
   public static final int ERR_INVALID = 0x80000003;
+  public static final int ERR_TLS_REQD = 0x80000005;
   public static final int ERR_UNKNOWN = 0x80000006;
   public static final int ERR_TOO_BIG = 0x80000009;
 
   public static final int EXPORT_NAME = 1;
   public static final int ABORT = 2;
   public static final int LIST = 3;
+  public static final int STARTTLS = 5;
   public static final int OPT_INFO = 6;
   public static final int GO = 7;
 
@@ -55,11 +59,16 @@ public final class RawClient implements Closeable {
   private static final int SMALL_BUFFER = 2048;
 
   private final SocketChannel channel;
+
+  /** The channel, or TLS above it. */
+  private ByteChannel stream;
+
   private Pace pace = Pace.WHOLE;
   private long nextCookie = 0x5eed_0000_0000_0000L;
 
   private RawClient(SocketChannel channel) {
     this.channel = channel;
+    this.stream = channel;
   }
 
   /** A reply to an option. */
@@ -119,7 +128,7 @@ public final class RawClient implements Closeable {
       int piece = pace.next(left.remaining());
       ByteBuffer part = left.slice(left.position(), piece);
       while (part.hasRemaining()) {
-        channel.write(part);
+        stream.write(part);
       }
       left.position(left.position() + piece);
     }
@@ -130,7 +139,7 @@ public final class RawClient implements Closeable {
   public byte[] take(int count) throws IOException {
     ByteBuffer into = ByteBuffer.allocate(count);
     while (into.hasRemaining()) {
-      int read = channel.read(into);
+      int read = stream.read(into);
       assertThat(read)
           .as("the end came after %d of %d bytes", into.position(), count)
           .isNotNegative();
@@ -147,7 +156,7 @@ public final class RawClient implements Closeable {
     ByteBuffer stray = ByteBuffer.allocate(64);
     int read;
     try {
-      read = channel.read(stray);
+      read = stream.read(stray);
     } catch (IOException reset) {
       assertThat(reset).hasMessageContainingAll("reset");
       return;
@@ -260,6 +269,24 @@ public final class RawClient implements Closeable {
   public Export enter(String name) throws IOException {
     hello(3).option(GO, infoData(name));
     return export(expectInfos(GO));
+  }
+
+  /** Puts TLS above a channel. */
+  @FunctionalInterface
+  public interface Upgrade {
+    ByteChannel above(ByteChannel plain) throws IOException;
+  }
+
+  /** Asks for TLS, and continues inside it. */
+  public RawClient startTls(Upgrade tls) throws IOException {
+    option(STARTTLS).expectAck(STARTTLS);
+    return inside(tls);
+  }
+
+  /** Continues inside TLS, whatever the server thinks. */
+  public RawClient inside(Upgrade tls) throws IOException {
+    stream = tls.above(channel);
+    return this;
   }
 
   // Transmission.

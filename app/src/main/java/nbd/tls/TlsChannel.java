@@ -1,0 +1,378 @@
+package nbd.tls;
+
+import java.io.EOFException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.ByteChannel;
+import java.nio.channels.ClosedChannelException;
+import java.nio.channels.GatheringByteChannel;
+import java.time.Duration;
+import java.util.concurrent.locks.ReentrantLock;
+import javax.net.ssl.SSLEngine;
+import javax.net.ssl.SSLEngineResult;
+import javax.net.ssl.SSLEngineResult.HandshakeStatus;
+import javax.net.ssl.SSLEngineResult.Status;
+import javax.net.ssl.SSLException;
+import javax.net.ssl.SSLSession;
+
+/**
+ * What is written to it leaves encrypted on another channel, and what is read from it came
+ * encrypted there. It blocks, as the channel below it does. One thread may read while others write;
+ * none of them waits for the other kind.
+ *
+ * <p>Invariants: {@code received}, {@code rest} and {@code ended} are guarded by {@code reading};
+ * {@code broken} and the order of records on the channel by {@code writing}: who holds it sends
+ * every record that it takes from the engine, whole, or nothing is sent any more. Who reads never
+ * takes {@code writing} but to leave with an alert, and does not wait for it then: the answer to a
+ * TLS 1.3 KeyUpdate is due before the next data that is sent (RFC 8446, 4.6.3), and the engine puts
+ * it there.
+ */
+public final class TlsChannel implements ByteChannel, GatheringByteChannel {
+  /** Two records, so that a whole one fits behind the beginning of another. */
+  private static final int RECEIVED_BYTES = 2 * RecordBuffers.RECORD_BYTES;
+
+  /** How long a peer that takes nothing can delay the end by not taking the goodbye. */
+  private static final Duration GOODBYE = Duration.ofSeconds(1);
+
+  private static final ByteBuffer NOTHING = ByteBuffer.allocate(0);
+
+  private final ByteChannel plain;
+  private final SSLEngine engine;
+  private final RecordBuffers buffers;
+  private final ReentrantLock reading = new ReentrantLock();
+  private final ReentrantLock writing = new ReentrantLock();
+
+  /** Encrypted, from position to limit. */
+  private final ByteBuffer received = ByteBuffer.allocate(RECEIVED_BYTES).limit(0);
+
+  /** Decrypted, from position to limit: of a record that did not fit where it was to go. */
+  private ByteBuffer rest = NOTHING.duplicate();
+
+  /** Nothing more will come. */
+  private boolean ended;
+
+  /** A record was sent in part, or the goodbye. */
+  private boolean broken;
+
+  private TlsChannel(ByteChannel plain, SSLEngine engine, RecordBuffers buffers) {
+    this.plain = plain;
+    this.engine = engine;
+    this.buffers = buffers;
+  }
+
+  /**
+   * Does the handshake.
+   *
+   * @param plain in blocking mode; used through the result only, from now on
+   * @throws SSLException if the two cannot agree, of which the peer has been told, or if it leaves
+   */
+  static TlsChannel handshake(ByteChannel plain, SSLEngine engine, RecordBuffers buffers)
+      throws IOException {
+    TlsChannel channel = new TlsChannel(plain, engine, buffers);
+    try {
+      channel.handshake();
+    } catch (SSLException disagreed) {
+      channel.sendAlert();
+      throw new SSLException(reason(disagreed), disagreed);
+    }
+    return channel;
+  }
+
+  /** What is wrong with a certificate is said by the exception furthest down. */
+  private static String reason(SSLException disagreed) {
+    Throwable deepest = disagreed;
+    while (deepest.getCause() != null) {
+      deepest = deepest.getCause();
+    }
+    String first = String.valueOf(disagreed.getMessage());
+    String last = String.valueOf(deepest.getMessage());
+    return first.contains(last) ? first : first + ": " + last;
+  }
+
+  /** The version and the ciphers that were agreed on. */
+  public String agreed() {
+    SSLSession session = engine.getSession();
+    return session.getProtocol() + " " + session.getCipherSuite();
+  }
+
+  /** Nobody else has the channel yet. */
+  private void handshake() throws IOException {
+    engine.beginHandshake();
+    while (true) {
+      switch (engine.getHandshakeStatus()) {
+        case NEED_TASK -> runTasks();
+        case NEED_WRAP -> send(new ByteBuffer[] {NOTHING.duplicate()});
+        case NEED_UNWRAP, NEED_UNWRAP_AGAIN -> receiveHandshake();
+        case FINISHED, NOT_HANDSHAKING -> {
+          return;
+        }
+      }
+    }
+  }
+
+  private void runTasks() {
+    Runnable task = engine.getDelegatedTask();
+    while (task != null) {
+      task.run();
+      task = engine.getDelegatedTask();
+    }
+  }
+
+  private void receiveHandshake() throws IOException {
+    SSLEngineResult result = engine.unwrap(received, NOTHING.duplicate());
+    switch (result.getStatus()) {
+      case OK -> {}
+      case BUFFER_UNDERFLOW -> {
+        if (!receive()) {
+          throw new SSLException("the peer left in the middle of it");
+        }
+      }
+      case CLOSED -> throw new SSLException("the peer ended TLS in the handshake");
+      case BUFFER_OVERFLOW -> throw new SSLException("data came before the handshake ended");
+    }
+  }
+
+  /** Waits for more encrypted bytes; false if none will come. */
+  private boolean receive() throws IOException {
+    received.compact();
+    try {
+      return plain.read(received) >= 0;
+    } finally {
+      received.flip();
+    }
+  }
+
+  /**
+   * Reads what one record brought, or as much of it as there is room for.
+   *
+   * @return -1 at the end of the stream, whether the peer announced it or not
+   * @throws EOFException if the stream ends in the middle of a record
+   * @throws SSLException if what came is not what the peer encrypted, or asks for what is not
+   *     supported
+   */
+  @Override
+  public int read(ByteBuffer into) throws IOException {
+    reading.lock();
+    try {
+      int before = into.position();
+      while (into.hasRemaining() && into.position() == before) {
+        if (rest.hasRemaining()) {
+          int count = Math.min(rest.remaining(), into.remaining());
+          into.put(into.position(), rest, rest.position(), count);
+          rest.position(rest.position() + count);
+          into.position(into.position() + count);
+        } else if (ended) {
+          return -1;
+        } else {
+          readRecord(into);
+        }
+      }
+      return into.position() - before;
+    } finally {
+      reading.unlock();
+    }
+  }
+
+  private void readRecord(ByteBuffer into) throws IOException {
+    SSLEngineResult result = decrypt(into);
+    if (result.getStatus() == Status.BUFFER_OVERFLOW) {
+      // Said of a record that is not all there yet, too.
+      result = decryptToRest();
+    }
+    switch (result.getStatus()) {
+      case OK -> {}
+      case CLOSED -> ended = true;
+      case BUFFER_UNDERFLOW -> {
+        if (!receive()) {
+          ended = true;
+          if (received.hasRemaining()) {
+            throw new EOFException("the stream ended in the middle of a TLS record");
+          }
+        }
+      }
+      case BUFFER_OVERFLOW -> throw new SSLException("a TLS record is longer than it may be");
+    }
+  }
+
+  private SSLEngineResult decryptToRest() throws IOException {
+    if (rest.capacity() == 0) {
+      rest = ByteBuffer.allocate(RecordBuffers.RECORD_BYTES);
+    }
+    try {
+      return decrypt(rest.clear());
+    } finally {
+      rest.flip();
+    }
+  }
+
+  private SSLEngineResult decrypt(ByteBuffer into) throws IOException {
+    try {
+      SSLEngineResult result = engine.unwrap(received, into);
+      boolean stuck =
+          result.getStatus() == Status.OK
+              && result.bytesConsumed() == 0
+              && result.bytesProduced() == 0;
+      if (stuck || result.getHandshakeStatus() == HandshakeStatus.NEED_TASK) {
+        throw new SSLException("the peer begins another handshake, which is not supported");
+      }
+      return result;
+    } catch (SSLException wrong) {
+      ended = true;
+      sendAlert();
+      throw wrong;
+    }
+  }
+
+  /** Writes all of it. */
+  @Override
+  public int write(ByteBuffer from) throws IOException {
+    int length = from.remaining();
+    send(new ByteBuffer[] {from});
+    return length;
+  }
+
+  /** Writes all of them, in common records. */
+  @Override
+  public long write(ByteBuffer[] from) throws IOException {
+    return write(from, 0, from.length);
+  }
+
+  /** Writes all of them, in common records. */
+  @Override
+  public long write(ByteBuffer[] from, int offset, int length) throws IOException {
+    ByteBuffer[] these = java.util.Arrays.copyOfRange(from, offset, offset + length);
+    long bytes = remaining(these);
+    if (bytes > 0) {
+      send(these);
+    }
+    return bytes;
+  }
+
+  private static long remaining(ByteBuffer[] buffers) {
+    long bytes = 0;
+    for (ByteBuffer buffer : buffers) {
+      bytes += buffer.remaining();
+    }
+    return bytes;
+  }
+
+  /** Sends data, or without any, a message of the handshake. */
+  private void send(ByteBuffer[] data) throws IOException {
+    writing.lock();
+    try {
+      if (broken) {
+        throw new ClosedChannelException();
+      }
+      ByteBuffer records = buffers.take();
+      try {
+        do {
+          encrypt(data, records.clear());
+          broken = true;
+          writeAll(records.flip());
+          broken = false;
+        } while (remaining(data) > 0);
+      } finally {
+        buffers.giveBack(records);
+      }
+    } finally {
+      writing.unlock();
+    }
+  }
+
+  /** Makes as many records as there are data or room for. */
+  private void encrypt(ByteBuffer[] data, ByteBuffer records) throws IOException {
+    do {
+      SSLEngineResult result = engine.wrap(data, records);
+      switch (result.getStatus()) {
+        case OK -> {
+          if (result.bytesProduced() == 0) {
+            throw new SSLException("TLS waits for another handshake, which is not supported");
+          }
+        }
+        case BUFFER_OVERFLOW -> {
+          if (records.position() == 0) {
+            throw new SSLException("a TLS record is longer than it may be");
+          }
+          return;
+        }
+        case CLOSED -> throw new ClosedChannelException();
+        case BUFFER_UNDERFLOW -> throw new IllegalStateException("an underflow of data to send");
+      }
+    } while (remaining(data) > 0);
+  }
+
+  private void writeAll(ByteBuffer records) throws IOException {
+    while (records.hasRemaining()) {
+      plain.write(records);
+    }
+  }
+
+  /** Tells the peer what was wrong, unless somebody is writing. */
+  private void sendAlert() {
+    sendLast(3);
+  }
+
+  /**
+   * Sends what the engine has to say last.
+   *
+   * @param calls how often to ask it: after a failure it may throw that before it gives the alert
+   */
+  private void sendLast(int calls) {
+    if (!writing.tryLock()) {
+      return;
+    }
+    try {
+      boolean already = broken;
+      broken = true;
+      ByteBuffer records = buffers.take();
+      try {
+        for (int call = 0; call < calls && !already; call++) {
+          already = wrapLast(records) == Status.CLOSED;
+        }
+        writeAll(records.flip());
+      } catch (IOException gone) {
+        // It was for the peer, who is gone.
+      } finally {
+        buffers.giveBack(records);
+      }
+    } finally {
+      writing.unlock();
+    }
+  }
+
+  private Status wrapLast(ByteBuffer records) {
+    try {
+      return engine.wrap(NOTHING.duplicate(), records).getStatus();
+    } catch (SSLException known) {
+      return Status.OK;
+    }
+  }
+
+  @Override
+  public boolean isOpen() {
+    return plain.isOpen();
+  }
+
+  /**
+   * Says goodbye (close_notify) unless somebody is writing, and closes the channel below. A peer
+   * that takes nothing delays it by a second at most.
+   */
+  @Override
+  public void close() throws IOException {
+    if (plain.isOpen()) {
+      Thread goodbye =
+          Thread.ofVirtual()
+              .start(
+                  () -> {
+                    engine.closeOutbound();
+                    sendLast(2);
+                  });
+      try {
+        goodbye.join(GOODBYE);
+      } catch (InterruptedException interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+    plain.close();
+  }
+}
