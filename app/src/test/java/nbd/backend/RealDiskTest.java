@@ -120,6 +120,8 @@ final class RealDiskTest {
       new Model(Model.seed(), handle, content, 512, 4096, 65_536).run(200);
       handle.write(data(5000), 777, FUA);
       handle.flush();
+      fill(handle, CommandFlags.NONE);
+      handle.flush();
       long before = allocated(image);
       handle.trim(MIB + 5, MIB, CommandFlags.NONE);
       assertThat(before - allocated(image)).as("given back").isGreaterThan(MIB - 9000);
