@@ -47,6 +47,12 @@ final class BlockingCalls implements AutoCloseable {
     void run() throws IOException;
   }
 
+  /** A call that may wait, and answers. */
+  @FunctionalInterface
+  interface Question<T> {
+    T ask() throws IOException;
+  }
+
   /**
    * Makes the call, on the caller's thread if that is a platform thread, and returns when it is
    * done.
@@ -54,24 +60,31 @@ final class BlockingCalls implements AutoCloseable {
    * @throws IOException what the call threw
    */
   void run(Call call) throws IOException {
-    if (!Thread.currentThread().isVirtual()) {
-      call.run();
-      return;
-    }
-    Callable<Void> task =
+    ask(
         () -> {
           call.run();
-          return null;
-        };
+          return true;
+        });
+  }
+
+  /**
+   * Makes a call that answers; otherwise as {@link #run}.
+   *
+   * @throws IOException what the call threw
+   */
+  <T> T ask(Question<T> question) throws IOException {
+    if (!Thread.currentThread().isVirtual()) {
+      return question.ask();
+    }
+    Callable<T> task = question::ask;
     // Not by the pool's own submit: its tasks throw a copy of what failed, without the message.
-    FutureTask<Void> result = new FutureTask<>(task);
+    FutureTask<T> result = new FutureTask<>(task);
     threads.execute(result);
     boolean interrupted = false;
     try {
       while (true) {
         try {
-          result.get();
-          return;
+          return result.get();
         } catch (InterruptedException ignored) {
           // The call goes on, and so does the caller's claim on the buffer: wait for it.
           interrupted = true;

@@ -1,85 +1,147 @@
 package nbd.backend;
 
+import java.io.Closeable;
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.AccessDeniedException;
-import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.EnumSet;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
+import nbd.backend.FileSettings.CacheAdvice;
 import nbd.posix.PosixException;
-import nbd.posix.PosixFile;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
 
 /**
  * An image file or block device. It is opened once, when the server starts: all handles share that
  * opening and with it one page cache, whatever happens to the name later, and so a flush on any of
  * them covers all of them.
+ *
+ * <p><b>A loss is for ever.</b> The kernel reports a lost write once and then takes the page for
+ * clean, so that a later success would say nothing of it. From the first report on, every flush and
+ * every write with FUA fails. Reports cannot be missed: each opening of a file gets every report,
+ * once; one opening serves nothing but flushes, one at a time, and each write with FUA that runs
+ * has one to itself ({@link DurableWrites}).
  */
 public final class FileBackend implements Backend {
-  private final Path path;
+  private final String name;
+  private final OpenFile file;
   private final boolean readOnly;
-  private final FileChannel channel;
-  private final Optional<PosixFile> posix;
   private final BlockingCalls blocking;
+  private final SlowWrites slowWrites = new SlowWrites();
+  private final Optional<Eviction> eviction;
 
   private final ReentrantLock flushing = new ReentrantLock();
+  private final Condition flushed = flushing.newCondition();
 
-  /** What the first flush that failed said; under {@link #flushing}. */
-  private @Nullable String lost;
+  /** How many syncs have begun, and the latest that has succeeded; under {@link #flushing}. */
+  private long begun;
 
-  private final SlowWrites slowWrites = new SlowWrites();
+  private long succeeded;
+  private boolean running;
 
-  /** Serves an opening of the file; tests give one that fails, or leave the system's calls out. */
-  FileBackend(Path path, boolean readOnly, FileChannel channel, Optional<PosixFile> posix) {
-    this.path = path;
-    this.readOnly = readOnly;
-    this.channel = channel;
-    this.posix = posix;
-    this.blocking = new BlockingCalls("file " + path.getFileName());
+  /** The first report of a loss; set under {@link #flushing}, and never taken back. */
+  private volatile @Nullable NbdException lost;
+
+  /** Serves what has been opened; tests give it a disk that fails or loses power. */
+  FileBackend(String name, OpenFile file, FileSettings settings) {
+    this.name = name;
+    this.file = file;
+    this.readOnly = settings.readOnly();
+    this.blocking = new BlockingCalls("file " + name);
+    this.eviction =
+        settings.cacheAdvice() == CacheAdvice.NONE
+            ? Optional.of(new Eviction(file))
+            : Optional.empty();
+  }
+
+  /**
+   * Opens the file: read-only if it cannot be written, which is logged.
+   *
+   * @throws IOException with a message for the user if there is no such file, if it is a directory
+   *     or a pipe, if another program has locked it, or if it cannot be opened that way
+   */
+  public static FileBackend open(Path path, FileSettings settings) throws IOException {
+    return open(path, path.toString(), settings);
   }
 
   /**
    * Opens the file.
    *
-   * @throws IOException with a message for the user if there is no such file, if it is a directory,
-   *     or if it cannot be opened that way
+   * @param path by which it is found
+   * @param name for messages
    */
-  public static FileBackend open(Path path, boolean readOnly) throws IOException {
-    if (Files.isDirectory(path)) {
-      throw new IOException(path + " is a directory; name an image file or a block device");
-    }
-    Optional<PosixFile> posix = Optional.empty();
+  static FileBackend open(Path path, String name, FileSettings settings) throws IOException {
+    boolean isDevice;
     try {
-      Set<StandardOpenOption> options = EnumSet.of(StandardOpenOption.READ);
-      if (!readOnly) {
-        options.add(StandardOpenOption.WRITE);
+      FileKind kind = FileKind.of(path);
+      if (kind == FileKind.DIRECTORY) {
+        throw new IOException(
+            name + " is a directory; name an image file or a block device, or write dir:" + name);
       }
-      FileChannel channel = FileChannel.open(path, options);
-      try {
-        posix = PosixFile.open(path, !readOnly);
-        return new FileBackend(path, readOnly, channel, posix);
-      } catch (IOException | RuntimeException failure) {
-        channel.close();
-        throw failure;
+      if (kind == FileKind.OTHER) {
+        throw new IOException(name + " is neither a file nor a block device");
       }
+      isDevice = kind == FileKind.BLOCK_DEVICE;
     } catch (NoSuchFileException missing) {
-      throw new IOException(path + " does not exist", missing);
+      throw new IOException(name + " does not exist", missing);
     } catch (AccessDeniedException denied) {
-      throw new IOException(
-          readOnly || !Files.isReadable(path)
-              ? path + " may not be read"
-              : path + " may not be written; serve it with --read-only",
-          denied);
-    } catch (IOException failure) {
-      throw new IOException(path + " cannot be opened: " + reason(failure), failure);
+      throw new IOException(name + " may not be reached", denied);
     }
+    if (!settings.readOnly()) {
+      try {
+        return new FileBackend(name, openFile(path, name, settings, isDevice), settings);
+      } catch (PosixException refused) {
+        if (!isWriteRefused(refused)) {
+          throw unopened(name, refused);
+        }
+        Logger.info("{} cannot be written ({}): served read-only", name, refused.errnoName());
+      } catch (AccessDeniedException refused) {
+        Logger.info("{} may not be written: served read-only", name);
+      }
+    }
+    FileSettings reading = settings.readOnly(true);
+    try {
+      return new FileBackend(name, openFile(path, name, reading, isDevice), reading);
+    } catch (PosixException refused) {
+      throw refused.errno() == PosixException.EACCES
+          ? new IOException(name + " may not be read", refused)
+          : unopened(name, refused);
+    } catch (AccessDeniedException denied) {
+      throw new IOException(name + " may not be read", denied);
+    }
+  }
+
+  private static boolean isWriteRefused(PosixException failure) {
+    return switch (failure.errno()) {
+      case PosixException.EACCES, PosixException.EPERM, PosixException.EROFS -> true;
+      default -> false;
+    };
+  }
+
+  private static IOException unopened(String name, PosixException failure) {
+    return new IOException(name + " cannot be opened: " + failure.errnoName(), failure);
+  }
+
+  private static OpenFile openFile(Path path, String name, FileSettings settings, boolean isDevice)
+      throws IOException {
+    Optional<OpenFile> system = SystemFile.open(path, name, settings, isDevice);
+    if (system.isPresent()) {
+      return system.get();
+    }
+    Set<StandardOpenOption> options = EnumSet.of(StandardOpenOption.READ);
+    if (!settings.readOnly()) {
+      options.add(StandardOpenOption.WRITE);
+    }
+    return new ChannelFile(FileChannel.open(path, options));
   }
 
   private static String reason(IOException failure) {
@@ -89,7 +151,7 @@ public final class FileBackend implements Backend {
 
   @Override
   public String name() {
-    return "file " + path;
+    return "file " + name;
   }
 
   @Override
@@ -99,28 +161,47 @@ public final class FileBackend implements Backend {
 
   @Override
   public Handle open(String exportName, boolean handleReadOnly) throws IOException {
-    return new FileHandle(this, channel.size(), readOnly || handleReadOnly);
+    return open(handleReadOnly, () -> {});
+  }
+
+  /** Opens a handle, at whose end something is to be done. */
+  Handle open(boolean handleReadOnly, Closeable afterClose) throws IOException {
+    return new FileHandle(this, file.size(), readOnly || handleReadOnly, afterClose);
   }
 
   @Override
   public void close() throws IOException {
-    try (channel;
+    try {
+      flushBeforeClose();
+    } finally {
+      release();
+    }
+  }
+
+  /** The first half of {@link #close}, after which {@link #isIntact} tells how it went. */
+  void flushBeforeClose() throws IOException {
+    if (!readOnly) {
+      flush();
+    }
+  }
+
+  /** The second half. */
+  void release() throws IOException {
+    try (file;
         blocking) {
-      if (!readOnly) {
-        flush();
-      }
-      if (posix.isPresent()) {
-        posix.get().close();
+      if (eviction.isPresent()) {
+        blocking.run(eviction.get()::end);
       }
     }
   }
 
-  FileChannel channel() {
-    return channel;
+  /** Whether nothing that was written is known to be lost. */
+  boolean isIntact() {
+    return lost == null;
   }
 
-  Optional<PosixFile> posix() {
-    return posix;
+  OpenFile file() {
+    return file;
   }
 
   BlockingCalls blocking() {
@@ -131,39 +212,141 @@ public final class FileBackend implements Backend {
     return slowWrites;
   }
 
+  Optional<Eviction> eviction() {
+    return eviction;
+  }
+
   /**
-   * Makes everything that was written durable.
+   * Makes everything that was written durable. Callers that come while a sync runs share the next.
    *
-   * <p>A failure is for ever: the kernel reports a lost write once and then takes the page for
-   * clean, so that a later success would say nothing of it. One flush at a time, since of two at
-   * once on one opening only one gets the report, and the other could be answered before that one
-   * has said so here.
+   * @throws IOException if something is lost
    */
   void flush() throws IOException {
     flushing.lock();
     try {
-      if (lost != null) {
-        throw new IOException(lost);
+      long needed = begun + 1;
+      while (succeeded < needed && lost == null) {
+        if (running) {
+          flushed.awaitUninterruptibly();
+        } else {
+          sync();
+        }
       }
-      try {
-        blocking.run(() -> channel.force(false));
-      } catch (IOException failure) {
-        lost =
-            path + ": a flush failed, what was written before it may be lost: " + reason(failure);
-        throw new IOException(lost, failure);
-      }
+      throwIfLost();
     } finally {
       flushing.unlock();
     }
+    if (eviction.isPresent()) {
+      blocking.run(eviction.get()::flushed);
+    }
   }
 
-  /** The protocol's error for a failed call on this file. */
-  static IOException withProtocolError(PosixException failure) {
-    String message = failure.getMessage();
-    return switch (failure.errno()) {
-      case PosixFile.ENOSPC, PosixFile.EDQUOT, PosixFile.EFBIG ->
-          new NbdException(NbdError.ENOSPC, message == null ? "no space" : message);
-      default -> failure;
+  /** Syncs without the lock; with it before and afterwards. */
+  private void sync() {
+    running = true;
+    long mine = ++begun;
+    flushing.unlock();
+    @Nullable IOException failure = null;
+    boolean ended = false;
+    try {
+      blocking.run(file::sync);
+      ended = true;
+    } catch (IOException failed) {
+      failure = failed;
+      ended = true;
+    } finally {
+      flushing.lock();
+      running = false;
+      if (failure != null) {
+        lose("a flush failed", failure);
+      } else if (ended) {
+        succeeded = mine;
+      }
+      flushed.signalAll();
+    }
+  }
+
+  /**
+   * Writes, and returns when that is durable. Not called by a thread that {@link #blocking} has
+   * lent: it may wait for a sync that needs one, too.
+   *
+   * <p>When it fails for want of space, nothing may have been lost: then a flush tells, which every
+   * loss is reported to, too. Any other failure is taken for one.
+   *
+   * @param from a direct buffer
+   */
+  void writeDurably(ByteBuffer from, long offset) throws IOException {
+    throwIfLost();
+    int start = from.position();
+    boolean[] durable = new boolean[1];
+    try {
+      blocking.run(
+          () -> {
+            durable[0] = file.writeDurably(from, offset);
+            if (!durable[0]) {
+              file.write(from.position(start), offset);
+            }
+          });
+    } catch (IOException failure) {
+      if (errorOf(failure) == NbdError.ENOSPC) {
+        flush();
+        throw failure;
+      }
+      flushing.lock();
+      try {
+        lose("a write with FUA failed", failure);
+      } finally {
+        flushing.unlock();
+      }
+    }
+    if (!durable[0]) {
+      flush();
+    }
+    throwIfLost();
+  }
+
+  private void lose(String how, IOException failure) {
+    if (lost == null) {
+      NbdException report =
+          new NbdException(
+              errorOf(failure),
+              "%s: %s, what was written before it may be lost: %s"
+                  .formatted(name, how, reason(failure)));
+      report.initCause(failure);
+      lost = report;
+    }
+  }
+
+  private void throwIfLost() throws NbdException {
+    NbdException report = lost;
+    if (report != null) {
+      NbdException own = new NbdException(report.error(), reason(report));
+      own.initCause(report);
+      throw own;
+    }
+  }
+
+  /** The protocol's error for a failed call on a file. */
+  private static NbdError errorOf(IOException failure) {
+    if (!(failure instanceof PosixException known)) {
+      return NbdException.errorOf(failure);
+    }
+    return switch (known.errno()) {
+      case PosixException.ENOSPC, PosixException.EDQUOT, PosixException.EFBIG -> NbdError.ENOSPC;
+      case PosixException.EROFS, PosixException.EPERM -> NbdError.EPERM;
+      case PosixException.ENOMEM -> NbdError.ENOMEM;
+      default -> NbdError.EIO;
     };
+  }
+
+  /** A failure as the protocol counts. */
+  static IOException withProtocolError(IOException failure) {
+    NbdError error = errorOf(failure);
+    if (error == NbdError.EIO || failure instanceof NbdException) {
+      return failure;
+    }
+    NbdException translated = new NbdException(error, reason(failure));
+    translated.initCause(failure);
+    return translated;
   }
 }

@@ -1,53 +1,72 @@
 package nbd.backend;
 
+import java.io.Closeable;
 import java.io.EOFException;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
 import java.nio.channels.WritableByteChannel;
+import java.util.List;
 import java.util.Optional;
-import nbd.posix.PosixException;
-import nbd.posix.PosixFile;
+import nbd.backend.OpenFile.Traits;
+import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
 
 /**
- * One connection's handle on a {@link FileBackend}: the shared opening, and the few bytes of native
- * memory through which the connection's own thread asks for what is cached.
+ * One connection's handle on a {@link FileBackend}: the shared opening, the size that it had when
+ * the connection came, and the few bytes of native memory through which the connection's own thread
+ * asks for what is cached.
  */
 final class FileHandle implements Handle {
   private static final int ZERO_CHUNK = 1 << 20;
 
-  private static final Capabilities WRITABLE =
-      Capabilities.of(
-          Fua.EMULATE,
-          Capability.WRITE,
-          Capability.FLUSH,
-          Capability.TRIM,
-          Capability.ZERO,
-          Capability.MULTI_CONN);
-
-  private final FileBackend file;
-  private final FileChannel channel;
-  private final Optional<PosixFile> posix;
+  private final FileBackend backend;
+  private final OpenFile file;
+  private final Optional<Eviction> eviction;
   private final long size;
   private final Capabilities capabilities;
-  private final PosixFile.Query query = new PosixFile.Query(Arena.ofAuto());
-  private final BufferAddress buffer = new BufferAddress();
+  private final BlockSizes blockSizes;
+  private final OpenFile.CachedReads cached;
+  private final Closeable afterClose;
 
-  FileHandle(FileBackend file, long size, boolean readOnly) {
-    this.file = file;
-    this.channel = file.channel();
-    this.posix = file.posix();
+  FileHandle(FileBackend backend, long size, boolean readOnly, Closeable afterClose) {
+    this.backend = backend;
+    this.file = backend.file();
+    this.eviction = backend.eviction();
     this.size = size;
-    this.capabilities = readOnly ? WRITABLE.readOnly() : WRITABLE;
+    Capabilities writable = capabilities(file.traits());
+    this.capabilities = readOnly ? writable.readOnly() : writable;
+    this.blockSizes = new BlockSizes(1, file.traits().preferredBlock(), 32 << 20);
+    // What is not to stay in the cache is not expected there, and dropping it may wait.
+    this.cached = eviction.isEmpty() ? file.cachedReads() : OpenFile.CachedReads.NONE;
+    this.afterClose = afterClose;
+  }
+
+  private static Capabilities capabilities(Traits traits) {
+    Capabilities can =
+        Capabilities.of(
+            traits.durableWrites() ? Fua.NATIVE : Fua.EMULATE,
+            Capability.WRITE,
+            Capability.FLUSH,
+            Capability.TRIM,
+            Capability.ZERO,
+            Capability.MULTI_CONN);
+    can = traits.extents() ? can.with(Capability.EXTENTS) : can;
+    can = traits.fastZero() ? can.with(Capability.FAST_ZERO) : can;
+    can = traits.cache() ? can.with(Capability.CACHE) : can;
+    return traits.rotational() ? can.with(Capability.ROTATIONAL) : can;
   }
 
   @Override
   public long size() {
     return size;
+  }
+
+  @Override
+  public BlockSizes blockSizes() {
+    return blockSizes;
   }
 
   @Override
@@ -57,49 +76,55 @@ final class FileHandle implements Handle {
 
   @Override
   public void read(ByteBuffer into, long offset) throws IOException {
-    file.blocking()
+    backend
+        .blocking()
         .run(
             () -> {
-              long at = offset;
-              while (into.hasRemaining()) {
-                int count = channel.read(into, at);
-                if (count < 0) {
-                  throw truncated();
-                }
-                at += count;
+              int length = into.remaining();
+              if (into.isDirect()) {
+                readFully(into, offset);
+              } else {
+                ByteBuffer direct = ByteBuffer.allocateDirect(length);
+                readFully(direct, offset);
+                into.put(direct.flip());
+              }
+              if (eviction.isPresent()) {
+                eviction.get().isClean(offset, length);
               }
             });
+  }
+
+  private void readFully(ByteBuffer into, long offset) throws IOException {
+    long at = offset;
+    while (into.hasRemaining()) {
+      int count = file.read(into, at);
+      if (count == 0) {
+        throw truncated();
+      }
+      at += count;
+    }
   }
 
   private EOFException truncated() throws IOException {
     return new EOFException(
         "%s was truncated to %d bytes while it was served with %d"
-            .formatted(file.name(), channel.size(), size));
+            .formatted(backend.name(), file.size(), size));
   }
 
   @Override
   public boolean readNow(ByteBuffer into, long offset) {
-    if (posix.isEmpty()) {
-      return false;
-    }
-    int length = into.remaining();
-    long address = buffer.of(into);
-    if (posix.get().readCached(query, address, length, offset) != length) {
-      return false;
-    }
-    into.position(into.limit());
-    return true;
+    return cached.read(into, offset);
   }
 
   @Override
   public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
-    if (posix.isEmpty() || !posix.get().isCached(query, offset, length)) {
+    if (!cached.has(offset, length)) {
       return false;
     }
     WritableByteChannel target = to.begin();
     long done = 0;
     while (done < length) {
-      long count = channel.transferTo(offset + done, length - done, target);
+      long count = cached.transfer(offset + done, length - done, target);
       if (count <= 0) {
         count = copy(offset + done, length - done, to.piece(), target);
       }
@@ -124,77 +149,86 @@ final class FileHandle implements Handle {
 
   @Override
   public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-    file.blocking().run(() -> writeHere(from, offset));
+    int length = from.remaining();
+    ByteBuffer data = from.isDirect() ? from : ByteBuffer.allocateDirect(length).put(from).flip();
+    try {
+      if (flags.has(CommandFlag.FUA)) {
+        backend.writeDurably(data, offset);
+        if (eviction.isPresent()) {
+          backend.blocking().run(() -> eviction.get().isClean(offset, length));
+        }
+      } else {
+        backend.blocking().run(() -> writeHere(data, offset));
+      }
+    } catch (IOException failure) {
+      throw FileBackend.withProtocolError(failure);
+    }
   }
 
   @Override
   public boolean writeNow(ByteBuffer from, long offset) throws IOException {
     long begin = System.nanoTime();
-    if (file.slowWrites().expected(begin)) {
+    if (eviction.isPresent() || !from.isDirect() || backend.slowWrites().expected(begin)) {
       return false;
     }
-    int length = from.remaining();
-    if (posix.isPresent()
-        && posix.get().write(MemorySegment.ofBuffer(from).address(), length, offset) == length) {
-      from.position(from.limit());
-    } else {
-      writeHere(from, offset);
+    try {
+      file.write(from, offset);
+    } catch (IOException failure) {
+      throw FileBackend.withProtocolError(failure);
     }
-    file.slowWrites().wrote(begin, System.nanoTime());
+    backend.slowWrites().wrote(begin, System.nanoTime());
     return true;
   }
 
   /** Writes on this thread, which may have to wait. */
-  private void writeHere(ByteBuffer from, long offset) throws IOException {
-    if (posix.isPresent()) {
-      try {
-        posix.get().writeFully(from, offset);
-      } catch (PosixException failure) {
-        throw FileBackend.withProtocolError(failure);
-      }
-      return;
-    }
-    long at = offset;
-    while (from.hasRemaining()) {
-      at += channel.write(from, at);
+  private void writeHere(ByteBuffer data, long offset) throws IOException {
+    int length = data.remaining();
+    file.write(data, offset);
+    if (eviction.isPresent()) {
+      eviction.get().wrote(offset, length);
     }
   }
 
   @Override
   public void flush() throws IOException {
-    file.flush();
+    backend.flush();
   }
 
   @Override
   public void trim(long offset, long length, CommandFlags flags) throws IOException {
-    if (posix.isPresent()) {
-      // A hint: where the file system cannot, the data stays.
-      allocate(() -> posix.get().punchHole(offset, length));
-    }
+    allocate(() -> file.discard(offset, length));
+    flushIfFua(flags);
   }
 
   @Override
   public void zero(long offset, long length, CommandFlags flags) throws IOException {
     boolean mayPunch = !flags.has(CommandFlag.NO_HOLE);
-    if (mayPunch && posix.isPresent() && allocate(() -> posix.get().punchHole(offset, length))) {
-      return;
-    }
-    if (posix.isPresent() && allocate(() -> posix.get().zeroRange(offset, length))) {
-      return;
-    }
-    file.blocking().run(() -> writeZeroes(offset, length));
+    boolean mustBeFast = flags.has(CommandFlag.FAST_ZERO);
+    allocate(
+        () -> {
+          if (!file.zero(offset, length, mayPunch, mustBeFast)) {
+            if (mustBeFast) {
+              throw new NbdException(
+                  NbdError.ENOTSUP, backend.name() + " cannot be zeroed faster than by writing");
+            }
+            writeZeroes(offset, length);
+          }
+        });
+    flushIfFua(flags);
   }
 
-  /** Makes the call where it may wait, and says whether the file system has it. */
-  private boolean allocate(BlockingCalls.Call call) throws IOException {
+  private void allocate(BlockingCalls.Call call) throws IOException {
     try {
-      file.blocking().run(call);
-      return true;
-    } catch (PosixException failure) {
-      if (failure.errno() == PosixFile.EOPNOTSUPP) {
-        return false;
-      }
+      backend.blocking().run(call);
+    } catch (IOException failure) {
       throw FileBackend.withProtocolError(failure);
+    }
+  }
+
+  /** What fallocate changed cannot be made durable alone: all of the file is. */
+  private void flushIfFua(CommandFlags flags) throws IOException {
+    if (flags.has(CommandFlag.FUA)) {
+      backend.flush();
     }
   }
 
@@ -210,35 +244,21 @@ final class FileHandle implements Handle {
   }
 
   @Override
-  public void cache(long offset, long length) {
-    throw new UnsupportedOperationException("cache");
+  public void cache(long offset, long length) throws IOException {
+    backend.blocking().run(() -> file.readAhead(offset, length));
   }
 
   @Override
-  public void close() {
-    // What was opened is the backend's.
+  public List<Extent> extents(long offset, long length, int most) throws IOException {
+    FileExtents extents = new FileExtents(file, size);
+    List<List<Extent>> found = new java.util.ArrayList<>(1);
+    backend.blocking().run(() -> found.add(extents.of(offset, length, most)));
+    return found.getFirst();
   }
 
-  /**
-   * The native address of direct buffers, remembered for the last one: the connection's thread
-   * comes with the same few again and again.
-   */
-  private static final class BufferAddress {
-    private ByteBuffer last = ByteBuffer.allocateDirect(0);
-    private long base;
-
-    @SuppressWarnings("ReferenceEquality") // it is the memory that matters, not the contents
-    private boolean isSame(ByteBuffer direct) {
-      return last == direct;
-    }
-
-    /** The address of the buffer's position. */
-    long of(ByteBuffer direct) {
-      if (!isSame(direct)) {
-        base = MemorySegment.ofBuffer(direct).address() - direct.position();
-        last = direct;
-      }
-      return base + direct.position();
-    }
+  @Override
+  public void close() throws IOException {
+    // What was opened is the backend's.
+    afterClose.close();
   }
 }

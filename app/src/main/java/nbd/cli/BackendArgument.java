@@ -4,7 +4,9 @@ import java.io.IOException;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import nbd.backend.Backend;
+import nbd.backend.DirectoryBackend;
 import nbd.backend.FileBackend;
+import nbd.backend.FileSettings;
 import nbd.backend.MemoryBackend;
 import nbd.backend.NullBackend;
 import nbd.client.NbdUri;
@@ -20,13 +22,27 @@ final class BackendArgument {
     return NbdUri.isUri(argument);
   }
 
+  /** Whether the argument names image files, a device, or a directory of files. */
+  static boolean isFiles(String argument) {
+    return !isUpstream(argument)
+        && !argument.startsWith("memory:")
+        && !argument.startsWith("null:");
+  }
+
+  /** Whether the argument names a directory, whose files' names are the exports'. */
+  static boolean isDirectory(String argument) {
+    return argument.startsWith("dir:");
+  }
+
   /**
    * Opens what the argument names.
    *
+   * @param files how files are opened
+   * @param upstream how another server is reached
    * @throws IllegalArgumentException if it names nothing that could be opened: wrong usage
    * @throws IOException if it could not be opened
    */
-  static Backend open(String argument, boolean readOnly, UpstreamOptions upstream)
+  static Backend open(String argument, FileSettings files, UpstreamOptions upstream)
       throws IOException {
     if (isUpstream(argument)) {
       return upstream.open(NbdUri.parse(argument));
@@ -35,19 +51,20 @@ final class BackendArgument {
     String kind = argument.substring(0, Math.max(colon, 0));
     String rest = argument.substring(colon + 1);
     return switch (kind) {
-      case "file" -> file(rest, readOnly);
+      case "file" -> FileBackend.open(path(rest), files);
+      case "dir" -> DirectoryBackend.open(path(rest), files);
       case "memory" -> new MemoryBackend(size(rest, MemoryBackend.MAXIMUM_SIZE));
       case "null" -> new NullBackend(size(rest, MAXIMUM_NULL));
-      default -> file(argument, readOnly);
+      default -> FileBackend.open(path(argument), files);
     };
   }
 
-  private static Backend file(String path, boolean readOnly) throws IOException {
+  private static Path path(String path) {
     if (path.isEmpty()) {
       throw new IllegalArgumentException("the name of the file is missing");
     }
     try {
-      return FileBackend.open(Path.of(path), readOnly);
+      return Path.of(path);
     } catch (InvalidPathException invalid) {
       throw new IllegalArgumentException("\"" + path + "\" is not a file name", invalid);
     }

@@ -4,6 +4,8 @@ import java.util.Arrays;
 import java.util.Iterator;
 import java.util.Locale;
 import java.util.stream.Collectors;
+import nbd.backend.FileSettings.AccessPattern;
+import nbd.backend.FileSettings.CacheAdvice;
 import nbd.backend.ThreadModel;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.TrackDirty;
@@ -64,6 +66,20 @@ abstract class Names<E extends Enum<E>> implements ITypeConverter<E>, Iterable<S
   static final class Tls extends Names<TlsMode> {
     Tls() {
       super(TlsMode.values());
+    }
+  }
+
+  /** For --fadvise. */
+  static final class Pattern extends Names<AccessPattern> {
+    Pattern() {
+      super(AccessPattern.values());
+    }
+  }
+
+  /** For --cache-advice. */
+  static final class Advice extends Names<CacheAdvice> {
+    Advice() {
+      super(CacheAdvice.values());
     }
   }
 }

@@ -41,6 +41,7 @@ final class Serve implements Callable<Integer> {
       description = {
         "What to serve:",
         "PATH or file:PATH, an image file or block device;",
+        "dir:PATH, every regular file in a directory, by its name;",
         "memory:SIZE, a sparse RAM disk that all connections share;",
         "null:SIZE, which reads zeroes and forgets writes;",
         "an NBD URI (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH), another NBD"
@@ -91,6 +92,8 @@ final class Serve implements Callable<Integer> {
   private Duration handshakeTimeout = Duration.ofSeconds(10);
 
   @Mixin private TlsOptions tlsOptions = new TlsOptions();
+
+  @Mixin private FileOptions files = new FileOptions();
 
   @Mixin private MultiConnOptions multiConnOptions = new MultiConnOptions();
 
@@ -143,13 +146,14 @@ final class Serve implements Callable<Integer> {
     // Clients that the backend can only serve one after the other wait to be accepted.
     int atMost = below.threadModel() == ThreadModel.SERIALIZE_CONNECTIONS ? 1 : maxConnections;
     MultiConnSettings settings = multiConnOptions.settings(atMost);
-    if (!BackendArgument.isUpstream(backend)) {
+    if (!BackendArgument.isUpstream(backend) && !BackendArgument.isDirectory(backend)) {
       warnIfRefused(below, settings);
       backendSide.forget();
     }
     MultiConnFilter multiConn = new MultiConnFilter(below, settings);
     Backend filtered = new StatisticsFilter(new FuaFilter(multiConn), clientSide);
-    List<String> names = upstream.dynamicExport() ? List.of() : exportNames;
+    boolean hasOwnNames = upstream.dynamicExport() || BackendArgument.isDirectory(backend);
+    List<String> names = hasOwnNames ? List.of() : exportNames;
     Exports exports = new Exports(filtered, names, description, readOnly, atMost);
     StatisticsReport report = new StatisticsReport(clientSide, backendSide, statsFile);
     Service service = new Service(exports, handshakeTimeout, tls, pidFile, report);
@@ -162,7 +166,7 @@ final class Serve implements Callable<Integer> {
 
   private Backend openStorage() throws IOException {
     try {
-      return BackendArgument.open(backend, readOnly, upstream);
+      return BackendArgument.open(backend, files.settings(readOnly), upstream);
     } catch (IllegalArgumentException wrong) {
       throw usage("BACKEND: " + wrong.getMessage());
     }
@@ -178,6 +182,7 @@ final class Serve implements Callable<Integer> {
     ParseResult given = spec().commandLine().getParseResult();
     Stream.of(
             listen.problem(),
+            files.problem(BackendArgument.isFiles(backend), given::hasMatchedOption),
             upstream.problem(BackendArgument.isUpstream(backend), given::hasMatchedOption))
         .filter(Objects::nonNull)
         .findFirst()
@@ -194,6 +199,9 @@ final class Serve implements Callable<Integer> {
             message -> {
               throw usage(message);
             });
+    if (BackendArgument.isDirectory(backend) && given.hasMatchedOption("--export-name")) {
+      throw usage("--export-name: not with a directory, whose files' names are the exports'");
+    }
     if (maxConnections < 0) {
       throw usage("--max-connections: " + maxConnections + " is negative");
     }

@@ -1,110 +1,221 @@
 package nbd.posix;
 
-import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
+import static java.lang.foreign.ValueLayout.JAVA_SHORT;
 
-import java.io.IOException;
 import java.lang.foreign.Arena;
-import java.lang.foreign.FunctionDescriptor;
-import java.lang.foreign.Linker;
-import java.lang.foreign.MemoryLayout.PathElement;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.StructLayout;
-import java.lang.invoke.MethodHandle;
-import java.lang.invoke.VarHandle;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
-import java.util.Locale;
 import java.util.Optional;
+import java.util.OptionalLong;
 import org.tinylog.Logger;
 
 /**
  * A file descriptor for what {@link java.nio.channels.FileChannel} cannot do: read only what is in
- * the page cache, ask how much of a range is there, make holes, and say with which errno a call
- * failed. Linux on 64 bits only; {@link #open} is empty elsewhere, and callers do without.
+ * the page cache, ask how much of a range is there, find and make holes, write one range through to
+ * the disk, lock as qemu does, and say with which errno a call failed. Linux on 64 bits only;
+ * {@link #open} is empty elsewhere, and callers do without.
  *
- * <p>Any thread may call any method until {@link #close}; none of them allocates, but for those
- * that fail. Sources: the manual pages preadv2(2), pwrite(2), cachestat (Linux 6.5, mm/filemap.c),
- * fallocate(2).
+ * <p>Any thread may call any method until {@link #close}. Every one may wait for the disk, but for
+ * {@link #readCached}, {@link #isCached} and {@link #write}, which neither allocate nor wait where
+ * their comments do not say so. Those that throw throw a {@link PosixException}.
+ *
+ * <p>Each opening is a description of its own to the kernel, which tells a lost write to each of
+ * them once: see errseq_t in the kernel's documentation.
+ *
+ * <p>Sources: the manual pages open(2), preadv2(2), pwrite(2), lseek(2), fallocate(2),
+ * fdatasync(2), posix_fadvise(2), sync_file_range(2), F_OFD_SETLK in fcntl(2); cachestat (Linux
+ * 6.5, mm/filemap.c).
  */
 public final class PosixFile implements AutoCloseable {
-  /** errno values of Linux that callers tell apart. */
-  public static final int ENOSPC = 28;
-
-  /** The file system has no such operation. */
-  public static final int EOPNOTSUPP = 95;
-
-  /** The file would become larger than is allowed. */
-  public static final int EFBIG = 27;
-
-  /** The user's quota is used up. */
-  public static final int EDQUOT = 122;
-
-  private static final int ENOSYS = 38;
+  static final int AT_FDCWD = -100;
+  static final int O_CLOEXEC = 0x80000;
   private static final int O_RDWR = 2;
-  private static final int O_CLOEXEC = 0x80000;
+  private static final int O_NONBLOCK = 0x800;
+  private static final int RWF_DSYNC = 2;
   private static final int RWF_NOWAIT = 8;
+  private static final int SEEK_END = 2;
+  private static final int SEEK_DATA = 3;
+  private static final int SEEK_HOLE = 4;
   private static final int FALLOC_FL_KEEP_SIZE = 1;
   private static final int FALLOC_FL_PUNCH_HOLE = 2;
   private static final int FALLOC_FL_ZERO_RANGE = 0x10;
+  private static final int SYNC_FILE_RANGE_WRITE = 2;
+  private static final int SYNC_FILE_RANGE_ALL = 7;
+  private static final int F_OFD_GETLK = 36;
+  private static final int F_OFD_SETLK = 37;
+  private static final short F_RDLCK = 0;
+  private static final short F_WRLCK = 1;
+  private static final short F_UNLCK = 2;
   private static final long SYS_CACHESTAT = 451;
 
-  private static final Optional<Calls> CALLS = Calls.link();
+  /** How the file will be read: {@link #advise}. */
+  public enum Advice {
+    /** Read ahead as usual. */
+    NORMAL(0),
+    /** Do not read ahead. */
+    RANDOM(1),
+    /** Read ahead twice as far. */
+    SEQUENTIAL(2),
+    /** Read the range now. */
+    WILLNEED(3),
+    /** Drop the range's clean pages. */
+    DONTNEED(4);
 
-  private final Calls calls;
-  private final int fd;
-  private final String name;
+    private final int number;
+
+    Advice(int number) {
+      this.number = number;
+    }
+  }
+
+  final Calls calls;
+  final int fd;
+  final String name;
   private final boolean nowait;
   private volatile boolean cachestatMissing;
 
-  private PosixFile(Calls calls, int fd, String name, boolean nowait) {
+  private PosixFile(Calls calls, int fd, String name) throws PosixException {
     this.calls = calls;
     this.fd = fd;
     this.name = name;
-    this.nowait = nowait;
+    this.nowait = hasNowait();
+  }
+
+  /** Whether files can be opened this way on this system. */
+  public static boolean isAvailable() {
+    return Calls.LINKED.isPresent();
   }
 
   /**
-   * Opens a file that exists.
+   * Opens a file that exists. That does not wait for the other end of a pipe.
    *
+   * @param name of the file, for messages
    * @return empty where the system is another one
    * @throws PosixException if it cannot be opened
    */
-  public static Optional<PosixFile> open(Path path, boolean writable) throws PosixException {
-    if (CALLS.isEmpty()) {
+  public static Optional<PosixFile> open(Path path, boolean writable, String name)
+      throws PosixException {
+    if (Calls.LINKED.isEmpty()) {
       return Optional.empty();
     }
-    Calls calls = CALLS.get();
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment state = arena.allocate(Calls.STATE);
-      int flags = O_CLOEXEC | (writable ? O_RDWR : 0);
-      int fd = (int) calls.open.invokeExact(state, arena.allocateFrom(path.toString()), flags, 0);
-      if (fd < 0) {
-        throw new PosixException("open", Calls.errno(state), path.toString());
-      }
-      return Optional.of(new PosixFile(calls, fd, path.toString(), hasNowait(calls, fd, arena)));
+    Calls calls = Calls.LINKED.get();
+    int flags = O_CLOEXEC | O_NONBLOCK | (writable ? O_RDWR : 0);
+    int fd = openAt(calls, AT_FDCWD, path.toString(), flags, name);
+    try {
+      return Optional.of(new PosixFile(calls, fd, name));
     } catch (PosixException failure) {
+      closeDescriptor(calls, fd);
       throw failure;
+    }
+  }
+
+  static int openAt(Calls calls, int directory, String path, int flags, String name)
+      throws PosixException {
+    return (int)
+        Calls.checked(
+            "open",
+            name,
+            (arena, state) ->
+                (int) calls.openat.invokeExact(state, directory, arena.allocateFrom(path), flags));
+  }
+
+  static void closeDescriptor(Calls calls, int fd) {
+    try {
+      int ignored = (int) calls.close.invokeExact(fd);
     } catch (Throwable impossible) {
       throw new AssertionError(impossible);
     }
   }
 
   /** Whether the file system can read without waiting; a tmpfs cannot, nor can most networks'. */
-  private static boolean hasNowait(Calls calls, int fd, Arena arena) throws Throwable {
-    MemorySegment state = arena.allocate(Calls.STATE);
-    MemorySegment vector = arena.allocate(16, 8);
-    vector.set(JAVA_LONG, 0, arena.allocate(1).address());
-    vector.set(JAVA_LONG, 8, 1);
-    long read =
-        (long) calls.preadv2Errno.invokeExact(state, fd, vector.address(), 1, 0L, RWF_NOWAIT);
-    return read >= 0 || Calls.errno(state) != EOPNOTSUPP;
+  private boolean hasNowait() throws PosixException {
+    try {
+      Calls.checked(
+          "preadv2",
+          name,
+          (arena, state) ->
+              (long)
+                  calls.preadv2Errno.invokeExact(
+                      state, fd, vector(arena, arena.allocate(1)), 1, 0L, RWF_NOWAIT));
+      return true;
+    } catch (PosixException failure) {
+      // Others say that nothing is cached, or that reading fails: reading will tell.
+      return !failure.isUnsupported() && failure.errno() != PosixException.EINVAL;
+    }
   }
 
-  /** A path by which the same open file can be opened once more, whatever its name is by now. */
+  private static long vector(Arena arena, MemorySegment data) {
+    MemorySegment vector = arena.allocate(16, 8);
+    vector.set(JAVA_LONG, 0, data.address());
+    vector.set(JAVA_LONG, 8, data.byteSize());
+    return vector.address();
+  }
+
+  /** A path by which the same file can be opened once more, whatever its name is by now. */
   public Path descriptorPath() {
     return Path.of("/proc/self/fd/" + fd);
+  }
+
+  /** The size, in bytes; not of a block device: {@link BlockDevice#size}. */
+  public long size() throws PosixException {
+    return seek(0, SEEK_END);
+  }
+
+  private long seek(long offset, int whence) throws PosixException {
+    return Calls.checked(
+        "lseek", name, (arena, state) -> (long) calls.lseek.invokeExact(state, fd, offset, whence));
+  }
+
+  /**
+   * Where the next data begins, at the offset or after it; up to there is a hole.
+   *
+   * @return empty if there is none up to the end of the file, or if the offset is past it
+   * @throws PosixException with EINVAL where the file system cannot tell
+   */
+  public OptionalLong nextData(long offset) throws PosixException {
+    return find(offset, SEEK_DATA);
+  }
+
+  /**
+   * Where the next hole begins, at the offset or after it; the end of the file is one.
+   *
+   * @return empty if the offset is past the end
+   * @throws PosixException with EINVAL where the file system cannot tell
+   */
+  public OptionalLong nextHole(long offset) throws PosixException {
+    return find(offset, SEEK_HOLE);
+  }
+
+  private OptionalLong find(long offset, int whence) throws PosixException {
+    try {
+      return OptionalLong.of(seek(offset, whence));
+    } catch (PosixException failure) {
+      if (failure.errno() == PosixException.ENXIO) {
+        return OptionalLong.empty();
+      }
+      throw failure;
+    }
+  }
+
+  /**
+   * Reads.
+   *
+   * @param into a direct buffer, filled from its position; which is moved
+   * @return the bytes read, fewer than there is room for if the file ends
+   */
+  public int read(ByteBuffer into, long offset) throws PosixException {
+    MemorySegment data = MemorySegment.ofBuffer(into);
+    long read =
+        Calls.checked(
+            "pread",
+            name,
+            (arena, state) ->
+                (long) calls.pread.invokeExact(state, fd, data.address(), data.byteSize(), offset));
+    into.position(into.position() + (int) read);
+    return (int) read;
   }
 
   /**
@@ -147,48 +258,6 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Writes.
-   *
-   * @param address of native memory with {@code length} bytes
-   * @return the bytes written, from the first on; negative if the call failed
-   */
-  public long write(long address, int length, long offset) {
-    try {
-      return (long) calls.pwrite.invokeExact(fd, address, (long) length, offset);
-    } catch (Throwable impossible) {
-      throw new AssertionError(impossible);
-    }
-  }
-
-  /**
-   * Writes all that remains in a direct buffer.
-   *
-   * @throws PosixException with the errno of the call that failed
-   */
-  public void writeFully(ByteBuffer from, long offset) throws PosixException {
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment state = arena.allocate(Calls.STATE);
-      MemorySegment data = MemorySegment.ofBuffer(from);
-      long done = 0;
-      while (done < data.byteSize()) {
-        long address = data.address() + done;
-        long count = data.byteSize() - done;
-        long written =
-            (long) calls.pwriteErrno.invokeExact(state, fd, address, count, offset + done);
-        if (written < 0) {
-          throw new PosixException("pwrite", Calls.errno(state), name);
-        }
-        done += written;
-      }
-      from.position(from.limit());
-    } catch (PosixException failure) {
-      throw failure;
-    } catch (Throwable impossible) {
-      throw new AssertionError(impossible);
-    }
-  }
-
-  /**
    * Whether the page cache holds every page of a range, up to date.
    *
    * @return false also where the kernel (before Linux 6.5) cannot tell
@@ -204,6 +273,17 @@ public final class PosixFile implements AutoCloseable {
     if (cachestatMissing) {
       return false;
     }
+    long pages = ((offset + length - 1) >> 12) - (offset >> 12) + 1;
+    return cachedPages(query, offset, length) >= pages;
+  }
+
+  /**
+   * How many pages of 4 KiB of a range are in the page cache.
+   *
+   * @param length in bytes; 0 for up to the end of the file
+   * @return negative where the kernel (before Linux 6.5) cannot tell
+   */
+  public long cachedPages(Query query, long offset, long length) {
     MemorySegment memory = query.memory;
     memory.set(JAVA_LONG, Query.RANGE, offset);
     memory.set(JAVA_LONG, Query.RANGE + 8, length);
@@ -214,19 +294,121 @@ public final class PosixFile implements AutoCloseable {
       if (result != 0) {
         cachestatMissing = true;
         Logger.debug("{}: the kernel does not tell what is cached (cachestat)", name);
-        return false;
+        return -1;
       }
     } catch (Throwable impossible) {
       throw new AssertionError(impossible);
     }
-    long pages = ((offset + length - 1) >> 12) - (offset >> 12) + 1;
-    return memory.get(JAVA_LONG, Query.ANSWER) >= pages;
+    return memory.get(JAVA_LONG, Query.ANSWER);
+  }
+
+  /**
+   * Writes; waits while the kernel throttles the writer.
+   *
+   * @param address of native memory with {@code length} bytes
+   * @return the bytes written, from the first on; negative if the call failed
+   */
+  public long write(long address, int length, long offset) {
+    try {
+      return (long) calls.pwrite.invokeExact(fd, address, (long) length, offset);
+    } catch (Throwable impossible) {
+      throw new AssertionError(impossible);
+    }
+  }
+
+  /** Writes all that remains in a direct buffer. */
+  public void writeFully(ByteBuffer from, long offset) throws PosixException {
+    writeFully(
+        from,
+        offset,
+        "pwrite",
+        (arena, state, data, at) ->
+            (long) calls.pwriteErrno.invokeExact(state, fd, data.address(), data.byteSize(), at));
+  }
+
+  /**
+   * Writes all that remains in a direct buffer, and returns when it, and what is needed to find it
+   * again, is on the disk.
+   *
+   * @throws PosixException also if something was lost that was written before; with EOPNOTSUPP
+   *     where the kernel or the file system has no such write
+   */
+  public void writeDurably(ByteBuffer from, long offset) throws PosixException {
+    writeFully(
+        from,
+        offset,
+        "pwritev2",
+        (arena, state, data, at) ->
+            (long) calls.pwritev2.invokeExact(state, fd, vector(arena, data), 1, at, RWF_DSYNC));
+  }
+
+  /** A call that writes some of the data. */
+  @FunctionalInterface
+  private interface Write {
+    long run(Arena arena, MemorySegment state, MemorySegment data, long offset) throws Throwable;
+  }
+
+  private void writeFully(ByteBuffer from, long offset, String call, Write write)
+      throws PosixException {
+    MemorySegment data = MemorySegment.ofBuffer(from);
+    long done = 0;
+    while (done < data.byteSize()) {
+      MemorySegment rest = data.asSlice(done);
+      long at = offset + done;
+      done += Calls.checked(call, name, (arena, state) -> write.run(arena, state, rest, at));
+    }
+    from.position(from.limit());
+  }
+
+  /**
+   * Returns when everything that was written is on the disk. Of two callers at once only one is
+   * told what was lost.
+   */
+  public void sync() throws PosixException {
+    Calls.checked(
+        "fdatasync", name, (arena, state) -> (int) calls.fdatasync.invokeExact(state, fd));
+  }
+
+  /**
+   * Begins to write a range to the disk. What is lost meanwhile the next {@link #finishWriting} or
+   * {@link #sync} tells.
+   */
+  public void startWriting(long offset, long length) throws PosixException {
+    syncRange(offset, length, SYNC_FILE_RANGE_WRITE);
+  }
+
+  /** Writes a range to the disk, which does not make it durable: the disk may still cache it. */
+  public void finishWriting(long offset, long length) throws PosixException {
+    syncRange(offset, length, SYNC_FILE_RANGE_ALL);
+  }
+
+  private void syncRange(long offset, long length, int flags) throws PosixException {
+    Calls.checked(
+        "sync_file_range",
+        name,
+        (arena, state) -> (int) calls.syncFileRange.invokeExact(state, fd, offset, length, flags));
+  }
+
+  /**
+   * Says how a range will be used. That it cannot be said (to a pipe) is no failure.
+   *
+   * @param length in bytes; 0 for up to the end of the file
+   */
+  public void advise(long offset, long length, Advice advice) {
+    try {
+      int errno = (int) calls.posixFadvise.invokeExact(fd, offset, length, advice.number);
+      if (errno != 0) {
+        Logger.debug("{}: posix_fadvise {}: errno {}", name, advice, errno);
+      }
+    } catch (Throwable impossible) {
+      throw new AssertionError(impossible);
+    }
   }
 
   /**
    * Gives a range's blocks back, so that it reads as zeroes.
    *
-   * @throws PosixException with {@link #EOPNOTSUPP} where the file system cannot
+   * @throws PosixException with EOPNOTSUPP where the file system cannot
    */
   public void punchHole(long offset, long length) throws PosixException {
     allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
@@ -235,103 +417,58 @@ public final class PosixFile implements AutoCloseable {
   /**
    * Makes a range read as zeroes, with its blocks allocated.
    *
-   * @throws PosixException with {@link #EOPNOTSUPP} where the file system cannot
+   * @throws PosixException with EOPNOTSUPP where the file system cannot
    */
   public void zeroRange(long offset, long length) throws PosixException {
     allocate(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length);
   }
 
   private void allocate(int mode, long offset, long length) throws PosixException {
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment state = arena.allocate(Calls.STATE);
-      int result = (int) calls.fallocate.invokeExact(state, fd, mode, offset, length);
-      if (result != 0) {
-        int errno = Calls.errno(state);
-        throw new PosixException("fallocate", errno == ENOSYS ? EOPNOTSUPP : errno, name);
-      }
-    } catch (PosixException failure) {
-      throw failure;
-    } catch (Throwable impossible) {
-      throw new AssertionError(impossible);
-    }
+    Calls.checked(
+        "fallocate",
+        name,
+        (arena, state) -> (int) calls.fallocate.invokeExact(state, fd, mode, offset, length));
+  }
+
+  /**
+   * Locks one byte against other openings that lock it exclusively; until {@link #close}, or {@link
+   * #unlock}. The byte need not exist.
+   *
+   * @throws PosixException with EINVAL or ENOLCK where the file system has no such locks
+   */
+  public void lockShared(long at) throws PosixException {
+    lock(F_OFD_SETLK, F_RDLCK, at, 1);
+  }
+
+  /** Gives back what {@link #lockShared} took in a range. */
+  public void unlock(long at, long length) throws PosixException {
+    lock(F_OFD_SETLK, F_UNLCK, at, length);
+  }
+
+  /** Whether another opening, here or in another process, holds any lock on a byte. */
+  public boolean isLockedByOthers(long at) throws PosixException {
+    return lock(F_OFD_GETLK, F_WRLCK, at, 1) != F_UNLCK;
+  }
+
+  /** Calls with a struct flock; answers the type that is in it afterwards. */
+  private short lock(int command, short type, long at, long length) throws PosixException {
+    return (short)
+        Calls.checked(
+            "fcntl",
+            name,
+            (arena, state) -> {
+              MemorySegment flock = arena.allocate(32, 8);
+              flock.set(JAVA_SHORT, 0, type);
+              flock.set(JAVA_LONG, 8, at);
+              flock.set(JAVA_LONG, 16, length);
+              flock.set(JAVA_INT, 24, 0);
+              int result = (int) calls.fcntl.invokeExact(state, fd, command, flock);
+              return result < 0 ? result : flock.get(JAVA_SHORT, 0);
+            });
   }
 
   @Override
-  public void close() throws IOException {
-    try {
-      int ignored = (int) calls.close.invokeExact(fd);
-    } catch (Throwable impossible) {
-      throw new AssertionError(impossible);
-    }
-  }
-
-  /** The method handles. */
-  @SuppressWarnings("restricted") // calling the system is what this class is for
-  private static final class Calls {
-    static final StructLayout STATE = Linker.Option.captureStateLayout();
-    private static final VarHandle ERRNO = STATE.varHandle(PathElement.groupElement("errno"));
-
-    private final Linker linker = Linker.nativeLinker();
-    final MethodHandle open =
-        withErrno("open", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_INT, JAVA_INT), 2);
-    final MethodHandle close = plain("close", FunctionDescriptor.of(JAVA_INT, JAVA_INT));
-    final MethodHandle preadv2 =
-        plain(
-            "preadv2",
-            FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT));
-    final MethodHandle preadv2Errno =
-        withErrno(
-            "preadv2",
-            FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT),
-            -1);
-    final MethodHandle pwrite =
-        plain(
-            "pwrite", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG, JAVA_LONG));
-    final MethodHandle pwriteErrno =
-        withErrno(
-            "pwrite",
-            FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG, JAVA_LONG),
-            -1);
-    final MethodHandle fallocate =
-        withErrno(
-            "fallocate",
-            FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_LONG, JAVA_LONG),
-            -1);
-    final MethodHandle cachestat =
-        linker.downcallHandle(
-            linker.defaultLookup().findOrThrow("syscall"),
-            FunctionDescriptor.of(JAVA_LONG, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG, JAVA_INT),
-            Linker.Option.firstVariadicArg(1));
-
-    static Optional<Calls> link() {
-      String system = System.getProperty("os.name", "");
-      if (!system.toLowerCase(Locale.ROOT).equals("linux") || ADDRESS.byteSize() != 8) {
-        Logger.info("{}: files are read and written without the calls that are Linux's", system);
-        return Optional.empty();
-      }
-      try {
-        return Optional.of(new Calls());
-      } catch (RuntimeException | UnsatisfiedLinkError missing) {
-        Logger.info("files are read and written without Linux's own calls: {}", missing);
-        return Optional.empty();
-      }
-    }
-
-    static int errno(MemorySegment state) {
-      return (int) ERRNO.get(state, 0L);
-    }
-
-    private MethodHandle plain(String name, FunctionDescriptor type) {
-      return linker.downcallHandle(linker.defaultLookup().findOrThrow(name), type);
-    }
-
-    private MethodHandle withErrno(String name, FunctionDescriptor type, int firstVariadic) {
-      Linker.Option capture = Linker.Option.captureCallState("errno");
-      Linker.Option[] options =
-          firstVariadic < 0
-              ? new Linker.Option[] {capture}
-              : new Linker.Option[] {capture, Linker.Option.firstVariadicArg(firstVariadic)};
-      return linker.downcallHandle(linker.defaultLookup().findOrThrow(name), type, options);
-    }
+  public void close() {
+    closeDescriptor(calls, fd);
   }
 }

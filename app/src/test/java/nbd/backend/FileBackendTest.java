@@ -14,7 +14,6 @@ import java.nio.channels.WritableByteChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
-import java.util.Optional;
 import nbd.protocol.CommandFlags;
 import nbd.testing.Bytes;
 import org.junit.jupiter.api.BeforeEach;
@@ -54,7 +53,7 @@ final class FileBackendTest {
   }
 
   private void compareWithAnArray() throws IOException {
-    try (FileBackend backend = FileBackend.open(file, false);
+    try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       new Model(Model.seed(), handle, 4096, 65_536).run(300);
     }
@@ -63,7 +62,8 @@ final class FileBackendTest {
   @Test
   void itBehavesAsAnArrayWithoutTheSystemsOwnCalls() throws IOException {
     FileChannel channel = FileChannel.open(file, StandardOpenOption.READ, StandardOpenOption.WRITE);
-    try (FileBackend backend = new FileBackend(file, false, channel, Optional.empty());
+    try (FileBackend backend =
+            new FileBackend("disk.img", new ChannelFile(channel), FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       new Model(Model.seed(), handle, 4096, 65_536).run(300);
     }
@@ -88,7 +88,7 @@ final class FileBackendTest {
   @Test
   void whatIsWrittenIsInTheFile() throws IOException {
     byte[] data = Bytes.random(1, 10_000);
-    try (FileBackend backend = FileBackend.open(file, false);
+    try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       handle.write(direct(data), 77, CommandFlags.NONE);
       handle.flush();
@@ -100,7 +100,7 @@ final class FileBackendTest {
 
   @Test
   void allConnectionsSeeTheSameAndMultiConnIsPromised() throws IOException {
-    try (FileBackend backend = FileBackend.open(file, false);
+    try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle one = backend.open("a", false);
         Handle other = backend.open("b", true)) {
       one.write(direct(Bytes.random(2, 100)), 5, CommandFlags.NONE);
@@ -114,7 +114,7 @@ final class FileBackendTest {
   void dataSentStraightFromTheFileIsTheFilesData() throws IOException {
     byte[] data = Bytes.random(3, SIZE);
     Files.write(file, data);
-    try (FileBackend backend = FileBackend.open(file, false);
+    try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       read(handle, 0, SIZE);
       java.io.ByteArrayOutputStream sent = new java.io.ByteArrayOutputStream();
@@ -147,7 +147,7 @@ final class FileBackendTest {
 
   @Test
   void aFileTruncatedWhileServedIsAClearError() throws IOException {
-    try (FileBackend backend = FileBackend.open(file, false);
+    try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       handle.write(direct((byte) 1), 10, CommandFlags.NONE);
       try (RandomAccessFile shorter = new RandomAccessFile(file.toFile(), "rw")) {
@@ -165,7 +165,7 @@ final class FileBackendTest {
 
   @Test
   void theFileThatWasOpenedIsServedWhateverBecomesOfItsName() throws IOException {
-    try (FileBackend backend = FileBackend.open(file, false);
+    try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle before = backend.open("", false)) {
       Files.move(file, directory.resolve("moved"));
       Files.write(file, Bytes.random(4, 100));
@@ -180,10 +180,10 @@ final class FileBackendTest {
 
   @Test
   void whatCannotBeOpenedIsSaidInASentence() throws IOException {
-    assertThatThrownBy(() -> FileBackend.open(directory.resolve("none"), false))
+    assertThatThrownBy(() -> FileBackend.open(directory.resolve("none"), FileSettings.DEFAULT))
         .isInstanceOf(IOException.class)
         .hasMessageContainingAll("none", "does not exist");
-    assertThatThrownBy(() -> FileBackend.open(directory, true))
+    assertThatThrownBy(() -> FileBackend.open(directory, FileSettings.DEFAULT.readOnly(true)))
         .isInstanceOf(IOException.class)
         .hasMessageContaining("is a directory");
   }
@@ -192,12 +192,13 @@ final class FileBackendTest {
   void aFileThatMayNotBeReadIsSaidSo() throws IOException {
     assumeTrue(!System.getProperty("user.name").equals("root"), "root may read everything");
     assertThat(file.toFile().setReadable(false)).isTrue();
-    assertThatThrownBy(() -> FileBackend.open(file, true)).hasMessageContaining("may not be read");
+    assertThatThrownBy(() -> FileBackend.open(file, FileSettings.DEFAULT.readOnly(true)))
+        .hasMessageContaining("may not be read");
   }
 
   @Test
   void readOnlyNeverWritesTheFile() throws IOException {
-    try (FileBackend backend = FileBackend.open(file, true);
+    try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT.readOnly(true));
         Handle handle = backend.open("", false)) {
       assertThat(handle.capabilities().has(Capability.WRITE)).isFalse();
       assertThat(handle.capabilities().has(Capability.TRIM)).isFalse();
@@ -209,7 +210,7 @@ final class FileBackendTest {
   void aFullDeviceIsAnErrorAndNotSilence() throws IOException {
     Path full = Path.of("/dev/full");
     assumeTrue(Files.exists(full), "there is no /dev/full");
-    try (FileBackend backend = FileBackend.open(full, false);
+    try (FileBackend backend = FileBackend.open(full, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       assertThatThrownBy(() -> handle.write(direct((byte) 1), 0, CommandFlags.NONE))
           .isInstanceOf(nbd.protocol.NbdException.class)
@@ -227,7 +228,7 @@ final class FileBackendTest {
     // /dev/full refuses fdatasync (EINVAL): a flush that fails, without a seam.
     Path full = Path.of("/dev/full");
     assumeTrue(Files.exists(full), "there is no /dev/full");
-    FileBackend backend = FileBackend.open(full, false);
+    FileBackend backend = FileBackend.open(full, FileSettings.DEFAULT);
     Handle one = backend.open("", false);
     Handle other = backend.open("", false);
     assertThatThrownBy(one::flush).hasMessageContainingAll("/dev/full", "flush failed");

@@ -4,9 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
-import java.nio.file.Path;
 import java.util.List;
-import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
@@ -23,7 +21,7 @@ final class FileFlushTest {
 
   private static FileBackend backend(FakeFileChannel.Force force) {
     return new FileBackend(
-        Path.of("disk.img"), false, new FakeFileChannel(force), Optional.empty());
+        "disk.img", new ChannelFile(new FakeFileChannel(force)), FileSettings.DEFAULT);
   }
 
   @Test

@@ -17,12 +17,17 @@ final class Model {
   private final byte[] expected;
   private final int[] edges;
 
-  /** Ranges often begin and end near multiples of these. */
+  /** On a handle of zeroes; ranges often begin and end near multiples of these. */
   Model(long seed, Handle handle, int... edges) {
+    this(seed, handle, new byte[(int) handle.size()], edges);
+  }
+
+  /** On a handle with that content. */
+  Model(long seed, Handle handle, byte[] content, int... edges) {
     this.seed = seed;
     this.random = new Random(seed);
     this.handle = handle;
-    this.expected = new byte[(int) handle.size()];
+    this.expected = content.clone();
     this.edges = edges;
   }
 

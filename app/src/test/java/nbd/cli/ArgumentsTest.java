@@ -12,6 +12,7 @@ import java.util.Map;
 import java.util.stream.Stream;
 import nbd.backend.Backend;
 import nbd.backend.FileBackend;
+import nbd.backend.FileSettings;
 import nbd.backend.Handle;
 import nbd.backend.MemoryBackend;
 import nbd.backend.NullBackend;
@@ -109,7 +110,8 @@ final class ArgumentsTest {
   }
 
   private static long size(String argument, Class<?> type) throws IOException {
-    try (Backend backend = BackendArgument.open(argument, false, new UpstreamOptions());
+    try (Backend backend =
+            BackendArgument.open(argument, FileSettings.DEFAULT, new UpstreamOptions());
         Handle handle = backend.open("", false)) {
       assertThat(backend).isInstanceOf(type);
       return handle.size();
@@ -120,14 +122,17 @@ final class ArgumentsTest {
   @ValueSource(
       strings = {"", "file:", "memory:", "memory:x", "null:-1", "memory:17P", "null:8192P", "a\0b"})
   void wrongBackendsAreWrongUsage(String argument) {
-    assertThatThrownBy(() -> BackendArgument.open(argument, false, new UpstreamOptions()))
+    assertThatThrownBy(
+            () -> BackendArgument.open(argument, FileSettings.DEFAULT, new UpstreamOptions()))
         .isInstanceOf(IllegalArgumentException.class);
   }
 
   @Test
   void aMissingFileIsAFailure() {
     assertThatThrownBy(
-            () -> BackendArgument.open(directory + "/no:such", false, new UpstreamOptions()))
+            () ->
+                BackendArgument.open(
+                    directory + "/no:such", FileSettings.DEFAULT, new UpstreamOptions()))
         .isInstanceOf(IOException.class)
         .hasMessageContaining("does not exist");
   }

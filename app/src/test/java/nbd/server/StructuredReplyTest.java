@@ -12,6 +12,7 @@ import java.util.List;
 import java.util.Random;
 import nbd.backend.Extent;
 import nbd.backend.FileBackend;
+import nbd.backend.FileSettings;
 import nbd.backend.Handle;
 import nbd.backend.MemoryBackend;
 import nbd.backend.NullBackend;
@@ -87,7 +88,8 @@ final class StructuredReplyTest {
   void aFileIsReadInEveryWay(Layout layout, boolean tcp) throws IOException {
     byte[] image = Bytes.random(42, SIZE);
     Path file = Files.write(directory.resolve("image"), image);
-    try (TestServer server = TestServer.with(FileBackend.open(file, false)).tcp(tcp).start();
+    try (TestServer server =
+            TestServer.with(FileBackend.open(file, FileSettings.DEFAULT)).tcp(tcp).start();
         ChunkClient client = enter(server, layout)) {
       for (int length : new int[] {1, 511, 4096, 65_536, 65_537, 1 << 20, SIZE}) {
         for (int flags : new int[] {0, ChunkClient.DF}) {
@@ -104,7 +106,7 @@ final class StructuredReplyTest {
   void manyReadsInFlightAreEachAnsweredWithTheirOwnData(Layout layout) throws IOException {
     byte[] image = Bytes.random(43, SIZE);
     Path file = Files.write(directory.resolve("image"), image);
-    try (TestServer server = TestServer.of(FileBackend.open(file, false));
+    try (TestServer server = TestServer.of(FileBackend.open(file, FileSettings.DEFAULT));
         ChunkClient client = enter(server, layout)) {
       int count = 200;
       long[] cookies = new long[count];
@@ -317,7 +319,7 @@ final class StructuredReplyTest {
   void aFileThatIsTruncatedWhileItIsServedCostsTheReadNotTheConnection(Layout layout)
       throws Exception {
     Path file = Files.write(directory.resolve("image"), Bytes.random(46, SIZE));
-    try (TestServer server = TestServer.of(FileBackend.open(file, false));
+    try (TestServer server = TestServer.of(FileBackend.open(file, FileSettings.DEFAULT));
         ChunkClient client = enter(server, layout)) {
       server.expectErrors();
       client.read(0, SIZE);

@@ -1,0 +1,66 @@
+package nbd.cli;
+
+import java.util.List;
+import java.util.function.Predicate;
+import nbd.backend.FileSettings;
+import nbd.backend.FileSettings.AccessPattern;
+import nbd.backend.FileSettings.CacheAdvice;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Option;
+
+/** The options of serve for image files as the backend. */
+final class FileOptions {
+  private static final String FORCE_SHARE = "--force-share";
+  private static final String FADVISE = "--fadvise";
+  private static final String CACHE_ADVICE = "--cache-advice";
+
+  @Option(
+      names = FORCE_SHARE,
+      description =
+          "With files: do not lock them, and open those that other programs have locked. Two that"
+              + " write one image destroy what is in it.")
+  private boolean forceShare;
+
+  @Option(
+      names = FADVISE,
+      paramLabel = "PATTERN",
+      defaultValue = "normal",
+      converter = Names.Pattern.class,
+      completionCandidates = Names.Pattern.class,
+      description =
+          "With files: tell the system how they will be read (default: ${DEFAULT-VALUE}): one of"
+              + " ${COMPLETION-CANDIDATES}.")
+  private AccessPattern pattern = AccessPattern.NORMAL;
+
+  @Option(
+      names = CACHE_ADVICE,
+      paramLabel = "ADVICE",
+      defaultValue = "normal",
+      converter = Names.Advice.class,
+      completionCandidates = Names.Advice.class,
+      description =
+          "With files: none keeps what is read and written from filling the page cache (default:"
+              + " ${DEFAULT-VALUE}): one of ${COMPLETION-CANDIDATES}.")
+  private CacheAdvice cacheAdvice = CacheAdvice.NORMAL;
+
+  /**
+   * What is wrong with the options; null if nothing is.
+   *
+   * @param isFiles whether the backend is made of files
+   * @param given whether the user gave an option
+   */
+  @Nullable String problem(boolean isFiles, Predicate<String> given) {
+    return isFiles
+        ? null
+        : List.of(FORCE_SHARE, FADVISE, CACHE_ADVICE).stream()
+            .filter(given)
+            .findFirst()
+            .map(option -> option + ": only with files as BACKEND")
+            .orElse(null);
+  }
+
+  /** As files are opened. */
+  FileSettings settings(boolean readOnly) {
+    return new FileSettings(readOnly, !forceShare, pattern, cacheAdvice);
+  }
+}
