@@ -1,0 +1,18 @@
+package nbd.server;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.channels.SocketChannel;
+import org.junit.jupiter.api.Test;
+
+/** What a connection's bytes go to. */
+final class WireTest {
+  /** A file's data leaves by sendfile only if the kernel's own socket is given to it. */
+  @Test
+  void withoutTlsRepliesGoToTheSocketItself() throws IOException {
+    try (SocketChannel socket = SocketChannel.open()) {
+      assertThat(new Wire(socket, socket).out()).isSameAs(socket);
+    }
+  }
+}
