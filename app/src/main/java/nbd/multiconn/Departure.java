@@ -24,7 +24,7 @@ final class Departure {
     try {
       group.drainInboxes();
       lost = member.writes.uncovered() && member.decision.flushesBeforeClose();
-      if (lost) {
+      if (lost && !member.decision.sharesFlush()) {
         group.losses.add(
             member.scope.exportName,
             failure.orElseGet(() -> new IOException("a write came after the last flush")));
@@ -59,7 +59,10 @@ final class Departure {
     return request.round().await();
   }
 
-  /** Nobody was promised that these writes are covered; but the next flush is not to be skipped. */
+  /**
+   * Another handle's flush covers these writes, if the storage makes that promise, and fails if it
+   * cannot keep it; or nobody was promised that they are covered. The next flush is not skipped.
+   */
   private void leaveBehind() {
     if (member.decision.sharesFlush()) {
       member.scope.leftBehind = true;
