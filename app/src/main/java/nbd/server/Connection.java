@@ -12,7 +12,6 @@ import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
-import java.util.function.BooleanSupplier;
 import javax.net.ssl.SSLException;
 import nbd.protocol.ProtocolException;
 import org.tinylog.Logger;
@@ -25,7 +24,7 @@ final class Connection implements Runnable {
   private final ServerMemory memory;
   private final Duration handshakeTimeout;
   private final ScheduledExecutorService timer;
-  private final BooleanSupplier crowded;
+  private final Processors processors;
   private final TlsPolicy tls;
 
   /**
@@ -50,7 +49,7 @@ final class Connection implements Runnable {
       ServerMemory memory,
       Duration handshakeTimeout,
       ScheduledExecutorService timer,
-      BooleanSupplier crowded,
+      Processors processors,
       TlsPolicy tls)
       throws IOException {
     SocketAddress address = channel.getRemoteAddress();
@@ -61,7 +60,7 @@ final class Connection implements Runnable {
     this.memory = memory;
     this.handshakeTimeout = handshakeTimeout;
     this.timer = timer;
-    this.crowded = crowded;
+    this.processors = processors;
     this.tls = tls;
   }
 
@@ -112,7 +111,8 @@ final class Connection implements Runnable {
 
   private void serve() throws IOException {
     ReentrantLock sending = new ReentrantLock();
-    Wire wire = new Wire(new PolledInput(channel, sending, crowded, PolledInput.USUAL), channel);
+    PolledInput input = new PolledInput(channel, sending, processors.crowded(), PolledInput.USUAL);
+    Wire wire = new Wire(input, channel);
     try {
       Optional<OpenExport> chosen = handshake(wire);
       if (chosen.isPresent()) {
@@ -129,7 +129,7 @@ final class Connection implements Runnable {
         Logger.debug("{}: serves \"{}\" with {}", name, export.name(), export.advertised());
         Replies replies = new Replies(wire.out(), sending, memory.buffers());
         ConnectionMemory own = new ConnectionMemory(memory, this::cutStalled);
-        new Transmission(name, wire.in(), replies, export, own, new Turn(crowded))
+        new Transmission(name, wire.in(), replies, export, own, new Turn(processors))
             .run(() -> phase() == Phase.STOPPING);
       }
     } finally {

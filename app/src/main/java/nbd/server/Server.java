@@ -33,6 +33,8 @@ public final class Server {
 
   private static final long WATCH_MILLIS = 250;
 
+  private static final int PROCESSORS = Runtime.getRuntime().availableProcessors();
+
   /** A semaphore that is released when the server stops must not overflow. */
   private static final int UNLIMITED = Integer.MAX_VALUE / 2;
 
@@ -44,7 +46,7 @@ public final class Server {
   private final Semaphore places;
   private final Map<Connection, Thread> connections = new ConcurrentHashMap<>();
   private final ScheduledThreadPoolExecutor timer;
-  private final int processors = Runtime.getRuntime().availableProcessors();
+  private final Processors processors = new Processors(this::isCrowded, new ProcessorSharing());
   private volatile boolean stopping;
 
   /**
@@ -124,7 +126,7 @@ public final class Server {
       }
       Connection connection =
           new Connection(
-              number, channel, exports, memory, handshakeTimeout, timer, this::isCrowded, tls);
+              number, channel, exports, memory, handshakeTimeout, timer, processors, tls);
       Thread thread =
           Thread.ofVirtual()
               .name("connection " + number)
@@ -156,7 +158,7 @@ public final class Server {
 
   /** With fewer connections than processors there is a carrier left for what else is to be done. */
   private boolean isCrowded() {
-    return connections.size() >= processors;
+    return connections.size() >= PROCESSORS;
   }
 
   /** The bytes that slow and large requests hold at the moment. */

@@ -1,35 +1,32 @@
 package nbd.server;
 
-import java.util.function.BooleanSupplier;
-
 /**
- * Makes a connection whose client is quick give its carrier up from time to time: virtual threads
- * are not preempted, and this one might never have to wait. Used by one thread.
+ * Makes a connection whose client is quick give way from time to time: its processor to other
+ * threads of the machine, and its carrier to other connections, since virtual threads are not
+ * preempted, and this one might never have to wait. Used by one thread.
  */
 final class Turn {
   /**
-   * Much longer, and the p99 latency of the others rises above other servers'; much shorter, and
-   * moving threads between carriers costs a tenth of the throughput.
+   * Much longer, and the p99 latency of the others rises above other servers'. Moving threads
+   * between carriers costs little after the processor was given up, since many requests have
+   * arrived then.
    */
-  private static final long NANOS = 300_000;
+  private static final long NANOS = 30_000;
 
-  private final BooleanSupplier crowded;
+  private final Processors processors;
   private long began = System.nanoTime();
 
-  /**
-   * Begins the first turn.
-   *
-   * @param crowded whether others may be waiting for a carrier
-   */
-  Turn(BooleanSupplier crowded) {
-    this.crowded = crowded;
+  /** Begins the first turn. */
+  Turn(Processors processors) {
+    this.processors = processors;
   }
 
-  /** Lets others run if the turn is over; called where the thread holds nothing. */
+  /** Lets others run; called after a batch of replies, where the thread holds nothing. */
   @SuppressWarnings("ThreadPriorityCheck") // a virtual thread gives its carrier up in no other way
   void check() {
+    processors.sharing().giveWay();
     if (System.nanoTime() - began > NANOS) {
-      if (crowded.getAsBoolean()) {
+      if (processors.crowded().getAsBoolean()) {
         Thread.yield();
       }
       began = System.nanoTime();

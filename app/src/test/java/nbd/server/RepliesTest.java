@@ -217,7 +217,7 @@ final class RepliesTest {
             new NullBackend(0).open("", false),
             ReplyFormat.SIMPLE,
             buffers,
-            new Turn(() -> false));
+            new Turn(new Processors(() -> false, new ProcessorSharing())));
     for (int i = 0; i < 100; i++) {
       batch.succeed(SlowRequestsTest.request(i));
     }

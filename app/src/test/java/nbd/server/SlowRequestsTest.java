@@ -35,7 +35,7 @@ final class SlowRequestsTest {
           new NullBackend(0).open("", false),
           ReplyFormat.SIMPLE,
           server.buffers(),
-          new Turn(() -> false));
+          new Turn(new Processors(() -> false, new ProcessorSharing())));
 
   private SlowRequests requests() throws IOException {
     ConnectionMemory memory = new ConnectionMemory(server, () -> {});
