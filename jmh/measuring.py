@@ -16,9 +16,9 @@ OURS = "nbd-multiconn"
 
 
 class Server:
-    """A server process on a socket of its own."""
+    """A server process on a Unix socket of its own, or where else it listens."""
 
-    def __init__(self, name, command, directory):
+    def __init__(self, name, command, directory, address=None):
         self.name = name
         self.socket = directory / (name + ".sock")
         self.uri = f"nbd+unix:///?socket={self.socket}"
@@ -28,8 +28,8 @@ class Server:
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         for _ in range(200):
             try:
-                with socket.socket(socket.AF_UNIX) as probe:
-                    probe.connect(str(self.socket))
+                with socket.socket(socket.AF_INET if address else socket.AF_UNIX) as probe:
+                    probe.connect(address or str(self.socket))
                 break
             except OSError:
                 time.sleep(0.05)

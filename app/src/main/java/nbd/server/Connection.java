@@ -12,6 +12,7 @@ import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.BooleanSupplier;
 import javax.net.ssl.SSLException;
 import nbd.protocol.ProtocolException;
 import org.tinylog.Logger;
@@ -24,7 +25,7 @@ final class Connection implements Runnable {
   private final ServerMemory memory;
   private final Duration handshakeTimeout;
   private final ScheduledExecutorService timer;
-  private final Processors processors;
+  private final BooleanSupplier crowded;
   private final TlsPolicy tls;
 
   /**
@@ -49,7 +50,7 @@ final class Connection implements Runnable {
       ServerMemory memory,
       Duration handshakeTimeout,
       ScheduledExecutorService timer,
-      Processors processors,
+      BooleanSupplier crowded,
       TlsPolicy tls)
       throws IOException {
     SocketAddress address = channel.getRemoteAddress();
@@ -60,7 +61,7 @@ final class Connection implements Runnable {
     this.memory = memory;
     this.handshakeTimeout = handshakeTimeout;
     this.timer = timer;
-    this.processors = processors;
+    this.crowded = crowded;
     this.tls = tls;
   }
 
@@ -111,8 +112,7 @@ final class Connection implements Runnable {
 
   private void serve() throws IOException {
     ReentrantLock sending = new ReentrantLock();
-    PolledInput input = new PolledInput(channel, sending, processors.crowded(), PolledInput.USUAL);
-    Wire wire = new Wire(input, channel);
+    Wire wire = new Wire(new PolledInput(channel, sending, crowded, PolledInput.USUAL), channel);
     try {
       Optional<OpenExport> chosen = handshake(wire);
       if (chosen.isPresent()) {
@@ -129,7 +129,7 @@ final class Connection implements Runnable {
         Logger.debug("{}: serves \"{}\" with {}", name, export.name(), export.advertised());
         Replies replies = new Replies(wire.out(), sending, memory.buffers());
         ConnectionMemory own = new ConnectionMemory(memory, this::cutStalled);
-        new Transmission(name, wire.in(), replies, export, own, new Turn(processors))
+        new Transmission(name, wire.in(), replies, export, own, new Turn(crowded))
             .run(() -> phase() == Phase.STOPPING);
       }
     } finally {

@@ -33,8 +33,6 @@ public final class Server {
 
   private static final long WATCH_MILLIS = 250;
 
-  private static final int PROCESSORS = Runtime.getRuntime().availableProcessors();
-
   /** A semaphore that is released when the server stops must not overflow. */
   private static final int UNLIMITED = Integer.MAX_VALUE / 2;
 
@@ -46,7 +44,7 @@ public final class Server {
   private final Semaphore places;
   private final Map<Connection, Thread> connections = new ConcurrentHashMap<>();
   private final ScheduledThreadPoolExecutor timer;
-  private final Processors processors = new Processors(this::isCrowded, new ProcessorSharing());
+  private final int processors = Runtime.getRuntime().availableProcessors();
   private volatile boolean stopping;
 
   /**
@@ -126,7 +124,7 @@ public final class Server {
       }
       Connection connection =
           new Connection(
-              number, channel, exports, memory, handshakeTimeout, timer, processors, tls);
+              number, channel, exports, memory, handshakeTimeout, timer, this::isCrowded, tls);
       Thread thread =
           Thread.ofVirtual()
               .name("connection " + number)
@@ -158,7 +156,7 @@ public final class Server {
 
   /** With fewer connections than processors there is a carrier left for what else is to be done. */
   private boolean isCrowded() {
-    return connections.size() >= PROCESSORS;
+    return connections.size() >= processors;
   }
 
   /** The bytes that slow and large requests hold at the moment. */

@@ -1,5 +1,8 @@
 package nbd.server;
 
+import java.util.function.BooleanSupplier;
+import nbd.posix.ProcessorSharing;
+
 /**
  * Makes a connection whose client is quick give way from time to time: its processor to other
  * threads of the machine, and its carrier to other connections, since virtual threads are not
@@ -13,20 +16,24 @@ final class Turn {
    */
   private static final long NANOS = 30_000;
 
-  private final Processors processors;
+  private final BooleanSupplier crowded;
   private long began = System.nanoTime();
 
-  /** Begins the first turn. */
-  Turn(Processors processors) {
-    this.processors = processors;
+  /**
+   * Begins the first turn.
+   *
+   * @param crowded whether others may be waiting for a carrier
+   */
+  Turn(BooleanSupplier crowded) {
+    this.crowded = crowded;
   }
 
   /** Lets others run; called after a batch of replies, where the thread holds nothing. */
   @SuppressWarnings("ThreadPriorityCheck") // a virtual thread gives its carrier up in no other way
   void check() {
-    processors.sharing().giveWay();
+    ProcessorSharing.MACHINE.giveWay();
     if (System.nanoTime() - began > NANOS) {
-      if (processors.crowded().getAsBoolean()) {
+      if (crowded.getAsBoolean()) {
         Thread.yield();
       }
       began = System.nanoTime();

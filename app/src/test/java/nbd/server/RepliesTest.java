@@ -217,7 +217,7 @@ final class RepliesTest {
             new NullBackend(0).open("", false),
             ReplyFormat.SIMPLE,
             buffers,
-            new Turn(new Processors(() -> false, new ProcessorSharing())));
+            new Turn(() -> false));
     for (int i = 0; i < 100; i++) {
       batch.succeed(SlowRequestsTest.request(i));
     }

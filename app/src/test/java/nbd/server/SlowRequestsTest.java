@@ -35,7 +35,7 @@ final class SlowRequestsTest {
           new NullBackend(0).open("", false),
           ReplyFormat.SIMPLE,
           server.buffers(),
-          new Turn(new Processors(() -> false, new ProcessorSharing())));
+          new Turn(() -> false));
 
   private SlowRequests requests() throws IOException {
     ConnectionMemory memory = new ConnectionMemory(server, () -> {});

@@ -1,11 +1,12 @@
-package nbd.server;
+package nbd.posix;
 
 import java.time.Duration;
+import java.util.Optional;
 import java.util.function.LongSupplier;
-import nbd.posix.Processor;
 
 /**
- * Lets the machine's other threads run after each batch of replies, those of clients above all.
+ * Lets the machine's other threads run for a moment, those of clients above all: called after each
+ * batch of replies, and before waiting for those of another server. See {@code sched_yield(2)}.
  *
  * <p>The reason is measured, where clients and server share two processors: a client that runs at
  * once sends its next requests while the carrier has others to serve, so that each batch holds more
@@ -18,7 +19,11 @@ import nbd.posix.Processor;
  * lost to a hundredth of the time. Any thread may call; of racing updates one is lost, which costs
  * one such slice.
  */
-final class ProcessorSharing {
+public final class ProcessorSharing {
+  /** The processors of this machine; does nothing where the system's calls are missing. */
+  public static final ProcessorSharing MACHINE =
+      new ProcessorSharing(ProcessorSharing::yieldProcessor, System::nanoTime);
+
   /** Clients that take requests and replies need less, a neighbour's slice is longer. */
   static final Duration LATE = Duration.ofMillis(1);
 
@@ -30,11 +35,6 @@ final class ProcessorSharing {
 
   private volatile long keptUntil;
 
-  /** Shares this machine's processors. */
-  ProcessorSharing() {
-    this(Processor::giveUp, System::nanoTime);
-  }
-
   /** For tests that say how the time goes by. */
   ProcessorSharing(Runnable giveUp, LongSupplier nanoTime) {
     this.giveUp = giveUp;
@@ -42,8 +42,11 @@ final class ProcessorSharing {
     this.keptUntil = nanoTime.getAsLong();
   }
 
-  /** Gives the processor up for a moment; called where the thread holds nothing. */
-  void giveWay() {
+  /**
+   * Gives the processor up for a moment; called where the thread holds nothing. A virtual thread
+   * keeps its carrier meanwhile.
+   */
+  public void giveWay() {
     long began = nanoTime.getAsLong();
     if (began - keptUntil < 0) {
       return;
@@ -52,6 +55,19 @@ final class ProcessorSharing {
     long away = nanoTime.getAsLong() - began;
     if (away > LATE.toNanos()) {
       keptUntil = began + away * KEPT;
+    }
+  }
+
+  private static void yieldProcessor() {
+    Optional<Calls> calls = Calls.LINKED;
+    if (calls.isEmpty()) {
+      return;
+    }
+    try {
+      int result = (int) calls.get().schedYield.invokeExact();
+      assert result == 0 : "it has no errors";
+    } catch (Throwable impossible) {
+      throw new AssertionError(impossible);
     }
   }
 }

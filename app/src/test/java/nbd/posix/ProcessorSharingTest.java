@@ -1,4 +1,4 @@
-package nbd.server;
+package nbd.posix;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
