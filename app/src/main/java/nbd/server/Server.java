@@ -19,6 +19,9 @@ import org.tinylog.Logger;
  * <p>{@link #serve} runs on one platform thread; {@link #stop} may be called once by any other.
  */
 public final class Server {
+  /** The memory in bytes without which the longest request could not be served. */
+  public static final long MINIMUM_MEMORY = ServerMemory.MINIMUM_BYTES;
+
   /** For Unix sockets, whose buffers do not grow by themselves: several of the usual replies. */
   private static final int UNIX_SEND_BUFFER = 2 << 20;
 
@@ -52,8 +55,8 @@ public final class Server {
    *
    * @param listener bound
    * @param handshakeTimeout how long a client may take to choose an export
-   * @param memory for requests in flight, in bytes: what all connections share beyond half a MiB
-   *     that each one has for itself
+   * @param memory for requests in flight, in bytes, at least {@link #MINIMUM_MEMORY}: what all
+   *     connections share beyond half a MiB that each one has for itself
    * @param tls whether clients may, or have to, continue inside TLS
    */
   public Server(
