@@ -10,6 +10,7 @@ import java.util.concurrent.CountDownLatch;
 import nbd.backend.MemoryBackend;
 import nbd.backend.NullBackend;
 import nbd.protocol.Command;
+import nbd.testing.Bytes;
 import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;
@@ -76,6 +77,48 @@ final class ServerStopTest {
       CompletableFuture<Boolean> stopped = stop(server);
       client.expectEnd();
       assertThat(stopped.get()).isTrue();
+    }
+  }
+
+  /** The half request is the server's doing: the client is not gone, and waits for the others. */
+  @Test
+  void whatWasReceivedBeforeHalfARequestIsDoneAndAnswered() throws Exception {
+    int most = InFlight.MAXIMUM_REQUESTS;
+    int more = 100;
+    CountDownLatch begun = new CountDownLatch(most);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake = new FakeBackend(4096);
+    try (TestServer server = TestServer.with(fake).start();
+        RawClient client = server.client();
+        RawClient idle = server.client();
+        RawClient idleToo = server.client()) {
+      fake.hook(
+          call -> {
+            begun.countDown();
+            Eventually.await(go);
+          });
+      for (int i = 0; i < most; i++) {
+        client.request(0, RawClient.WRITE, i, i, 1, (byte) 1);
+      }
+      Eventually.await(begun);
+      // All of this arrives at once. The refusal of the first says that it has, and that the next
+      // waits for a place.
+      Bytes rest = Bytes.of().raw(RawClient.requestBytes(0, 99, 77, 0, 0));
+      for (int i = most; i < most + more; i++) {
+        rest.raw(RawClient.requestBytes(0, RawClient.WRITE, i, i, 1)).raw((byte) 1);
+      }
+      client.send(rest.raw(new byte[] {0x25, 0x60}).toArray());
+      client.expectReply(RawClient.EINVAL, 77);
+      CompletableFuture<Boolean> stopped = stop(server);
+      idle.expectEnd();
+      idleToo.expectEnd();
+      go.countDown();
+      for (int i = 0; i < most + more; i++) {
+        client.expectReply(0);
+      }
+      client.expectEnd();
+      assertThat(stopped.get()).isTrue();
+      assertThat(fake.count(Command.WRITE)).isEqualTo(most + more);
     }
   }
 
