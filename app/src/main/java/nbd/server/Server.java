@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.Semaphore;
+import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 import org.tinylog.Logger;
 
@@ -85,6 +86,8 @@ public final class Server {
         new ScheduledThreadPoolExecutor(
             1, Thread.ofPlatform().daemon().name("handshake timer").factory());
     timer.setRemoveOnCancelPolicy(true);
+    // A connection that was accepted while the server stopped is closed without a deadline.
+    timer.setRejectedExecutionHandler(new ThreadPoolExecutor.DiscardPolicy());
     watch();
   }
 
