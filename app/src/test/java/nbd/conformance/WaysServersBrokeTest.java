@@ -133,6 +133,32 @@ final class WaysServersBrokeTest {
     }
   }
 
+  /** What all of them rely on: what a client with a request in flight costs is seen. */
+  @Test
+  void whatAClientHoldsIsSeen() throws IOException {
+    CountDownLatch begun = new CountDownLatch(1);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake = new FakeBackend(4096);
+    TestServer server = serve(fake);
+    Talk talk = enter(Replies.SIMPLE);
+    fake.hook(
+        call -> {
+          begun.countDown();
+          Eventually.await(go);
+        });
+    long cookie = talk.send(0, Rules.READ, 0, 4096);
+    Eventually.await(begun);
+    Footprint now = Footprint.of(server);
+    Footprint without = before.orElseThrow();
+    assertThat(now.descriptors()).as("both sockets").isEqualTo(without.descriptors() + 2);
+    assertThat(now.threads()).as("the client's and the request's").isEqualTo(without.threads() + 2);
+    assertThat(now.handles()).isEqualTo(without.handles() + 1);
+    assertThat(now.inFlight()).isGreaterThanOrEqualTo(4096);
+    go.countDown();
+    Rules.expect(talk.await(cookie), 0, "the READ");
+    talk.disconnect();
+  }
+
   // 1. Disconnect after every byte of the handshake and of each request; reset while a reply is
   // being sent; half-close. More: nbd.server.GoneClientTest.
 

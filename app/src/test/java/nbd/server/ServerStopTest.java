@@ -4,9 +4,14 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.nio.channels.ServerSocketChannel;
 import java.time.Duration;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ScheduledThreadPoolExecutor;
 import nbd.backend.MemoryBackend;
 import nbd.backend.NullBackend;
 import nbd.protocol.Command;
@@ -156,6 +161,46 @@ final class ServerStopTest {
       Eventually.isTrue("it is served", () -> server.server().memoryInFlight() > size);
       assertThat(server.stop(Duration.ofMillis(200))).as("all ended by themselves").isFalse();
       server.awaitHandles(0);
+    }
+  }
+
+  /** The accept loop stops a connection that came late, whether it has been stopped or not. */
+  @Test
+  void aConnectionThatIsStoppedTwiceStillFinishesWhatIsInFlight() throws Exception {
+    CountDownLatch begun = new CountDownLatch(1);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake = new FakeBackend(4096);
+    fake.hook(
+        call -> {
+          begun.countDown();
+          Eventually.await(go);
+        });
+    ScheduledThreadPoolExecutor timer = new ScheduledThreadPoolExecutor(1);
+    try (ServerSocketChannel listener = ServerSocketChannel.open()) {
+      listener.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0));
+      try (RawClient client = RawClient.connect(listener.getLocalAddress())) {
+        Connection connection =
+            new Connection(
+                1,
+                listener.accept(),
+                new Exports(fake, List.of(""), "", false, 0),
+                new ServerMemory(ServerMemory.MINIMUM_BYTES, LONG),
+                LONG,
+                timer,
+                () -> true,
+                TlsPolicy.OFF);
+        Thread thread = Thread.ofVirtual().start(connection);
+        client.enter("");
+        client.request(0, RawClient.WRITE, 1, 0, 1, (byte) 5);
+        Eventually.await(begun);
+        connection.stop();
+        connection.stop();
+        go.countDown();
+        client.expectReply(0, 1).expectEnd();
+        thread.join();
+      }
+    } finally {
+      timer.shutdownNow();
     }
   }
 
