@@ -91,6 +91,8 @@ final class Serve implements Callable<Integer> {
           "Drop a client that has not chosen an export by then (default: ${DEFAULT-VALUE}).")
   private Duration handshakeTimeout = Duration.ofSeconds(10);
 
+  @Mixin private MemoryOptions memory = new MemoryOptions();
+
   @Mixin private TlsOptions tlsOptions = new TlsOptions();
 
   @Mixin private FileOptions files = new FileOptions();
@@ -156,7 +158,7 @@ final class Serve implements Callable<Integer> {
     List<String> names = hasOwnNames ? List.of() : exportNames;
     Exports exports = new Exports(filtered, names, description, readOnly, atMost);
     StatisticsReport report = new StatisticsReport(clientSide, backendSide, statsFile);
-    Service service = new Service(exports, handshakeTimeout, tls, pidFile, report);
+    Service service = new Service(exports, handshakeTimeout, memory.bytes(), tls, pidFile, report);
     String name = exportNames.getFirst();
     return run == null
         ? service.serve(() -> tlsOptions.announced(listen.listen(name), false))
@@ -182,6 +184,7 @@ final class Serve implements Callable<Integer> {
     ParseResult given = spec().commandLine().getParseResult();
     Stream.of(
             listen.problem(),
+            memory.problem(),
             files.problem(BackendArgument.isFiles(backend), given::hasMatchedOption),
             upstream.problem(BackendArgument.isUpstream(backend), given::hasMatchedOption))
         .filter(Objects::nonNull)
