@@ -59,11 +59,11 @@ final class FuaIT {
       String mode, String upstream, boolean offered, int fuas, int flushes) throws Exception {
     Tools.need("nbdkit", "nbdinfo");
     Path log = directory.resolve("log");
-    List<String> arguments = new ArrayList<>(List.of("--filter=log", "logfile=" + log));
-    if (upstream.equals("flush")) {
-      arguments.addAll(List.of("--filter=fua", "fuamode=none"));
+    List<String> arguments = new ArrayList<>(List.of("--filter=log", "memory", "1M"));
+    arguments.add("logfile=" + log);
+    if (upstream.equals("flush")) { // which is what the fua filter leaves
+      arguments.add(1, "--filter=fua");
     }
-    arguments.addAll(List.of("memory", "1M"));
     try (UpstreamProcess nbdkit =
             UpstreamProcess.nbdkit(directory, arguments.toArray(String[]::new));
         ServeProcess serve = serve(nbdkit.uri(), "--fua=" + mode)) {
