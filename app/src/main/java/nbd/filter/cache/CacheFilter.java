@@ -1,15 +1,64 @@
 package nbd.filter.cache;
 
 import java.io.IOException;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Backend;
 import nbd.backend.Handle;
+import nbd.backend.ThreadModel;
 import nbd.filter.FilterBackend;
+import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
 
-/** One cache for all connections of an export, in front of any backend. */
+/**
+ * One cache for all connections of an export, in front of any backend. Each {@link ExportCache}
+ * reaches the backend through one handle of its own; the memory is that of {@link Frames}, for all
+ * of them together.
+ *
+ * <p>A read copies what is cached under one short lock, that of the block's {@link Stripe}; else
+ * {@link Reading} brings whole blocks, which take the place of others that are clean. A write only
+ * marks the sectors of its block dirty. {@link WriteBack} brings them to the backend: for a flush,
+ * in the background, or because too much is dirty. Where memory cannot be had, since all is dirty
+ * and cannot be written back, reads and writes go past the cache: nobody waits for another export's
+ * storage.
+ *
+ * <p>The cache takes any number of calls at a time, whatever the backend does: a backend of another
+ * thread model has to be wrapped in a {@link nbd.filter.SerializeFilter} below.
+ *
+ * <p>When the last client of an export has gone, its cache is kept for the next one; of those that
+ * nobody uses, all but the last few are written back and closed.
+ */
 public final class CacheFilter extends FilterBackend {
+  private static final int MOST_IDLE = 16;
+
   private final CacheSettings settings;
-  private final CacheStatistics statistics;
   private final boolean hasOwnNames;
+  private final CacheStatistics statistics;
+  private final Frames frames;
+  private final Buffers buffers = new Buffers();
+
+  /** Guards the exports, in the order in which they were last used, and their counts of users. */
+  private final ReentrantLock lock = new ReentrantLock();
+
+  private final Map<String, Export> exports = new LinkedHashMap<>();
+
+  /** An export name that somebody uses, or whose cache is kept. */
+  private static final class Export {
+    /** Guarded by the filter's lock, as what follows. */
+    int users;
+
+    boolean isEnding;
+
+    /** Held while the cache is opened, exchanged or closed, by those who want this export only. */
+    final ReentrantLock opening = new ReentrantLock();
+
+    /** Guarded by that. */
+    @Nullable ExportCache cache;
+  }
 
   /**
    * Wraps a backend.
@@ -23,15 +72,214 @@ public final class CacheFilter extends FilterBackend {
     this.settings = settings;
     this.hasOwnNames = hasOwnNames;
     this.statistics = statistics;
+    this.frames = new Frames(settings.blockSize(), settings.blocks());
+  }
+
+  /**
+   * All calls may come at the same time. Only where the storage has one handle at a time, and more
+   * than one export, the clients still have to come one after the other.
+   */
+  @Override
+  public ThreadModel threadModel() {
+    return isForOneHandle() && hasOwnNames
+        ? ThreadModel.SERIALIZE_CONNECTIONS
+        : ThreadModel.PARALLEL;
+  }
+
+  private boolean isForOneHandle() {
+    return next.threadModel() == ThreadModel.SERIALIZE_CONNECTIONS;
   }
 
   @Override
   public Handle open(String exportName, boolean readOnly) throws IOException {
-    return next.open(exportName, readOnly);
+    String key = hasOwnNames ? exportName : "";
+    Export export = enter(key);
+    boolean opened = false;
+    try {
+      Handle handle =
+          new CacheHandle(cache(export, exportName, readOnly), readOnly, () -> leave(key, export));
+      opened = true;
+      return handle;
+    } finally {
+      if (!opened) {
+        leave(key, export);
+      }
+    }
   }
 
+  private Export enter(String key) {
+    lock.lock();
+    try {
+      Export export = exports.computeIfAbsent(key, name -> new Export());
+      export.users++;
+      return export;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private ExportCache cache(Export export, String exportName, boolean readOnly) throws IOException {
+    export.opening.lock();
+    try {
+      ExportCache cache = export.cache;
+      if (cache != null && users(export) == 1 && hasChanged(cache, exportName, readOnly)) {
+        cache.close();
+        export.cache = null;
+        cache = null;
+      }
+      if (cache == null) {
+        cache = new ExportCache(next, exportName, readOnly, settings, frames, buffers, statistics);
+        export.cache = cache;
+      } else if (!readOnly && cache.storage.isReadOnly()) {
+        cache.storage.makeWritable();
+      }
+      return cache;
+    } finally {
+      export.opening.unlock();
+    }
+  }
+
+  private int users(Export export) {
+    lock.lock();
+    try {
+      return export.users;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Whether an export that nobody used for a while is not what it was: its size may be another. */
+  private boolean hasChanged(ExportCache cache, String exportName, boolean readOnly)
+      throws IOException {
+    if (isForOneHandle()) {
+      return false;
+    }
+    try (Handle now = next.open(exportName, readOnly)) {
+      return now.size() != cache.size() || !now.blockSizes().equals(cache.blockSizes());
+    }
+  }
+
+  private void leave(String key, Export export) {
+    lock.lock();
+    try {
+      export.users--;
+      if (export.users == 0) {
+        // To the end: it is the one that was used last.
+        exports.remove(key, export);
+        exports.put(key, export);
+        endIdle();
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Has those ended that nobody has used for the longest time; the lock is held. */
+  private void endIdle() {
+    long idle = exports.values().stream().filter(export -> export.users == 0).count();
+    long most = isForOneHandle() ? 0 : MOST_IDLE;
+    for (Map.Entry<String, Export> entry : exports.entrySet()) {
+      Export export = entry.getValue();
+      if (idle <= most) {
+        return;
+      }
+      if (export.users == 0 && !export.isEnding) {
+        export.isEnding = true;
+        Thread.ofVirtual().name("cache-close").start(() -> endIdle(entry.getKey(), export));
+      }
+      idle -= export.users == 0 ? 1 : 0;
+    }
+  }
+
+  /** Ends one, unless somebody has come; one that cannot be written back stays. */
+  private void endIdle(String key, Export export) {
+    export.opening.lock();
+    try {
+      ExportCache cache = export.cache;
+      if (users(export) == 0 && cache != null) {
+        cache.close();
+        export.cache = null;
+      }
+    } catch (IOException failure) {
+      Logger.error("cache: {}", failure.getMessage());
+    } finally {
+      forget(key, export);
+      export.opening.unlock();
+    }
+  }
+
+  private void forget(String key, Export export) {
+    lock.lock();
+    try {
+      export.isEnding = false;
+      if (export.users == 0 && export.cache == null) {
+        exports.remove(key, export);
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /**
+   * Writes everything back and closes the backend.
+   *
+   * @throws IOException if something could not be stored; the message says how much
+   */
   @Override
-  public String toString() {
-    return "%s %s %s".formatted(settings, hasOwnNames, statistics);
+  public void close() throws IOException {
+    List<Export> all;
+    lock.lock();
+    try {
+      all = List.copyOf(exports.values());
+    } finally {
+      lock.unlock();
+    }
+    List<IOException> failures = new ArrayList<>();
+    for (Export export : all) {
+      close(export).ifPresent(failures::add);
+    }
+    try {
+      next.close();
+    } catch (IOException failure) {
+      failures.add(failure);
+    }
+    ExportCache.throwFirst(failures);
+  }
+
+  private static Optional<IOException> close(Export export) {
+    export.opening.lock();
+    try {
+      ExportCache cache = export.cache;
+      export.cache = null;
+      if (cache == null) {
+        return Optional.empty();
+      }
+      try {
+        cache.close();
+        return Optional.empty();
+      } catch (IOException lost) {
+        cache.discard();
+        return Optional.of(lost);
+      }
+    } catch (IOException failure) {
+      return Optional.of(failure);
+    } finally {
+      export.opening.unlock();
+    }
+  }
+
+  /** How many caches there are, for tests. */
+  int size() {
+    lock.lock();
+    try {
+      return exports.size();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** How much memory is taken, in bytes, for tests. */
+  long bytes() {
+    return frames.bytes();
   }
 }

@@ -1,0 +1,63 @@
+package nbd.filter.cache;
+
+import java.nio.ByteBuffer;
+import java.util.ArrayDeque;
+import java.util.concurrent.locks.ReentrantLock;
+
+/**
+ * Buffers for calls to the storage: a few are kept for the next calls, so that a miss need not
+ * allocate and clear one. Any thread may take one and give it back.
+ */
+final class Buffers {
+  private static final int SMALLEST_SHIFT = 12;
+  private static final int LARGEST_SHIFT = 22;
+  private static final int MOST_KEPT = 4 << 20;
+
+  private final ReentrantLock lock = new ReentrantLock();
+  private final ArrayDeque<ByteBuffer>[] kept;
+  private long bytes;
+
+  @SuppressWarnings({"unchecked", "rawtypes"}) // an array of a generic type
+  Buffers() {
+    kept = new ArrayDeque[LARGEST_SHIFT + 1];
+    for (int shift = SMALLEST_SHIFT; shift <= LARGEST_SHIFT; shift++) {
+      kept[shift] = new ArrayDeque<>();
+    }
+  }
+
+  private static int shift(int size) {
+    return Math.max(SMALLEST_SHIFT, 32 - Integer.numberOfLeadingZeros(size - 1));
+  }
+
+  /** A direct buffer of at least the size, with that as its limit; its content is undefined. */
+  ByteBuffer take(int size) {
+    int shift = shift(size);
+    if (shift <= LARGEST_SHIFT) {
+      lock.lock();
+      try {
+        ByteBuffer found = kept[shift].pollLast();
+        if (found != null) {
+          bytes -= found.capacity();
+          return found.clear().limit(size);
+        }
+      } finally {
+        lock.unlock();
+      }
+    }
+    return ByteBuffer.allocateDirect(1 << shift).limit(size);
+  }
+
+  /** Takes a buffer back that nobody uses any more. */
+  void giveBack(ByteBuffer buffer) {
+    int shift = shift(buffer.capacity());
+    lock.lock();
+    try {
+      if (shift <= LARGEST_SHIFT && bytes + buffer.capacity() <= MOST_KEPT) {
+        bytes += buffer.capacity();
+        kept[shift].addLast(buffer);
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+}

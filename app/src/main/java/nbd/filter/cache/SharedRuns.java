@@ -1,0 +1,101 @@
+package nbd.filter.cache;
+
+import java.io.IOException;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.locks.ReentrantLock;
+import nbd.protocol.NbdException;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Work that many ask for, each of whom needs one run that begins after it has asked: at most one
+ * runs and one waits, whoever asks, and all who wait for a run get its failure.
+ *
+ * <p>Invariant, guarded by the lock: a run that waits has not begun, so whoever finds it there may
+ * share it; there is one only while another runs.
+ */
+final class SharedRuns {
+  /** What is done. */
+  @FunctionalInterface
+  interface Work {
+    void run() throws IOException;
+  }
+
+  private final Work work;
+  private final ReentrantLock lock = new ReentrantLock();
+  private @Nullable Run running;
+  private @Nullable Run waiting;
+
+  private static final class Run {
+    /** Ends when the run's leader may begin. */
+    final CompletableFuture<Void> turn = new CompletableFuture<>();
+
+    final CompletableFuture<Optional<IOException>> end = new CompletableFuture<>();
+  }
+
+  SharedRuns(Work work) {
+    this.work = work;
+  }
+
+  /**
+   * Waits for a run that begins after this call, and makes it if nobody else does.
+   *
+   * @throws IOException if it failed; of the caller's own, since others get it too
+   */
+  void await() throws IOException {
+    Run joined;
+    boolean leads = true;
+    lock.lock();
+    try {
+      if (running == null) {
+        joined = new Run();
+        joined.turn.complete(null);
+        running = joined;
+      } else if (waiting == null) {
+        joined = new Run();
+        waiting = joined;
+      } else {
+        joined = waiting;
+        leads = false;
+      }
+    } finally {
+      lock.unlock();
+    }
+    if (leads) {
+      joined.turn.join();
+      run(joined);
+    }
+    Optional<IOException> failure = joined.end.join();
+    if (failure.isPresent()) {
+      NbdException own =
+          new NbdException(
+              NbdException.errorOf(failure.get()), String.valueOf(failure.get().getMessage()));
+      own.initCause(failure.get());
+      throw own;
+    }
+  }
+
+  private void run(Run run) {
+    Optional<IOException> failure = Optional.empty();
+    try {
+      work.run();
+    } catch (IOException failed) {
+      failure = Optional.of(failed);
+    } catch (RuntimeException | Error mistake) {
+      failure = Optional.of(new IOException("it failed by a mistake: " + mistake, mistake));
+    }
+    Run next;
+    lock.lock();
+    try {
+      next = waiting;
+      waiting = null;
+      running = next;
+    } finally {
+      lock.unlock();
+    }
+    run.end.complete(failure);
+    if (next != null) {
+      next.turn.complete(null);
+    }
+  }
+}

@@ -1,0 +1,247 @@
+package nbd.filter.cache;
+
+import java.io.IOException;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.locks.Condition;
+import java.util.concurrent.locks.ReentrantLock;
+import nbd.backend.Handle;
+import nbd.backend.LostException;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
+
+/**
+ * The one handle by which an export's cache reaches the storage: opened again after it has broken.
+ *
+ * <p>Invariant, guarded by the lock: {@link #generation} counts the handles that have broken, and
+ * grows before the next one is opened; whoever changed something learns the generation that it was
+ * done in. Between the two the cache is told that what no flush has covered may be lost, so no
+ * flush of the next handle can be taken for one that covers it. No call is made under the lock.
+ */
+final class Storage {
+  /** Opens a handle. */
+  @FunctionalInterface
+  interface Opening {
+    Handle open(boolean readOnly) throws IOException;
+  }
+
+  /** A call of the handle. */
+  @FunctionalInterface
+  interface Call {
+    void on(Handle handle) throws IOException;
+  }
+
+  private final String name;
+  private final Opening opening;
+  private final Runnable afterLoss;
+  private final ReentrantLock lock = new ReentrantLock();
+  private final Condition opened = lock.newCondition();
+  private volatile Handle first;
+  private @Nullable Opened current;
+  private boolean readOnly;
+  private boolean isOpening;
+
+  /** Used by the one who opens, but for being set. */
+  private boolean isLossUntold;
+
+  private final AtomicLong generation = new AtomicLong();
+
+  private static final class Opened {
+    final Handle handle;
+    final long generation;
+    int users;
+    boolean retired;
+
+    Opened(Handle handle, long generation) {
+      this.handle = handle;
+      this.generation = generation;
+    }
+  }
+
+  /**
+   * Opens the first handle.
+   *
+   * @param name for messages
+   * @param afterLoss told after a handle has broken, before the next is opened; holds no lock
+   */
+  Storage(String name, Opening opening, boolean readOnly, Runnable afterLoss) throws IOException {
+    this.name = name;
+    this.opening = opening;
+    this.readOnly = readOnly;
+    this.afterLoss = afterLoss;
+    this.first = opening.open(readOnly);
+    this.current = new Opened(first, 0);
+  }
+
+  /** A handle for what is constant; it may be closed. */
+  Handle facts() {
+    return first;
+  }
+
+  /** How many handles have broken. */
+  long generation() {
+    return generation.get();
+  }
+
+  boolean isReadOnly() {
+    lock.lock();
+    try {
+      return readOnly;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Goes on with a handle that may be written to; until now nobody could write. */
+  void makeWritable() throws IOException {
+    Handle writable = opening.open(false);
+    Opened idle = null;
+    lock.lock();
+    try {
+      if (current != null) {
+        current.retired = true;
+        idle = current.users == 0 ? current : null;
+      }
+      readOnly = false;
+      first = writable;
+      current = new Opened(writable, generation.get());
+    } finally {
+      lock.unlock();
+    }
+    if (idle != null) {
+      close(idle);
+    }
+  }
+
+  /** Sees to it that there is a handle, and that of one that has broken the cache was told. */
+  void ensureOpen() throws IOException {
+    leave(enter());
+  }
+
+  /**
+   * Makes a call.
+   *
+   * @return the generation in which it was done; if that is not the present one, what it changed
+   *     may be lost
+   * @throws NbdException with EIO if the handle broke
+   */
+  long run(Call call) throws IOException {
+    Opened used = enter();
+    try {
+      call.on(used.handle);
+      return used.generation;
+    } catch (LostException lost) {
+      retire(used, lost);
+      NbdException failure = new NbdException(NbdError.EIO, String.valueOf(lost.getMessage()));
+      failure.initCause(lost);
+      throw failure;
+    } finally {
+      leave(used);
+    }
+  }
+
+  private Opened enter() throws IOException {
+    lock.lock();
+    try {
+      while (isOpening) {
+        opened.awaitUninterruptibly();
+      }
+      if (current != null) {
+        current.users++;
+        return current;
+      }
+      isOpening = true;
+    } finally {
+      lock.unlock();
+    }
+    Opened made = null;
+    try {
+      made = open();
+      return made;
+    } finally {
+      lock.lock();
+      try {
+        isOpening = false;
+        current = made;
+        opened.signalAll();
+      } finally {
+        lock.unlock();
+      }
+    }
+  }
+
+  private Opened open() throws IOException {
+    // Nobody else opens, and nobody calls: the one before has broken.
+    if (isLossUntold) {
+      afterLoss.run();
+      isLossUntold = false;
+    }
+    Handle handle = opening.open(readOnly);
+    Handle before = first;
+    if (handle.size() != before.size()
+        || !handle.blockSizes().equals(before.blockSizes())
+        || !handle.capabilities().equals(before.capabilities())) {
+      handle.close();
+      throw new NbdException(
+          NbdError.EIO, name + ": it came back with another size, other flags or block sizes");
+    }
+    Logger.info("{}: the cache opened it again", name);
+    first = handle;
+    Opened made = new Opened(handle, generation.get());
+    made.users = 1;
+    return made;
+  }
+
+  private void retire(Opened broken, LostException why) {
+    lock.lock();
+    try {
+      broken.retired = true;
+      if (current == broken) {
+        Logger.warn("{}: the cache lost its connection: {}", name, why.getMessage());
+        current = null;
+        generation.incrementAndGet();
+        isLossUntold = true;
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void leave(Opened used) {
+    boolean last;
+    lock.lock();
+    try {
+      used.users--;
+      last = used.retired && used.users == 0;
+    } finally {
+      lock.unlock();
+    }
+    if (last) {
+      close(used);
+    }
+  }
+
+  private void close(Opened unused) {
+    try {
+      unused.handle.close();
+    } catch (IOException failure) {
+      Logger.debug("{}: {}", name, failure.getMessage());
+    }
+  }
+
+  /** Closes the handle; no call runs, and none comes. */
+  void close() throws IOException {
+    Opened last;
+    lock.lock();
+    try {
+      last = current;
+      current = null;
+    } finally {
+      lock.unlock();
+    }
+    if (last != null) {
+      last.handle.close();
+    }
+  }
+}

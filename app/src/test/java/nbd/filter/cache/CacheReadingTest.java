@@ -1,0 +1,265 @@
+package nbd.filter.cache;
+
+import static nbd.filter.cache.Scene.BLOCK;
+import static nbd.filter.cache.Scene.first;
+import static nbd.filter.cache.Scene.read;
+import static nbd.filter.cache.Scene.start;
+import static nbd.filter.cache.Scene.write;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import nbd.backend.Handle;
+import nbd.filter.cache.Scene.Running;
+import nbd.filter.cache.TestStorage.Call;
+import nbd.filter.cache.TestStorage.Gate;
+import nbd.protocol.Command;
+import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+import nbd.testing.Eventually;
+import org.junit.jupiter.api.Test;
+
+/** What clients read through a cache, and what that asks of the storage. */
+class CacheReadingTest {
+  @Test
+  void whatWasReadOnceIsReadFromTheCacheByEverybody() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle one = scene.open();
+      Handle other = scene.open();
+      assertThat(read(one, 512)).isEqualTo(first(512));
+      assertThat(read(other, 1024)).isEqualTo(first(1024));
+      assertThat(scene.storage.calls()).containsExactly(Call.of(Command.READ, 0, BLOCK));
+      assertThat(scene.statistics.hits()).isEqualTo(1);
+      assertThat(scene.statistics.misses()).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void anIdleCacheHoldsNoMemory() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 1024)) {
+      Handle handle = scene.open();
+      assertThat(scene.filter.bytes()).isZero();
+      read(handle, 0);
+      assertThat(scene.filter.bytes()).isPositive().isLessThanOrEqualTo(1 << 20);
+    }
+  }
+
+  @Test
+  void twoReadersThatMissTheSameBlockShareOneRead() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      Gate gate = new Gate(Command.READ);
+      scene.storage.before = gate;
+      Running one = start(() -> assertThat(read(handle, 512)).isEqualTo(first(512)));
+      gate.awaitReached();
+      Running other = start(() -> assertThat(read(handle, 1024)).isEqualTo(first(1024)));
+      other.awaitParked();
+      gate.open();
+      one.join();
+      other.join();
+      assertThat(scene.storage.count(Command.READ)).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void aSharedReadThatFailsFailsOnlyWhoNeedsIt() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      // One bad sector: the block cannot be read as a whole.
+      scene.storage.before =
+          call -> {
+            if (call.offset() <= 1024 && call.offset() + call.length() > 1024) {
+              throw new NbdException(NbdError.EIO, "a bad sector");
+            }
+          };
+      assertThat(read(handle, 512)).isEqualTo(first(512));
+      assertThatThrownBy(() -> read(handle, 1024)).hasMessage("a bad sector");
+    }
+  }
+
+  @Test
+  void manyBlocksThatAreMissingAreReadByOneCall() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 64)) {
+      Handle handle = scene.open();
+      ByteBuffer into = ByteBuffer.allocate(8 * BLOCK);
+      handle.read(into, 2 * BLOCK + 512);
+      assertThat(into.getLong(0)).isEqualTo(first(2 * BLOCK + 512));
+      assertThat(into.getLong(7 * BLOCK)).isEqualTo(first(9 * BLOCK + 512));
+      assertThat(scene.storage.calls())
+          .containsExactly(Call.of(Command.READ, 2 * BLOCK, 9 * BLOCK));
+    }
+  }
+
+  @Test
+  void aBlockThatWasWrittenInPartIsReadWithoutThatPart() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      write(handle, 0, 7);
+      write(handle, 7 * 512, 8);
+      assertThat(read(handle, 0)).isEqualTo(7);
+      assertThat(scene.storage.calls()).as("what was written needs no read").isEmpty();
+      assertThat(read(handle, 512)).isEqualTo(first(512));
+      assertThat(scene.storage.calls()).containsExactly(Call.of(Command.READ, 512, 6 * 512));
+      assertThat(read(handle, 7 * 512)).isEqualTo(8);
+    }
+  }
+
+  @Test
+  void aReadDoesNotReplaceWhatIsWrittenWhileItIsUnderWay() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      Gate gate = new Gate(Command.READ);
+      scene.storage.after = gate;
+      Running reader = start(() -> assertThat(read(handle, 0)).isEqualTo(first(0)));
+      gate.awaitReached();
+      write(handle, 512, 7);
+      gate.open();
+      reader.join();
+      assertThat(read(handle, 512)).isEqualTo(7);
+      assertThat(read(handle, 1024)).isEqualTo(first(1024));
+      assertThat(scene.storage.count(Command.READ)).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void aReadThatWasUnderWayOverAWriteOfZeroesIsNotKept() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      Gate gate = new Gate(Command.READ);
+      scene.storage.after = gate;
+      Running reader = start(() -> read(handle, 0));
+      gate.awaitReached();
+      handle.zero(0, 1024, CommandFlags.NONE);
+      gate.open();
+      reader.join();
+      assertThat(read(handle, 0)).isZero();
+      assertThat(read(handle, 512)).isZero();
+      assertThat(read(handle, 1024)).isEqualTo(first(1024));
+    }
+  }
+
+  @Test
+  void theFastWayServesWhatIsCachedAndNothingElse() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      ByteBuffer into = ByteBuffer.allocate(2 * BLOCK);
+      read(handle, 0);
+      assertThat(handle.readNow(into, 0)).isFalse();
+      assertThat(into.position()).isZero();
+      read(handle, BLOCK);
+      assertThat(handle.readNow(into, 0)).isTrue();
+      assertThat(into.position()).isEqualTo(2 * BLOCK);
+      assertThat(into.getLong(BLOCK)).isEqualTo(first(BLOCK));
+    }
+  }
+
+  @Test
+  void whatIsBeyondTheLastWholeSectorIsCachedToo() throws IOException {
+    TestStorage storage = TestStorage.numbered(2 * BLOCK + 700);
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage)) {
+      Handle handle = scene.open();
+      handle.write(ByteBuffer.wrap(new byte[] {1, 2, 3}), 2 * BLOCK + 697, CommandFlags.NONE);
+      handle.write(ByteBuffer.wrap(new byte[] {9}), 2 * BLOCK + 511, CommandFlags.NONE);
+      ByteBuffer into = ByteBuffer.allocate(700);
+      handle.read(into, 2 * BLOCK);
+      assertThat(into.array()).endsWith(1, 2, 3);
+      assertThat(into.get(511)).isEqualTo((byte) 9);
+      handle.flush();
+      assertThat(storage.content()).endsWith(1, 2, 3);
+      assertThat(storage.valueAt(2 * BLOCK)).isEqualTo(first(2 * BLOCK));
+    }
+  }
+
+  @Test
+  void aReadIsServedWhileNoMemoryCanBeHad() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 4)) {
+      Handle handle = scene.open();
+      scene.storage.fail(Command.WRITE, NbdError.ENOSPC);
+      for (int block = 0; block < 3; block++) {
+        write(handle, (long) block * BLOCK, block);
+      }
+      // One frame is left for reads; take it and hold it.
+      Gate gate = new Gate(Command.READ);
+      scene.storage.after = gate;
+      Running holder = start(() -> read(handle, 10 * BLOCK));
+      gate.awaitReached();
+      assertThat(read(handle, 11 * BLOCK)).isEqualTo(first(11 * BLOCK));
+      ByteBuffer over = ByteBuffer.allocate(1024);
+      handle.read(over, 2 * BLOCK);
+      assertThat(over.getLong(0)).isEqualTo(2);
+      assertThat(over.getLong(512)).isEqualTo(first(2 * BLOCK + 512));
+      gate.open();
+      holder.join();
+    }
+  }
+
+  @Test
+  void aSequentialReaderFindsTheNextBlocksInTheCache() throws Exception {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 256)) {
+      Handle handle = scene.open();
+      for (int at = 0; at < 4 * BLOCK; at += 512) {
+        read(handle, at);
+      }
+      ByteBuffer into = ByteBuffer.allocate(512);
+      Eventually.isTrue(
+          "the next block was read ahead",
+          () -> {
+            try {
+              return handle.readNow(into.clear(), 5 * BLOCK);
+            } catch (IOException e) {
+              throw new AssertionError(e);
+            }
+          });
+    }
+  }
+
+  @Test
+  void aRandomReaderCausesNoReadsButItsOwn() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 256)) {
+      Handle handle = scene.open();
+      for (int block : new int[] {9, 3, 100, 41, 77, 40, 2, 200, 13, 60}) {
+        read(handle, (long) block * BLOCK);
+      }
+      // A read-ahead would have been begun before the last read ended.
+      assertThat(scene.storage.calls()).hasSize(10).allMatch(call -> call.length() == BLOCK);
+    }
+  }
+
+  @Test
+  void theCommandCacheBringsBlocksWithoutSendingThem() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 64)) {
+      Handle handle = scene.open();
+      handle.cache(BLOCK + 1, 2 * BLOCK);
+      assertThat(scene.storage.calls()).containsExactly(Call.of(Command.READ, BLOCK, 3 * BLOCK));
+      assertThat(handle.readNow(ByteBuffer.allocate(3 * BLOCK), BLOCK)).isTrue();
+    }
+  }
+
+  @Test
+  void storageWithLargeBlocksIsReadAndWrittenInThem() throws IOException {
+    TestStorage storage = TestStorage.numbered(1 << 20);
+    storage.blockSizes = new nbd.protocol.BlockSizes(2048, 4096, 1 << 20);
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage)) {
+      Handle handle = scene.open();
+      handle.write(ByteBuffer.allocate(2048).putLong(0, 7), 2048, CommandFlags.NONE);
+      handle.read(ByteBuffer.allocate(4096), 0);
+      handle.flush();
+      assertThat(storage.calls())
+          .containsExactly(
+              Call.of(Command.READ, 0, 2048),
+              Call.of(Command.WRITE, 2048, 2048),
+              Call.of(Command.FLUSH, 0, 0));
+    }
+  }
+
+  @Test
+  void storageWithBlocksThatAreTooLargeIsRefusedWithAnExplanation() {
+    TestStorage storage = new TestStorage(1 << 20);
+    storage.blockSizes = new nbd.protocol.BlockSizes(8192, 8192, 1 << 20);
+    Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage);
+    assertThatThrownBy(scene::open).hasMessageContaining("--cache-block-size");
+    assertThat(storage.open).hasValue(0);
+  }
+}
