@@ -390,6 +390,8 @@ final class CacheIT {
 
   /** Flushes, and keeps what was answered before the last flush that succeeded. */
   private static final class Flusher implements Runnable {
+    private static final long ENOUGH = 100;
+
     final List<int[]> durable = new ArrayList<>();
     private final RawClient client;
     private final List<Writer> writers;
@@ -400,6 +402,11 @@ final class CacheIT {
       this.writers = writers;
       this.flushed = flushed;
       writers.forEach(writer -> durable.add(new int[Writer.SLOTS]));
+    }
+
+    /** How many sectors have something that has to be there. */
+    long covered() {
+      return durable.stream().flatMapToInt(Arrays::stream).filter(version -> version > 0).count();
     }
 
     @Override
@@ -416,7 +423,9 @@ final class CacheIT {
           for (int i = 0; i < answered.size(); i++) {
             durable.set(i, answered.get(i));
           }
-          flushed.countDown();
+          if (covered() > ENOUGH) {
+            flushed.countDown();
+          }
         }
       } catch (IOException | AssertionError killed) {
         // What is kept is what had to be there.
@@ -431,6 +440,8 @@ final class CacheIT {
     "writeback, memory, 3",
     "writeback, file, 4",
     "writethrough, memory, 5",
+    "unsafe, memory, 6",
+    "unsafe, memory, 7",
   })
   void whatWasFlushedIsThereAfterTheServerWasKilled(String cache, String plugin, long seed)
       throws Exception {
@@ -449,7 +460,7 @@ final class CacheIT {
         for (int i = 0; i < 4; i++) {
           writers.add(new Writer(connect(serve), random.nextLong(), i));
         }
-        CountDownLatch enough = new CountDownLatch(20 + random.nextInt(60));
+        CountDownLatch enough = new CountDownLatch(5 + random.nextInt(40));
         flusher = new Flusher(connect(serve), writers, enough);
         List<Thread> threads = new ArrayList<>();
         writers.forEach(writer -> threads.add(Thread.ofPlatform().start(writer)));
@@ -467,7 +478,6 @@ final class CacheIT {
 
   private static void assertStored(UpstreamProcess nbdkit, List<Writer> writers, Flusher flusher)
       throws IOException {
-    int covered = 0;
     try (RawClient direct = RawClient.connect(nbdkit.address())) {
       direct.enter("");
       for (int i = 0; i < writers.size(); i++) {
@@ -479,11 +489,9 @@ final class CacheIT {
           assertThat(version)
               .as("writer %d, slot %d", i, slot)
               .isBetween(flusher.durable.get(i)[slot], writer.begun.get(slot));
-          covered += flusher.durable.get(i)[slot] > 0 ? 1 : 0;
         }
       }
       direct.disconnect();
     }
-    assertThat(covered).as("sectors that a flush had covered").isGreaterThan(100);
   }
 }
