@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -15,9 +16,9 @@ OURS = "nbd-multiconn"
 
 
 class Server:
-    """A server process on a socket of its own."""
+    """A server process on a Unix socket of its own, or where else it listens."""
 
-    def __init__(self, name, command, directory):
+    def __init__(self, name, command, directory, address=None):
         self.name = name
         self.socket = directory / (name + ".sock")
         self.uri = f"nbd+unix:///?socket={self.socket}"
@@ -27,8 +28,8 @@ class Server:
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         for _ in range(200):
             try:
-                with socket.socket(socket.AF_UNIX) as probe:
-                    probe.connect(str(self.socket))
+                with socket.socket(socket.AF_INET if address else socket.AF_UNIX) as probe:
+                    probe.connect(address or str(self.socket))
                 break
             except OSError:
                 time.sleep(0.05)
@@ -70,6 +71,45 @@ class Server:
     def stop(self):
         os.kill(self.pid, signal.SIGTERM)
         self.process.wait()
+
+
+class Client:
+    """A connection by hand, for what fio's engine does not do."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(path))
+        self.receive(18)
+        self.socket.sendall(struct.pack(">I", 3))
+        self.socket.sendall(b"IHAVEOPT" + struct.pack(">IIIH", 7, 6, 0, 0))
+        while True:
+            _, _, kind, length = struct.unpack(">QIII", self.receive(20))
+            self.receive(length)
+            if kind == 1:
+                return
+            if kind & 0x80000000:
+                sys.exit("the server refuses the export")
+
+    def receive(self, count):
+        data = b""
+        while len(data) < count:
+            piece = self.socket.recv(count - len(data))
+            if not piece:
+                sys.exit("the server closed the connection")
+            data += piece
+        return data
+
+    def read(self, length):
+        self.socket.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 1, 0, length))
+        self.receive(16 + length)
+
+    def write(self, data, offset, fua):
+        flags = 1 if fua else 0
+        self.socket.sendall(
+            struct.pack(">IHHQQI", 0x25609513, flags, 1, 1, offset, len(data)) + data)
+        _, error, _ = struct.unpack(">IIQ", self.receive(16))
+        if error:
+            sys.exit(f"a write failed with error {error}")
 
 
 def fio(server, uri, rw, block_size, connections, depth, seconds, *more):

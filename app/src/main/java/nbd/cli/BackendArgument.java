@@ -3,6 +3,8 @@ package nbd.cli;
 import java.io.IOException;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.function.Predicate;
 import nbd.backend.Backend;
 import nbd.backend.DirectoryBackend;
 import nbd.backend.FileBackend;
@@ -10,6 +12,7 @@ import nbd.backend.FileSettings;
 import nbd.backend.MemoryBackend;
 import nbd.backend.NullBackend;
 import nbd.client.NbdUri;
+import org.jspecify.annotations.Nullable;
 
 /** The argument BACKEND of serve. */
 final class BackendArgument {
@@ -32,6 +35,20 @@ final class BackendArgument {
   /** Whether the argument names a directory, whose files' names are the exports'. */
   static boolean isDirectory(String argument) {
     return argument.startsWith("dir:");
+  }
+
+  /**
+   * What is wrong if the user gave an option that another kind of backend has; null if nothing is.
+   *
+   * @param kind of backend, for the message
+   * @param given whether the user gave an option
+   */
+  static @Nullable String onlyFor(String kind, List<String> options, Predicate<String> given) {
+    return options.stream()
+        .filter(given)
+        .findFirst()
+        .map(option -> option + ": only with " + kind + " as BACKEND")
+        .orElse(null);
   }
 
   /**

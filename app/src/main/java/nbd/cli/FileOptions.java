@@ -52,11 +52,7 @@ final class FileOptions {
   @Nullable String problem(boolean isFiles, Predicate<String> given) {
     return isFiles
         ? null
-        : List.of(FORCE_SHARE, FADVISE, CACHE_ADVICE).stream()
-            .filter(given)
-            .findFirst()
-            .map(option -> option + ": only with files as BACKEND")
-            .orElse(null);
+        : BackendArgument.onlyFor("files", List.of(FORCE_SHARE, FADVISE, CACHE_ADVICE), given);
   }
 
   /** As files are opened. */

@@ -74,12 +74,10 @@ final class UpstreamOptions {
    */
   @Nullable String problem(boolean isUpstream, Predicate<String> given) {
     if (!isUpstream) {
-      return List.of(DYNAMIC_EXPORT, CONNECT_TIMEOUT, REQUEST_TIMEOUT, RECONNECT, RECONNECT_BUFFER)
-          .stream()
-          .filter(given)
-          .findFirst()
-          .map(option -> option + ": only with another NBD server as BACKEND")
-          .orElse(null);
+      return BackendArgument.onlyFor(
+          "another NBD server",
+          List.of(DYNAMIC_EXPORT, CONNECT_TIMEOUT, REQUEST_TIMEOUT, RECONNECT, RECONNECT_BUFFER),
+          given);
     }
     if (connectTimeout.isZero()) {
       return CONNECT_TIMEOUT + ": has to be longer than 0";

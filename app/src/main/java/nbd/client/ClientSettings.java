@@ -45,11 +45,6 @@ public record ClientSettings(
     return new ClientSettings(connectTimeout, requestTimeout, ask, ask && extendedHeaders, tls);
   }
 
-  /** The same with or without extended headers. */
-  public ClientSettings withExtendedHeaders(boolean ask) {
-    return new ClientSettings(connectTimeout, requestTimeout, structuredReplies, ask, tls);
-  }
-
   /** The same with this TLS. */
   public ClientSettings withTls(TlsUpgrade upgrade) {
     return new ClientSettings(

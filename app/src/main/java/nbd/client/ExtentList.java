@@ -15,6 +15,10 @@ final class ExtentList {
   private static final int ZERO = 2;
 
   private final int most;
+
+  /** How much of the range is left behind the last extent, in bytes; it may reach past it. */
+  private long asked;
+
   private final List<Extent> extents = new ArrayList<>();
 
   /** How much of the export is left behind the last extent, in bytes. */
@@ -26,21 +30,24 @@ final class ExtentList {
    * Gathers extents.
    *
    * @param most how many are wanted
+   * @param asked how long the range is that was asked for, in bytes
    * @param left how much of the export there is from the first one on, in bytes
    */
-  ExtentList(int most, long left) {
+  ExtentList(int most, long asked, long left) {
     this.most = most;
+    this.asked = asked;
     this.left = left;
   }
 
   /**
-   * Adds an extent; what is too much is left out.
+   * Adds an extent; what is too much is left out, and so is what begins behind the range, which no
+   * server should tell of.
    *
    * @param length in bytes; unsigned, and not 0
    */
   void add(long length, long flags) {
     long inside = length < 0 ? left : Math.min(length, left);
-    if (full || inside == 0) {
+    if (full || inside == 0 || asked <= 0) {
       return;
     }
     Extent extent = new Extent(inside, (flags & HOLE) != 0, (flags & ZERO) != 0);
@@ -54,6 +61,7 @@ final class ExtentList {
       return;
     }
     left -= inside;
+    asked -= inside;
   }
 
   /** Whether nothing has come. */

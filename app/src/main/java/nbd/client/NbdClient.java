@@ -230,9 +230,10 @@ public final class NbdClient implements AutoCloseable {
     if (!export.tellsExtents()) {
       return List.of(Extent.data(length));
     }
-    ExtentList extents = new ExtentList(most, export.size() - offset);
+    long asked = Math.min(length, longestRange);
+    ExtentList extents = new ExtentList(most, asked, export.size() - offset);
     CommandFlags flags = most == 1 ? CommandFlags.of(CommandFlag.REQ_ONE) : CommandFlags.NONE;
-    call(Command.BLOCK_STATUS, flags, offset, Math.min(length, longestRange), null, extents);
+    call(Command.BLOCK_STATUS, flags, offset, asked, null, extents);
     return extents.extents();
   }
 

@@ -6,6 +6,7 @@ import java.nio.channels.ByteChannel;
 import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.ReadableByteChannel;
 import java.nio.channels.SocketChannel;
+import nbd.posix.ProcessorSharing;
 
 /**
  * The socket of a connection, and perhaps TLS on top of it. It notes when the server was last heard
@@ -34,6 +35,7 @@ final class Wire implements ReadableByteChannel {
 
   @Override
   public int read(ByteBuffer into) throws IOException {
+    ProcessorSharing.MACHINE.giveWay();
     int read = channel.read(into);
     heard = System.nanoTime();
     return read;

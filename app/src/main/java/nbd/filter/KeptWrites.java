@@ -220,16 +220,6 @@ final class KeptWrites {
     }
   }
 
-  /** The bytes that an owner's kept writes count for. */
-  long bytes(Owner owner) {
-    lock.lock();
-    try {
-      return owner.bytes;
-    } finally {
-      lock.unlock();
-    }
-  }
-
   private void takeOut(Range range) {
     Long before = pieces.lowerKey(range.start);
     long first = before == null ? range.start : before;

@@ -213,11 +213,8 @@ final class ReconnectHandle implements Handle {
                 .formatted(why.getMessage(), within.toSeconds(), last.getMessage()));
       }
       Logger.debug("{}: connecting again: {}", name, last.getMessage());
-      sleep(pause.compareTo(left) < 0 ? pause : left);
-      pause =
-          pause.multipliedBy(2).compareTo(LONGEST_PAUSE) < 0
-              ? pause.multipliedBy(2)
-              : LONGEST_PAUSE;
+      sleep(shorter(pause, left));
+      pause = shorter(pause.multipliedBy(2), LONGEST_PAUSE);
     }
   }
 
@@ -270,6 +267,10 @@ final class ReconnectHandle implements Handle {
       at = range.end();
       count++;
     }
+  }
+
+  private static Duration shorter(Duration one, Duration other) {
+    return one.compareTo(other) < 0 ? one : other;
   }
 
   private static void sleep(Duration time) {

@@ -78,6 +78,7 @@ final class Calls {
       withErrno("fcntl", FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS), 2);
   final MethodHandle ioctl =
       withErrno("ioctl", FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_LONG, ADDRESS), 2);
+  final MethodHandle schedYield = plain("sched_yield", FunctionDescriptor.of(JAVA_INT));
   final MethodHandle cachestat =
       linker.downcallHandle(
           linker.defaultLookup().findOrThrow("syscall"),

@@ -1,5 +1,7 @@
 package nbd.protocol;
 
+import java.io.IOException;
+
 /**
  * Why a command failed, as the client is told.
  *
@@ -9,6 +11,11 @@ package nbd.protocol;
 public record ErrorReply(NbdError error, String message) {
   /** No error. */
   public static final ErrorReply NONE = new ErrorReply(NbdError.NONE, "");
+
+  /** What a client is told of a failure. */
+  public static ErrorReply of(IOException failure) {
+    return new ErrorReply(NbdException.errorOf(failure), String.valueOf(failure.getMessage()));
+  }
 
   /** Whether it is one. */
   public boolean isError() {

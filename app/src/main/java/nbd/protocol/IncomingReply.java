@@ -49,8 +49,8 @@ public final class IncomingReply {
     int magic = buffer.getInt(buffer.position());
     switch (magic) {
       case Magic.SIMPLE_REPLY -> readSimple(buffer);
-      case Magic.STRUCTURED_REPLY -> readChunk(in);
-      case Magic.EXTENDED_REPLY -> readExtended(in);
+      case Magic.STRUCTURED_REPLY -> readChunk(in, false);
+      case Magic.EXTENDED_REPLY -> readChunk(in, true);
       default ->
           throw new ProtocolException(
               "a reply does not start with a magic number but with 0x%08x".formatted(magic));
@@ -66,29 +66,22 @@ public final class IncomingReply {
     buffer.position(start + SIMPLE_BYTES);
   }
 
-  private void readChunk(WireInput in) throws IOException {
-    form = Form.CHUNK;
-    in.require(CHUNK_BYTES);
+  private void readChunk(WireInput in, boolean extended) throws IOException {
+    form = extended ? Form.EXTENDED : Form.CHUNK;
+    int bytes = extended ? EXTENDED_BYTES : CHUNK_BYTES;
+    in.require(bytes);
     ByteBuffer buffer = in.buffer();
     int start = buffer.position();
     flags = Short.toUnsignedInt(buffer.getShort(start + 4));
     type = Short.toUnsignedInt(buffer.getShort(start + 6));
     cookie = buffer.getLong(start + 8);
-    length = Integer.toUnsignedLong(buffer.getInt(start + 16));
-    buffer.position(start + CHUNK_BYTES);
-  }
-
-  private void readExtended(WireInput in) throws IOException {
-    form = Form.EXTENDED;
-    in.require(EXTENDED_BYTES);
-    ByteBuffer buffer = in.buffer();
-    int start = buffer.position();
-    flags = Short.toUnsignedInt(buffer.getShort(start + 4));
-    type = Short.toUnsignedInt(buffer.getShort(start + 6));
-    cookie = buffer.getLong(start + 8);
-    offset = buffer.getLong(start + 16);
-    length = buffer.getLong(start + 24);
-    buffer.position(start + EXTENDED_BYTES);
+    if (extended) {
+      offset = buffer.getLong(start + 16);
+      length = buffer.getLong(start + 24);
+    } else {
+      length = Integer.toUnsignedLong(buffer.getInt(start + 16));
+    }
+    buffer.position(start + bytes);
   }
 
   /** Which of the three it is. */

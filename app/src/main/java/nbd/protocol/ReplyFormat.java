@@ -53,11 +53,6 @@ public enum ReplyFormat {
     return hasChunks() ? headerBytes + 8 : headerBytes;
   }
 
-  /** The bytes of a chunk that stands for a hole. */
-  public int holeBytes() {
-    return headerBytes + 12;
-  }
-
   /** The bytes of a reply to BLOCK_STATUS with so many extents. */
   public int extentsBytes(int count) {
     return headerBytes + (this == EXTENDED ? 8 + 16 * count : 4 + 8 * count);

@@ -142,9 +142,7 @@ final class Handshake {
 
   /** Answers STARTTLS; true if everything else is inside TLS from now on. */
   private boolean startTls(OptionRequest option) throws IOException {
-    if (option.length() > 0) {
-      drop(option);
-      reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, "STARTTLS takes no data"));
+    if (refusedForData(option, "STARTTLS")) {
       return false;
     }
     if (wire.isSecure()) {
@@ -272,17 +270,17 @@ final class Handshake {
   }
 
   /** Whether an option that takes no data has some; it is answered then. */
-  private boolean refusedForData(OptionRequest option) throws IOException {
+  private boolean refusedForData(OptionRequest option, String what) throws IOException {
     if (option.length() == 0) {
       return false;
     }
-    in.skip(option.length());
-    reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, "the option takes no data"));
+    drop(option);
+    reply(option, OptionReply.error(OptionReplyType.ERR_INVALID, what + " takes no data"));
     return true;
   }
 
   private void structuredReply(OptionRequest option) throws IOException {
-    if (refusedForData(option)) {
+    if (refusedForData(option, "the option")) {
       return;
     }
     if (format == ReplyFormat.EXTENDED) {
@@ -297,7 +295,7 @@ final class Handshake {
   }
 
   private void extendedHeaders(OptionRequest option) throws IOException {
-    if (refusedForData(option)) {
+    if (refusedForData(option, "the option")) {
       return;
     }
     format = ReplyFormat.EXTENDED;
@@ -346,7 +344,7 @@ final class Handshake {
   }
 
   private void list(OptionRequest option) throws IOException {
-    if (refusedForData(option)) {
+    if (refusedForData(option, "the option")) {
       return;
     }
     List<ListedExport> list;

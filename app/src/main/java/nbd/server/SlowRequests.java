@@ -11,7 +11,6 @@ import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.ErrorReply;
 import nbd.protocol.NbdError;
-import nbd.protocol.NbdException;
 import nbd.protocol.ReplyFormat;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
@@ -385,17 +384,17 @@ final class SlowRequests {
 
   /** Logs that the storage failed, and gives what the client is told. */
   ErrorReply logFailure(Command command, long offset, long length, IOException failure) {
-    NbdError error = NbdException.errorOf(failure);
+    ErrorReply reply = ErrorReply.of(failure);
     Logger.error(
         "{}: {} of {} bytes at {} failed with {}: {}",
         peer,
         command,
         length,
         offset,
-        error,
+        reply.error(),
         failure.getMessage());
     Logger.debug(failure);
-    return new ErrorReply(error, String.valueOf(failure.getMessage()));
+    return reply;
   }
 
   /** Logs that a call failed in a way that it must not, and gives what the client is told. */

@@ -325,7 +325,7 @@ final class Transmission {
         }
       } catch (NbdException none) {
         in.skip(left);
-        return Optional.of(new ErrorReply(none.error(), String.valueOf(none.getMessage())));
+        return Optional.of(ErrorReply.of(none));
       }
       receive(memory.buffers().getLast(), memory.seat());
       left -= count;
@@ -417,8 +417,7 @@ final class Transmission {
       started = true;
       start(command, flags, length, bytes, memory);
     } catch (NbdException noMemory) {
-      refuse(
-          command.name(), new ErrorReply(noMemory.error(), String.valueOf(noMemory.getMessage())));
+      refuse(command.name(), ErrorReply.of(noMemory));
     } finally {
       if (!started) {
         memory.release();

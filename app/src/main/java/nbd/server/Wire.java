@@ -20,14 +20,12 @@ final class Wire {
   /** Read ahead: a hundred requests, or seven writes of 4 KiB. An idle connection keeps it. */
   private static final int INPUT_BYTES = 32 << 10;
 
-  private final ByteChannel output;
-  private final ByteChannel socket;
+  private final Socket socket;
   private WireInput in;
   private Optional<TlsChannel> tls = Optional.empty();
 
   /** Uses a socket, of which the two are one direction each. */
   Wire(ReadableByteChannel input, ByteChannel output) {
-    this.output = output;
     this.socket = new Socket(input, output);
     this.in = new WireInput(input, INPUT_BYTES);
   }
@@ -42,7 +40,7 @@ final class Wire {
    * kernel has ways that it has for no other channel.
    */
   WritableByteChannel out() {
-    return tls.isPresent() ? tls.get() : output;
+    return tls.isPresent() ? tls.get() : socket.output();
   }
 
   /** Whether TLS protects what is sent and received from now on. */

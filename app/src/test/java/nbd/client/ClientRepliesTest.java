@@ -231,14 +231,14 @@ final class ClientRepliesTest {
             });
     try (ScriptedServer server = ScriptedServer.of(script);
         NbdClient client = open(server)) {
-      assertThat(client.extents(SIZE - 2000, 1500, 100))
+      assertThat(client.extents(SIZE - 2000, 1600, 100))
           .containsExactly(
               Extent.data(300),
               Extent.hole(301),
               new Extent(400, false, true),
               Extent.data(500),
               new Extent(499, true, false));
-      assertThat(client.extents(SIZE - 2000, 1500, 2))
+      assertThat(client.extents(SIZE - 2000, 1600, 2))
           .containsExactly(Extent.data(300), Extent.hole(301));
       assertThat(client.extents(SIZE - 50, 50, 1)).containsExactly(Extent.data(50));
     }

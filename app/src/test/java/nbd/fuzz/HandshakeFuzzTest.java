@@ -1,0 +1,59 @@
+package nbd.fuzz;
+
+import com.code_intelligence.jazzer.junit.FuzzTest;
+import java.io.IOException;
+
+/**
+ * Whatever a client says in the handshake, the server answers as the protocol has it, and lives.
+ */
+final class HandshakeFuzzTest {
+  /** Bytes of any kind: two for the setup, the rest as they come from the socket. */
+  @FuzzTest
+  void anyBytesAreAnsweredInOrder(byte[] data) throws IOException, InterruptedException {
+    Choices choices = new Choices(data);
+    Setup setup = Setup.of(choices);
+    new Session(setup).raw(choices.rest()).run();
+  }
+
+  /**
+   * Options that are framed well enough to be looked at, and requests when they end in an export.
+   */
+  @FuzzTest
+  void optionsInAnyOrderAreAnsweredInOrder(byte[] data) throws IOException, InterruptedException {
+    Choices choices = new Choices(data);
+    Setup setup = Setup.of(choices);
+    int flags = choices.u8();
+    new Session(setup).introduce(flags < 250 ? 3 - flags % 4 : flags).options(choices).run();
+  }
+
+  /** Questions for metadata contexts. */
+  @FuzzTest
+  void anyQueriesForContextsAreAnsweredOrRefused(byte[] data)
+      throws IOException, InterruptedException {
+    Choices choices = new Choices(data);
+    Setup setup = Setup.of(choices);
+    Session session = new Session(setup).introduce(3);
+    session.raw(nbd.testing.RawClient.optionBytes(choices.of(8, 11)));
+    while (choices.hasMore()) {
+      int what = choices.u8();
+      byte[] queries =
+          what < 0x40 ? choices.bytes(4 * what) : Session.contexts(choices, (what & 1) != 0);
+      session.pause().raw(nbd.testing.RawClient.optionBytes(choices.of(10, 9), queries));
+    }
+    session.pause().raw(nbd.testing.RawClient.optionBytes(2)).run();
+  }
+
+  /** After STARTTLS, what comes instead of a TLS handshake ends the connection, and no more. */
+  @FuzzTest
+  void anyBytesInsteadOfTlsEndTheConnection(byte[] data) throws IOException, InterruptedException {
+    Choices choices = new Choices(data);
+    int most = choices.of(Integer.MAX_VALUE, 1, 5, 100);
+    Setup setup = new Setup(4096, 1, false, Setup.Storage.NEAR, 0, most, false, false, true);
+    Session session = new Session(setup).introduce(3);
+    session.raw(nbd.testing.RawClient.optionBytes(5)).pause();
+    while (choices.hasMore()) {
+      session.raw(choices.bytes(choices.u16())).pause();
+    }
+    session.run();
+  }
+}

@@ -1,0 +1,64 @@
+package nbd.fuzz;
+
+import java.util.List;
+
+/**
+ * What a server under test serves, and how.
+ *
+ * @param size of the export, in bytes
+ * @param minimum the smallest block
+ * @param readOnly whether writing is refused
+ * @param storage how requests are done
+ * @param memory for requests in flight, in bytes
+ * @param most how many bytes a call of the socket moves
+ * @param polls whether the server asks for input before it waits
+ * @param hasty whether the client waits for no answer
+ * @param tls whether STARTTLS is offered
+ */
+public record Setup(
+    long size,
+    int minimum,
+    boolean readOnly,
+    Storage storage,
+    long memory,
+    int most,
+    boolean polls,
+    boolean hasty,
+    boolean tls) {
+  /** The names of the export. */
+  public static final List<String> NAMES = List.of("", "disk");
+
+  /** What the export is described as. */
+  public static final String DESCRIPTION = "for tests";
+
+  /** The longest payload: the least that the protocol allows. */
+  public static final int MAXIMUM_PAYLOAD = 1 << 20;
+
+  /** How requests are done. */
+  public enum Storage {
+    /** At once, by the connection's thread. */
+    NEAR,
+    /** Each by a thread of its own. */
+    SLOW,
+    /** Begun by the connection's thread, and ended by another one in any order. */
+    FAR
+  }
+
+  /** Takes two bytes: the zeroes are the usual. */
+  static Setup of(Choices choices) {
+    int what = choices.u8();
+    int how = choices.u8();
+    int minimum = new int[] {1, 512, 4096, 1}[what & 3];
+    long size = new long[] {200_704, 4096, 1_503_232, 0}[what >> 2 & 3];
+    return new Setup(
+        size,
+        minimum,
+        (what & 0x10) != 0,
+        Storage.values()[(what >> 5 & 3) % 3],
+        (how & 1) == 0 ? 64L << 20 : 0,
+        new int[] {Integer.MAX_VALUE, 1, 29, 5000}[how >> 1 & 3],
+        (how & 8) != 0,
+        (how & 16) != 0,
+        (how & 32) != 0);
+  }
+}

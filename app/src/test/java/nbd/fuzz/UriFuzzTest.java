@@ -1,0 +1,28 @@
+package nbd.fuzz;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import com.code_intelligence.jazzer.junit.FuzzTest;
+import nbd.client.NbdUri;
+
+/** Any text is an NBD URI that can be written and read again, or refused with a reason. */
+final class UriFuzzTest {
+  @FuzzTest
+  void anyTextIsAUriOrRefused(byte[] data) {
+    NbdUri uri;
+    try {
+      uri = NbdUri.parse(new String(data, UTF_8));
+    } catch (IllegalArgumentException refused) {
+      // A sentence for the user, not what a library says of itself.
+      assertThat(refused).isExactlyInstanceOf(IllegalArgumentException.class);
+      assertThat(refused.getMessage()).startsWith("\"");
+      return;
+    }
+    NbdUri again = NbdUri.parse(uri.toString());
+    assertThat(again.toString()).isEqualTo(uri.toString());
+    assertThat(again.exportName()).isEqualTo(uri.exportName());
+    assertThat(again.tlsParameters()).isEqualTo(uri.tlsParameters());
+    assertThat(again.endpoint().toString()).isEqualToIgnoringCase(uri.endpoint().toString());
+  }
+}
