@@ -82,6 +82,11 @@ final class ExperimentOptions {
       description = "Experiment: let this part of the flushes fail.")
   private ErrorRate errorFlush = ErrorRate.NONE;
 
+  /** To what the thread model is restricted. */
+  ThreadModel threadModel() {
+    return threadModel;
+  }
+
   /** The backend with what the options put in front of it; itself without any. */
   Backend around(Backend backend) {
     Backend made = backend;

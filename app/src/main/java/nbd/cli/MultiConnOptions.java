@@ -41,6 +41,11 @@ final class MultiConnOptions {
               + " ${DEFAULT-VALUE}); right if names stand for different contents.")
   private boolean byExportName;
 
+  /** As it was given, or the default. */
+  MultiConnMode mode() {
+    return mode;
+  }
+
   /** As the filter takes them. */
   MultiConnSettings settings(int maxConnections) {
     return new MultiConnSettings(mode, tracking, byExportName, maxConnections == 1);

@@ -7,6 +7,7 @@ import java.util.stream.Collectors;
 import nbd.backend.FileSettings.AccessPattern;
 import nbd.backend.FileSettings.CacheAdvice;
 import nbd.backend.ThreadModel;
+import nbd.filter.FuaMode;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.TrackDirty;
 import picocli.CommandLine.ITypeConverter;
@@ -52,6 +53,20 @@ abstract class Names<E extends Enum<E>> implements ITypeConverter<E>, Iterable<S
   static final class Level extends Names<TrackDirty> {
     Level() {
       super(TrackDirty.values());
+    }
+  }
+
+  /** For --fua. */
+  static final class Fua extends Names<FuaMode> {
+    Fua() {
+      super(FuaMode.values());
+    }
+  }
+
+  /** For --cache. */
+  static final class Cache extends Names<CacheChoice> {
+    Cache() {
+      super(CacheChoice.values());
     }
   }
 

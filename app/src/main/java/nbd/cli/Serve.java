@@ -8,12 +8,6 @@ import java.util.Objects;
 import java.util.concurrent.Callable;
 import java.util.stream.Stream;
 import nbd.backend.Backend;
-import nbd.backend.ThreadModel;
-import nbd.filter.FuaFilter;
-import nbd.filter.Statistics;
-import nbd.filter.StatisticsFilter;
-import nbd.multiconn.MultiConnFilter;
-import nbd.multiconn.MultiConnSettings;
 import nbd.server.Exports;
 import nbd.server.TlsPolicy;
 import org.jspecify.annotations.Nullable;
@@ -99,6 +93,8 @@ final class Serve implements Callable<Integer> {
 
   @Mixin private MultiConnOptions multiConnOptions = new MultiConnOptions();
 
+  @Mixin private FilterOptions filters = new FilterOptions();
+
   @Mixin private UpstreamOptions upstream = new UpstreamOptions();
 
   @Mixin private ExperimentOptions experiments = new ExperimentOptions();
@@ -141,23 +137,17 @@ final class Serve implements Callable<Integer> {
     check();
     Logging.configure(verbose);
     TlsPolicy tls = tlsOptions.policy();
-    Statistics clientSide = new Statistics();
-    Statistics backendSide = new Statistics();
-    Backend storage = openStorage();
-    Backend below = experiments.around(upstream.around(new StatisticsFilter(storage, backendSide)));
-    // Clients that the backend can only serve one after the other wait to be accepted.
-    int atMost = below.threadModel() == ThreadModel.SERIALIZE_CONNECTIONS ? 1 : maxConnections;
-    MultiConnSettings settings = multiConnOptions.settings(atMost);
+    filters.warn();
+    FilterStack stack = new FilterStack(openStorage(), choice());
     if (!BackendArgument.isUpstream(backend) && !BackendArgument.isDirectory(backend)) {
-      warnIfRefused(below, settings);
-      backendSide.forget();
+      warnIfRefused(stack);
     }
-    MultiConnFilter multiConn = new MultiConnFilter(below, settings);
-    Backend filtered = new StatisticsFilter(new FuaFilter(multiConn), clientSide);
-    boolean hasOwnNames = upstream.dynamicExport() || BackendArgument.isDirectory(backend);
-    List<String> names = hasOwnNames ? List.of() : exportNames;
-    Exports exports = new Exports(filtered, names, description, readOnly, atMost);
-    StatisticsReport report = new StatisticsReport(clientSide, backendSide, statsFile);
+    List<String> names = hasOwnNames() ? List.of() : exportNames;
+    int atMost = stack.maxConnections(maxConnections);
+    Exports exports = new Exports(stack.backend(), names, description, readOnly, atMost);
+    StatisticsReport report =
+        new StatisticsReport(
+            stack.clientSide(), stack.cacheCounts(), stack.backendSide(), statsFile);
     Service service = new Service(exports, handshakeTimeout, memory.bytes(), tls, pidFile, report);
     String name = exportNames.getFirst();
     return run == null
@@ -174,9 +164,25 @@ final class Serve implements Callable<Integer> {
     }
   }
 
+  private FilterStack.Choice choice() {
+    return new FilterStack.Choice(
+        filters.fua(),
+        multiConnOptions.settings(maxConnections),
+        filters.cache(),
+        experiments::around,
+        upstream::around,
+        hasOwnNames());
+  }
+
+  /** Whether the storage has several exports, which it names itself. */
+  private boolean hasOwnNames() {
+    return upstream.dynamicExport() || BackendArgument.isDirectory(backend);
+  }
+
   /** Another server may be down now and up when a client comes; other storage can be asked. */
-  private void warnIfRefused(Backend below, MultiConnSettings settings) throws IOException {
-    MultiConnFilter.refusal(below, settings, exportNames.getFirst(), readOnly)
+  private void warnIfRefused(FilterStack stack) throws IOException {
+    stack
+        .refusal(exportNames.getFirst(), readOnly)
         .ifPresent(reason -> Logger.warn("every client will be refused: {}", reason));
   }
 
@@ -185,6 +191,11 @@ final class Serve implements Callable<Integer> {
     Stream.of(
             listen.problem(),
             memory.problem(),
+            filters.problem(
+                multiConnOptions.mode(),
+                experiments.threadModel(),
+                hasOwnNames(),
+                given::hasMatchedOption),
             files.problem(BackendArgument.isFiles(backend), given::hasMatchedOption),
             upstream.problem(BackendArgument.isUpstream(backend), given::hasMatchedOption))
         .filter(Objects::nonNull)

@@ -5,19 +5,23 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Locale;
+import java.util.Optional;
 import java.util.stream.Collectors;
 import nbd.filter.Statistics;
 import nbd.filter.Statistics.Count;
+import nbd.filter.cache.CacheStatistics;
 import org.jspecify.annotations.Nullable;
 
 /**
  * What {@code --stats} writes.
  *
  * @param client counts before all filters
+ * @param cache what the cache did, if there is one
  * @param backend counts before the backend
  * @param file where to; null for nowhere
  */
-record StatisticsReport(Statistics client, Statistics backend, @Nullable Path file) {
+record StatisticsReport(
+    Statistics client, Optional<CacheStatistics> cache, Statistics backend, @Nullable Path file) {
   /**
    * Writes the file, if one is wanted.
    *
@@ -35,8 +39,17 @@ record StatisticsReport(Statistics client, Statistics backend, @Nullable Path fi
   }
 
   String json() {
-    return "{\"client\":%s,\"backend\":%s,\"flush_amplification\":%s}%n"
-        .formatted(json(client), json(backend), amplification());
+    return "{\"client\":%s,%s\"backend\":%s,\"flush_amplification\":%s}%n"
+        .formatted(
+            json(client),
+            cache.map(counts -> "\"cache\":" + json(counts) + ",").orElse(""),
+            json(backend),
+            amplification());
+  }
+
+  private static String json(CacheStatistics counts) {
+    return "{\"hits\":%d,\"misses\":%d,\"write_backs\":%d,\"dirty_bytes\":%d}"
+        .formatted(counts.hits(), counts.misses(), counts.writeBacks(), counts.dirtyBytes());
   }
 
   private static String json(Statistics statistics) {
@@ -50,7 +63,8 @@ record StatisticsReport(Statistics client, Statistics backend, @Nullable Path fi
    * backend as such was a flush.
    */
   private String amplification() {
-    long emulated = client.get(Count.FUA) - backend.get(Count.FUA);
+    // Forced FUA is none that a client sent.
+    long emulated = Math.max(0, client.get(Count.FUA) - backend.get(Count.FUA));
     long sent = client.get(Count.FLUSH) + emulated;
     return sent == 0
         ? "null"

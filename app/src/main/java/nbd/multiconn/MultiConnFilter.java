@@ -1,12 +1,10 @@
 package nbd.multiconn;
 
 import java.io.IOException;
-import java.util.Optional;
 import java.util.concurrent.Executor;
 import nbd.backend.Backend;
 import nbd.backend.Handle;
 import nbd.filter.FilterBackend;
-import nbd.protocol.NbdException;
 
 /**
  * Makes a flush on one connection cover the completed writes of all of its group, and shows
@@ -53,24 +51,6 @@ public final class MultiConnFilter extends FilterBackend {
         e.addSuppressed(suppressed);
       }
       throw e;
-    }
-  }
-
-  /**
-   * Why every client of an export will be refused, so that it can be said before one comes.
-   *
-   * @param storage what the filter wraps; a handle of it is opened and closed
-   * @return empty if they will not be
-   * @throws IOException if the storage cannot be asked
-   */
-  public static Optional<String> refusal(
-      Backend storage, MultiConnSettings settings, String exportName, boolean readOnly)
-      throws IOException {
-    try (Handle handle = storage.open(exportName, readOnly)) {
-      Decision.of(settings, handle.capabilities(), storage.threadModel());
-      return Optional.empty();
-    } catch (NbdException refused) {
-      return Optional.ofNullable(refused.getMessage());
     }
   }
 

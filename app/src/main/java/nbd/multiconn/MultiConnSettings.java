@@ -15,4 +15,9 @@ public record MultiConnSettings(
   /** What holds where the user says nothing. */
   public static final MultiConnSettings DEFAULT =
       new MultiConnSettings(MultiConnMode.AUTO, TrackDirty.CONNECTION, false, false);
+
+  /** The same with another mode. */
+  public MultiConnSettings with(MultiConnMode other) {
+    return new MultiConnSettings(other, tracking, byExportName, singleConnection);
+  }
 }

@@ -10,6 +10,7 @@ import java.util.Random;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.atomic.AtomicInteger;
 import nbd.filter.FuaFilter;
+import nbd.filter.FuaMode;
 import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
@@ -83,7 +84,7 @@ final class PowerLossTest {
     FileBackend file = new FileBackend("disk.img", disk, FileSettings.DEFAULT);
     MultiConnSettings settings =
         new MultiConnSettings(MultiConnMode.AUTO, TrackDirty.CONNECTION, false, false);
-    Backend served = new FuaFilter(new MultiConnFilter(file, settings));
+    Backend served = new FuaFilter(new MultiConnFilter(file, settings), FuaMode.PASS);
     AtomicInteger promises = new AtomicInteger();
     List<FutureTask<Void>> clients = new ArrayList<>();
     for (int i = 0; i < CLIENTS; i++) {

@@ -7,8 +7,8 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.stream.Stream;
 import nbd.backend.Backend;
 import nbd.backend.FileBackend;
@@ -18,10 +18,12 @@ import nbd.backend.MemoryBackend;
 import nbd.backend.NullBackend;
 import nbd.filter.Statistics;
 import nbd.filter.StatisticsFilter;
+import nbd.filter.cache.CacheStatistics;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.server.Server;
 import nbd.testing.FakeBackend;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -149,7 +151,8 @@ final class ArgumentsTest {
   void statisticsAreJson() throws IOException {
     Statistics client = new Statistics();
     Statistics backend = new Statistics();
-    StatisticsReport report = new StatisticsReport(client, backend, directory.resolve("stats"));
+    StatisticsReport report =
+        new StatisticsReport(client, Optional.empty(), backend, directory.resolve("stats"));
     String zeroes =
         Stream.of(
                 "read",
@@ -189,13 +192,42 @@ final class ArgumentsTest {
   @Test
   void statisticsThatCannotBeWrittenAreSaidSo() {
     Path nowhere = directory.resolve("no/such/directory");
-    StatisticsReport report = new StatisticsReport(new Statistics(), new Statistics(), nowhere);
+    StatisticsReport report = reportTo(nowhere);
     assertThatThrownBy(report::write)
         .isInstanceOf(IOException.class)
         .hasMessageContaining("no/such");
-    for (StatisticsReport none :
-        List.of(new StatisticsReport(new Statistics(), new Statistics(), null))) {
-      org.assertj.core.api.Assertions.assertThatCode(none::write).doesNotThrowAnyException();
+    org.assertj.core.api.Assertions.assertThatCode(reportTo(null)::write)
+        .doesNotThrowAnyException();
+  }
+
+  private static StatisticsReport reportTo(@Nullable Path file) {
+    return new StatisticsReport(new Statistics(), Optional.empty(), new Statistics(), file);
+  }
+
+  @Test
+  void aCacheIsCountedBetweenClientsAndBackend() {
+    StatisticsReport report =
+        new StatisticsReport(
+            new Statistics(), Optional.of(new CacheStatistics()), new Statistics(), null);
+    assertThat(report.json())
+        .contains(
+            "},\"cache\":{\"hits\":0,\"misses\":0,\"write_backs\":0,\"dirty_bytes\":0},\"backend\":{");
+  }
+
+  @Test
+  void forcedWritesAreNoFlushesThatClientsSent() throws IOException {
+    Statistics client = new Statistics();
+    Statistics backend = new Statistics();
+    try (Handle above = new StatisticsFilter(new FakeBackend(10), client).open("", false);
+        Handle below = new StatisticsFilter(new FakeBackend(10), backend).open("", false)) {
+      above.flush();
+      above.flush();
+      below.flush();
+      for (int i = 0; i < 3; i++) {
+        below.trim(0, 1, CommandFlags.of(CommandFlag.FUA));
+      }
     }
+    assertThat(new StatisticsReport(client, Optional.empty(), backend, null).json())
+        .endsWith("\"flush_amplification\":0.500}\n");
   }
 }

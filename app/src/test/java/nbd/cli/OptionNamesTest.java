@@ -96,6 +96,6 @@ final class OptionNamesTest {
 
   @Test
   void anOptionOfALaterIssueIsNotTakenYet() {
-    assertThat(accepted()).doesNotContain("--fua", "--cache", "--metrics");
+    assertThat(accepted()).doesNotContain("--metrics");
   }
 }

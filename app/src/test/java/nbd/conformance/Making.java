@@ -21,6 +21,10 @@ import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.filter.Statistics;
 import nbd.filter.StatisticsFilter;
+import nbd.filter.cache.CacheFilter;
+import nbd.filter.cache.CacheMode;
+import nbd.filter.cache.CacheSettings;
+import nbd.filter.cache.CacheStatistics;
 import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
@@ -115,6 +119,12 @@ final class Making implements Closeable {
   Backend multiConn(Backend below, MultiConnMode mode) {
     MultiConnSettings settings = new MultiConnSettings(mode, TrackDirty.CONNECTION, false, false);
     return new StatisticsFilter(new MultiConnFilter(below, settings), new Statistics());
+  }
+
+  /** A cache, small enough for a case to fill it. */
+  Backend cache(Backend below, CacheMode mode) {
+    return new CacheFilter(
+        below, new CacheSettings(mode, 1 << 20, 4096), false, new CacheStatistics());
   }
 
   /** Another server of ours, with this storage, as a client sees it. */

@@ -24,8 +24,10 @@ import nbd.filter.DelayFilter;
 import nbd.filter.ErrorFilter;
 import nbd.filter.ErrorRate;
 import nbd.filter.FuaFilter;
+import nbd.filter.FuaMode;
 import nbd.filter.ReconnectFilter;
 import nbd.filter.SerializeFilter;
+import nbd.filter.cache.CacheMode;
 import nbd.multiconn.MultiConnMode;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.TransmissionFlag;
@@ -49,8 +51,13 @@ enum Storage {
       none(), optional(), with -> with.upstream(with.little(new BlockSizes(512, 4096, 4 << 20)))),
   LITTLE(none(), optional(), with -> with.little(BlockSizes.DEFAULT)),
   BLOCKS(none(), optional(), with -> with.little(new BlockSizes(4096, 4096, 1 << 20))),
-  FUA_BY_FLUSH(all(), none(), with -> new FuaFilter(with.restricted(Fua.EMULATE))),
+  FUA_BY_FLUSH(all(), none(), with -> new FuaFilter(with.restricted(Fua.EMULATE), FuaMode.NATIVE)),
   NO_FUA(EnumSet.of(SEND_FLUSH), EnumSet.of(SEND_FUA), with -> with.restricted(Fua.NONE)),
+  FUA_FORCED(all(), none(), with -> new FuaFilter(with.memory(), FuaMode.FORCE)),
+  FUA_DISCARDED(all(), none(), with -> new FuaFilter(with.memory(), FuaMode.DISCARD)),
+  WRITEBACK(all(), none(), with -> with.cache(with.alone(), CacheMode.WRITEBACK)),
+  WRITETHROUGH(all(), none(), with -> with.cache(with.memory(), CacheMode.WRITETHROUGH)),
+  UNSAFE_CACHE(all(), none(), with -> with.cache(with.alone(), CacheMode.UNSAFE)),
   AUTO(all(), none(), with -> with.multiConn(with.alone(), MultiConnMode.AUTO)),
   EMULATE(all(), none(), with -> with.multiConn(with.alone(), MultiConnMode.EMULATE)),
   DISABLE(many(), multiConn(), with -> with.multiConn(with.memory(), MultiConnMode.DISABLE)),

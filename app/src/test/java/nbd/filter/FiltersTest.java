@@ -38,7 +38,7 @@ final class FiltersTest {
   void fuaIsAFlushWhereTheStorageCanFlushOnly() throws IOException {
     FakeBackend fake =
         new FakeBackend(1000, BlockSizes.DEFAULT, FakeBackend.all().with(Fua.EMULATE));
-    try (Handle handle = new FuaFilter(fake).open("", false)) {
+    try (Handle handle = new FuaFilter(fake, FuaMode.PASS).open("", false)) {
       assertThat(handle.capabilities().fua()).isEqualTo(Fua.NATIVE);
       handle.write(ByteBuffer.allocate(3), 1, FUA);
       handle.trim(2, 3, FUA);
@@ -70,7 +70,7 @@ final class FiltersTest {
                     throw new IOException("lost");
                   }
                 });
-    try (Handle handle = new FuaFilter(fake).open("", false)) {
+    try (Handle handle = new FuaFilter(fake, FuaMode.PASS).open("", false)) {
       assertThatThrownBy(() -> handle.write(ByteBuffer.allocate(1), 0, FUA)).hasMessage("lost");
       assertThatThrownBy(() -> handle.trim(0, 1, FUA)).hasMessage("lost");
       assertThatThrownBy(() -> handle.zero(0, 1, FUA)).hasMessage("lost");
@@ -85,7 +85,7 @@ final class FiltersTest {
                 call -> {
                   throw new IOException("full");
                 });
-    try (Handle handle = new FuaFilter(fake).open("", false)) {
+    try (Handle handle = new FuaFilter(fake, FuaMode.PASS).open("", false)) {
       assertThatThrownBy(() -> handle.write(ByteBuffer.allocate(1), 0, FUA)).hasMessage("full");
       assertThat(fake.count(Command.FLUSH)).isZero();
     }
@@ -94,7 +94,7 @@ final class FiltersTest {
   @Test
   void aFuaOfTheStoragesOwnIsPassedOn() throws IOException {
     FakeBackend fake = new FakeBackend(1000);
-    try (Handle handle = new FuaFilter(fake).open("", false)) {
+    try (Handle handle = new FuaFilter(fake, FuaMode.PASS).open("", false)) {
       handle.write(ByteBuffer.allocate(3), 1, FUA);
       assertThat(fake.calls()).containsExactly(new Call(Command.WRITE, 1, 3, FUA));
     }
@@ -103,8 +103,9 @@ final class FiltersTest {
   @Test
   void noFuaIsPromisedWhereNothingCanFlush() throws IOException {
     for (Fua fua : List.of(Fua.NONE, Fua.EMULATE)) {
-      try (Handle handle = new FuaFilter(fake(fua, Capability.WRITE)).open("", false)) {
-        assertThat(handle.capabilities().fua()).isNotEqualTo(Fua.NATIVE);
+      try (Handle handle =
+          new FuaFilter(fake(fua, Capability.WRITE), FuaMode.PASS).open("", false)) {
+        assertThat(handle.capabilities().fua()).isEqualTo(Fua.NONE);
       }
     }
   }

@@ -277,9 +277,6 @@ final class InfoAndGoTest {
             BlockSizes.DEFAULT,
             FakeBackend.all().without(Capability.FLUSH).without(Capability.MULTI_CONN));
     MultiConnSettings settings = MultiConnSettings.DEFAULT;
-    assertThat(MultiConnFilter.refusal(flushless, settings, "", true)).isEmpty();
-    assertThat(MultiConnFilter.refusal(flushless, settings, "", false).orElseThrow())
-        .contains("flush");
     try (TestServer server =
             TestServer.with(new MultiConnFilter(flushless, settings)).maxConnections(2).start();
         RawClient client = server.connect()) {

@@ -17,6 +17,7 @@ import java.util.List;
 import java.util.stream.Stream;
 import nbd.backend.Backend;
 import nbd.filter.FuaFilter;
+import nbd.filter.FuaMode;
 import nbd.testing.ContractBackend;
 import nbd.testing.Eventually;
 import nbd.testing.Log;
@@ -59,7 +60,7 @@ public final class TestServer implements AutoCloseable {
     address = listener.getLocalAddress();
     Exports exports =
         new Exports(
-            new FuaFilter(contract),
+            new FuaFilter(contract, FuaMode.PASS),
             options.names,
             options.description,
             options.readOnly,

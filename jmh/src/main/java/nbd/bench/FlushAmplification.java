@@ -9,6 +9,10 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import nbd.backend.Backend;
 import nbd.backend.Handle;
+import nbd.filter.cache.CacheFilter;
+import nbd.filter.cache.CacheMode;
+import nbd.filter.cache.CacheSettings;
+import nbd.filter.cache.CacheStatistics;
 import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
@@ -54,7 +58,11 @@ public class FlushAmplification {
     /** The filter, mode unsafe. */
     unsafe,
     /** Every dirty handle after the other under one lock. */
-    serial
+    serial,
+    /** The filter over a write-back cache. */
+    writeback,
+    /** The filter over a write-through cache, mode emulate. */
+    writethrough
   }
 
   /** On how many connections the client flushes. */
@@ -128,11 +136,13 @@ public class FlushAmplification {
     storage = new SlowFlushBackend(TimeUnit.MILLISECONDS.toNanos(flushMilliseconds), multiConn);
     backend =
         switch (variant) {
-          case emulate -> filter(MultiConnMode.EMULATE);
-          case plugin -> filter(MultiConnMode.PLUGIN);
-          case disable -> filter(MultiConnMode.DISABLE);
-          case unsafe -> filter(MultiConnMode.UNSAFE);
+          case emulate -> filter(storage, MultiConnMode.EMULATE);
+          case plugin -> filter(storage, MultiConnMode.PLUGIN);
+          case disable -> filter(storage, MultiConnMode.DISABLE);
+          case unsafe -> filter(storage, MultiConnMode.UNSAFE);
           case serial -> new SerialReplication(storage);
+          case writeback -> filter(cached(CacheMode.WRITEBACK), MultiConnMode.AUTO);
+          case writethrough -> filter(cached(CacheMode.WRITETHROUGH), MultiConnMode.AUTO);
         };
     handles.clear();
     for (int i = 0; i < connections; i++) {
@@ -141,8 +151,12 @@ public class FlushAmplification {
     writers = dirty == 0 ? connections : Math.min(dirty, connections);
   }
 
-  private Backend filter(MultiConnMode mode) {
-    return new MultiConnFilter(storage, new MultiConnSettings(mode, tracking, false, false));
+  private Backend filter(Backend around, MultiConnMode mode) {
+    return new MultiConnFilter(around, new MultiConnSettings(mode, tracking, false, false));
+  }
+
+  private Backend cached(CacheMode mode) {
+    return new CacheFilter(storage, CacheSettings.of(mode), false, new CacheStatistics());
   }
 
   /** Closes them. */
@@ -216,7 +230,9 @@ public class FlushAmplification {
   }
 
   private void write(int connection) throws IOException {
-    handles.get(connection).write(ByteBuffer.allocate(512), 0, CommandFlags.NONE);
+    // No two write to one block of a cache.
+    long offset = (long) connection * CacheSettings.DEFAULT_BLOCK_SIZE;
+    handles.get(connection).write(ByteBuffer.allocate(512), offset, CommandFlags.NONE);
   }
 
   private long flush(int connection) throws IOException {

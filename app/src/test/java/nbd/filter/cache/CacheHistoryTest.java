@@ -20,6 +20,7 @@ import nbd.backend.Handle;
 import nbd.check.HistoryChecker;
 import nbd.check.HistoryChecker.Violation;
 import nbd.filter.FuaFilter;
+import nbd.filter.FuaMode;
 import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
@@ -80,7 +81,8 @@ class CacheHistoryTest {
     return new FuaFilter(
         new MultiConnFilter(
             new CacheFilter(storage, settings, false, new CacheStatistics()),
-            new MultiConnSettings(mode, tracking, false, false)));
+            new MultiConnSettings(mode, tracking, false, false)),
+        FuaMode.NATIVE);
   }
 
   private static final class Play {

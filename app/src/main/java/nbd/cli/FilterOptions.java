@@ -1,0 +1,130 @@
+package nbd.cli;
+
+import java.util.List;
+import java.util.Optional;
+import java.util.function.Predicate;
+import nbd.backend.ThreadModel;
+import nbd.filter.FuaMode;
+import nbd.filter.cache.CacheMode;
+import nbd.filter.cache.CacheSettings;
+import nbd.multiconn.MultiConnMode;
+import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
+import picocli.CommandLine.Option;
+
+/** What stands between clients and storage, whatever that is. */
+final class FilterOptions {
+  private static final String FUA = "--fua";
+  private static final String CACHE = "--cache";
+  private static final String CACHE_SIZE = "--cache-size";
+  private static final String CACHE_BLOCK_SIZE = "--cache-block-size";
+
+  @Option(
+      names = FUA,
+      paramLabel = "MODE",
+      defaultValue = "pass",
+      converter = Names.Fua.class,
+      completionCandidates = Names.Fua.class,
+      description =
+          "What becomes of forced writes (FUA) and of flushes (default: ${DEFAULT-VALUE}, as the"
+              + " storage has it; where that is a flush only, a write and a flush): one of"
+              + " ${COMPLETION-CANDIDATES}; see FLUSH AND FUA in the manual page.")
+  private FuaMode fua = FuaMode.PASS;
+
+  @Option(
+      names = CACHE,
+      paramLabel = "MODE",
+      defaultValue = "none",
+      converter = Names.Cache.class,
+      completionCandidates = Names.Cache.class,
+      description =
+          "Put one cache for all connections in front of the storage (default: ${DEFAULT-VALUE}):"
+              + " one of ${COMPLETION-CANDIDATES}; see CACHE in the manual page.")
+  private CacheChoice cache = CacheChoice.NONE;
+
+  @Option(
+      names = CACHE_SIZE,
+      paramLabel = "SIZE",
+      defaultValue = "256M",
+      converter = Size.Converter.class,
+      description =
+          "With --cache: how much data it holds, for all exports together (default:"
+              + " ${DEFAULT-VALUE}).")
+  private long cacheSize = CacheSettings.DEFAULT_SIZE;
+
+  @Option(
+      names = CACHE_BLOCK_SIZE,
+      paramLabel = "SIZE",
+      defaultValue = "64K",
+      converter = Size.Converter.class,
+      description =
+          "With --cache: how much is read and kept as one, a power of 2 (default:"
+              + " ${DEFAULT-VALUE}).")
+  private long cacheBlockSize = CacheSettings.DEFAULT_BLOCK_SIZE;
+
+  /**
+   * What is wrong with the options; null if nothing is.
+   *
+   * @param multiConn what was chosen for it
+   * @param model to what the thread model was restricted
+   * @param namesDiffer whether each export name stands for content of its own
+   * @param given whether the user gave an option
+   */
+  @Nullable String problem(
+      MultiConnMode multiConn, ThreadModel model, boolean namesDiffer, Predicate<String> given) {
+    if (fua == FuaMode.DISCARD && multiConn == MultiConnMode.EMULATE) {
+      return FUA + "=discard: not with --multi-conn-mode=emulate, which works by flushes";
+    }
+    if (cache == CacheChoice.NONE) {
+      return List.of(CACHE_SIZE, CACHE_BLOCK_SIZE).stream()
+          .filter(given)
+          .findFirst()
+          .map(option -> option + ": only with " + CACHE)
+          .orElse(null);
+    }
+    if (model == ThreadModel.SERIALIZE_CONNECTIONS && namesDiffer) {
+      return CACHE
+          + ": not with --thread-model=serialize-connections and several exports, since it keeps a"
+          + " connection of its own to each of them";
+    }
+    try {
+      cache();
+      return null;
+    } catch (IllegalArgumentException wrong) {
+      return CACHE + ": " + wrong.getMessage();
+    }
+  }
+
+  /** Says at the start what somebody may not have meant. */
+  void warn() {
+    if (fua == FuaMode.DISCARD) {
+      Logger.warn(
+          "{}=discard: flushes and FUA are dropped, so what clients take for durable may be lost",
+          FUA);
+    }
+  }
+
+  /** What becomes of FUA. */
+  FuaMode fua() {
+    return fua;
+  }
+
+  /** The cache, if there is to be one. */
+  Optional<CacheSettings> cache() {
+    return switch (cache) {
+      case NONE -> Optional.empty();
+      case WRITEBACK -> cache(CacheMode.WRITEBACK);
+      case WRITETHROUGH -> cache(CacheMode.WRITETHROUGH);
+      case UNSAFE -> cache(CacheMode.UNSAFE);
+    };
+  }
+
+  private Optional<CacheSettings> cache(CacheMode mode) {
+    if (cacheBlockSize > CacheSettings.MAXIMUM_BLOCK_SIZE) {
+      throw new IllegalArgumentException(
+          "a cache block of %d bytes; at most %d are possible"
+              .formatted(cacheBlockSize, CacheSettings.MAXIMUM_BLOCK_SIZE));
+    }
+    return Optional.of(new CacheSettings(mode, cacheSize, (int) cacheBlockSize));
+  }
+}

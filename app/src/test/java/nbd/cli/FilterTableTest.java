@@ -1,0 +1,274 @@
+package nbd.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
+import java.util.function.UnaryOperator;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+import nbd.backend.Capabilities;
+import nbd.backend.Capability;
+import nbd.backend.Fua;
+import nbd.backend.Handle;
+import nbd.filter.FuaMode;
+import nbd.filter.cache.CacheMode;
+import nbd.filter.cache.CacheSettings;
+import nbd.multiconn.MultiConnMode;
+import nbd.multiconn.MultiConnSettings;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdException;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+/**
+ * The tables in the manual page: what the filters together show to clients, and what reaches the
+ * storage. Each row is played: three connections have each written, and then one of them flushes,
+ * or writes, with or without FUA.
+ */
+@Timeout(60)
+final class FilterTableTest {
+  private static final Path MANUAL = Path.of("../man/nbd-multiconn.adoc");
+  private static final int CONNECTIONS = 3;
+
+  /** Far enough from each other that no two are in one block of a cache. */
+  private static final int SECTORS_BETWEEN = 64;
+
+  private static final Capabilities STORAGE =
+      Capabilities.of(Fua.NATIVE, Capability.WRITE, Capability.FLUSH);
+
+  /** What the storage is asked for when the connections have written. */
+  @FunctionalInterface
+  private interface Act {
+    void on(Handle handle) throws IOException;
+  }
+
+  private static final int EXTRA_SECTOR = CONNECTIONS * SECTORS_BETWEEN;
+
+  private static final Act FLUSH = Handle::flush;
+  private static final Act WRITE = handle -> write(handle, EXTRA_SECTOR, CommandFlags.NONE);
+  private static final Act FUA_WRITE =
+      handle -> write(handle, EXTRA_SECTOR, CommandFlags.of(CommandFlag.FUA));
+
+  private static void write(Handle handle, int sector, CommandFlags flags) throws IOException {
+    handle.write(
+        ByteBuffer.allocate(RecordingStorage.SECTOR),
+        (long) sector * RecordingStorage.SECTOR,
+        flags);
+  }
+
+  /**
+   * What came of it.
+   *
+   * @param storage what it has got in sum
+   * @param durable which of the connections' writes are durable
+   * @param isExtraDurable whether the write of the act is
+   */
+  private record Outcome(String storage, List<Integer> durable, boolean isExtraDurable) {
+    String covers() {
+      if (durable.size() == CONNECTIONS) {
+        return "all";
+      }
+      return durable.isEmpty() ? "nothing" : durable.equals(List.of(0)) ? "its own" : "" + durable;
+    }
+  }
+
+  private static FilterStack.Choice choice(
+      FuaMode fua, MultiConnMode multiConn, Optional<CacheMode> cache) {
+    return new FilterStack.Choice(
+        fua,
+        MultiConnSettings.DEFAULT.with(multiConn),
+        cache.map(mode -> new CacheSettings(mode, 1 << 20, CacheSettings.MINIMUM_BLOCK_SIZE)),
+        UnaryOperator.identity(),
+        UnaryOperator.identity(),
+        false);
+  }
+
+  private static Outcome play(FilterStack.Choice choice, Capabilities storage, Act act)
+      throws IOException {
+    RecordingStorage recording = new RecordingStorage(storage);
+    FilterStack stack = new FilterStack(recording, choice);
+    List<Handle> handles = new ArrayList<>();
+    for (int i = 0; i < CONNECTIONS; i++) {
+      handles.add(stack.backend().open("", false));
+    }
+    for (int i = 0; i < CONNECTIONS; i++) {
+      write(handles.get(i), i * SECTORS_BETWEEN, CommandFlags.NONE);
+    }
+    int flushes = recording.flushes();
+    int fuas = recording.fuas();
+    act.on(handles.getFirst());
+    Outcome outcome =
+        new Outcome(
+            counts(recording.fuas() - fuas, recording.flushes() - flushes),
+            Stream.iterate(0, i -> i + 1)
+                .limit(CONNECTIONS)
+                .filter(i -> recording.isDurable(i * SECTORS_BETWEEN))
+                .toList(),
+            recording.isDurable(EXTRA_SECTOR));
+    for (Handle handle : handles) {
+      handle.close();
+    }
+    stack.backend().close();
+    return outcome;
+  }
+
+  private static String counts(int fuas, int flushes) {
+    List<String> parts = new ArrayList<>();
+    if (fuas > 0) {
+      parts.add(fuas == 1 ? "FUA" : fuas + " FUA");
+    }
+    if (flushes > 0) {
+      parts.add(flushes == 1 ? "1 flush" : flushes + " flushes");
+    }
+    return parts.isEmpty() ? "nothing" : String.join(", ", parts);
+  }
+
+  private static String name(Enum<?> value) {
+    return value.name().toLowerCase(Locale.ROOT);
+  }
+
+  private static Capabilities shown(FilterStack.Choice choice, Capabilities storage)
+      throws IOException {
+    try (Handle handle =
+        new FilterStack(new RecordingStorage(storage), choice).backend().open("", false)) {
+      return handle.capabilities();
+    }
+  }
+
+  // Several connections, and caches.
+
+  private static List<String> promises() throws IOException {
+    List<String> rows = new ArrayList<>();
+    List<Optional<CacheMode>> caches = new ArrayList<>();
+    caches.add(Optional.empty());
+    Arrays.stream(CacheMode.values()).map(Optional::of).forEach(caches::add);
+    for (Optional<CacheMode> cache : caches) {
+      for (boolean multiConn : new boolean[] {false, true}) {
+        Capabilities storage = multiConn ? STORAGE.with(Capability.MULTI_CONN) : STORAGE;
+        Map<String, List<String>> modes = new LinkedHashMap<>();
+        for (MultiConnMode mode : MultiConnMode.values()) {
+          modes
+              .computeIfAbsent(
+                  promise(choice(FuaMode.PASS, mode, cache), storage), row -> new ArrayList<>())
+              .add(name(mode));
+        }
+        modes.forEach(
+            (row, names) ->
+                rows.add(
+                    "|%s |%s |%s |%s"
+                        .formatted(
+                            cache.map(FilterTableTest::name).orElse("none"),
+                            multiConn ? "yes" : "no",
+                            String.join(", ", names),
+                            row)));
+      }
+    }
+    return rows;
+  }
+
+  private static String promise(FilterStack.Choice choice, Capabilities storage)
+      throws IOException {
+    Capabilities shown = shown(choice, storage);
+    assertThat(shown.has(Capability.FLUSH)).isTrue();
+    assertThat(shown.fua()).isEqualTo(Fua.NATIVE);
+    Outcome flush = play(choice, storage, FLUSH);
+    Outcome forced = play(choice, storage, FUA_WRITE);
+    boolean isUnsafe =
+        choice.cache().map(settings -> settings.mode() == CacheMode.UNSAFE).orElse(false);
+    assertThat(forced.isExtraDurable()).as("a write with FUA is durable").isEqualTo(!isUnsafe);
+    return "%s |%s |%s |%s"
+        .formatted(
+            shown.has(Capability.MULTI_CONN) ? "yes" : "no",
+            flush.covers(),
+            flush.storage(),
+            forced.storage());
+  }
+
+  // FUA.
+
+  private static List<String> forced() throws IOException {
+    Map<String, Capabilities> storages = new LinkedHashMap<>();
+    storages.put("FUA and flush", STORAGE);
+    storages.put("flush", STORAGE.with(Fua.EMULATE));
+    storages.put("neither", STORAGE.with(Fua.NONE).without(Capability.FLUSH));
+    List<String> rows = new ArrayList<>();
+    for (FuaMode fua : FuaMode.values()) {
+      Map<String, List<String>> same = new LinkedHashMap<>();
+      for (MultiConnMode mode : List.of(MultiConnMode.PLUGIN, MultiConnMode.EMULATE)) {
+        storages.forEach(
+            (name, has) -> {
+              boolean cannotBe = name.equals("neither") || fua == FuaMode.DISCARD;
+              if (mode == MultiConnMode.EMULATE && cannotBe) {
+                return;
+              }
+              String row = forced(choice(fua, mode, Optional.empty()), has);
+              same.computeIfAbsent(row, key -> new ArrayList<>())
+                  .add(mode == MultiConnMode.EMULATE ? name + " (emulate)" : name);
+            });
+      }
+      same.forEach(
+          (row, names) ->
+              rows.add("|%s |%s |%s".formatted(name(fua), String.join("; ", names), row)));
+    }
+    return rows;
+  }
+
+  private static String forced(FilterStack.Choice choice, Capabilities storage) {
+    try {
+      Capabilities shown = shown(choice, storage);
+      boolean hasFua = shown.fua() != Fua.NONE;
+      boolean hasFlush = shown.has(Capability.FLUSH);
+      return "%s |%s |%s |%s"
+          .formatted(
+              hasFua ? hasFlush ? "both" : "FUA" : hasFlush ? "flush" : "neither",
+              play(choice, storage, WRITE).storage(),
+              hasFua ? play(choice, storage, FUA_WRITE).storage() : "-",
+              hasFlush ? play(choice, storage, FLUSH).storage() : "-");
+    } catch (NbdException refused) {
+      return "refused | | |";
+    } catch (IOException failure) {
+      throw new java.io.UncheckedIOException(failure);
+    }
+  }
+
+  @Test
+  void theManualSaysWhatCachesAndModesPromise() throws IOException {
+    List<String> rows = promises();
+    assertThat(rowsOf("promises")).as(pasteable(rows)).isEqualTo(rows);
+  }
+
+  @Test
+  void theManualSaysWhatBecomesOfFua() throws IOException {
+    List<String> rows = forced();
+    assertThat(rowsOf("fua")).as(pasteable(rows)).isEqualTo(rows);
+  }
+
+  private static String pasteable(List<String> rows) {
+    return "the rows as they have to be:\n" + String.join("\n", rows) + "\n";
+  }
+
+  /** The rows of the table below a comment that names this test. */
+  private static List<String> rowsOf(String table) throws IOException {
+    List<String> lines = Files.readAllLines(MANUAL);
+    int start = lines.indexOf("// Checked by FilterTableTest: " + table);
+    assertThat(start).as("the table " + table).isNotNegative();
+    return lines.stream()
+        .skip(start)
+        .dropWhile(line -> !line.equals("|==="))
+        .skip(2)
+        .takeWhile(line -> !line.equals("|==="))
+        .filter(line -> !line.isBlank())
+        .collect(Collectors.toList());
+  }
+}
