@@ -18,6 +18,7 @@ import nbd.backend.MemoryBackend;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.filter.FuaFilter;
+import nbd.filter.FuaMode;
 import nbd.fuzz.Setup;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlags;
@@ -68,7 +69,12 @@ public final class FuzzedServer {
     MemoryBackend storage = new MemoryBackend(setup.size());
     ContractBackend contract = new ContractBackend(new Shaped(storage, setup));
     Exports exports =
-        new Exports(new FuaFilter(contract), Setup.NAMES, Setup.DESCRIPTION, setup.readOnly(), 0);
+        new Exports(
+            new FuaFilter(contract, FuaMode.PASS),
+            Setup.NAMES,
+            Setup.DESCRIPTION,
+            setup.readOnly(),
+            0);
     ServerMemory memory = new ServerMemory(setup.memory(), LONG);
     MemorySocket socket = new MemorySocket(peer, setup.most());
     TlsPolicy tls = setup.tls() ? Tls.OFFERED : TlsPolicy.OFF;
