@@ -158,7 +158,7 @@ public final class DirectoryBackend implements Backend {
     try (PathDescriptor found = blocking.ask(() -> find(in, exportName))) {
       Path where = found.descriptorPath();
       Object identity = blocking.ask(() -> identity(in, found, exportName));
-      return files.open(identity, readOnly, opener(where, path.resolve(exportName)));
+      return files.open(identity, readOnly, opener(where, path + "/" + exportName));
     }
   }
 
@@ -178,12 +178,16 @@ public final class DirectoryBackend implements Backend {
     if (FileKind.of(real) != FileKind.REGULAR || !isBelow(real, path)) {
       throw notServed(exportName);
     }
-    return files.open(real, readOnly, opener(real, real));
+    return files.open(real, readOnly, opener(real, real.toString()));
   }
 
-  /** Only the opening is done on a lent thread: those who wait for it do so on their own. */
-  private SharedFiles.Opener opener(Path where, Path shown) {
-    return () -> blocking.ask(() -> FileBackend.open(where, shown.toString(), settings));
+  /**
+   * Only the opening is done on a lent thread: those who wait for it do so on their own.
+   *
+   * @param shown no path: in a locale without UTF-8 there is none for many a name
+   */
+  private SharedFiles.Opener opener(Path where, String shown) {
+    return () -> blocking.ask(() -> FileBackend.open(where, shown, settings));
   }
 
   private static OptionException notThere(String exportName) {

@@ -2,16 +2,21 @@ package nbd.backend;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayDeque;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.posix.PosixException;
 import nbd.posix.PosixFile;
 import org.tinylog.Logger;
 
 /**
- * Writes single ranges through to the disk (RWF_DSYNC), while the rest of what is dirty stays where
- * it is.
+ * Writes single ranges through to the disk (O_DSYNC, which is RWF_DSYNC for each write), while the
+ * rest of what is dirty stays where it is.
+ *
+ * <p>By the JDK's channels, since a virtual thread may wait in these: the JDK adds a carrier
+ * meanwhile, as it does for no other write. By a platform thread of {@link BlockingCalls} each
+ * write takes two ways between threads more, which cost as much as the write on a fast disk.
  *
  * <p>Each write has an opening of the file to itself meanwhile. The kernel tells every opening once
  * that something was lost; of two writes on one opening, the one whose data was written could be
@@ -23,8 +28,7 @@ final class DurableWrites implements AutoCloseable {
   private final Path path;
   private final String name;
   private final ReentrantLock lock = new ReentrantLock();
-  private final ArrayDeque<PosixFile> idle = new ArrayDeque<>();
-  private volatile boolean missing;
+  private final ArrayDeque<FileChannel> idle = new ArrayDeque<>();
 
   /**
    * Opens nothing yet.
@@ -37,40 +41,43 @@ final class DurableWrites implements AutoCloseable {
   }
 
   /** As {@link OpenFile#writeDurably}. */
-  boolean write(ByteBuffer from, long offset) throws IOException {
-    if (missing) {
-      return false;
-    }
-    PosixFile file = take();
+  void write(ByteBuffer from, long offset) throws IOException {
+    ByteBuffer whole = from.duplicate();
+    FileChannel file = take();
     try {
-      file.writeDurably(from, offset);
-      return true;
-    } catch (PosixException failure) {
-      if (!failure.isUnsupported() && failure.errno() != PosixException.EINVAL) {
-        throw failure;
+      long at = offset;
+      while (from.hasRemaining()) {
+        at += file.write(from, at);
       }
-      missing = true;
-      Logger.debug("{}: one range cannot be written through: {}", name, failure.getMessage());
-      return false;
+    } catch (IOException failure) {
+      findReason(whole, offset);
+      throw failure;
     } finally {
       giveBack(file);
     }
   }
 
-  private PosixFile take() throws IOException {
+  /** Channels do not tell the error's number: what failed is tried again by the call that does. */
+  private void findReason(ByteBuffer whole, long offset) throws IOException {
+    try (PosixFile file = PosixFile.open(path, true, name).orElseThrow()) {
+      file.writeDurably(whole, offset);
+    }
+  }
+
+  private FileChannel take() throws IOException {
     lock.lock();
     try {
-      PosixFile free = idle.poll();
+      FileChannel free = idle.poll();
       if (free != null) {
         return free;
       }
     } finally {
       lock.unlock();
     }
-    return PosixFile.open(path, true, name).orElseThrow();
+    return FileChannel.open(path, StandardOpenOption.WRITE, StandardOpenOption.DSYNC);
   }
 
-  private void giveBack(PosixFile file) {
+  private void giveBack(FileChannel file) {
     lock.lock();
     try {
       idle.push(file);
@@ -84,10 +91,18 @@ final class DurableWrites implements AutoCloseable {
   public void close() {
     lock.lock();
     try {
-      idle.forEach(PosixFile::close);
+      idle.forEach(this::close);
       idle.clear();
     } finally {
       lock.unlock();
+    }
+  }
+
+  private void close(FileChannel file) {
+    try {
+      file.close();
+    } catch (IOException failure) {
+      Logger.debug("{}: {}", name, failure.getMessage());
     }
   }
 }

@@ -268,7 +268,7 @@ public final class FileBackend implements Backend {
 
   /**
    * Writes, and returns when that is durable. Not called by a thread that {@link #blocking} has
-   * lent: it may wait for a sync that needs one, too.
+   * lent: it may wait for a sync that needs one.
    *
    * <p>When it fails for want of space, nothing may have been lost: then a flush tells, which every
    * loss is reported to, too. Any other failure is taken for one.
@@ -277,16 +277,12 @@ public final class FileBackend implements Backend {
    */
   void writeDurably(ByteBuffer from, long offset) throws IOException {
     throwIfLost();
-    int start = from.position();
-    boolean[] durable = new boolean[1];
+    boolean durable = false;
     try {
-      blocking.run(
-          () -> {
-            durable[0] = file.writeDurably(from, offset);
-            if (!durable[0]) {
-              file.write(from.position(start), offset);
-            }
-          });
+      durable = file.writeDurably(from, offset);
+      if (!durable) {
+        blocking.run(() -> file.write(from, offset));
+      }
     } catch (IOException failure) {
       if (errorOf(failure) == NbdError.ENOSPC) {
         flush();
@@ -299,7 +295,7 @@ public final class FileBackend implements Backend {
         flushing.unlock();
       }
     }
-    if (!durable[0]) {
+    if (!durable) {
       flush();
     }
     throwIfLost();

@@ -51,9 +51,9 @@ interface OpenFile extends Closeable {
 
   /**
    * Writes all, and returns when it is durable. What it throws may be of this write or of one that
-   * was lost before.
+   * was lost before. For virtual threads, too: their carriers are replaced while it waits.
    *
-   * @return false if the system cannot; then it may have written, or not
+   * @return false if the system cannot; then nothing has happened
    */
   boolean writeDurably(ByteBuffer from, long offset) throws IOException;
 

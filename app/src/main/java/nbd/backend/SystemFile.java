@@ -179,7 +179,11 @@ final class SystemFile implements OpenFile {
 
   @Override
   public boolean writeDurably(ByteBuffer from, long offset) throws IOException {
-    return durableWrites.isPresent() && durableWrites.get().write(from, offset);
+    if (durableWrites.isEmpty()) {
+      return false;
+    }
+    durableWrites.get().write(from, offset);
+    return true;
   }
 
   @Override

@@ -85,6 +85,8 @@ final class Serve implements Callable<Integer> {
           "Drop a client that has not chosen an export by then (default: ${DEFAULT-VALUE}).")
   private Duration handshakeTimeout = Duration.ofSeconds(10);
 
+  @Mixin private MemoryOptions memory = new MemoryOptions();
+
   @Mixin private TlsOptions tlsOptions = new TlsOptions();
 
   @Mixin private FileOptions files = new FileOptions();
@@ -146,7 +148,7 @@ final class Serve implements Callable<Integer> {
     StatisticsReport report =
         new StatisticsReport(
             stack.clientSide(), stack.cacheCounts(), stack.backendSide(), statsFile);
-    Service service = new Service(exports, handshakeTimeout, tls, pidFile, report);
+    Service service = new Service(exports, handshakeTimeout, memory.bytes(), tls, pidFile, report);
     String name = exportNames.getFirst();
     return run == null
         ? service.serve(() -> tlsOptions.announced(listen.listen(name), false))
@@ -193,6 +195,7 @@ final class Serve implements Callable<Integer> {
                 experiments.threadModel(),
                 hasOwnNames(),
                 given::hasMatchedOption),
+            memory.problem(),
             files.problem(BackendArgument.isFiles(backend), given::hasMatchedOption),
             upstream.problem(BackendArgument.isUpstream(backend), given::hasMatchedOption))
         .filter(Objects::nonNull)

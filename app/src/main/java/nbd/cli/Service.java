@@ -25,6 +25,7 @@ final class Service {
 
   private final Exports exports;
   private final Duration handshakeTimeout;
+  private final long memory;
   private final TlsPolicy tls;
   private final @Nullable Path pidFile;
   private final StatisticsReport report;
@@ -42,11 +43,13 @@ final class Service {
   Service(
       Exports exports,
       Duration handshakeTimeout,
+      long memory,
       TlsPolicy tls,
       @Nullable Path pidFile,
       StatisticsReport report) {
     this.exports = exports;
     this.handshakeTimeout = handshakeTimeout;
+    this.memory = memory;
     this.tls = tls;
     this.pidFile = pidFile;
     this.report = report;
@@ -160,9 +163,7 @@ final class Service {
       tls.server().ifPresent(Service::reloadOnHangUp);
       Listening made = listen.now();
       listening = made;
-      Server started =
-          new Server(
-              made.channel(), exports, handshakeTimeout, Runtime.getRuntime().maxMemory() / 4, tls);
+      Server started = new Server(made.channel(), exports, handshakeTimeout, memory, tls);
       server = started;
       writePid();
       if (announce) {

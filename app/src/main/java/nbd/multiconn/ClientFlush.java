@@ -7,6 +7,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import nbd.backend.LostException;
+import nbd.backend.LostWritesException;
 import nbd.multiconn.FlushScope.Need;
 import nbd.multiconn.FlushScope.Request;
 
@@ -144,6 +145,10 @@ final class ClientFlush {
       caller.handle.flush();
     } catch (LostException lost) {
       abandonCaller(lost);
+      return;
+    } catch (LostWritesException lost) {
+      group.tellAll(caller.scope, lost);
+      failures.add(lost);
       return;
     } catch (IOException e) {
       failures.add(e);

@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import nbd.backend.LostException;
+import nbd.backend.LostWritesException;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -96,6 +97,9 @@ final class FlushRound {
     } catch (LostException lost) {
       abandon(entered, lost);
       return false;
+    } catch (LostWritesException lost) {
+      scope.group.tellAll(scope, lost);
+      throw lost;
     }
   }
 

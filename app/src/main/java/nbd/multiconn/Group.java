@@ -8,6 +8,7 @@ import java.util.concurrent.Executor;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.LostException;
+import nbd.backend.LostWritesException;
 
 /**
  * The handles that a flush has to keep consistent, and how that is done.
@@ -210,6 +211,22 @@ final class Group {
       }
     }
     return false;
+  }
+
+  /**
+   * A flush has found that writes of the scope's export are lost, on whichever handle. The handles
+   * say so one by one, but not every connection's flush gets to its own.
+   */
+  void tellAll(FlushScope scope, LostWritesException lost) {
+    if (!lost.isFirst()) {
+      return;
+    }
+    lock.lock();
+    try {
+      losses.add(scope.exportName, lost);
+    } finally {
+      lock.unlock();
+    }
   }
 
   /**

@@ -11,20 +11,29 @@ import java.util.concurrent.atomic.AtomicLong;
  * Native buffers for all connections, kept for the next request when one is done with, since
  * allocating costs more than a small request. Any thread may take and give back.
  *
- * <p>Invariant: what is kept is at most {@link #KEPT_BYTES}; what is out is bounded by those who
+ * <p>Invariant: what is kept is at most {@code mostKept} bytes; what is out is bounded by those who
  * take ({@link ServerMemory}).
  */
 final class BufferPool {
   private static final int SMALLEST_SHIFT = 12;
   private static final int LARGEST_SHIFT = 26;
-  private static final long KEPT_BYTES = 128L << 20;
+
+  /** More is not worth keeping: so much is seldom needed at a time. */
+  private static final long MOST_KEPT = 128L << 20;
 
   /** For each size, a power of two, the idle buffers: the last one used first, for the caches. */
   private final List<Deque<ByteBuffer>> idle;
 
   private final AtomicLong kept = new AtomicLong();
+  private final long mostKept;
 
-  BufferPool() {
+  /**
+   * Keeps nothing yet.
+   *
+   * @param bytes what may be kept at most, if the pool does not keep less by itself
+   */
+  BufferPool(long bytes) {
+    mostKept = Math.min(bytes, MOST_KEPT);
     List<Deque<ByteBuffer>> queues = new ArrayList<>();
     for (int shift = SMALLEST_SHIFT; shift <= LARGEST_SHIFT; shift++) {
       queues.add(new ConcurrentLinkedDeque<>());
@@ -49,7 +58,7 @@ final class BufferPool {
 
   /** Takes back what {@link #take} lent. */
   void giveBack(ByteBuffer buffer) {
-    if (kept.addAndGet(buffer.capacity()) <= KEPT_BYTES) {
+    if (kept.addAndGet(buffer.capacity()) <= mostKept) {
       idle.get(index(buffer.capacity())).addFirst(buffer);
     } else {
       kept.addAndGet(-buffer.capacity());

@@ -160,16 +160,19 @@ final class Connection implements Runnable {
     }
   }
 
-  /** Ends the connection when the requests that it has received are answered. */
+  /**
+   * Ends the connection when the requests that it has received are answered. May be called again,
+   * which changes nothing.
+   */
   void stop() {
     lock.lock();
     try {
-      boolean transmitting = phase == Phase.TRANSMISSION;
+      Phase before = phase;
       phase = Phase.STOPPING;
-      if (transmitting) {
-        channel.shutdownInput();
-      } else {
-        close();
+      switch (before) {
+        case HANDSHAKE -> close();
+        case TRANSMISSION -> channel.shutdownInput();
+        case STOPPING, TIMED_OUT -> phase = before;
       }
     } catch (IOException failure) {
       close();

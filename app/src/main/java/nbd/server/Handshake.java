@@ -36,6 +36,11 @@ final class Handshake {
 
   private static final int EXPORT_NAME_PADDING = 124;
 
+  private static final int LONGEST_SHOWN_NAME = 80;
+
+  /** In characters; the protocol recommends no more than 256 bytes. */
+  private static final int LONGEST_SENTENCE = 250;
+
   private final String peer;
   private final Wire wire;
   private final WireInput in;
@@ -197,7 +202,15 @@ final class Handshake {
     if (!exports.mayKnow(name)) {
       throw new ProtocolException("EXPORT_NAME: there is no export \"" + printable(name) + "\"");
     }
-    OpenExport export = open(name);
+    OpenExport export;
+    try {
+      export = open(name);
+    } catch (IOException failure) {
+      Logger.debug(failure);
+      throw new ProtocolException(
+          "EXPORT_NAME: export \"%s\" cannot be opened: %s"
+              .formatted(printable(name), sentence(failure)));
+    }
     ByteBuffer reply = ByteBuffer.allocate(10 + (padding ? EXPORT_NAME_PADDING : 0));
     reply.putLong(0, export.handle().size());
     reply.putShort(8, TransmissionFlag.toWire(export.advertised().flags()));
@@ -351,7 +364,7 @@ final class Handshake {
     try {
       list = exports.list();
     } catch (IOException failure) {
-      Logger.warn("{}: the exports cannot be listed: {}", peer, failure.getMessage());
+      Logger.warn("{}: the exports cannot be listed: {}", peer, sentence(failure));
       reply(option, refusal(failure, OptionReplyType.ERR_PLATFORM));
       return;
     }
@@ -380,7 +393,7 @@ final class Handshake {
       export = open(name);
     } catch (IOException failure) {
       Logger.warn(
-          "{}: export \"{}\" cannot be opened: {}", peer, printable(name), failure.getMessage());
+          "{}: export \"{}\" cannot be opened: {}", peer, printable(name), sentence(failure));
       reply(option, refusal(failure, OptionReplyType.ERR_UNKNOWN));
       return false;
     }
@@ -408,7 +421,7 @@ final class Handshake {
             default -> otherwise;
           };
     }
-    return OptionReply.error(type, String.valueOf(failure.getMessage()));
+    return OptionReply.error(type, sentence(failure));
   }
 
   /** Opens an export; a GO gets the very handle that the INFO before it was answered from. */
@@ -453,7 +466,16 @@ final class Handshake {
 
   /** A name that a client sent, fit for a log and an error text. */
   private static String printable(String name) {
-    String shown = name.length() > 80 ? name.substring(0, 80) + "..." : name;
+    return printable(name, LONGEST_SHOWN_NAME);
+  }
+
+  /** Why storage failed, fit for the same: it may repeat a name, or what another server said. */
+  private static String sentence(IOException failure) {
+    return printable(String.valueOf(failure.getMessage()), LONGEST_SENTENCE);
+  }
+
+  private static String printable(String text, int most) {
+    String shown = text.length() > most ? text.substring(0, most) + "..." : text;
     return shown.replaceAll("\\p{Cntrl}", "?");
   }
 }

@@ -1,6 +1,7 @@
 package nbd.server;
 
 import java.io.IOException;
+import java.net.SocketException;
 import java.nio.ByteBuffer;
 import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.WritableByteChannel;
@@ -208,7 +209,8 @@ final class Replies {
 
   private void begin() throws IOException {
     if (broken) {
-      throw new IOException("an earlier reply could not be sent whole");
+      // Whoever sent that one has said why: mostly that the peer is gone.
+      throw new SocketException("an earlier reply could not be sent whole");
     }
     broken = true;
   }

@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.Semaphore;
+import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 import org.tinylog.Logger;
 
@@ -19,6 +20,9 @@ import org.tinylog.Logger;
  * <p>{@link #serve} runs on one platform thread; {@link #stop} may be called once by any other.
  */
 public final class Server {
+  /** The memory in bytes without which the longest request could not be served. */
+  public static final long MINIMUM_MEMORY = ServerMemory.MINIMUM_BYTES;
+
   /** For Unix sockets, whose buffers do not grow by themselves: several of the usual replies. */
   private static final int UNIX_SEND_BUFFER = 2 << 20;
 
@@ -52,8 +56,8 @@ public final class Server {
    *
    * @param listener bound
    * @param handshakeTimeout how long a client may take to choose an export
-   * @param memory for requests in flight, in bytes: what all connections share beyond half a MiB
-   *     that each one has for itself
+   * @param memory for requests in flight, in bytes, at least {@link #MINIMUM_MEMORY}: what all
+   *     connections share beyond half a MiB that each one has for itself
    * @param tls whether clients may, or have to, continue inside TLS
    */
   public Server(
@@ -82,6 +86,8 @@ public final class Server {
         new ScheduledThreadPoolExecutor(
             1, Thread.ofPlatform().daemon().name("handshake timer").factory());
     timer.setRemoveOnCancelPolicy(true);
+    // A connection that was accepted while the server stopped is closed without a deadline.
+    timer.setRejectedExecutionHandler(new ThreadPoolExecutor.DiscardPolicy());
     watch();
   }
 

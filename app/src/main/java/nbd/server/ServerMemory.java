@@ -4,6 +4,7 @@ import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.LongAdder;
+import nbd.protocol.BlockSizes;
 
 /**
  * The memory of requests in flight, as all connections share it, so that clients that stall hold up
@@ -21,9 +22,9 @@ import java.util.concurrent.atomic.LongAdder;
  *       order. Who has it and sends nothing for a while, while others wait, is cut.
  * </ul>
  *
- * <p>Invariant: all memory in use is at most the two budgets, {@link #OWN_BYTES} for each
- * connection and the longest payload, once. Who waits for the seat waits for storage or for a
- * client that sends; who sits on it waits for nobody else.
+ * <p>Invariant: the two budgets and what can be taken on the seat are together what the server was
+ * given; all memory in use is at most that and {@link #OWN_BYTES} for each connection. Who waits
+ * for the seat waits for storage or for a client that sends; who sits on it waits for nobody else.
  */
 final class ServerMemory {
   /** A READ or two WRITEs of 256 KiB, as nbdcopy sends them; held only while it is used. */
@@ -35,10 +36,16 @@ final class ServerMemory {
   /** The first of these pieces, for which the connection's own memory has room. */
   static final int FIRST_PIECE_BYTES = 256 << 10;
 
+  /** What the longest WRITE may take on the seat: its pieces, of which the last is whole, too. */
+  static final long SEAT_BYTES = BlockSizes.DEFAULT.maximumPayload() + (long) PIECE_BYTES;
+
+  /** With less, the longest WRITE could never be received. */
+  static final long MINIMUM_BYTES = SEAT_BYTES;
+
   private final MemoryBudget replies;
   private final MemoryBudget payloads;
   private final LongAdder outside = new LongAdder();
-  private final BufferPool buffers = new BufferPool();
+  private final BufferPool buffers;
   private final Semaphore seat = new Semaphore(1, true);
   private final long patienceNanos;
   private volatile Optional<Seat> seated = Optional.empty();
@@ -46,12 +53,18 @@ final class ServerMemory {
   /**
    * Bounds what is shared.
    *
-   * @param bytes half of them for replies, half for payloads
+   * @param bytes at least {@link #MINIMUM_BYTES}; half of what the seat leaves is for replies, half
+   *     for payloads
    * @param patience how long who has the seat may send nothing while others wait for it
    */
   ServerMemory(long bytes, Duration patience) {
-    this.replies = new MemoryBudget(bytes / 2);
-    this.payloads = new MemoryBudget(bytes / 2);
+    if (bytes < MINIMUM_BYTES) {
+      throw new IllegalArgumentException(bytes + " bytes for requests in flight are too few");
+    }
+    long budgets = bytes - SEAT_BYTES;
+    this.replies = new MemoryBudget(budgets / 2);
+    this.payloads = new MemoryBudget(budgets / 2);
+    this.buffers = new BufferPool(bytes);
     this.patienceNanos = patience.toNanos();
   }
 

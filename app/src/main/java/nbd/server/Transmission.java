@@ -1,5 +1,6 @@
 package nbd.server;
 
+import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
@@ -84,7 +85,7 @@ final class Transmission {
   void run(BooleanSupplier stopping) throws IOException {
     boolean orderly = false;
     try {
-      orderly = serve() || stopping.getAsBoolean();
+      orderly = serveUntilTheEnd(stopping);
       batch.send();
     } finally {
       if (!orderly) {
@@ -93,6 +94,19 @@ final class Transmission {
       batch.discard();
       handle.push();
       slow.awaitNone();
+    }
+  }
+
+  /** Serves what arrives; whether what was received whole is to be answered, come what may. */
+  private boolean serveUntilTheEnd(BooleanSupplier stopping) throws IOException {
+    try {
+      return serve() || stopping.getAsBoolean();
+    } catch (EOFException | ProtocolException cutShort) {
+      if (!stopping.getAsBoolean()) {
+        throw cutShort;
+      }
+      // It was the server that ended the stream, in the middle of a request or not.
+      return true;
     }
   }
 

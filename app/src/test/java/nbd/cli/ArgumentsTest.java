@@ -21,6 +21,7 @@ import nbd.filter.StatisticsFilter;
 import nbd.filter.cache.CacheStatistics;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.server.Server;
 import nbd.testing.FakeBackend;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
@@ -93,6 +94,13 @@ final class ArgumentsTest {
     assertThatThrownBy(() -> new DurationConverter().convert(text))
         .isInstanceOf(TypeConversionException.class)
         .hasMessageContaining("\"" + text + "\"");
+  }
+
+  @Test
+  void requestsInFlightMayTakeAQuarterOfTheMemoryButNeverTooLittle() {
+    assertThat(MemoryOptions.byDefault(8L << 30, 4L << 30)).isEqualTo(1L << 30);
+    assertThat(MemoryOptions.byDefault(2L << 30, 4L << 30)).isEqualTo(512L << 20);
+    assertThat(MemoryOptions.byDefault(64L << 20, 64L << 20)).isEqualTo(Server.MINIMUM_MEMORY);
   }
 
   @Test

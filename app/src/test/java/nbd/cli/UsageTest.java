@@ -31,6 +31,11 @@ final class UsageTest {
         "serve --max-connections=many null:1M",
         "serve --handshake-timeout=soon null:1M",
         "serve --handshake-timeout=0 null:1M",
+        "serve --memory=lots null:1M",
+        "serve --memory=0 null:1M",
+        "serve --memory=32M null:1M",
+        "serve --memory=8191P null:1M",
+        "serve --memory null:1M",
         "serve --export-name",
         "serve --multi-conn-mode=safe null:1M",
         "serve --force-share null:1M",
@@ -73,6 +78,18 @@ final class UsageTest {
     assertThat(said.status).as(said.err).isEqualTo(2);
     assertThat(said.out).isEmpty();
     assertThat(said.err).hasLineCount(1).startsWith("nbd-multiconn: ").contains("--help");
+  }
+
+  @Test
+  void tooLittleMemoryIsSaidToBeAndHowMuchIsEnough() {
+    assertThat(execute("serve", "--memory=34603007", "null:1M").err)
+        .contains("--memory", "34603007", "33M");
+  }
+
+  @Test
+  void moreMemoryThanTheJvmGivesOutIsSaidToBeAndWhatToDo() {
+    assertThat(execute("serve", "--memory=1P", "null:1M").err)
+        .contains("--memory", "-XX:MaxDirectMemorySize");
   }
 
   @Test

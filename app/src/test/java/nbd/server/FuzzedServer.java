@@ -75,7 +75,7 @@ public final class FuzzedServer {
             Setup.DESCRIPTION,
             setup.readOnly(),
             0);
-    ServerMemory memory = new ServerMemory(setup.memory(), LONG);
+    ServerMemory memory = new ServerMemory(ServerMemory.SEAT_BYTES + setup.memory(), LONG);
     MemorySocket socket = new MemorySocket(peer, setup.most());
     TlsPolicy tls = setup.tls() ? Tls.OFFERED : TlsPolicy.OFF;
     new Connection(1, socket, exports, memory, LONG, TIMER, () -> !setup.polls(), tls).run();

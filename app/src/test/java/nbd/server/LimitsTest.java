@@ -127,7 +127,7 @@ final class LimitsTest {
 
   @Test
   void aBufferHasTheLengthThatWasAskedFor() {
-    BufferPool pool = new BufferPool();
+    BufferPool pool = new BufferPool(1L << 30);
     for (int length : new int[] {0, 1, 4095, 4096, 4097, 65_536, (32 << 20) + 16, 1 << 26}) {
       ByteBuffer buffer = pool.take(length);
       assertThat(buffer.remaining()).isEqualTo(length);
@@ -143,7 +143,7 @@ final class LimitsTest {
   @Test
   @SuppressWarnings("ReferenceEquality") // that it is the same one is what is tested
   void aBufferThatWasGivenBackIsLentAgainWhole() {
-    BufferPool pool = new BufferPool();
+    BufferPool pool = new BufferPool(1L << 30);
     ByteBuffer buffer = pool.take(5000);
     pool.giveBack(buffer.position(100).limit(200));
     ByteBuffer again = pool.take(8000);
@@ -154,7 +154,7 @@ final class LimitsTest {
 
   @Test
   void aBufferIsNeverLentTwice() throws Exception {
-    BufferPool pool = new BufferPool();
+    BufferPool pool = new BufferPool(1L << 30);
     List<Thread> threads = new ArrayList<>();
     AtomicLong torn = new AtomicLong();
     for (int i = 0; i < 8; i++) {

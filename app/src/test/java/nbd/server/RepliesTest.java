@@ -26,7 +26,7 @@ import org.junit.jupiter.api.Timeout;
 /** Replies of several threads over a channel that takes 13 bytes at a time. */
 @Timeout(60)
 final class RepliesTest {
-  private final BufferPool buffers = new BufferPool();
+  private final BufferPool buffers = new BufferPool(1L << 30);
 
   private static ByteBuffer reply(long cookie) {
     ByteBuffer reply = ByteBuffer.allocate(SimpleReply.BYTES);

@@ -4,12 +4,18 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.nio.channels.ServerSocketChannel;
 import java.time.Duration;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ScheduledThreadPoolExecutor;
 import nbd.backend.MemoryBackend;
 import nbd.backend.NullBackend;
 import nbd.protocol.Command;
+import nbd.testing.Bytes;
 import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;
@@ -79,6 +85,48 @@ final class ServerStopTest {
     }
   }
 
+  /** The half request is the server's doing: the client is not gone, and waits for the others. */
+  @Test
+  void whatWasReceivedBeforeHalfARequestIsDoneAndAnswered() throws Exception {
+    int most = InFlight.MAXIMUM_REQUESTS;
+    int more = 100;
+    CountDownLatch begun = new CountDownLatch(most);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake = new FakeBackend(4096);
+    try (TestServer server = TestServer.with(fake).start();
+        RawClient client = server.client();
+        RawClient idle = server.client();
+        RawClient idleToo = server.client()) {
+      fake.hook(
+          call -> {
+            begun.countDown();
+            Eventually.await(go);
+          });
+      for (int i = 0; i < most; i++) {
+        client.request(0, RawClient.WRITE, i, i, 1, (byte) 1);
+      }
+      Eventually.await(begun);
+      // All of this arrives at once. The refusal of the first says that it has, and that the next
+      // waits for a place.
+      Bytes rest = Bytes.of().raw(RawClient.requestBytes(0, 99, 77, 0, 0));
+      for (int i = most; i < most + more; i++) {
+        rest.raw(RawClient.requestBytes(0, RawClient.WRITE, i, i, 1)).raw((byte) 1);
+      }
+      client.send(rest.raw(new byte[] {0x25, 0x60}).toArray());
+      client.expectReply(RawClient.EINVAL, 77);
+      CompletableFuture<Boolean> stopped = stop(server);
+      idle.expectEnd();
+      idleToo.expectEnd();
+      go.countDown();
+      for (int i = 0; i < most + more; i++) {
+        client.expectReply(0);
+      }
+      client.expectEnd();
+      assertThat(stopped.get()).isTrue();
+      assertThat(fake.count(Command.WRITE)).isEqualTo(most + more);
+    }
+  }
+
   @ParameterizedTest
   @ValueSource(booleans = {false, true})
   void newConnectionsAreRefused(boolean tcp) throws Exception {
@@ -113,6 +161,46 @@ final class ServerStopTest {
       Eventually.isTrue("it is served", () -> server.server().memoryInFlight() > size);
       assertThat(server.stop(Duration.ofMillis(200))).as("all ended by themselves").isFalse();
       server.awaitHandles(0);
+    }
+  }
+
+  /** The accept loop stops a connection that came late, whether it has been stopped or not. */
+  @Test
+  void aConnectionThatIsStoppedTwiceStillFinishesWhatIsInFlight() throws Exception {
+    CountDownLatch begun = new CountDownLatch(1);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake = new FakeBackend(4096);
+    fake.hook(
+        call -> {
+          begun.countDown();
+          Eventually.await(go);
+        });
+    ScheduledThreadPoolExecutor timer = new ScheduledThreadPoolExecutor(1);
+    try (ServerSocketChannel listener = ServerSocketChannel.open()) {
+      listener.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0));
+      try (RawClient client = RawClient.connect(listener.getLocalAddress())) {
+        Connection connection =
+            new Connection(
+                1,
+                listener.accept(),
+                new Exports(fake, List.of(""), "", false, 0),
+                new ServerMemory(ServerMemory.MINIMUM_BYTES, LONG),
+                LONG,
+                timer,
+                () -> true,
+                TlsPolicy.OFF);
+        Thread thread = Thread.ofVirtual().start(connection);
+        client.enter("");
+        client.request(0, RawClient.WRITE, 1, 0, 1, (byte) 5);
+        Eventually.await(begun);
+        connection.stop();
+        connection.stop();
+        go.countDown();
+        client.expectReply(0, 1).expectEnd();
+        thread.join();
+      }
+    } finally {
+      timer.shutdownNow();
     }
   }
 

@@ -24,7 +24,8 @@ import org.junit.jupiter.params.provider.EnumSource;
 @Timeout(120)
 final class StalledClientsTest {
   private static final int LONGEST = 32 << 20;
-  private static final long SHARED = 64 << 20;
+  private static final long BUDGETS = 64 << 20;
+  private static final long SHARED = BUDGETS + ServerMemory.SEAT_BYTES;
   private static final Duration NEVER = Duration.ofDays(1);
 
   private static TestServer server(Backend backend, Duration patience) throws IOException {
@@ -80,8 +81,8 @@ final class StalledClientsTest {
       stalling(server, 20, 1 << 20, bad);
       Eventually.isTrue("they hold memory", () -> server.server().memoryInFlight() > 20 << 20);
       worksWell(good);
-      // What is shared, what each connection may have of its own, and one long write.
-      long most = SHARED + 32L * ServerMemory.OWN_BYTES + LONGEST;
+      // What is shared, and what each connection may have of its own.
+      long most = SHARED + 32L * ServerMemory.OWN_BYTES;
       assertThat(server.server().memoryInFlight()).isLessThanOrEqualTo(most);
       good.disconnect();
       leave(bad);
@@ -119,7 +120,7 @@ final class StalledClientsTest {
       good.write(0, before);
       stalling(server, 6, LONGEST - 1, bad);
       Eventually.isTrue(
-          "all is taken", () -> server.server().memoryInFlight() >= SHARED / 2 + (1 << 20));
+          "all is taken", () -> server.server().memoryInFlight() >= BUDGETS / 2 + (1 << 20));
       assertThat(good.read(0, before.length)).as("nothing was written in part").isEqualTo(before);
       byte[] data = Bytes.random(4, LONGEST);
       good.write(0, data);
@@ -137,7 +138,7 @@ final class StalledClientsTest {
     AtomicInteger done = new AtomicInteger();
     try (TestServer server =
         TestServer.with(new MemoryBackend((long) writers * LONGEST))
-            .memory(new ServerMemory(0, NEVER))
+            .memory(new ServerMemory(ServerMemory.MINIMUM_BYTES, NEVER))
             .start()) {
       List<Thread> threads = new ArrayList<>();
       for (int i = 0; i < writers; i++) {

@@ -30,7 +30,7 @@ import org.tinylog.Level;
  * closed, memory, threads and sockets are given back, the backend was called as its contract says,
  * and the server blamed no failure on itself.
  */
-final class TestServer implements AutoCloseable {
+public final class TestServer implements AutoCloseable {
   private static final Duration PATIENCE = Duration.ofSeconds(20);
   private static final long MEMORY = 256L << 20;
 
@@ -69,7 +69,7 @@ final class TestServer implements AutoCloseable {
     accepting = Thread.ofPlatform().name("accept under test").start(server::serve);
     witness = RawClient.connect(address);
     if (withWitness) {
-      witness.enter(options.names.getFirst());
+      witness.enter(options.name);
     } else {
       witness.close();
     }
@@ -85,9 +85,10 @@ final class TestServer implements AutoCloseable {
   }
 
   /** How a server is set up. */
-  static final class Options {
+  public static final class Options {
     private final Backend backend;
     private List<String> names = List.of("");
+    private String name = "";
     private String description = "";
     private boolean readOnly;
     private boolean tcp;
@@ -100,33 +101,39 @@ final class TestServer implements AutoCloseable {
       this.backend = backend;
     }
 
-    Options names(String... newNames) {
+    /** Served under these names. */
+    public Options names(String... newNames) {
       names = List.of(newNames);
+      name = names.getFirst();
       return this;
     }
 
-    Options description(String text) {
+    /** What people are told of it. */
+    public Options description(String text) {
       description = text;
       return this;
     }
 
-    Options readOnly() {
+    /** Nothing may be written. */
+    public Options readOnly() {
       readOnly = true;
       return this;
     }
 
-    Options tcp(boolean instead) {
+    /** By TCP instead of a Unix socket. */
+    public Options tcp(boolean instead) {
       tcp = instead;
       return this;
     }
 
     /** With a limit there is no witness: it would take a place. */
-    Options maxConnections(int most) {
+    public Options maxConnections(int most) {
       maxConnections = most;
       return this;
     }
 
-    Options handshakeTimeout(Duration timeout) {
+    /** How long a handshake may take. */
+    public Options handshakeTimeout(Duration timeout) {
       handshakeTimeout = timeout;
       return this;
     }
@@ -136,45 +143,59 @@ final class TestServer implements AutoCloseable {
       return this;
     }
 
+    /** So many bytes for requests in flight. */
+    public Options memory(long bytes) {
+      return memory(new ServerMemory(bytes, PATIENCE));
+    }
+
+    /** The storage has names of its own, and this is one of them. */
+    public Options ownNames(String one) {
+      names = List.of();
+      name = one;
+      return this;
+    }
+
     /** Where TLS is required there is no witness: it would be refused. */
-    Options tls(TlsPolicy policy) {
+    public Options tls(TlsPolicy policy) {
       tls = policy;
       return this;
     }
 
-    TestServer start() throws IOException {
+    /** Starts it. */
+    public TestServer start() throws IOException {
       return new TestServer(this);
     }
   }
 
   /** A server on a Unix socket, unless told otherwise. */
-  static Options with(Backend backend) {
+  public static Options with(Backend backend) {
     return new Options(backend);
   }
 
   /** A server of the empty name on a Unix socket. */
-  static TestServer of(Backend backend) throws IOException {
+  public static TestServer of(Backend backend) throws IOException {
     return with(backend).start();
   }
 
-  SocketAddress address() {
+  /** Where it listens. */
+  public SocketAddress address() {
     return address;
   }
 
   /** A client that has said nothing. */
-  RawClient connect() throws IOException {
+  public RawClient connect() throws IOException {
     return RawClient.connect(address);
   }
 
   /** A client in the transmission phase of the empty name. */
-  RawClient client() throws IOException {
+  public RawClient client() throws IOException {
     RawClient client = connect();
     client.enter("");
     return client;
   }
 
   /** The connection that was there before the test. */
-  RawClient witness() {
+  public RawClient witness() {
     return witness;
   }
 
@@ -182,22 +203,28 @@ final class TestServer implements AutoCloseable {
     return server;
   }
 
-  ContractBackend contract() {
+  /** The bytes that requests hold at the moment. */
+  public long memoryInFlight() {
+    return server.memoryInFlight();
+  }
+
+  /** What stands between the server and its storage. */
+  public ContractBackend contract() {
     return contract;
   }
 
   /** The test makes the storage fail: errors in the log are no mistakes of the server. */
-  void expectErrors() {
+  public void expectErrors() {
     errorsExpected = true;
   }
 
   /** Waits until nothing is left of the connections but so many. */
-  void awaitHandles(int left) throws InterruptedException {
+  public void awaitHandles(int left) throws InterruptedException {
     Eventually.isTrue("handles left open", () -> contract.openHandles() == left);
   }
 
   /** Stops the server; true if all connections ended by themselves. */
-  boolean stop(Duration patience) throws InterruptedException {
+  public boolean stop(Duration patience) throws InterruptedException {
     stopped = true;
     boolean ended = server.stop(patience);
     accepting.join(PATIENCE);

@@ -128,7 +128,9 @@ public final class CacheFilter extends FilterBackend {
         cache = null;
       }
       if (cache == null) {
-        cache = new ExportCache(next, exportName, readOnly, settings, frames, buffers, statistics);
+        cache =
+            new ExportCache(
+                next, exportName, readOnly, settings, frames, buffers, statistics, true);
         export.cache = cache;
       } else if (!readOnly && cache.storage.isReadOnly()) {
         cache.storage.makeWritable();

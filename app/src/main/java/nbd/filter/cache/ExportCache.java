@@ -68,6 +68,7 @@ final class ExportCache {
   /**
    * Opens the storage.
    *
+   * @param writesInBackground whether dirty blocks are written back without anybody asking for it
    * @throws NbdException with EINVAL if its blocks are larger than those of the cache
    */
   ExportCache(
@@ -77,7 +78,8 @@ final class ExportCache {
       CacheSettings settings,
       Frames frames,
       Buffers buffers,
-      CacheStatistics statistics)
+      CacheStatistics statistics,
+      boolean writesInBackground)
       throws IOException {
     this.exportName = exportName;
     this.settings = settings;
@@ -107,7 +109,7 @@ final class ExportCache {
     blockShift = Integer.numberOfTrailingZeros(settings.blockSize());
     reading = new Reading(this);
     writing = new Writing(this);
-    writeBack = new WriteBack(this);
+    writeBack = new WriteBack(this, writesInBackground);
   }
 
   /** Spreads numbers that follow each other. */

@@ -29,6 +29,7 @@ final class Frames {
   static final int MOST_USES = 3;
 
   private static final int USES_TO_STAY = 2;
+  private static final int MOST_TRIES_IN_SMALL = 32;
   private static final int CHUNK = 1 << 20;
 
   private final int blockSize;
@@ -142,7 +143,7 @@ final class Frames {
    */
   @Nullable Frame take() {
     int tries = -1;
-    boolean fromSmall = true;
+    int triesInSmall = 0;
     while (true) {
       Block candidate;
       Queue from;
@@ -158,8 +159,10 @@ final class Frames {
         if (tries < 0) {
           tries = small.count + main.count;
         }
-        // What cannot be evicted goes round in its queue: then look into the other one in turn.
-        from = fromSmall && (small.count >= smallTarget || main.count == 0) ? small : main;
+        // What cannot be evicted goes round in its queue: at times look into the other one.
+        boolean hasTriedSmall = triesInSmall >= Math.min(MOST_TRIES_IN_SMALL, small.count);
+        from = !hasTriedSmall && (small.count >= smallTarget || main.count == 0) ? small : main;
+        triesInSmall = from == small ? triesInSmall + 1 : 0;
         candidate = tries-- > 0 ? candidate(from) : null;
         if (candidate == null && tries > 0) {
           from = from == small ? main : small;
@@ -178,7 +181,6 @@ final class Frames {
         }
         return frame;
       }
-      fromSmall = from != small;
       if (candidate.frame != null) {
         putBack(candidate, from);
       }

@@ -2,8 +2,7 @@ package nbd.filter.cache;
 
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.protocol.NbdError;
-import nbd.protocol.NbdException;
+import nbd.backend.LostWritesException;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
@@ -49,11 +48,12 @@ final class Losses {
   }
 
   /** Tells a client of the last loss. */
-  void tell() throws NbdException {
+  void tell() throws LostWritesException {
     lock.lock();
     try {
+      boolean isFirst = toldToAny < count.get();
       toldToAny = count.get();
-      throw new NbdException(NbdError.EIO, String.valueOf(last));
+      throw new LostWritesException(String.valueOf(last), isFirst);
     } finally {
       lock.unlock();
     }

@@ -41,6 +41,7 @@ final class WriteBack {
   private static final long LONG_TICKS = 3;
 
   private final ExportCache cache;
+  private final boolean mayRunInBackground;
   private final SharedRuns relief = new SharedRuns(this::makeRoom);
   private final Semaphore calls = new Semaphore(PARALLEL);
   private final AtomicBoolean isFailing = new AtomicBoolean();
@@ -52,8 +53,9 @@ final class WriteBack {
   private volatile boolean stopped;
   private final AtomicLong tick = new AtomicLong();
 
-  WriteBack(ExportCache cache) {
+  WriteBack(ExportCache cache, boolean inBackground) {
     this.cache = cache;
+    this.mayRunInBackground = inBackground;
   }
 
   /** The background's clock. */
@@ -67,7 +69,7 @@ final class WriteBack {
    * @param many whether there are many now
    */
   void someDirty(boolean many) {
-    if (!inBackground.get() && inBackground.compareAndSet(false, true)) {
+    if (mayRunInBackground && !inBackground.get() && inBackground.compareAndSet(false, true)) {
       Thread.ofVirtual().name("write-back").start(this::background);
     }
     if (many) {

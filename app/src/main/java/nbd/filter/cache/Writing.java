@@ -209,6 +209,7 @@ final class Writing {
   private void through(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
     ByteBuffer data = from.duplicate();
     long end = offset + from.remaining();
+    boolean isDurable = flags.has(CommandFlag.FUA);
     change(
         offset,
         end,
@@ -216,7 +217,7 @@ final class Writing {
         () -> {
           for (long at = offset; at < end; ) {
             int count = (int) Math.min(cache.blockSize() - cache.inBlock(at), end - at);
-            follow(at, count, data, data.position() + (int) (at - offset));
+            follow(at, count, data, data.position() + (int) (at - offset), isDurable);
             at += count;
           }
         });
@@ -270,7 +271,9 @@ final class Writing {
       succeeded = true;
     } finally {
       if (!succeeded) {
-        cache.storageChanged(false);
+        // What the range has now is undefined, so there is nothing that could be lost of it; but a
+        // sector that it ends in may have been stored for somebody else.
+        cache.storageChanged(!isPart(cache.inBlock(offset)) && !isPart(cache.inBlock(end)));
         cache.forEachKnown(offset, end, this::failed);
       }
       cache.order.leave(turn);
@@ -296,7 +299,7 @@ final class Writing {
   }
 
   /** What a write left at the storage is put into the cache, but over what is newer there. */
-  private void follow(long offset, int count, ByteBuffer data, int at) {
+  private void follow(long offset, int count, ByteBuffer data, int at, boolean isDurable) {
     long number = cache.blockOf(offset);
     int inBlock = cache.inBlock(offset);
     int end = inBlock + count;
@@ -327,7 +330,7 @@ final class Writing {
         // A sector of which only a part is known cannot be written again.
         isRepeatable &= Bits.all(block.valid, first, last);
       }
-      cache.storageChanged(isRepeatable);
+      cache.storageChanged(isRepeatable || isDurable);
     } finally {
       stripe.lock.unlock();
       spare.giveBack();

@@ -1,0 +1,58 @@
+package nbd.cli;
+
+import com.sun.management.HotSpotDiagnosticMXBean;
+import java.lang.management.ManagementFactory;
+import nbd.server.Server;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Option;
+
+/** How much memory serve may use for requests in flight. */
+final class MemoryOptions {
+  private static final String MEMORY = "--memory";
+
+  @Option(
+      names = MEMORY,
+      paramLabel = "SIZE",
+      converter = Size.Converter.class,
+      description =
+          "How much the requests in flight of all connections may hold together, beyond half a MiB"
+              + " for each connection: at least 33M (default: a quarter of the memory that the JVM"
+              + " gives out).")
+  private @Nullable Long given;
+
+  /** What is wrong with the option; null if nothing is. */
+  @Nullable String problem() {
+    if (given == null) {
+      return null;
+    }
+    if (given < Server.MINIMUM_MEMORY) {
+      return "%s: %d bytes are too few, the longest request alone takes %dM"
+          .formatted(MEMORY, given, Server.MINIMUM_MEMORY >> 20);
+    }
+    long limit = directMemory();
+    return given > limit
+        ? "%s: the JVM gives out no more than %dM of direct memory; raise -XX:MaxDirectMemorySize"
+            .formatted(MEMORY, limit >> 20)
+        : null;
+  }
+
+  /** In bytes. */
+  long bytes() {
+    return given == null ? byDefault(Runtime.getRuntime().maxMemory(), directMemory()) : given;
+  }
+
+  /** What holds where the user says nothing, on a JVM with so many bytes of heap and outside it. */
+  static long byDefault(long heap, long direct) {
+    return Math.max(Server.MINIMUM_MEMORY, Math.min(heap, direct) / 4);
+  }
+
+  /**
+   * The bytes outside its heap that the JVM gives out: as many as the heap may have, if not told.
+   */
+  private static long directMemory() {
+    HotSpotDiagnosticMXBean options =
+        ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class);
+    long told = Long.parseLong(options.getVMOption("MaxDirectMemorySize").getValue());
+    return told == 0 ? Runtime.getRuntime().maxMemory() : told;
+  }
+}

@@ -1,0 +1,414 @@
+package nbd.conformance;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import nbd.conformance.Talk.Outcome;
+import nbd.protocol.TransmissionFlag;
+import nbd.testing.Bytes;
+import nbd.testing.ChunkClient.Told;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/**
+ * Each command, with each of its flags, in each form of replies: what a client was told of works,
+ * and what it was not told of is refused as the protocol says; the next request always parses.
+ */
+final class CommandConformanceTest extends EveryStorage {
+  private static final int EINVAL = 22;
+  private static final int ENOTSUP = 95;
+  private static final int REGION = 1 << 20;
+  private static final byte[] RANDOM = Bytes.random(6, Storage.SIZE);
+
+  private static byte[] part(byte[] all, int from, int length) {
+    return Arrays.copyOfRange(all, from, from + length);
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void readGivesWhatWriteWrote(Replies replies) throws IOException {
+    int maximum = served().blockSizes().maximumPayload();
+    try (Talk talk = served().enter(replies)) {
+      for (int length : new int[] {UNIT, 1 << 16, (1 << 16) + UNIT, 1 << 18, 1 << 20, maximum}) {
+        assertThat(length).isLessThanOrEqualTo(maximum);
+        byte[] data = part(RANDOM, length / UNIT, length);
+        if (write(talk, 0, UNIT, data)) {
+          assertThat(Arrays.equals(talk.read(UNIT, length), data)).as("%d bytes", length).isTrue();
+        } else {
+          assertThat(talk.read(UNIT, length)).hasSize(length);
+        }
+      }
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void writesAndReadsMayBeginAndEndAnywhereBlocksDo(Replies replies) throws IOException {
+    long seed = 17;
+    Random random = new Random(seed);
+    int block = served().blockSizes().minimum();
+    try (Talk talk = served().enter(replies)) {
+      byte[] model = talk.read(0, REGION);
+      for (int i = 0; i < 60; i++) {
+        int from = random.nextInt(REGION / block) * block;
+        int most = Math.min(REGION - from, Math.max(block, 1 << random.nextInt(19)));
+        int length = (1 + random.nextInt(most / block)) * block;
+        byte[] data = Bytes.random(i, length);
+        if (write(talk, 0, from, data)) {
+          System.arraycopy(data, 0, model, from, length);
+        }
+        int at = random.nextInt(REGION / block) * block;
+        int count = (1 + random.nextInt((REGION - at) / block)) * block;
+        assertThat(Arrays.equals(talk.read(at, count), part(model, at, count)))
+            .as("seed %d, %d at %d", seed, count, at)
+            .isTrue();
+      }
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void flushCoversEverythingAndTakesNoRange(Replies replies) throws IOException {
+    try (Talk talk = served().enter(replies)) {
+      write(talk, 0, 0, new byte[UNIT]);
+      askPlain(talk, 0, Rules.FLUSH, 0, 0);
+      askPlain(talk, 0, Rules.FLUSH, UNIT, 0);
+      askPlain(talk, 0, Rules.FLUSH, 0, UNIT);
+      askPlain(talk, 0, Rules.FLUSH, -1, -1 >>> 1);
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void everyCommandTakesFua(Replies replies) throws IOException {
+    try (Talk talk = served().enter(replies)) {
+      byte[] data = Bytes.random(1, 2 * UNIT);
+      if (write(talk, Rules.FUA, UNIT, data)) {
+        assertThat(talk.read(UNIT, 2 * UNIT)).isEqualTo(data);
+      }
+      for (int type : new int[] {0, 4, 5, 6, 7}) {
+        askPlain(talk, Rules.FUA, type, 8 * UNIT, UNIT);
+      }
+      askPlain(talk, Rules.FUA, Rules.FLUSH, 0, 0);
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void trimChangesNothingBesidesItsRange(Replies replies) throws IOException {
+    byte[] data = Bytes.random(2, 64 * UNIT);
+    try (Talk talk = served().enter(replies)) {
+      boolean written = write(talk, 0, 0, data);
+      askPlain(talk, 0, Rules.TRIM, 3 * UNIT, 40 * UNIT);
+      if (written) {
+        assertThat(talk.read(0, 3 * UNIT)).isEqualTo(part(data, 0, 3 * UNIT));
+        assertThat(talk.read(43 * UNIT, 21 * UNIT)).isEqualTo(part(data, 43 * UNIT, 21 * UNIT));
+      }
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void writeZeroesReadsBackAsZeroesWithHolesAndWithout(Replies replies) throws IOException {
+    for (int flags : new int[] {0, Rules.NO_HOLE, Rules.FUA, Rules.NO_HOLE | Rules.FUA}) {
+      zeroes(replies, flags);
+    }
+  }
+
+  /** Where it is not faster than writing, it is ENOTSUP at once, and the data is as it was. */
+  @ParameterizedTest
+  @EnumSource
+  void fastZeroIsFastOrRefused(Replies replies) throws IOException {
+    zeroes(replies, Rules.FAST_ZERO);
+    zeroes(replies, Rules.FAST_ZERO | Rules.NO_HOLE);
+  }
+
+  private static void zeroes(Replies replies, int flags) throws IOException {
+    byte[] data = Bytes.random(flags, 64 * UNIT);
+    try (Talk talk = served().enter(replies)) {
+      if (!write(talk, 0, 0, data)) {
+        data = talk.read(0, data.length);
+      }
+      int error = askPlain(talk, flags, Rules.WRITE_ZEROES, 5 * UNIT, 33 * UNIT).error();
+      if (error == 0) {
+        Arrays.fill(data, 5 * UNIT, 38 * UNIT, (byte) 0);
+      }
+      assertThat(talk.read(0, data.length)).as("after error %d", error).isEqualTo(data);
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void cacheIsAHint(Replies replies) throws IOException {
+    try (Talk talk = served().enter(replies)) {
+      askPlain(talk, 0, Rules.CACHE, 0, Storage.SIZE);
+      askPlain(talk, 0, Rules.CACHE, Storage.SIZE - UNIT, UNIT);
+      talk.disconnect();
+    }
+  }
+
+  /** The client checks that there is one chunk of content. */
+  @ParameterizedTest
+  @EnumSource
+  void aReadWithDfComesInOnePiece(Replies replies) throws IOException {
+    int maximum = served().blockSizes().maximumPayload();
+    try (Talk talk = served().enter(replies)) {
+      write(talk, 0, 1 << 16, new byte[UNIT]);
+      for (int length : new int[] {UNIT, 1 << 16, 1 << 20, maximum}) {
+        askPlain(talk, Rules.DF, Rules.READ, 0, length);
+      }
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void blockStatusCoversTheRangeAndCallsNoDataZero(Replies replies) throws IOException {
+    try (Talk talk = served().enter(replies)) {
+      boolean written = write(talk, 0, 1 << 20, Bytes.random(3, 1 << 20));
+      if (replies == Replies.SIMPLE) {
+        Rules.expect(talk.call(0, Rules.BLOCK_STATUS, 0, UNIT), EINVAL, "without a context");
+        return;
+      }
+      long at = 0;
+      while (at < Storage.SIZE) {
+        List<Told> extents = ask(talk, 0, Rules.BLOCK_STATUS, at, Storage.SIZE - at).extents();
+        assertThat(extents).isNotEmpty();
+        for (Told extent : extents) {
+          assertThat(extent.length()).isPositive();
+          assertThat(extent.status()).isBetween(0L, 3L);
+          boolean touches = at < 2 << 20 && at + extent.length() > 1 << 20;
+          if (written && touches) {
+            assertThat(extent.status() & 2).as("ZERO at %d", at).isZero();
+          }
+          at += extent.length();
+        }
+      }
+      assertThat(at).as("the last ends at the export's end").isEqualTo(Storage.SIZE);
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void blockStatusWithReqOneIsOneExtentInsideTheRange(Replies replies) throws IOException {
+    try (Talk talk = served().enter(replies)) {
+      for (long length : new long[] {UNIT, 1 << 20, Storage.SIZE}) {
+        Outcome outcome = askPlain(talk, Rules.REQ_ONE, Rules.BLOCK_STATUS, 0, length);
+        if (outcome.error() == 0) {
+          assertThat(outcome.extents()).hasSize(1);
+          assertThat(outcome.extents().getFirst().length()).isBetween(1L, length);
+        }
+      }
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void aStatusPayloadNamesTheContextWhereThatIsOffered(Replies replies) throws IOException {
+    try (Talk talk = served().enter(replies)) {
+      boolean offered = talk.told(TransmissionFlag.BLOCK_STATUS_PAYLOAD);
+      assertThat(offered).isEqualTo(replies == Replies.EXTENDED);
+      if (talk instanceof ChunkTalk wide && offered) {
+        assertThat(wide.chunks().filteredStatus(0, 0, UNIT, 1).extents()).isNotEmpty();
+        assertThat(wide.chunks().filteredStatus(0, 0, UNIT, 2).error()).isEqualTo(EINVAL);
+        assertThat(wide.chunks().filteredStatus(0, 0, UNIT, 1, 1).error()).isEqualTo(EINVAL);
+      }
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void everythingBeforeAGoodbyeIsDoneAndTheGoodbyeHasNoReply(Replies replies) throws IOException {
+    byte[] data = Bytes.random(replies.name().hashCode(), 16 * UNIT);
+    try (Talk talk = served().enter(replies)) {
+      List<Long> cookies = new ArrayList<>();
+      for (int i = 0; i < 16; i++) {
+        byte[] unit = part(data, i * UNIT, UNIT);
+        cookies.add(talk.send(talk.writeFlags(), Rules.WRITE, (long) i * UNIT, UNIT, unit));
+      }
+      byte[] goodbye = new byte[replies == Replies.EXTENDED ? 32 : 28];
+      byte[] magic =
+          Bytes.of().u32(replies == Replies.EXTENDED ? 0x21e41c71 : 0x25609513).toArray();
+      System.arraycopy(magic, 0, goodbye, 0, 4);
+      goodbye[7] = 2;
+      talk.raw().send(goodbye);
+      boolean written = true;
+      for (long cookie : cookies) {
+        written &= talk.await(cookie).error() == 0;
+      }
+      talk.raw().expectEnd();
+      assertThat(written).isNotEqualTo(talk.told(TransmissionFlag.READ_ONLY));
+      if (written) {
+        try (Talk after = served().enter(replies)) {
+          assertThat(after.read(0, data.length)).isEqualTo(data);
+          after.disconnect();
+        }
+      }
+    }
+  }
+
+  /** RESIZE is among them: it is experimental. */
+  @ParameterizedTest
+  @EnumSource
+  void unknownCommandsAreInvalid(Replies replies) throws IOException {
+    try (Talk talk = served().enter(replies)) {
+      for (int type : new int[] {Rules.RESIZE, 9, 255, 256, 0x7fff, 0xffff}) {
+        Rules.expect(talk.call(0, type, 0, UNIT), EINVAL, "type " + type);
+        assertThat(talk.read(0, UNIT)).hasSize(UNIT);
+      }
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void everyFlagOfEveryCommandIsTakenOrInvalid(Replies replies) throws IOException {
+    try (Talk talk = served().enter(replies)) {
+      for (int type : new int[] {0, 1, 3, 4, 5, 6, 7, 8}) {
+        int length = type == Rules.FLUSH ? 0 : UNIT;
+        for (int bit = 0; bit < 16; bit++) {
+          for (int others : new int[] {0, Rules.FUA, talk.writeFlags()}) {
+            int flags = 1 << bit | others;
+            boolean filter =
+                type == Rules.BLOCK_STATUS
+                    && (flags & Rules.PAYLOAD_LEN) != 0
+                    && replies == Replies.EXTENDED;
+            if (!filter) {
+              askPlain(talk, flags, type, 0, length);
+            }
+          }
+        }
+      }
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void everyLengthAtEveryOffsetIsServedOrAnsweredByTheTableOfErrors(Replies replies)
+      throws IOException {
+    long size = Storage.SIZE;
+    long[] offsets = {0, 1, UNIT, size - UNIT, size - 1, size, size + 1, 1L << 62, 1L << 63, -1};
+    long[] lengths = {0, 1, UNIT, UNIT + 1, 1 << 16, size, size + UNIT, 0xffffffffL};
+    long[] wide = {1L << 32, 1L << 62, Long.MAX_VALUE, Long.MIN_VALUE, -UNIT, -1};
+    try (Talk talk = served().enter(replies)) {
+      for (int type : new int[] {0, 1, 4, 5, 6, 7}) {
+        for (long offset : offsets) {
+          for (long length : lengths) {
+            boolean payload = type == Rules.READ || type == Rules.WRITE;
+            if (!payload || length <= 1 << 16) {
+              askPlain(talk, type == Rules.WRITE ? talk.writeFlags() : 0, type, offset, length);
+            }
+          }
+          if (replies == Replies.EXTENDED && type != Rules.WRITE) {
+            for (long length : wide) {
+              askPlain(talk, 0, type, offset, length);
+            }
+          }
+        }
+      }
+      askPlain(talk, 0, Rules.READ, 0, 0xffffffffL);
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void aWriteThatIsTooLongIsDrained(Replies replies) throws IOException {
+    int length = served().blockSizes().maximumPayload() + served().blockSizes().minimum();
+    try (Talk talk = served().enter(replies)) {
+      write(talk, 0, 0, new byte[length]);
+      askPlain(talk, 0, Rules.READ, 0, length);
+      assertThat(talk.read(0, UNIT)).hasSize(UNIT);
+      talk.disconnect();
+    }
+  }
+
+  /** No more than the sockets' buffers have room for: the client takes no reply meanwhile. */
+  @ParameterizedTest
+  @EnumSource
+  void requestsInFlightAreAnsweredOnceEachInAnyOrder(Replies replies) throws IOException {
+    int count = 64;
+    Random random = new Random(5);
+    try (Talk talk = served().enter(replies)) {
+      byte[] model = talk.read(0, count * UNIT);
+      boolean readOnly = talk.told(TransmissionFlag.READ_ONLY);
+      for (int round = 0; round < 5; round++) {
+        List<Long> cookies = new ArrayList<>();
+        for (int i = 0; i < count; i++) {
+          boolean write = random.nextBoolean() && !readOnly;
+          byte[] data = write ? Bytes.random(round * 100 + i, UNIT) : new byte[0];
+          System.arraycopy(data, 0, model, i * UNIT, data.length);
+          int flags = write ? talk.writeFlags() : 0;
+          cookies.add(talk.send(flags, write ? 1 : 0, (long) i * UNIT, UNIT, data));
+        }
+        for (int i = count - 1; i >= 0; i--) {
+          Outcome outcome = talk.await(cookies.get(i));
+          Rules.expect(outcome, 0, "request " + i);
+          if (outcome.data().length > 0) {
+            assertThat(outcome.data()).isEqualTo(part(model, i * UNIT, UNIT));
+          }
+        }
+        assertThat(Arrays.equals(talk.read(0, model.length), model)).isTrue();
+      }
+      talk.disconnect();
+    }
+  }
+
+  /** The promise of CAN_MULTI_CONN: write, flush, then read, on three connections as on one. */
+  @ParameterizedTest
+  @EnumSource
+  void aFlushOnOneConnectionCoversTheOthersWhereThatIsPromised(Replies replies) throws IOException {
+    assumeTrue(served().takesSeveralClients(), "takes one client at a time");
+    try (Talk writer = served().enter(replies);
+        Talk flusher = served().enter(replies);
+        Talk reader = served().enter(replies)) {
+      boolean promised =
+          writer.told(TransmissionFlag.CAN_MULTI_CONN) && !storage.breaksItsPromise();
+      for (int round = 0; round < 5; round++) {
+        reader.read(0, UNIT);
+        byte[] data = Bytes.random(round, UNIT);
+        boolean written = write(writer, 0, 0, data);
+        if (!askedToFlush(flusher) || !written || !promised) {
+          continue;
+        }
+        assertThat(reader.read(0, UNIT)).as("round %d", round).isEqualTo(data);
+      }
+      writer.disconnect();
+      flusher.disconnect();
+      reader.disconnect();
+    }
+  }
+
+  private static boolean askedToFlush(Talk talk) throws IOException {
+    return askPlain(talk, 0, Rules.FLUSH, 0, 0).error() == 0;
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void fastZeroIsRefusedOnlyBecauseItIsNotFast(Replies replies) throws IOException {
+    try (Talk talk = served().enter(replies)) {
+      int error = talk.call(Rules.FAST_ZERO, Rules.WRITE_ZEROES, 0, UNIT).error();
+      if (talk.told(TransmissionFlag.SEND_FAST_ZERO)) {
+        assertThat(error).isIn(0, ENOTSUP);
+      } else {
+        assertThat(error).isNotIn(0, ENOTSUP);
+      }
+      talk.disconnect();
+    }
+  }
+}

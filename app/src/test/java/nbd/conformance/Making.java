@@ -1,0 +1,135 @@
+package nbd.conformance;
+
+import java.io.Closeable;
+import java.io.IOException;
+import java.io.RandomAccessFile;
+import java.net.UnixDomainSocketAddress;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayDeque;
+import java.util.Deque;
+import nbd.backend.Backend;
+import nbd.backend.Capabilities;
+import nbd.backend.Capability;
+import nbd.backend.Fua;
+import nbd.backend.Handle;
+import nbd.backend.MemoryBackend;
+import nbd.client.ClientSettings;
+import nbd.client.NbdUri;
+import nbd.client.UpstreamBackend;
+import nbd.filter.FilterBackend;
+import nbd.filter.FilterHandle;
+import nbd.filter.Statistics;
+import nbd.filter.StatisticsFilter;
+import nbd.multiconn.MultiConnFilter;
+import nbd.multiconn.MultiConnMode;
+import nbd.multiconn.MultiConnSettings;
+import nbd.multiconn.TrackDirty;
+import nbd.protocol.BlockSizes;
+import nbd.server.TestServer;
+
+/** What storages are made of, and goes when they are no longer needed. */
+final class Making implements Closeable {
+  /** The name of the file in {@link #directory}. */
+  static final String FILE_NAME = "disk";
+
+  /** What can be asked of a handle. */
+  @FunctionalInterface
+  private interface Change {
+    Handle of(Handle handle);
+  }
+
+  private final Path place;
+  private final Deque<Closeable> last = new ArrayDeque<>();
+
+  /** Uses an empty directory, which is left empty. */
+  Making(Path place) {
+    this.place = place;
+  }
+
+  Backend memory() {
+    return new MemoryBackend(Storage.SIZE);
+  }
+
+  /** A sparse file. */
+  Path image() throws IOException {
+    Path image = place.resolve(FILE_NAME);
+    try (RandomAccessFile file = new RandomAccessFile(image.toFile(), "rw")) {
+      file.setLength(Storage.SIZE);
+    }
+    last.push(() -> Files.deleteIfExists(image));
+    return image;
+  }
+
+  /** A directory with a sparse file in it. */
+  Path directory() throws IOException {
+    image();
+    return place;
+  }
+
+  private static Backend changed(Backend backend, Change change) {
+    return new FilterBackend(backend) {
+      @Override
+      public Handle open(String exportName, boolean readOnly) throws IOException {
+        return change.of(next.open(exportName, readOnly));
+      }
+    };
+  }
+
+  private static Handle with(Handle handle, Capabilities capabilities, BlockSizes sizes) {
+    return new FilterHandle(handle) {
+      @Override
+      public Capabilities capabilities() {
+        return capabilities;
+      }
+
+      @Override
+      public BlockSizes blockSizes() {
+        return sizes;
+      }
+    };
+  }
+
+  /** Memory that can be read and written, and nothing else. */
+  Backend little(BlockSizes sizes) {
+    Capabilities can = Capabilities.of(Fua.NONE, Capability.WRITE);
+    return changed(memory(), handle -> with(handle, can, sizes));
+  }
+
+  /** Memory with another way of FUA. */
+  Backend restricted(Fua fua) {
+    return changed(
+        memory(), handle -> with(handle, handle.capabilities().with(fua), handle.blockSizes()));
+  }
+
+  /** Memory that makes no promise about several connections. */
+  Backend alone() {
+    return changed(
+        memory(),
+        handle ->
+            with(
+                handle, handle.capabilities().without(Capability.MULTI_CONN), handle.blockSizes()));
+  }
+
+  /** What serve puts in front of everything, in a mode. */
+  Backend multiConn(Backend below, MultiConnMode mode) {
+    MultiConnSettings settings = new MultiConnSettings(mode, TrackDirty.CONNECTION, false, false);
+    return new StatisticsFilter(new MultiConnFilter(below, settings), new Statistics());
+  }
+
+  /** Another server of ours, with this storage, as a client sees it. */
+  Backend upstream(Backend far) throws IOException {
+    last.push(far::close);
+    TestServer server = TestServer.of(far);
+    last.push(server::close);
+    Path socket = ((UnixDomainSocketAddress) server.address()).getPath();
+    return new UpstreamBackend(NbdUri.unix(socket, ""), false, ClientSettings.DEFAULT);
+  }
+
+  @Override
+  public void close() throws IOException {
+    while (!last.isEmpty()) {
+      last.pop().close();
+    }
+  }
+}

@@ -1,0 +1,162 @@
+package nbd.conformance;
+
+import static nbd.protocol.TransmissionFlag.CAN_MULTI_CONN;
+import static nbd.protocol.TransmissionFlag.READ_ONLY;
+import static nbd.protocol.TransmissionFlag.SEND_CACHE;
+import static nbd.protocol.TransmissionFlag.SEND_FAST_ZERO;
+import static nbd.protocol.TransmissionFlag.SEND_FLUSH;
+import static nbd.protocol.TransmissionFlag.SEND_FUA;
+import static nbd.protocol.TransmissionFlag.SEND_TRIM;
+import static nbd.protocol.TransmissionFlag.SEND_WRITE_ZEROES;
+
+import java.io.IOException;
+import java.time.Duration;
+import java.util.EnumSet;
+import java.util.Set;
+import nbd.backend.Backend;
+import nbd.backend.DirectoryBackend;
+import nbd.backend.FileBackend;
+import nbd.backend.FileSettings;
+import nbd.backend.Fua;
+import nbd.backend.ThreadModel;
+import nbd.filter.ConnectionCacheFilter;
+import nbd.filter.DelayFilter;
+import nbd.filter.ErrorFilter;
+import nbd.filter.ErrorRate;
+import nbd.filter.FuaFilter;
+import nbd.filter.FuaMode;
+import nbd.filter.ReconnectFilter;
+import nbd.filter.SerializeFilter;
+import nbd.multiconn.MultiConnMode;
+import nbd.protocol.BlockSizes;
+import nbd.protocol.TransmissionFlag;
+
+/**
+ * What is served: each storage, and each filter in front of one, in the order in which serve puts
+ * them. A line here takes a storage or a filter through all cases.
+ */
+@SuppressWarnings("ImmutableEnumChecker") // nobody changes the sets, and the recipes keep nothing
+enum Storage {
+  MEMORY(all(), none(), Making::memory),
+  FILE(many(), none(), with -> FileBackend.open(with.image(), FileSettings.DEFAULT)),
+  DIRECTORY(many(), none(), with -> DirectoryBackend.open(with.directory(), FileSettings.DEFAULT)),
+  READ_ONLY_EXPORT(EnumSet.of(READ_ONLY, SEND_FLUSH), writing(), Making::memory),
+  UPSTREAM(all(), none(), with -> with.upstream(with.memory())),
+  UPSTREAM_OF_A_FILE(
+      many(), none(), with -> with.upstream(FileBackend.open(with.image(), FileSettings.DEFAULT))),
+  UPSTREAM_THAT_CAN_LITTLE(
+      none(), optional(), with -> with.upstream(with.little(BlockSizes.DEFAULT))),
+  UPSTREAM_OF_BLOCKS(
+      none(), optional(), with -> with.upstream(with.little(new BlockSizes(512, 4096, 4 << 20)))),
+  LITTLE(none(), optional(), with -> with.little(BlockSizes.DEFAULT)),
+  BLOCKS(none(), optional(), with -> with.little(new BlockSizes(4096, 4096, 1 << 20))),
+  FUA_BY_FLUSH(all(), none(), with -> new FuaFilter(with.restricted(Fua.EMULATE), FuaMode.PASS)),
+  NO_FUA(EnumSet.of(SEND_FLUSH), EnumSet.of(SEND_FUA), with -> with.restricted(Fua.NONE)),
+  AUTO(all(), none(), with -> with.multiConn(with.alone(), MultiConnMode.AUTO)),
+  EMULATE(all(), none(), with -> with.multiConn(with.alone(), MultiConnMode.EMULATE)),
+  DISABLE(many(), multiConn(), with -> with.multiConn(with.memory(), MultiConnMode.DISABLE)),
+  PLUGIN(all(), none(), with -> with.multiConn(with.memory(), MultiConnMode.PLUGIN)),
+  PLUGIN_WITHOUT(many(), multiConn(), with -> with.multiConn(with.alone(), MultiConnMode.PLUGIN)),
+  UNSAFE(all(), none(), with -> with.multiConn(with.memory(), MultiConnMode.UNSAFE)),
+  DELAY(
+      all(),
+      none(),
+      with ->
+          new DelayFilter(
+              with.memory(), Duration.ofNanos(1), Duration.ofNanos(1), Duration.ofNanos(1))),
+  ERROR(
+      all(),
+      none(),
+      with -> new ErrorFilter(with.memory(), ErrorRate.NONE, ErrorRate.NONE, ErrorRate.NONE, 1)),
+  CONNECTION_CACHE(
+      many(),
+      none(),
+      with ->
+          with.multiConn(new ConnectionCacheFilter(with.memory(), 1 << 20), MultiConnMode.AUTO)),
+  RECONNECT(
+      many(),
+      EnumSet.of(CAN_MULTI_CONN, SEND_FAST_ZERO),
+      with -> new ReconnectFilter(with.upstream(with.memory()), Duration.ofSeconds(10), 16L << 20)),
+  SERIALIZE_REQUESTS(
+      many(), none(), with -> new SerializeFilter(with.memory(), ThreadModel.SERIALIZE_REQUESTS)),
+  SERIALIZE_ALL_REQUESTS(
+      many(),
+      none(),
+      with -> new SerializeFilter(with.memory(), ThreadModel.SERIALIZE_ALL_REQUESTS)),
+  SERIALIZE_CONNECTIONS(
+      many(),
+      multiConn(),
+      with ->
+          with.multiConn(
+              new SerializeFilter(with.memory(), ThreadModel.SERIALIZE_CONNECTIONS),
+              MultiConnMode.AUTO));
+
+  /** The export's size in bytes: a little more than the longest READ. */
+  static final int SIZE = 34 << 20;
+
+  private final Set<TransmissionFlag> told;
+  private final Set<TransmissionFlag> untold;
+  private final Recipe recipe;
+
+  /** Makes the storage, and its filters. */
+  @FunctionalInterface
+  interface Recipe {
+    Backend make(Making with) throws IOException;
+  }
+
+  Storage(Set<TransmissionFlag> told, Set<TransmissionFlag> untold, Recipe recipe) {
+    this.told = told;
+    this.untold = untold;
+    this.recipe = recipe;
+  }
+
+  private static Set<TransmissionFlag> none() {
+    return EnumSet.noneOf(TransmissionFlag.class);
+  }
+
+  /** What every storage has that is good for anything. */
+  private static Set<TransmissionFlag> many() {
+    return EnumSet.of(SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, SEND_CACHE);
+  }
+
+  private static Set<TransmissionFlag> multiConn() {
+    return EnumSet.of(CAN_MULTI_CONN);
+  }
+
+  /** What memory has. */
+  private static Set<TransmissionFlag> all() {
+    Set<TransmissionFlag> flags = many();
+    flags.add(SEND_FAST_ZERO);
+    flags.add(CAN_MULTI_CONN);
+    return flags;
+  }
+
+  private static Set<TransmissionFlag> writing() {
+    return EnumSet.of(SEND_TRIM, SEND_WRITE_ZEROES, SEND_FAST_ZERO);
+  }
+
+  private static Set<TransmissionFlag> optional() {
+    Set<TransmissionFlag> flags = all();
+    flags.add(READ_ONLY);
+    return flags;
+  }
+
+  /** The flags that a client is told, whatever it agrees on. */
+  Set<TransmissionFlag> told() {
+    return told;
+  }
+
+  /** The flags that it is not. */
+  Set<TransmissionFlag> untold() {
+    return untold;
+  }
+
+  /** Whether a flush on one connection is known not to cover the others, though it is said to. */
+  boolean breaksItsPromise() {
+    return this == UNSAFE;
+  }
+
+  Backend make(Making with) throws IOException {
+    return recipe.make(with);
+  }
+}

@@ -1,0 +1,1052 @@
+package nbd.conformance;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.io.RandomAccessFile;
+import java.nio.channels.ByteChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.CountDownLatch;
+import java.util.stream.Stream;
+import nbd.backend.Backend;
+import nbd.backend.Capability;
+import nbd.backend.DirectoryBackend;
+import nbd.backend.FileBackend;
+import nbd.backend.FileSettings;
+import nbd.backend.MemoryBackend;
+import nbd.conformance.Talk.Outcome;
+import nbd.multiconn.MultiConnFilter;
+import nbd.multiconn.MultiConnSettings;
+import nbd.protocol.BlockSizes;
+import nbd.protocol.Command;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+import nbd.server.Server;
+import nbd.server.TestServer;
+import nbd.server.TlsPolicy;
+import nbd.testing.Bytes;
+import nbd.testing.ChunkClient;
+import nbd.testing.ChunkClient.Layout;
+import nbd.testing.ChunkClient.Told;
+import nbd.testing.Eventually;
+import nbd.testing.FakeBackend;
+import nbd.testing.Leave;
+import nbd.testing.Log;
+import nbd.testing.Pace;
+import nbd.testing.RawClient;
+import nbd.testing.TestCertificates;
+import nbd.tls.TlsClient;
+import nbd.tls.TlsServer;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
+import org.tinylog.Level;
+
+/**
+ * The ways in which NBD servers have broken, in the order of the project's list of them. After each
+ * the server lives, a connection opened before still works, and descriptors, threads and memory are
+ * back where they were. Each item names where there is more of its kind.
+ */
+@Timeout(120)
+final class WaysServersBrokeTest {
+  private static final int EIO = 5;
+  private static final int EINVAL = 22;
+  private static final int ENOSPC = 28;
+  private static final int LONGEST = 32 << 20;
+  private static final int SIZE = 2 * LONGEST;
+
+  /** The data of the longest INFO: a name of 4096 bytes and 65,535 requests. */
+  private static final int LONGEST_DATA = 4 + 4096 + 2 + 2 * 65_535;
+
+  private static final int STRUCTURED_REPLY = 8;
+  private static final int LIST_META_CONTEXT = 9;
+  private static final int SET_META_CONTEXT = 10;
+  private static final int EXTENDED_HEADERS = 11;
+
+  @TempDir private Path directory;
+
+  private final List<RawClient> clients = new ArrayList<>();
+  private long directBefore;
+  private Optional<TestServer> running = Optional.empty();
+  private Optional<Footprint> before = Optional.empty();
+
+  /** Begins to watch a server, which is stopped and checked at the end. */
+  private TestServer watch(TestServer server) {
+    running = Optional.of(server);
+    directBefore = Footprint.direct();
+    before = Optional.of(Footprint.of(server));
+    return server;
+  }
+
+  private TestServer serve(Backend backend) throws IOException {
+    return watch(TestServer.of(backend));
+  }
+
+  private TestServer serveMemory() throws IOException {
+    return serve(new MemoryBackend(SIZE));
+  }
+
+  /** A client that is gone at the end at the latest. */
+  private RawClient connect() throws IOException {
+    RawClient client = running.orElseThrow().connect();
+    clients.add(client);
+    return client;
+  }
+
+  private RawClient hello() throws IOException {
+    return connect().hello(3);
+  }
+
+  private Talk enter(Replies replies) throws IOException {
+    Talk talk = replies.enter(running.orElseThrow(), "");
+    clients.add(talk.raw());
+    return talk;
+  }
+
+  private ChunkClient enter(Layout layout) throws IOException {
+    return ChunkClient.enter(connect(), layout, "");
+  }
+
+  @AfterEach
+  void everythingIsAsItWas() throws Exception {
+    for (RawClient client : clients) {
+      client.close();
+    }
+    if (running.isPresent()) {
+      try (TestServer server = running.get()) {
+        before.orElseThrow().awaitReturn(server, directBefore);
+        server.witness().read(0, 1);
+      }
+    }
+  }
+
+  /** What all of them rely on: what a client with a request in flight costs is seen. */
+  @Test
+  void whatAClientHoldsIsSeen() throws IOException {
+    CountDownLatch begun = new CountDownLatch(1);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake = new FakeBackend(4096);
+    TestServer server = serve(fake);
+    Talk talk = enter(Replies.SIMPLE);
+    fake.hook(
+        call -> {
+          begun.countDown();
+          Eventually.await(go);
+        });
+    long cookie = talk.send(0, Rules.READ, 0, 4096);
+    Eventually.await(begun);
+    Footprint now = Footprint.of(server);
+    Footprint without = before.orElseThrow();
+    assertThat(now.descriptors()).as("both sockets").isEqualTo(without.descriptors() + 2);
+    assertThat(now.threads()).as("the client's and the request's").isEqualTo(without.threads() + 2);
+    assertThat(now.handles()).isEqualTo(without.handles() + 1);
+    assertThat(now.inFlight()).isGreaterThanOrEqualTo(4096);
+    go.countDown();
+    Rules.expect(talk.await(cookie), 0, "the READ");
+    talk.disconnect();
+  }
+
+  // 1. Disconnect after every byte of the handshake and of each request; reset while a reply is
+  // being sent; half-close. More: nbd.server.GoneClientTest.
+
+  static Stream<Arguments> transportsAndWays() {
+    return Stream.of(Leave.values())
+        .flatMap(way -> Stream.of(Arguments.of(false, way), Arguments.of(true, way)));
+  }
+
+  private static byte[] handshake() {
+    return Bytes.of()
+        .u32(3)
+        .raw(RawClient.optionBytes(RawClient.LIST))
+        .raw(RawClient.optionBytes(STRUCTURED_REPLY))
+        .raw(RawClient.optionBytes(LIST_META_CONTEXT, ChunkClient.contextData("")))
+        .raw(RawClient.optionBytes(EXTENDED_HEADERS))
+        .raw(
+            RawClient.optionBytes(SET_META_CONTEXT, ChunkClient.contextData("", "base:allocation")))
+        .raw(RawClient.optionBytes(RawClient.STARTTLS))
+        .raw(RawClient.optionBytes(RawClient.OPT_INFO, RawClient.infoData("", 1, 3)))
+        .raw(RawClient.optionBytes(RawClient.GO, RawClient.infoData("", 3)))
+        .toArray();
+  }
+
+  @ParameterizedTest
+  @MethodSource("transportsAndWays")
+  void item1ClientsLeaveAfterEveryByteOfTheHandshake(boolean tcp, Leave way) throws IOException {
+    byte[] all = handshake();
+    watch(TestServer.with(new MemoryBackend(SIZE)).tcp(tcp).start());
+    for (int length = 0; length <= all.length; length++) {
+      RawClient client = connect();
+      client.send(Arrays.copyOf(all, length));
+      way.now(client);
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void item1ClientsLeaveAfterEveryByteOfEachRequest(Replies replies) throws IOException {
+    TestServer server = serveMemory();
+    byte[] data = Bytes.random(1, 64);
+    server.witness().write(0, data);
+    for (Leave way : Leave.values()) {
+      for (int type : new int[] {0, 1, 2, 3, 4, 5, 6, 7, 99}) {
+        boolean writes = type == 1 || type == 4 || type == 6;
+        byte[] request = request(replies, type);
+        for (int sent = 0; sent <= request.length - (writes ? 1 : 0); sent++) {
+          Talk talk = enter(replies);
+          talk.raw().send(Arrays.copyOf(request, sent));
+          way.now(talk.raw());
+        }
+      }
+    }
+    assertThat(server.witness().read(0, 64)).as("nothing was done in part").isEqualTo(data);
+  }
+
+  /** Twelve bytes of everything, with their payload. */
+  private static byte[] request(Replies replies, int type) {
+    boolean wide = replies == Replies.EXTENDED;
+    int length = type == RawClient.FLUSH ? 0 : 12;
+    Bytes bytes =
+        Bytes.of()
+            .u32(wide ? 0x21e41c71 : 0x25609513)
+            .u16(wide && type == RawClient.WRITE ? Rules.PAYLOAD_LEN : 0)
+            .u16(type)
+            .u64(7)
+            .u64(type == RawClient.FLUSH ? 0 : 4);
+    return (wide ? bytes.u64(length) : bytes.u32(length))
+        .raw(new byte[type == RawClient.WRITE ? 12 : 0])
+        .toArray();
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void item1ClientsLeaveWhileRepliesAreSent(Replies replies) throws IOException {
+    watch(TestServer.with(new MemoryBackend(SIZE)).tcp(true).start());
+    for (Leave way : Leave.values()) {
+      for (int taken : new int[] {0, 1, 19, 20, 33, 5000, 300_000}) {
+        Talk talk = enter(replies);
+        for (int i = 0; i < 5; i++) {
+          talk.send(0, Rules.READ, 0, 4 << 20);
+          talk.send(0, Rules.READ, 0, 1 << 16);
+        }
+        talk.raw().take(taken);
+        way.now(talk.raw());
+      }
+    }
+  }
+
+  // 2. Silence, slowness, and a thousand of both. More, and how the server stops under them:
+  // nbd.server.HandshakeTimeoutTest.
+
+  @Test
+  void item2AThousandIdleHandshakesDisturbNobody() throws IOException {
+    serveMemory();
+    Talk working = enter(Replies.STRUCTURED);
+    for (int i = 0; i < 1000; i++) {
+      RawClient idle = connect();
+      if (i % 2 == 1) {
+        idle.greeting().send((byte) 0);
+      }
+      byte[] data = Bytes.random(i, 4096);
+      working.write(0, (long) i * 4096, data);
+      assertThat(working.read((long) i * 4096, 4096)).isEqualTo(data);
+    }
+    working.disconnect();
+  }
+
+  /** The timeout holds also while the server waits for the client to take its replies. */
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void item2WhoTakesNoRepliesToItsOptionsIsDroppedByTheTimeout(boolean tcp) throws Exception {
+    TestServer server =
+        watch(
+            TestServer.with(new MemoryBackend(SIZE))
+                .tcp(tcp)
+                .handshakeTimeout(Duration.ofMillis(500))
+                .start());
+    RawClient client = connect().hello(3);
+    byte[] unknown = RawClient.optionBytes(99);
+    Bytes many = Bytes.of();
+    for (int i = 0; i < 1000; i++) {
+      many.raw(unknown);
+    }
+    boolean dropped = false;
+    for (int i = 0; i < 10_000 && !dropped; i++) {
+      try {
+        client.send(many.toArray());
+      } catch (IOException gone) {
+        dropped = true;
+      }
+    }
+    assertThat(dropped).isTrue();
+    server.awaitHandles(1);
+  }
+
+  // 3. Wrong magics and flags. More: nbd.server.GreetingTest, ExportNameTest.
+
+  @Test
+  void item3AWrongMagicEndsTheConnection() throws IOException {
+    serveMemory();
+    byte[] list = RawClient.optionBytes(RawClient.LIST);
+    for (int i = 0; i < 8; i++) {
+      byte[] wrong = list.clone();
+      wrong[i] ^= 1;
+      hello().send(wrong).expectEnd();
+    }
+    for (Replies replies : Replies.values()) {
+      for (int i = 0; i < 4; i++) {
+        byte[] wrong = request(replies, RawClient.READ);
+        wrong[i] ^= 0x40;
+        enter(replies).raw().send(wrong).expectEnd();
+      }
+      for (byte[] reply : new byte[][] {{0x67, 0x44, 0x66, (byte) 0x98}, {0, 0, 0, 0}}) {
+        enter(replies).raw().send(Arrays.copyOf(reply, 32)).expectEnd();
+      }
+    }
+  }
+
+  @Test
+  void item3UnknownClientFlagsEndTheConnectionAndNoZeroesIsHonoured() throws IOException {
+    serveMemory();
+    for (int bit = 2; bit < 32; bit++) {
+      connect().hello(3 | 1 << bit).expectEnd();
+      connect().hello(1 << bit).expectEnd();
+    }
+    for (int flags = 0; flags < 4; flags++) {
+      RawClient byName = connect().hello(flags).option(RawClient.EXPORT_NAME);
+      byName.take(10 + ((flags & 2) == 0 ? 124 : 0));
+      byName.read(0, 1);
+      byName.disconnect();
+    }
+    for (int flags : new int[] {1, 3}) {
+      RawClient going = connect().hello(flags).option(RawClient.GO, RawClient.infoData(""));
+      going.expectInfos(RawClient.GO);
+      going.read(0, 1);
+      going.disconnect();
+    }
+  }
+
+  // 4. Lengths of options. More: nbd.server.OptionLengthTest.
+
+  @ParameterizedTest
+  @ValueSource(ints = {0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x7fffffff, -1})
+  void item4OptionsOfEveryLength(int option) throws IOException {
+    serveMemory();
+    RawClient client = hello();
+    for (int length : new int[] {LONGEST_DATA - 1, LONGEST_DATA, LONGEST_DATA + 1, 1 << 20}) {
+      client.option(option, new byte[length]);
+      assertThat(client.reply(option).type()).as("%d bytes", length).isNegative();
+    }
+    client.option(RawClient.LIST);
+    assertThat(client.reply(RawClient.LIST).type()).isEqualTo(RawClient.SERVER);
+    client.expectAck(RawClient.LIST);
+    for (long length : new long[] {(32L << 20) + 1, 0x7fffffffL, 0x80000000L, 0xffffffffL}) {
+      hello().send(RawClient.optionHeader(option, length)).expectEnd();
+    }
+  }
+
+  @Test
+  void item4EndlessUnknownOptionsAreEachAnswered() throws IOException {
+    serveMemory();
+    RawClient client = hello();
+    for (int i = 0; i < 5000; i++) {
+      client.option(1000 + i, new byte[i % 50]);
+      client.expectError(1000 + i, RawClient.ERR_UNSUP);
+    }
+    client.option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
+  }
+
+  // 5. Names, where they are files' names. More: nbd.server.InfoAndGoTest, ExportNameTest,
+  // nbd.backend.DirectoryBackendTest.
+
+  /** Bytes that are no name of a file in the directory, and must not be made into another. */
+  private static List<byte[]> strangeNames() {
+    List<byte[]> names = new ArrayList<>();
+    for (int length : new int[] {0, 254, 255, 256, 257, 4094, 4095, 4096}) {
+      names.add("x".repeat(length).getBytes(UTF_8));
+    }
+    for (String name :
+        List.of(
+            "../secret",
+            "..",
+            ".",
+            "/",
+            "./disk",
+            "disk/",
+            "/etc/passwd",
+            "sub/../disk",
+            "disk/../disk",
+            "link",
+            "pipe/..",
+            "\\..\\secret",
+            "disk ",
+            "DISK",
+            "\n",
+            "\u001b[2J",
+            "%s%n",
+            "☃")) {
+      names.add(name.getBytes(UTF_8));
+    }
+    return names;
+  }
+
+  private static List<byte[]> invalidNames() {
+    return List.of(
+        "disk\0".getBytes(UTF_8),
+        new byte[] {0},
+        new byte[] {(byte) 0xff},
+        new byte[] {(byte) 0xc3, 0x28},
+        new byte[] {(byte) 0xed, (byte) 0xa0, (byte) 0x80},
+        new byte[4097]);
+  }
+
+  private TestServer serveDirectory() throws IOException {
+    Path exported = Files.createDirectory(directory.resolve("exported"));
+    Files.write(directory.resolve("secret"), new byte[512]);
+    Files.write(exported.resolve("disk"), new byte[4096]);
+    Files.createSymbolicLink(exported.resolve("link"), Path.of("../secret"));
+    Backend backend = DirectoryBackend.open(exported, FileSettings.DEFAULT);
+    return watch(TestServer.with(backend).ownNames("disk").start());
+  }
+
+  private static byte[] named(byte[] name, byte... rest) {
+    return Bytes.of().u32(name.length).raw(name).raw(rest).toArray();
+  }
+
+  @Test
+  void item5NamesThatAreNoFilesAreUnknownAndNoNameIsInvalid() throws IOException {
+    serveDirectory();
+    RawClient client = hello().option(STRUCTURED_REPLY).expectAck(STRUCTURED_REPLY);
+    for (byte[] name : strangeNames()) {
+      for (int option : new int[] {RawClient.OPT_INFO, RawClient.GO}) {
+        client.option(option, named(name, (byte) 0, (byte) 0));
+        String sentence = client.expectError(option, RawClient.ERR_UNKNOWN);
+        assertThat(sentence).doesNotContain("\u001b", "\n");
+        assertThat(sentence.getBytes(UTF_8).length).isLessThanOrEqualTo(4096);
+      }
+      client.option(SET_META_CONTEXT, named(name, new byte[4]));
+      RawClient.Reply reply = client.reply(SET_META_CONTEXT);
+      assertThat(reply.type()).isIn(RawClient.ACK, RawClient.ERR_UNKNOWN);
+      hello().option(RawClient.EXPORT_NAME, name).expectEnd();
+    }
+    for (byte[] name : invalidNames()) {
+      for (int option : new int[] {RawClient.OPT_INFO, RawClient.GO}) {
+        client.option(option, named(name, (byte) 0, (byte) 0));
+        client.expectError(option, RawClient.ERR_INVALID);
+      }
+      for (int option : new int[] {LIST_META_CONTEXT, SET_META_CONTEXT}) {
+        client.option(option, named(name, new byte[4]));
+        client.expectError(option, RawClient.ERR_INVALID);
+      }
+      hello().send(RawClient.optionBytes(RawClient.EXPORT_NAME, name)).expectEnd();
+    }
+    client.option(RawClient.GO, RawClient.infoData("disk"));
+    client.expectInfos(RawClient.GO);
+    client.disconnect();
+    assertThat(Log.at(Level.WARN))
+        .isNotEmpty()
+        .allSatisfy(line -> assertThat(line).doesNotContain("\u001b", "\n").hasSizeLessThan(500));
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {RawClient.OPT_INFO, RawClient.GO})
+  void item5LengthsAndCountsThatDoNotMatchAreInvalid(int option) throws IOException {
+    serveMemory();
+    byte[][] malformed = {
+      {},
+      Bytes.of().u32(0).toArray(),
+      Bytes.of().u32(0xffffffffL).u16(0).toArray(),
+      Bytes.of().u32(0x7fffffff).u16(0).toArray(),
+      Bytes.of().u32(1).u16(0).toArray(),
+      Bytes.of().u32(0).u16(0).u16(0).toArray(),
+      Bytes.of().u32(0).u16(1).toArray(),
+      Bytes.of().u32(0).u16(0xffff).u16(0).toArray(),
+      Bytes.of().u32(0).u16(1).u16(0).raw((byte) 0).toArray(),
+      Bytes.of().u32(2).u16(0).toArray(),
+      RawClient.optionHeader(RawClient.ABORT, 0),
+    };
+    RawClient client = hello();
+    for (byte[] data : malformed) {
+      client.option(option, data).expectError(option, RawClient.ERR_INVALID);
+    }
+    client.option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void item5AClientIsGoneWhile65535RequestsAreAnswered(Leave way) throws IOException {
+    int[] requests = new int[65_535];
+    Arrays.setAll(requests, i -> i % 4);
+    watch(TestServer.with(new MemoryBackend(SIZE)).tcp(true).start());
+    for (int i = 0; i < 5; i++) {
+      RawClient client = hello();
+      client.option(RawClient.OPT_INFO, RawClient.infoData("", requests));
+      client.option(RawClient.GO, RawClient.infoData("", requests));
+      way.now(client);
+    }
+    RawClient patient = hello().option(RawClient.OPT_INFO, RawClient.infoData("", requests));
+    assertThat(patient.expectInfos(RawClient.OPT_INFO)).hasSizeBetween(3, 4);
+  }
+
+  // 6. Meta contexts. More: nbd.server.MetaContextTest.
+
+  @Test
+  void item6QueriesThatOverrunTheirDataAreInvalid() throws IOException {
+    serveMemory();
+    byte[] header = RawClient.optionBytes(RawClient.ABORT);
+    byte[][] malformed = {
+      {},
+      Bytes.of().u32(0).toArray(),
+      Bytes.of().u32(0).u32(0xffffffffL).toArray(),
+      Bytes.of().u32(0).u32(0xffffffffL).u32(0).toArray(),
+      Bytes.of().u32(0).u32(1).toArray(),
+      Bytes.of().u32(0).u32(1).u32(6).text("base:").toArray(),
+      Bytes.of().u32(0).u32(1).u32(0xffffffffL).text("base:").toArray(),
+      Bytes.of().u32(0).u32(2).u32(5).text("base:").toArray(),
+      Bytes.of().u32(0).u32(0).raw(header).toArray(),
+      Bytes.of().u32(0).u32(1).u32(5).text("base:").raw(header).toArray(),
+    };
+    for (int chunks : new int[] {STRUCTURED_REPLY, EXTENDED_HEADERS}) {
+      RawClient client = hello().option(chunks).expectAck(chunks);
+      for (byte[] data : malformed) {
+        for (int option : new int[] {LIST_META_CONTEXT, SET_META_CONTEXT}) {
+          client.option(option, data).expectError(option, RawClient.ERR_INVALID);
+        }
+      }
+      client.option(SET_META_CONTEXT, ChunkClient.contextData("", "nocolon", "x-y:z", ":", ""));
+      client.expectAck(SET_META_CONTEXT);
+      client.option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void item6ASelectionIsForItsExportAndEndsWithTheNext(Layout layout) throws IOException {
+    watch(TestServer.with(new MemoryBackend(SIZE)).names("", "b").start());
+    byte[] overrun = Bytes.of().u32(0).u32(1).u32(9).toArray();
+    for (int i = 0; i < 3; i++) {
+      RawClient raw = hello().option(layout.option()).expectAck(layout.option());
+      ChunkClient.selectAllocation(raw, "");
+      if (i == 1) {
+        raw.option(SET_META_CONTEXT, overrun);
+        raw.expectError(SET_META_CONTEXT, RawClient.ERR_INVALID);
+      } else if (i == 2) {
+        raw.option(SET_META_CONTEXT, ChunkClient.contextData("nobody", "base:allocation"));
+        raw.expectError(SET_META_CONTEXT, RawClient.ERR_UNKNOWN);
+      }
+      ChunkClient chunks = ChunkClient.go(raw, layout, i == 0 ? "b" : "");
+      assertThat(chunks.call(0, Rules.BLOCK_STATUS, 0, 512).error()).isEqualTo(EINVAL);
+      chunks.disconnect();
+    }
+  }
+
+  // 7. The order of options, and data where there is none. More: nbd.server.MetaContextTest.
+
+  @Test
+  void item7DataOnOptionsThatHaveNone() throws IOException {
+    serveMemory();
+    RawClient client = hello();
+    for (int length : new int[] {1, 4, 16, 70_000}) {
+      for (int option : new int[] {RawClient.LIST, RawClient.STARTTLS, 8, 11}) {
+        client.option(option, new byte[length]).expectError(option, RawClient.ERR_INVALID);
+      }
+    }
+    for (int length : new int[] {1, 100_000}) {
+      hello().option(RawClient.ABORT, new byte[length]).expectAck(RawClient.ABORT).expectEnd();
+    }
+    client.option(STRUCTURED_REPLY).expectAck(STRUCTURED_REPLY);
+    client.option(STRUCTURED_REPLY).expectAck(STRUCTURED_REPLY);
+    client.option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
+  }
+
+  @Test
+  void item7GoOfAnotherNameThanInfoAndAnOptionAfterGo() throws IOException {
+    watch(TestServer.with(new MemoryBackend(SIZE)).names("", "b").start());
+    RawClient client = hello().option(RawClient.OPT_INFO, RawClient.infoData("b"));
+    client.expectInfos(RawClient.OPT_INFO);
+    client.option(RawClient.GO, RawClient.infoData("nobody"));
+    client.expectError(RawClient.GO, RawClient.ERR_UNKNOWN);
+    client.option(RawClient.GO, RawClient.infoData(""));
+    client.expectInfos(RawClient.GO);
+    client.read(0, 1);
+    client.option(RawClient.LIST, new byte[12]).expectEnd();
+  }
+
+  // 8. TLS. More: nbd.server.StartTlsTest, nbd.tls.TlsChannelTest.
+
+  private TestServer serveTls(boolean required) throws Exception {
+    TlsServer tls = TlsServer.load(TestCertificates.GOOD, false);
+    return watch(
+        TestServer.with(new MemoryBackend(SIZE))
+            .tls(new TlsPolicy(Optional.of(tls), required))
+            .start());
+  }
+
+  private static ByteChannel tls(ByteChannel plain) throws IOException {
+    return TlsClient.load(Optional.of(TestCertificates.GOOD), true).client(plain, "localhost");
+  }
+
+  @Test
+  void item8WhatWasSelectedBeforeTlsIsForgotten() throws Exception {
+    serveTls(false);
+    for (Layout layout : Layout.values()) {
+      RawClient raw = hello().option(layout.option()).expectAck(layout.option());
+      ChunkClient.selectAllocation(raw, "");
+      raw.option(RawClient.OPT_INFO, RawClient.infoData(""));
+      raw.expectInfos(RawClient.OPT_INFO);
+      raw.startTls(WaysServersBrokeTest::tls).option(layout.option()).expectAck(layout.option());
+      ChunkClient chunks = ChunkClient.go(raw, layout, "");
+      assertThat(chunks.call(0, Rules.BLOCK_STATUS, 0, 512).error()).isEqualTo(EINVAL);
+      chunks.disconnect();
+    }
+    RawClient simple = hello().option(EXTENDED_HEADERS).expectAck(EXTENDED_HEADERS);
+    simple.startTls(WaysServersBrokeTest::tls).option(RawClient.GO, RawClient.infoData(""));
+    simple.expectInfos(RawClient.GO);
+    simple.read(0, 100);
+    simple.disconnect();
+  }
+
+  @Test
+  void item8OptionsBehindStartTlsAndStartTlsTwice() throws Exception {
+    serveTls(false);
+    byte[] starttls = RawClient.optionBytes(RawClient.STARTTLS);
+    for (int option : new int[] {3, 5, 6, 7, 8, 11}) {
+      byte[] both = Bytes.of().raw(starttls).raw(RawClient.optionBytes(option)).toArray();
+      hello().send(both).expectEnd();
+    }
+    RawClient client = hello().startTls(WaysServersBrokeTest::tls).option(RawClient.STARTTLS);
+    client.expectError(RawClient.STARTTLS, RawClient.ERR_INVALID);
+    client.option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
+  }
+
+  @Test
+  void item8JunkInTheTlsHandshake() throws Exception {
+    serveTls(false);
+    for (int seed = 0; seed < 20; seed++) {
+      RawClient client = hello().option(RawClient.STARTTLS).expectAck(RawClient.STARTTLS);
+      byte[] junk = Bytes.random(seed, 1000);
+      if (seed % 2 == 0) {
+        System.arraycopy(new byte[] {0x16, 3, 1, 2, 0, 1}, 0, junk, 0, 6);
+      }
+      client.send(junk).halfClose();
+      untilEnd(client);
+    }
+  }
+
+  /** Whatever comes (TLS says why it ends), the end does. */
+  private static void untilEnd(RawClient client) throws IOException {
+    try {
+      while (true) {
+        client.take(1);
+      }
+    } catch (AssertionError ended) {
+      assertThat(ended).hasMessageContaining("the end came");
+    } catch (IOException reset) {
+      assertThat(reset).hasMessageContaining("reset");
+    }
+  }
+
+  /** Without close_notify, in the middle of requests and of replies. */
+  @ParameterizedTest
+  @EnumSource
+  void item8TheEndWithoutCloseNotify(Leave way) throws Exception {
+    serveTls(false);
+    for (int payload : new int[] {0, 5000, 1 << 20}) {
+      RawClient client = hello().startTls(WaysServersBrokeTest::tls);
+      client.option(RawClient.GO, RawClient.infoData(""));
+      client.expectInfos(RawClient.GO);
+      client.write(0, new byte[100]);
+      client.request(0, RawClient.READ, 1, 0, 8 << 20);
+      client.request(0, RawClient.WRITE, 2, 0, 2 << 20, new byte[payload]);
+      way.now(client);
+      client.close();
+    }
+  }
+
+  // 9. Every command by every length and offset. More: nbd.server.ErrorTableTest,
+  // ChunkErrorTableTest, ExtendedHeadersTest, and CommandConformanceTest on every storage.
+
+  @ParameterizedTest
+  @EnumSource
+  void item9EveryLengthAtEveryOffset(Replies replies) throws IOException {
+    serveMemory();
+    Talk talk = enter(replies);
+    Rules rules = new Rules(talk, BlockSizes.DEFAULT);
+    long[] lengths = {0, 1, LONGEST, LONGEST + 1L, 0xffffffffL};
+    long[] offsets = {0, SIZE - 1, SIZE, SIZE + 1, Long.MAX_VALUE, Long.MIN_VALUE, -1};
+    for (int type : new int[] {0, 1, 4, 5, 6, 7}) {
+      int flags = type == Rules.WRITE ? talk.writeFlags() : 0;
+      for (long offset : offsets) {
+        for (long length : lengths) {
+          boolean endless = type == Rules.WRITE && length > LONGEST + 1L;
+          boolean again = type == Rules.WRITE && length >= LONGEST && offset > 0;
+          if (!endless && !again) {
+            check(talk, rules, flags, type, offset, length);
+          }
+        }
+      }
+    }
+    talk.disconnect();
+    Talk endless = enter(replies);
+    endless.send(endless.writeFlags(), Rules.WRITE, 0, 0xffffffffL);
+    endless.raw().expectEnd();
+  }
+
+  private static void check(Talk talk, Rules rules, int flags, int type, long offset, long length)
+      throws IOException {
+    Outcome outcome = talk.call(flags, type, offset, length);
+    String what = "type %d flags %x %x+%x".formatted(type, flags, offset, length);
+    if (rules.errors(flags, type, offset, length).isEmpty()) {
+      Rules.expect(outcome, 0, what);
+    } else {
+      assertThat(outcome.error()).as(what).isIn(rules.errors(flags, type, offset, length));
+    }
+  }
+
+  // 10. Flags and commands that were not offered. More: CommandConformanceTest on every storage.
+
+  @ParameterizedTest
+  @EnumSource
+  void item10EveryFlagOfEveryCommandWhereLittleOrNothingIsOffered(Replies replies)
+      throws IOException {
+    try (Making making = new Making(directory)) {
+      TestServer server = serve(making.little(BlockSizes.DEFAULT));
+      everyFlag(enter(replies));
+      server.witness().write(0, new byte[1]);
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void item10EveryFlagOfEveryCommandOnAReadOnlyExport(Replies replies) throws IOException {
+    watch(TestServer.with(new MemoryBackend(SIZE)).readOnly().start());
+    everyFlag(enter(replies));
+  }
+
+  private static void everyFlag(Talk talk) throws IOException {
+    Rules rules = new Rules(talk, BlockSizes.DEFAULT);
+    for (int type : new int[] {0, 1, 3, 4, 5, 6, 7, 8, 9, 0xffff}) {
+      for (int bits = 0; bits < 18; bits++) {
+        int flags = bits == 16 ? 0xffff : bits == 17 ? 0 : 1 << bits;
+        boolean filter = type == Rules.BLOCK_STATUS && (flags & Rules.PAYLOAD_LEN) != 0;
+        if (!filter || talk.replies() != Replies.EXTENDED) {
+          check(talk, rules, flags, type, 0, type == Rules.FLUSH ? 0 : 512);
+        }
+      }
+    }
+    talk.disconnect();
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void item10AGoodbyeWhileRequestsAreInFlight(Replies replies) throws IOException {
+    CountDownLatch begun = new CountDownLatch(8);
+    CountDownLatch go = new CountDownLatch(1);
+    FakeBackend fake = new FakeBackend(4096);
+    TestServer server = serve(fake);
+    Talk talk = enter(replies);
+    fake.hook(
+        call -> {
+          begun.countDown();
+          Eventually.await(go);
+        });
+    List<Long> cookies = new ArrayList<>();
+    for (int i = 0; i < 8; i++) {
+      cookies.add(talk.send(talk.writeFlags(), Rules.WRITE, i, 1, (byte) (i + 1)));
+    }
+    talk.raw().send(request(replies, RawClient.DISC));
+    Eventually.await(begun);
+    go.countDown();
+    for (long cookie : cookies) {
+      Rules.expect(talk.await(cookie), 0, "a write before the goodbye");
+    }
+    talk.raw().expectEnd();
+    assertThat(server.witness().read(0, 8)).isEqualTo(new byte[] {1, 2, 3, 4, 5, 6, 7, 8});
+  }
+
+  // 11. After a WRITE that is refused, whatever for, the next request parses.
+
+  @ParameterizedTest
+  @EnumSource
+  void item11TheNextRequestParsesAfterARefusedWrite(Replies replies) throws IOException {
+    FakeBackend fake = new FakeBackend(1 << 20);
+    TestServer server = serve(fake);
+    server.expectErrors();
+    Talk talk = enter(replies);
+    for (Pace pace : List.of(Pace.WHOLE, Pace.random(11))) {
+      talk.raw().pace(pace);
+      for (int length : new int[] {1, 4096, 32_769, 300_000}) {
+        refused(talk, talk.writeFlags(), (1 << 20) - length + 1, length, ENOSPC);
+        refused(talk, talk.writeFlags() | 0x8000, 0, length, EINVAL);
+        refused(talk, talk.writeFlags() | Rules.FAST_ZERO, 0, length, EINVAL);
+      }
+    }
+    talk.raw().pace(Pace.WHOLE);
+    refused(talk, talk.writeFlags(), 0, LONGEST + 1, EINVAL);
+    for (NbdError error : List.of(NbdError.ENOSPC, NbdError.EIO, NbdError.ENOMEM)) {
+      fake.hook(
+          call -> {
+            if (call.command() == Command.WRITE) {
+              throw new NbdException(error, "no");
+            }
+          });
+      refused(talk, talk.writeFlags(), 0, 4096, error.code());
+      refused(talk, talk.writeFlags(), 0, 1 << 20, error.code());
+    }
+    talk.disconnect();
+  }
+
+  private static void refused(Talk talk, int flags, long offset, int length, int error)
+      throws IOException {
+    // A request inside the payload is data.
+    byte[] payload = new byte[length];
+    byte[] inner = request(talk.replies(), RawClient.DISC);
+    System.arraycopy(inner, 0, payload, 0, Math.min(length, inner.length));
+    long cookie = talk.send(flags, Rules.WRITE, offset, length, payload);
+    Rules.expect(talk.await(cookie), error, "a WRITE of %d at %d".formatted(length, offset));
+    assertThat(talk.read(5, 3)).hasSize(3);
+  }
+
+  // 12. BLOCK_STATUS of much, and of many. More: nbd.server.BlockStatusTest.
+
+  @ParameterizedTest
+  @EnumSource
+  void item12BlockStatusOfAHugeExport(Layout layout) throws IOException {
+    long size = MemoryBackend.MAXIMUM_SIZE;
+    serve(new MemoryBackend(size));
+    ChunkClient client = enter(layout);
+    boolean wide = layout == Layout.EXTENDED;
+    long most = wide ? size : 0xffffffffL;
+    for (long offset : new long[] {0, 1, size - most}) {
+      for (int flags : new int[] {0, ChunkClient.REQ_ONE}) {
+        long length = Math.min(most, size - offset);
+        assertThat(client.status(flags, offset, length)).hasSize(1);
+      }
+    }
+    client.write(size - 1, (byte) 1);
+    assertThat(client.status(0, size - (1 << 20), 1 << 20)).hasSize(2);
+    client.disconnect();
+  }
+
+  /** A file of 4 KiB of data, 4 KiB of nothing, and so on. */
+  @ParameterizedTest
+  @EnumSource
+  void item12BlockStatusOfAFragmentedFile(Layout layout) throws Exception {
+    int block = 4096;
+    int fragments = 5000;
+    long size = 2L * block * fragments;
+    Path image = directory.resolve("fragmented");
+    try (RandomAccessFile file = new RandomAccessFile(image.toFile(), "rw")) {
+      file.setLength(size);
+      for (int i = 0; i < fragments; i++) {
+        file.seek(2L * i * block);
+        file.write(new byte[block]);
+      }
+    }
+    try (FileBackend backend = FileBackend.open(image, FileSettings.DEFAULT)) {
+      TestServer server = serve(backend);
+      ChunkClient client = enter(layout);
+      long at = 0;
+      while (at < size) {
+        long taken = client.bytesTaken();
+        for (Told told : client.status(0, at, size - at)) {
+          at += told.length();
+        }
+        assertThat(client.bytesTaken() - taken).as("a reply's bytes").isLessThan(1 << 20);
+      }
+      assertThat(at).isEqualTo(size);
+      assertThat(client.status(ChunkClient.REQ_ONE, 0, size)).hasSize(1);
+      client.disconnect();
+      everythingIsAsItWas();
+      running = Optional.empty();
+      assertThat(server.contract().openHandles()).isZero();
+    }
+  }
+
+  // 13. Clients that never read; thousands in flight; cookies used twice. More:
+  // nbd.server.StalledClientsTest, InFlightRequestsTest.
+
+  @ParameterizedTest
+  @EnumSource
+  void item13ManyWhoAskForMuchAndReadNothingAreServedWhenTheyRead(Replies replies)
+      throws Exception {
+    int count = 10;
+    int reads = 3;
+    byte[] image = Bytes.random(13, LONGEST);
+    TestServer server =
+        watch(TestServer.with(new MemoryBackend(LONGEST)).memory(Server.MINIMUM_MEMORY).start());
+    server.witness().write(0, image);
+    List<Talk> greedy = new ArrayList<>();
+    List<Long> cookies = new ArrayList<>();
+    for (int i = 0; i < count; i++) {
+      Talk talk = enter(replies);
+      greedy.add(talk);
+      for (int n = 0; n < reads; n++) {
+        cookies.add(talk.send(0, Rules.READ, 0, LONGEST));
+      }
+    }
+    long bound = Server.MINIMUM_MEMORY + (count + 2L) * (512 << 10);
+    Talk other = enter(replies);
+    for (int i = 0; i < 20; i++) {
+      other.write(0, i, image[i]);
+      assertThat(other.read(0, 1 << 20)).isEqualTo(Arrays.copyOf(image, 1 << 20));
+      assertThat(server.memoryInFlight()).isLessThanOrEqualTo(bound);
+    }
+    other.disconnect();
+    for (int i = 0; i < cookies.size(); i++) {
+      Outcome outcome = greedy.get(i / reads).await(cookies.get(i));
+      assertThat(Arrays.equals(outcome.data(), image)).as("read %d", i).isTrue();
+      assertThat(server.memoryInFlight()).isLessThanOrEqualTo(bound);
+    }
+    for (Talk talk : greedy) {
+      talk.disconnect();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void item13ManyWhoAskForMuchAndReadNothingLeaveNothingBehind(Replies replies) throws Exception {
+    TestServer server =
+        watch(TestServer.with(new MemoryBackend(LONGEST)).memory(Server.MINIMUM_MEMORY).start());
+    for (int i = 0; i < 30; i++) {
+      Talk talk = enter(replies);
+      for (int n = 0; n < 100; n++) {
+        talk.send(0, Rules.READ, 0, LONGEST);
+      }
+    }
+    Talk other = enter(replies);
+    other.write(0, 0, new byte[1 << 20]);
+    assertThat(other.read(0, LONGEST)).hasSize(LONGEST);
+    assertThat(server.memoryInFlight())
+        .isLessThanOrEqualTo(Server.MINIMUM_MEMORY + 32L * (512 << 10));
+    other.disconnect();
+  }
+
+  @Test
+  void item13CookiesUsedTwiceAreAnsweredTwice() throws IOException {
+    serveMemory();
+    RawClient client = connect();
+    client.enter("");
+    for (int i = 0; i < 3000; i++) {
+      client.request(0, RawClient.FLUSH, 5, 0, 0);
+    }
+    for (int i = 0; i < 3000; i++) {
+      client.expectReply(0, 5);
+    }
+    client.disconnect();
+  }
+
+  // 14. Extended headers. More: nbd.server.ExtendedHeadersTest.
+
+  @Test
+  void item14PayloadsThatAreMissingOrTooMuch() throws IOException {
+    serveMemory();
+    ChunkClient client = enter(Layout.EXTENDED);
+    for (long length : new long[] {0, 1, LONGEST, 1L << 32, Long.MIN_VALUE, -1}) {
+      assertThat(client.call(0, Rules.WRITE, 0, length).error()).isEqualTo(EINVAL);
+    }
+    for (int type : new int[] {0, 3, 4, 5, 6, 8, 99}) {
+      for (int length : new int[] {0, 1, 32, 100_000, LONGEST}) {
+        int flags = Rules.PAYLOAD_LEN;
+        assertThat(client.call(flags, type, 0, length, new byte[length]).error()).isEqualTo(EINVAL);
+      }
+      for (long length : new long[] {LONGEST + 1L, 1L << 63, -1}) {
+        ChunkClient other = enter(Layout.EXTENDED);
+        other.send(Rules.PAYLOAD_LEN, type, 0, length);
+        other.raw().expectEnd();
+      }
+    }
+    for (int type : new int[] {4, 5, 6, 7}) {
+      assertThat(client.call(0, type, 0, 1L << 63).error()).isIn(EINVAL, ENOSPC);
+      assertThat(client.call(0, type, 1L << 63, 1L << 63).error()).isIn(EINVAL, ENOSPC);
+    }
+    client.raw().request(0, RawClient.READ, 1, 0, 512, new byte[4]).expectEnd();
+  }
+
+  @Test
+  void item14AStatusPayloadWithoutASelectedContext() throws IOException {
+    serveMemory();
+    RawClient raw = hello().option(EXTENDED_HEADERS).expectAck(EXTENDED_HEADERS);
+    ChunkClient client = ChunkClient.go(raw, Layout.EXTENDED, "");
+    for (int contexts = 0; contexts < 5; contexts++) {
+      assertThat(client.filteredStatus(0, 0, 512, new int[contexts]).error()).isEqualTo(EINVAL);
+    }
+    assertThat(client.filteredStatus(0, 0, 512, 1).error()).isEqualTo(EINVAL);
+    client.read(0, 1);
+    client.disconnect();
+  }
+
+  // 15. Storage that fails. More: nbd.backend.FileFlushTest, nbd.multiconn.BrokenHandleTest,
+  // nbd.server.InFlightRequestsTest.
+
+  @ParameterizedTest
+  @EnumSource
+  void item15ErrorsOfTheStorageAreAnswersAndTheConnectionGoesOn(Replies replies)
+      throws IOException {
+    FakeBackend fake = new FakeBackend(1 << 20);
+    TestServer server = serve(fake);
+    server.expectErrors();
+    Talk talk = enter(replies);
+    for (NbdError error : List.of(NbdError.ENOSPC, NbdError.EIO)) {
+      fake.hook(
+          call -> {
+            throw new NbdException(error, "the disk says no");
+          });
+      for (int type : new int[] {0, 1, 3, 4, 5, 6}) {
+        int length = type == Rules.FLUSH ? 0 : 4096;
+        int flags = type == Rules.WRITE ? talk.writeFlags() : 0;
+        Rules.expect(talk.call(flags, type, 0, length), error.code(), "type " + type);
+      }
+    }
+    fake.hook(call -> {});
+    talk.write(0, 0, new byte[4096]);
+    talk.succeed(0, Rules.FLUSH, 0, 0);
+    talk.disconnect();
+  }
+
+  /** The clients that wrote, and flush while the failing flush runs, share its failure. */
+  @Test
+  void item15AFlushThatFailsFailsForEveryClientThatReliedOnIt() throws Exception {
+    FakeBackend fake =
+        new FakeBackend(
+            1 << 20, BlockSizes.DEFAULT, FakeBackend.all().without(Capability.MULTI_CONN));
+    TestServer server = serve(new MultiConnFilter(fake, MultiConnSettings.DEFAULT));
+    server.expectErrors();
+    List<Talk> talks = new ArrayList<>();
+    for (Replies replies : Replies.values()) {
+      Talk talk = enter(replies);
+      talk.write(0, talks.size() * 4096L, new byte[4096]);
+      talks.add(talk);
+    }
+    fake.hook(
+        call -> {
+          if (call.command() == Command.FLUSH) {
+            throw new IOException("the disk is gone");
+          }
+        });
+    for (int round = 0; round < 2; round++) {
+      for (Talk talk : talks) {
+        Rules.expect(talk.call(0, Rules.FLUSH, 0, 0), EIO, talk.replies() + " flushes");
+        int flags = talk.writeFlags() | Rules.FUA;
+        Rules.expect(talk.call(flags, Rules.WRITE, 0, 512), EIO, talk.replies() + " FUA");
+      }
+    }
+    fake.hook(call -> {});
+    for (Talk talk : talks) {
+      talk.succeed(0, Rules.FLUSH, 0, 0);
+      talk.disconnect();
+    }
+  }
+}
