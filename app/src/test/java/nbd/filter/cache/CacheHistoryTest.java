@@ -82,7 +82,7 @@ class CacheHistoryTest {
         new MultiConnFilter(
             new CacheFilter(storage, settings, false, new CacheStatistics()),
             new MultiConnSettings(mode, tracking, false, false)),
-        FuaMode.NATIVE);
+        FuaMode.PASS);
   }
 
   private static final class Play {
