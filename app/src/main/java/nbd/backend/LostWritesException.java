@@ -11,21 +11,22 @@ import nbd.protocol.NbdException;
 public final class LostWritesException extends NbdException {
   private static final long serialVersionUID = 1;
 
-  private final boolean first;
+  private final long number;
 
   /**
    * Makes one.
    *
    * @param message for people: what was lost, and why
-   * @param first whether no other handle has told of this loss before
+   * @param number which loss it is, whatever handle tells of it: greater than 0, and higher than
+   *     that of any loss of this process before
    */
-  public LostWritesException(String message, boolean first) {
+  public LostWritesException(String message, long number) {
     super(NbdError.EIO, message);
-    this.first = first;
+    this.number = number;
   }
 
-  /** Whether no other handle has told of this loss before. */
-  public boolean isFirst() {
-    return first;
+  /** Which loss it is: the same from every handle, and higher than that of one before. */
+  public long number() {
+    return number;
   }
 }

@@ -16,7 +16,7 @@ import picocli.CommandLine.Option;
 final class FilterOptions {
   private static final String FUA = "--fua";
   private static final String CACHE = "--cache";
-  private static final String CACHE_SIZE = "--cache-size";
+  static final String CACHE_SIZE = "--cache-size";
   private static final String CACHE_BLOCK_SIZE = "--cache-block-size";
 
   @Option(
@@ -117,6 +117,11 @@ final class FilterOptions {
       case WRITETHROUGH -> cache(CacheMode.WRITETHROUGH);
       case UNSAFE -> cache(CacheMode.UNSAFE);
     };
+  }
+
+  /** The memory that the cache takes, in bytes; 0 if there is none. */
+  long cacheBytes() {
+    return cache == CacheChoice.NONE ? 0 : cacheSize;
   }
 
   private Optional<CacheSettings> cache(CacheMode mode) {

@@ -20,8 +20,18 @@ final class MemoryOptions {
               + " gives out).")
   private @Nullable Long given;
 
-  /** What is wrong with the option; null if nothing is. */
-  @Nullable String problem() {
+  /**
+   * What is wrong with the option, or with a cache beside it; null if nothing is.
+   *
+   * @param cache what a cache takes of the same memory, in bytes; 0 without one
+   */
+  @Nullable String problem(long cache) {
+    long limit = directMemory();
+    if (cache > 0 && cache > limit - bytes()) {
+      return ("%s: %dM and %dM for requests in flight (%s) are more than the %dM of direct memory"
+              + " that the JVM gives out; raise -XX:MaxDirectMemorySize")
+          .formatted(FilterOptions.CACHE_SIZE, cache >> 20, bytes() >> 20, MEMORY, limit >> 20);
+    }
     if (given == null) {
       return null;
     }
@@ -29,7 +39,6 @@ final class MemoryOptions {
       return "%s: %d bytes are too few, the longest request alone takes %dM"
           .formatted(MEMORY, given, Server.MINIMUM_MEMORY >> 20);
     }
-    long limit = directMemory();
     return given > limit
         ? "%s: the JVM gives out no more than %dM of direct memory; raise -XX:MaxDirectMemorySize"
             .formatted(MEMORY, limit >> 20)

@@ -190,12 +190,12 @@ final class Serve implements Callable<Integer> {
     ParseResult given = spec().commandLine().getParseResult();
     Stream.of(
             listen.problem(),
-            memory.problem(),
             filters.problem(
                 multiConnOptions.mode(),
                 experiments.threadModel(),
                 hasOwnNames(),
                 given::hasMatchedOption),
+            memory.problem(filters.cacheBytes()),
             files.problem(BackendArgument.isFiles(backend), given::hasMatchedOption),
             upstream.problem(BackendArgument.isUpstream(backend), given::hasMatchedOption))
         .filter(Objects::nonNull)

@@ -38,6 +38,9 @@ final class FlushScope {
   /** A member left uncovered writes behind that the next flush covers. */
   boolean leftBehind;
 
+  /** The number of the last loss that one of its handles has told of; 0 before. */
+  long lastLoss;
+
   private final ArrayDeque<FlushRound> waiting = new ArrayDeque<>();
   private @Nullable FlushRound running;
 

@@ -218,12 +218,13 @@ final class Group {
    * say so one by one, but not every connection's flush gets to its own.
    */
   void tellAll(FlushScope scope, LostWritesException lost) {
-    if (!lost.isFirst()) {
-      return;
-    }
     lock.lock();
     try {
-      losses.add(scope.exportName, lost);
+      // Other groups and export names may stand for the same storage, and hear of it on their own.
+      if (lost.number() > scope.lastLoss) {
+        scope.lastLoss = lost.number();
+        losses.add(scope.exportName, lost);
+      }
     } finally {
       lock.unlock();
     }

@@ -93,6 +93,12 @@ final class UsageTest {
   }
 
   @Test
+  void aCacheForWhichTheJvmHasNoRoomIsSaidToBeAndWhatToDo() {
+    assertThat(execute("serve", "--cache=writeback", "--cache-size=1T", "null:1M").err)
+        .contains("--cache-size", "1048576M", "-XX:MaxDirectMemorySize");
+  }
+
+  @Test
   void helpAndVersionAreNoErrors() {
     for (String line : new String[] {"--help", "--version", "help serve", "info --help", "help"}) {
       Said said = execute(line.split(" "));

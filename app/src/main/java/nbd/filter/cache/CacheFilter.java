@@ -5,7 +5,6 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Optional;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Backend;
 import nbd.backend.Handle;
@@ -56,8 +55,11 @@ public final class CacheFilter extends FilterBackend {
     /** Held while the cache is opened, exchanged or closed, by those who want this export only. */
     final ReentrantLock opening = new ReentrantLock();
 
-    /** Guarded by that. */
-    @Nullable ExportCache cache;
+    /**
+     * Changed with that held, and by nobody but {@link #endIdle} while there are no users; of those
+     * that have none, it is read under the filter's lock.
+     */
+    volatile @Nullable ExportCache cache;
   }
 
   /**
@@ -123,14 +125,11 @@ public final class CacheFilter extends FilterBackend {
     try {
       ExportCache cache = export.cache;
       if (cache != null && users(export) == 1 && hasChanged(cache, exportName, readOnly)) {
-        cache.close();
-        export.cache = null;
+        end(export, cache);
         cache = null;
       }
       if (cache == null) {
-        cache =
-            new ExportCache(
-                next, exportName, readOnly, settings, frames, buffers, statistics, true);
+        cache = new ExportCache(next, exportName, readOnly, settings, frames, buffers, statistics);
         export.cache = cache;
       } else if (!readOnly && cache.storage.isReadOnly()) {
         cache.storage.makeWritable();
@@ -139,6 +138,13 @@ public final class CacheFilter extends FilterBackend {
     } finally {
       export.opening.unlock();
     }
+  }
+
+  /** Stores what a cache has, which stays if that fails, and lets go of it. */
+  private static void end(Export export, ExportCache cache) throws IOException {
+    cache.store();
+    export.cache = null;
+    cache.discard();
   }
 
   private int users(Export export) {
@@ -166,10 +172,13 @@ public final class CacheFilter extends FilterBackend {
     try {
       export.users--;
       if (export.users == 0) {
-        // To the end: it is the one that was used last.
         exports.remove(key, export);
-        exports.put(key, export);
-        endIdle();
+        // One that could not be opened has nothing to keep; it must not displace those that have.
+        if (export.cache != null) {
+          // At the end: it is the one that was used last.
+          exports.put(key, export);
+          endIdle();
+        }
       }
     } finally {
       lock.unlock();
@@ -199,8 +208,7 @@ public final class CacheFilter extends FilterBackend {
     try {
       ExportCache cache = export.cache;
       if (users(export) == 0 && cache != null) {
-        cache.close();
-        export.cache = null;
+        end(export, cache);
       }
     } catch (IOException failure) {
       Logger.error("cache: {}", failure.getMessage());
@@ -238,7 +246,7 @@ public final class CacheFilter extends FilterBackend {
     }
     List<IOException> failures = new ArrayList<>();
     for (Export export : all) {
-      close(export).ifPresent(failures::add);
+      close(export, failures);
     }
     try {
       next.close();
@@ -248,23 +256,23 @@ public final class CacheFilter extends FilterBackend {
     ExportCache.throwFirst(failures);
   }
 
-  private static Optional<IOException> close(Export export) {
+  private static void close(Export export, List<IOException> failures) {
     export.opening.lock();
     try {
       ExportCache cache = export.cache;
-      export.cache = null;
-      if (cache == null) {
-        return Optional.empty();
-      }
-      try {
-        cache.close();
-        return Optional.empty();
-      } catch (IOException lost) {
-        cache.discard();
-        return Optional.of(lost);
+      if (cache != null) {
+        try {
+          end(export, cache);
+        } catch (IOException failure) {
+          failures.add(failure);
+        }
+        if (export.cache != null) {
+          export.cache = null;
+          cache.discard();
+        }
       }
     } catch (IOException failure) {
-      return Optional.of(failure);
+      failures.add(failure);
     } finally {
       export.opening.unlock();
     }

@@ -190,9 +190,9 @@ final class CacheHandle implements Handle {
           case UNSAFE -> false;
         };
     CommandFlags passed = passesFua ? flags : flags.without(CommandFlag.FUA);
-    cache.writing.clear(start, end, handle -> clearing.on(handle, passed));
+    long generation = cache.writing.clear(start, end, handle -> clearing.on(handle, passed));
     if (cache.mode() == CacheMode.WRITEBACK && !passesFua && flags.has(CommandFlag.FUA)) {
-      cache.flushGiven();
+      cache.flushGiven(generation);
     }
   }
 
@@ -205,22 +205,24 @@ final class CacheHandle implements Handle {
     return offset == cache.size() ? offset : offset & -(1L << cache.sectorShift());
   }
 
+  /** No more than there is room for: what follows would push out what has just been brought. */
   @Override
   public void cache(long offset, long length) {
-    cache.reading.loadAhead(cache.blockOf(offset), cache.blockOf(offset + length - 1));
+    long first = cache.blockOf(offset);
+    long last = cache.blockOf(offset + length - 1);
+    cache.reading.loadAhead(first, Math.min(last, first + cache.frames.capacity() - 1));
   }
 
   /** What has yet to be written back is data; it is looked at first, since it may be meanwhile. */
   @Override
   public List<Extent> extents(long offset, long length, int most) throws IOException {
-    List<ByteRange> dirty = cache.dirtyRanges(offset, offset + length);
+    List<ByteRange> dirty = cache.dirtyRanges(offset, offset + length, most);
+    // Behind the last of as many as are wanted there may be more, so nothing is said of that.
+    long end =
+        dirty.size() < most ? offset + length : Math.min(offset + length, dirty.getLast().end());
     List<Extent> below = new ArrayList<>();
-    cache.storage.run(
-        handle -> {
-          below.clear();
-          below.addAll(handle.extents(offset, length, most));
-        });
-    return dirty.isEmpty() ? below : overlaid(below, dirty, offset, offset + length, most);
+    cache.storage.run(handle -> below.addAll(handle.extents(offset, end - offset, most)));
+    return dirty.isEmpty() ? below : overlaid(below, dirty, offset, end, most);
   }
 
   private static List<Extent> overlaid(

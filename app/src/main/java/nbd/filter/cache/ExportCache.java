@@ -68,7 +68,6 @@ final class ExportCache {
   /**
    * Opens the storage.
    *
-   * @param writesInBackground whether dirty blocks are written back without anybody asking for it
    * @throws NbdException with EINVAL if its blocks are larger than those of the cache
    */
   ExportCache(
@@ -78,8 +77,7 @@ final class ExportCache {
       CacheSettings settings,
       Frames frames,
       Buffers buffers,
-      CacheStatistics statistics,
-      boolean writesInBackground)
+      CacheStatistics statistics)
       throws IOException {
     this.exportName = exportName;
     this.settings = settings;
@@ -109,7 +107,7 @@ final class ExportCache {
     blockShift = Integer.numberOfTrailingZeros(settings.blockSize());
     reading = new Reading(this);
     writing = new Writing(this);
-    writeBack = new WriteBack(this, writesInBackground);
+    writeBack = new WriteBack(this);
   }
 
   /** Spreads numbers that follow each other. */
@@ -185,10 +183,6 @@ final class ExportCache {
 
   Stripe stripe(long number) {
     return stripes[(int) (scatter(number) >>> 58)];
-  }
-
-  long epoch() {
-    return epoch.get();
   }
 
   /** Begins an epoch: what is marked from now on is not older than the answer. */
@@ -489,8 +483,12 @@ final class ExportCache {
     return found.build().sorted().toArray();
   }
 
-  /** What of a range has yet to be given to the storage, in order. */
-  List<ByteRange> dirtyRanges(long offset, long end) {
+  /**
+   * What of a range has yet to be given to the storage, in order, and no part next to another.
+   *
+   * @param most how many parts are given at most: the first ones
+   */
+  List<ByteRange> dirtyRanges(long offset, long end, int most) {
     long first = blockOf(offset);
     long last = blockOf(end - 1);
     List<ByteRange> found = new ArrayList<>();
@@ -500,18 +498,31 @@ final class ExportCache {
       try {
         Block block = stripe.get(number);
         Block.Changes changes = block == null ? null : block.changes;
-        long start = number << blockShift;
-        for (int sector = 0; changes != null && sector < sectorsOf(number); sector++) {
-          if (Bits.has(changes.dirty, sector) || Bits.has(changes.writing, sector)) {
-            long from = start + ((long) sector << sectorShift);
-            found.add(new ByteRange(from, Math.min(size, from + (1L << sectorShift))));
-          }
+        if (changes != null) {
+          addDirty(number, changes, found);
         }
       } finally {
         stripe.lock.unlock();
       }
+      if (found.size() > most) {
+        return found.subList(0, most);
+      }
     }
     return found;
+  }
+
+  private void addDirty(long number, Block.Changes changes, List<ByteRange> found) {
+    long start = number << blockShift;
+    for (int sector = 0; sector < sectorsOf(number); sector++) {
+      if (Bits.has(changes.dirty, sector) || Bits.has(changes.writing, sector)) {
+        long from = start + ((long) sector << sectorShift);
+        long to = Math.min(size, from + (1L << sectorShift));
+        if (!found.isEmpty() && found.getLast().end() == from) {
+          from = found.removeLast().start();
+        }
+        found.add(new ByteRange(from, to));
+      }
+    }
   }
 
   /**
@@ -554,9 +565,18 @@ final class ExportCache {
     }
   }
 
-  /** Makes durable what the storage was given before this call. */
-  void flushGiven() throws IOException {
+  /**
+   * Makes durable what the storage was given before this call.
+   *
+   * @param generation in which that was given
+   * @throws NbdException with EIO also if the storage broke since: the next handle's flush does not
+   *     cover it
+   */
+  void flushGiven(long generation) throws IOException {
     storageFlushes.await();
+    if (storage.generation() != generation) {
+      throw new NbdException(NbdError.EIO, "the storage broke before it was durable");
+    }
   }
 
   private void flushStorage() throws IOException {
@@ -606,12 +626,11 @@ final class ExportCache {
   }
 
   /**
-   * Stores everything, and lets go of everything. No client has a handle, and none gets one.
+   * Stores everything. No client has a handle, and none gets one.
    *
-   * @throws IOException if something could not be stored; the message says how much. Nothing was
-   *     let go of then
+   * @throws IOException if something could not be stored; the message says how much
    */
-  void close() throws IOException {
+  void store() throws IOException {
     if (mode() != CacheMode.WRITETHROUGH) {
       try {
         flush();
@@ -626,14 +645,13 @@ final class ExportCache {
             failure);
       }
     }
-    discard();
-    String untold = losses.untold();
-    if (untold != null) {
-      throw new IOException(untold);
-    }
   }
 
-  /** Lets go of everything, stored or not. */
+  /**
+   * Lets go of everything, stored or not.
+   *
+   * @throws IOException also if something is lost that nobody was told of
+   */
   void discard() throws IOException {
     writeBack.stop();
     List<Frame> unused = new ArrayList<>();
@@ -658,5 +676,9 @@ final class ExportCache {
                 }));
     unused.forEach(frames::giveBack);
     storage.close();
+    String untold = losses.untold();
+    if (untold != null) {
+      throw new IOException(untold);
+    }
   }
 }

@@ -102,6 +102,11 @@ final class Frames {
     this.smallTarget = Math.max(1, blocks / 10);
   }
 
+  /** How many blocks there may be. */
+  int capacity() {
+    return capacity;
+  }
+
   /** How many blocks may wait for being written back before those who write have to wait. */
   int mostDirty() {
     return Math.max(1, capacity / 4 * 3);

@@ -11,6 +11,8 @@ import org.tinylog.Logger;
  * by a failed flush, and one that comes later too if nobody has been. Any thread may call.
  */
 final class Losses {
+  private static final AtomicLong NUMBERS = new AtomicLong();
+
   private final ReentrantLock lock = new ReentrantLock();
 
   /** How many there were; changed under the lock. */
@@ -21,11 +23,15 @@ final class Losses {
 
   private @Nullable String last;
 
+  /** Of all losses of all caches. */
+  private long lastNumber;
+
   void add(String message) {
     lock.lock();
     try {
       count.incrementAndGet();
       last = message;
+      lastNumber = NUMBERS.incrementAndGet();
     } finally {
       lock.unlock();
     }
@@ -51,9 +57,8 @@ final class Losses {
   void tell() throws LostWritesException {
     lock.lock();
     try {
-      boolean isFirst = toldToAny < count.get();
       toldToAny = count.get();
-      throw new LostWritesException(String.valueOf(last), isFirst);
+      throw new LostWritesException(String.valueOf(last), lastNumber);
     } finally {
       lock.unlock();
     }

@@ -55,7 +55,10 @@ final class Reading {
         continue;
       }
       FetchRun run = new FetchRun(number, inBlock, count, cache.blockOf(end - 1), into);
-      if (!run.fetch()) {
+      boolean fetched = run.fetch();
+      // What a client wrote meanwhile is there though the storage failed.
+      boolean isThere = at < end - into.remaining();
+      if (!fetched && !isThere) {
         readAround(number, inBlock, count, into);
       }
       at = end - into.remaining();
@@ -201,34 +204,36 @@ final class Reading {
               cache.size(),
               (lastPart.block.number << cache.blockShift())
                   + ((long) lastPart.to << cache.sectorShift()));
-      ByteBuffer brought = cache.buffers.take((int) (end - start));
-      boolean succeeded = false;
+      @Nullable ByteBuffer brought = null;
       try {
-        readPieces(brought, start);
-        succeeded = true;
+        ByteBuffer whole = cache.buffers.take((int) (end - start));
+        readPieces(whole, start);
+        brought = whole;
       } catch (IOException failure) {
         // Whoever needs it reads what it needs, and gets the failure of that.
         Logger.debug(failure);
       } finally {
         for (Part part : parts) {
-          end(part, succeeded, brought, start);
+          end(part, brought, start);
         }
-        cache.buffers.giveBack(brought);
+        if (brought != null) {
+          cache.buffers.giveBack(brought);
+        }
         fetch.finish();
       }
-      return succeeded;
+      return brought != null;
     }
 
     private long start(Part part) {
       return (part.block.number << cache.blockShift()) + ((long) part.from << cache.sectorShift());
     }
 
-    private void end(Part part, boolean succeeded, ByteBuffer brought, long start) {
+    private void end(Part part, @Nullable ByteBuffer brought, long start) {
       Block block = part.block;
       Stripe stripe = cache.stripe(block.number);
       stripe.lock.lock();
       try {
-        if (succeeded) {
+        if (brought != null) {
           fill(part, brought, (int) (start(part) - start));
         }
         block.fetch = null;

@@ -41,6 +41,7 @@ final class Storage {
   private @Nullable Opened current;
   private boolean readOnly;
   private boolean isOpening;
+  private boolean isClosed;
 
   /** Used by the one who opens, but for being set. */
   private boolean isLossUntold;
@@ -96,13 +97,11 @@ final class Storage {
   /** Goes on with a handle that may be written to; until now nobody could write. */
   void makeWritable() throws IOException {
     Handle writable = opening.open(false);
-    Opened idle = null;
+    Opened idle;
     lock.lock();
     try {
-      if (current != null) {
-        current.retired = true;
-        idle = current.users == 0 ? current : null;
-      }
+      awaitOpened();
+      idle = retireCurrent();
       readOnly = false;
       first = writable;
       current = new Opened(writable, generation.get());
@@ -112,6 +111,17 @@ final class Storage {
     if (idle != null) {
       close(idle);
     }
+  }
+
+  /** Lets no more calls have the handle; it, if nobody uses it. The lock is held. */
+  private @Nullable Opened retireCurrent() {
+    Opened before = current;
+    current = null;
+    if (before == null) {
+      return null;
+    }
+    before.retired = true;
+    return before.users == 0 ? before : null;
   }
 
   /** Sees to it that there is a handle, and that of one that has broken the cache was told. */
@@ -144,8 +154,9 @@ final class Storage {
   private Opened enter() throws IOException {
     lock.lock();
     try {
-      while (isOpening) {
-        opened.awaitUninterruptibly();
+      awaitOpened();
+      if (isClosed) {
+        throw new NbdException(NbdError.EIO, name + ": the cache has let go of it");
       }
       if (current != null) {
         current.users++;
@@ -168,6 +179,13 @@ final class Storage {
       } finally {
         lock.unlock();
       }
+    }
+  }
+
+  /** Waits until nobody opens a handle; the lock is held. */
+  private void awaitOpened() {
+    while (isOpening) {
+      opened.awaitUninterruptibly();
     }
   }
 
@@ -230,18 +248,22 @@ final class Storage {
     }
   }
 
-  /** Closes the handle; no call runs, and none comes. */
+  /**
+   * Closes the handle, or leaves that to the call that is the last to use it: one that reads ahead
+   * may run still. Calls that come later fail.
+   */
   void close() throws IOException {
-    Opened last;
+    Opened idle;
     lock.lock();
     try {
-      last = current;
-      current = null;
+      awaitOpened();
+      isClosed = true;
+      idle = retireCurrent();
     } finally {
       lock.unlock();
     }
-    if (last != null) {
-      last.handle.close();
+    if (idle != null) {
+      idle.handle.close();
     }
   }
 }

@@ -72,10 +72,6 @@ final class Stripe {
     }
   }
 
-  int size() {
-    return count;
-  }
-
   /** Gives every block; it may remove the one that it is given. */
   void forEach(Consumer<Block> action) {
     for (Block first : buckets) {

@@ -41,7 +41,6 @@ final class WriteBack {
   private static final long LONG_TICKS = 3;
 
   private final ExportCache cache;
-  private final boolean mayRunInBackground;
   private final SharedRuns relief = new SharedRuns(this::makeRoom);
   private final Semaphore calls = new Semaphore(PARALLEL);
   private final AtomicBoolean isFailing = new AtomicBoolean();
@@ -53,9 +52,8 @@ final class WriteBack {
   private volatile boolean stopped;
   private final AtomicLong tick = new AtomicLong();
 
-  WriteBack(ExportCache cache, boolean inBackground) {
+  WriteBack(ExportCache cache) {
     this.cache = cache;
-    this.mayRunInBackground = inBackground;
   }
 
   /** The background's clock. */
@@ -69,7 +67,7 @@ final class WriteBack {
    * @param many whether there are many now
    */
   void someDirty(boolean many) {
-    if (mayRunInBackground && !inBackground.get() && inBackground.compareAndSet(false, true)) {
+    if (!inBackground.get() && inBackground.compareAndSet(false, true)) {
       Thread.ofVirtual().name("write-back").start(this::background);
     }
     if (many) {
@@ -187,6 +185,9 @@ final class WriteBack {
           () -> {
             try {
               new Run(first, last, epoch, met).write();
+            } catch (RuntimeException | Error mistake) {
+              // Nobody else sees it in this thread, and a flush must not count on this run.
+              met.add(new IOException("writing back failed by a mistake: " + mistake, mistake));
             } finally {
               calls.release();
               ended.release();
@@ -247,24 +248,27 @@ final class WriteBack {
     void write() {
       long end = (last + 1) << cache.blockShift();
       Turn turn = cache.order.enter(start, end);
-      ByteBuffer copies = cache.buffers.take((int) (end - start));
       int ended = 0;
       try {
+        ByteBuffer copies = cache.buffers.take((int) (end - start));
         for (long number = first; number <= last; number++) {
           copy(number, copies);
         }
         for (Span span : spans) {
           long generation = store(span, copies);
-          end(span, generation);
           ended++;
-        }
-      } finally {
-        // Not reached but by a mistake: nothing may stay for ever as if it were under way.
-        for (Span span : spans.subList(ended, spans.size())) {
-          end(span, -1);
+          end(span, generation);
         }
         cache.buffers.giveBack(copies);
-        cache.order.leave(turn);
+      } finally {
+        // Not reached but by a mistake: nothing may stay for ever as if it were under way.
+        try {
+          for (Span span : spans.subList(ended, spans.size())) {
+            end(span, -1);
+          }
+        } finally {
+          cache.order.leave(turn);
+        }
       }
     }
 

@@ -200,17 +200,20 @@ final class Writing {
     if (cache.below().fua() == Fua.NATIVE) {
       through(from, offset, CommandFlags.of(CommandFlag.FUA));
     } else {
-      through(from, offset, CommandFlags.NONE);
-      cache.flushGiven();
+      cache.flushGiven(through(from, offset, CommandFlags.NONE));
     }
   }
 
-  /** Writes to the storage, and lets the cache follow. */
-  private void through(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+  /**
+   * Writes to the storage, and lets the cache follow.
+   *
+   * @return the storage's generation in which it was done
+   */
+  private long through(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
     ByteBuffer data = from.duplicate();
     long end = offset + from.remaining();
     boolean isDurable = flags.has(CommandFlag.FUA);
-    change(
+    return change(
         offset,
         end,
         handle -> handle.write(from, offset, flags),
@@ -227,9 +230,10 @@ final class Writing {
    * A trim or a write of zeroes.
    *
    * @param offset a multiple of the sector, as {@code end} is, unless it is the export's end
+   * @return the storage's generation in which it was done
    */
-  void clear(long offset, long end, Call call) throws IOException {
-    change(
+  long clear(long offset, long end, Call call) throws IOException {
+    return change(
         offset,
         end,
         call,
@@ -252,8 +256,9 @@ final class Writing {
    * replaced by it, and dirty again if it fails.
    *
    * @param follow brings the cache up to date afterwards
+   * @return the storage's generation in which it was done
    */
-  private void change(long offset, long end, Call call, Runnable follow) throws IOException {
+  private long change(long offset, long end, Call call, Runnable follow) throws IOException {
     Turn turn =
         cache.order.enter(
             offset >>> cache.sectorShift() << cache.sectorShift(),
@@ -269,6 +274,7 @@ final class Writing {
         throw new NbdException(NbdError.EIO, "the storage broke before it was certain");
       }
       succeeded = true;
+      return generation;
     } finally {
       if (!succeeded) {
         // What the range has now is undefined, so there is nothing that could be lost of it; but a
@@ -319,7 +325,6 @@ final class Writing {
       }
       boolean isRepeatable = false;
       if (block != null) {
-
         isRepeatable = block.frame != null && cache.mode() != CacheMode.WRITETHROUGH;
         copy(block, inBlock, end, data, at);
         cache.replaced(stripe, block, first, last);
@@ -359,8 +364,7 @@ final class Writing {
       boolean isWhole = !isPart(from) && (!isPart(to) || to == cache.bytesOf(block.number));
       boolean isDirty = block.changes != null && Bits.has(block.changes.dirty, sector);
       // A sector that is dirty as a whole is newer; of one that is dirty elsewhere, this part may
-      // be
-      // either: it will be written back as it is here.
+      // be either: it will be written back as it is here.
       if (isWhole ? !isDirty : Bits.has(block.valid, sector)) {
         frame.write(from, data, at + from - inBlock, to - from);
         Bits.set(block.valid, sector, sector + 1);

@@ -15,10 +15,13 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import nbd.backend.Capability;
+import nbd.backend.Fua;
 import nbd.backend.Handle;
+import nbd.backend.LostWritesException;
 import nbd.filter.cache.Scene.Running;
 import nbd.filter.cache.TestStorage.Call;
 import nbd.filter.cache.TestStorage.Gate;
+import nbd.protocol.BlockSizes;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -328,6 +331,104 @@ class CacheFlushTest {
       other.flush();
       scene.open().flush();
       assertThat(scene.storage.durableAt(39 * BLOCK)).isEqualTo(39);
+    }
+  }
+
+  @Test
+  void fuaIsNoSuccessWhenTheStorageBreaksBeforeItsFlush() throws Exception {
+    TestStorage storage = TestStorage.numbered(1 << 20);
+    storage.capabilities = TestStorage.CAPABILITIES.with(Fua.EMULATE);
+    for (boolean trims : new boolean[] {false, true}) {
+      try (Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage)) {
+        Handle handle = scene.open();
+        write(handle, 9 * BLOCK, 1);
+        Gate gate = new Gate(Command.FLUSH);
+        storage.before = gate;
+        Running flush = start(handle::flush);
+        gate.awaitReached();
+        CommandFlags fua = CommandFlags.of(CommandFlag.FUA);
+        Running durable =
+            start(
+                () -> {
+                  if (trims) {
+                    handle.trim(0, 512, fua);
+                  } else {
+                    write(handle, 0, 2, fua);
+                  }
+                });
+        // Its own flush waits for the one that runs.
+        Command given = trims ? Command.TRIM : Command.WRITE;
+        Eventually.isTrue(
+            "it was given to the storage",
+            () -> storage.calls(given).stream().anyMatch(call -> call.offset() == 0));
+        durable.awaitParked();
+        storage.crash();
+        assertThat(read(handle, 20 * BLOCK)).as("opened again").isEqualTo(first(20 * BLOCK));
+        gate.open();
+        assertThatThrownBy(durable::join).hasMessageContaining("broke");
+        try {
+          flush.join();
+        } catch (LostWritesException told) {
+          assertThat(trims).isTrue();
+        }
+        assertThat(storage.durableAt(9 * BLOCK)).isEqualTo(1);
+      }
+    }
+  }
+
+  @Test
+  void aMistakeInAWriteBackOfManyFailsTheFlush() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      write(handle, 0, 1);
+      write(handle, 9 * BLOCK, 2);
+      scene.storage.before =
+          call -> {
+            if (call.command() == Command.WRITE && call.offset() == 0) {
+              throw new IllegalStateException("the storage has a bug");
+            }
+          };
+      assertThatThrownBy(handle::flush).hasMessageContaining("the storage has a bug");
+      scene.storage.heal();
+      handle.flush();
+      assertThat(scene.storage.durableAt(0)).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void aLossThatNobodyWasToldOfRefusesOneClientOfAnExportThatGrew() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 4)) {
+      Handle one = scene.open();
+      for (int block = 0; block < 40; block++) {
+        write(one, (long) block * BLOCK, block);
+      }
+      scene.storage.crash();
+      read(one, 100 * BLOCK);
+      assertThat(scene.storage.opened).as("it was opened again").hasValue(2);
+      one.close();
+      scene.storage.grow(2 << 20);
+      assertThatThrownBy(scene::open).hasMessageContaining("lost");
+      try (Handle next = scene.open()) {
+        assertThat(next.size()).isEqualTo(2 << 20);
+        next.flush();
+      }
+    }
+  }
+
+  @Test
+  void exportsThatCannotBeOpenedDoNotDisplaceThoseThatWere() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 64)) {
+      try (Handle handle = scene.filter.open("kept", false)) {
+        read(handle, 0);
+      }
+      scene.storage.blockSizes = new BlockSizes(8192, 8192, 1 << 20);
+      for (int i = 0; i < 40; i++) {
+        String name = "refused " + i;
+        assertThatThrownBy(() -> scene.filter.open(name, false)).isInstanceOf(NbdException.class);
+      }
+      scene.storage.blockSizes = BlockSizes.DEFAULT;
+      assertThat(scene.filter.size()).isEqualTo(1);
+      assertThat(scene.storage.open).hasValue(1);
     }
   }
 

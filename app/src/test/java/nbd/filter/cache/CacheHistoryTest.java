@@ -75,6 +75,29 @@ class CacheHistoryTest {
     }
   }
 
+  /** The cache is one for all names, but a flush goes for the connections of one name. */
+  @Test
+  void aLossIsToldToEveryConnectionOfEveryNameOfTheSameContent() throws IOException {
+    TestStorage storage = new TestStorage(64 * BLOCK);
+    try (Backend filter =
+        stack(storage, CacheMode.WRITEBACK, MultiConnMode.AUTO, TrackDirty.CONNECTION)) {
+      Handle elsewhere = filter.open("another name", false);
+      Handle one = filter.open("name", false);
+      Handle other = filter.open("name", false);
+      for (int block = 0; block < 60; block += 3) {
+        write(elsewhere, (long) block * BLOCK, block);
+        write(one, (block + 1L) * BLOCK, block);
+        write(other, (block + 2L) * BLOCK, block);
+      }
+      storage.crash();
+      assertThatThrownBy(elsewhere::flush).hasMessageContaining("lost");
+      assertThatThrownBy(one::flush).hasMessageContaining("lost");
+      one.flush();
+      assertThatThrownBy(other::flush).hasMessageContaining("lost");
+      other.flush();
+    }
+  }
+
   private static Backend stack(
       TestStorage storage, CacheMode cache, MultiConnMode mode, TrackDirty tracking) {
     CacheSettings settings = new CacheSettings(cache, 4L * BLOCK, BLOCK);

@@ -196,6 +196,40 @@ class CacheReadingTest {
   }
 
   @Test
+  void aReadThatFailsOverAWriteOfItsFirstBlockIsGivenThatBlockOnce() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      Gate gate = new Gate(Command.READ);
+      scene.storage.before =
+          call -> {
+            gate.on(call);
+            if (call.command() == Command.READ && call.length() > BLOCK) {
+              throw new NbdException(NbdError.EIO, "too much at once");
+            }
+          };
+      ByteBuffer into = ByteBuffer.allocate(2 * BLOCK);
+      Running reader = start(() -> handle.read(into, 0));
+      gate.awaitReached();
+      handle.write(ByteBuffer.allocate(BLOCK).putLong(0, 7), 0, CommandFlags.NONE);
+      gate.open();
+      reader.join();
+      assertThat(into.getLong(0)).isEqualTo(7);
+      assertThat(into.getLong(BLOCK)).isEqualTo(first(BLOCK));
+    }
+  }
+
+  @Test
+  void theCommandCacheForMoreThanThereIsRoomForBringsThatMuch() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      handle.cache(0, 1 << 20);
+      assertThat(scene.storage.calls(Command.READ).stream().mapToLong(Call::length).sum())
+          .isEqualTo(16 * BLOCK);
+      assertThat(handle.readNow(ByteBuffer.allocate(BLOCK), 0)).isTrue();
+    }
+  }
+
+  @Test
   void aSequentialReaderFindsTheNextBlocksInTheCache() throws Exception {
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 256)) {
       Handle handle = scene.open();

@@ -299,6 +299,24 @@ class CacheWritingTest {
   }
 
   @Test
+  void aMapOfManyChangesSaysNothingOfThoseItDoesNotGetTo() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 64)) {
+      Handle handle = scene.open();
+      for (int sector = 1; sector < 100; sector += 2) {
+        write(handle, sector * 512L, sector);
+      }
+      assertThat(handle.extents(512, 1 << 19, 1)).containsExactly(Extent.data(512));
+      assertThat(handle.extents(0, 1 << 19, 5))
+          .containsExactly(
+              Extent.hole(512),
+              Extent.data(512),
+              Extent.hole(512),
+              Extent.data(512),
+              Extent.hole(512));
+    }
+  }
+
+  @Test
   void aWriterWaitsForWriteBackWhenMuchIsDirty() throws IOException {
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 8)) {
       Handle handle = scene.open();

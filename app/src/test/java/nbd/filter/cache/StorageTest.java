@@ -1,0 +1,79 @@
+package nbd.filter.cache;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.concurrent.CountDownLatch;
+import nbd.backend.Handle;
+import nbd.filter.cache.Scene.Running;
+import nbd.filter.cache.TestStorage.Gate;
+import nbd.protocol.Command;
+import nbd.protocol.CommandFlags;
+import nbd.testing.Eventually;
+import org.junit.jupiter.api.Test;
+
+/** How the one handle is opened, exchanged and closed beside calls that use it. */
+class StorageTest {
+  private final TestStorage backend = TestStorage.numbered(1 << 20);
+
+  private static void read(Storage storage) throws IOException {
+    storage.run(handle -> handle.read(ByteBuffer.allocate(512), 0));
+  }
+
+  @Test
+  void whatIsReadAheadWhenTheLastClientGoesHasItsHandleToTheEndAndOpensNone() throws IOException {
+    Storage storage = new Storage("test", readOnly -> backend.open("", readOnly), false, () -> {});
+    Gate gate = new Gate(Command.READ);
+    backend.before = gate;
+    Running readAhead = Scene.start(() -> read(storage));
+    gate.awaitReached();
+    storage.close();
+    assertThat(backend.open).as("somebody uses it").hasValue(1);
+    gate.open();
+    readAhead.join();
+    assertThat(backend.open).hasValue(0);
+    assertThatThrownBy(() -> read(storage)).hasMessageContaining("let go");
+    assertThat(backend.opened).hasValue(1);
+  }
+
+  @Test
+  void aWriterThatComesWhileAReadersHandleIsOpenedAgainCanWrite() throws IOException {
+    CountDownLatch opening = new CountDownLatch(1);
+    CountDownLatch goOn = new CountDownLatch(1);
+    CountDownLatch writable = new CountDownLatch(1);
+    Storage storage =
+        new Storage(
+            "test",
+            readOnly -> {
+              Handle handle = backend.open("", readOnly);
+              if (!readOnly) {
+                writable.countDown();
+              } else if (backend.opened.get() > 1) {
+                opening.countDown();
+                Eventually.await(goOn);
+              }
+              return handle;
+            },
+            true,
+            () -> {});
+    backend.crash();
+    assertThatThrownBy(() -> read(storage)).isInstanceOf(IOException.class);
+    Running reader = Scene.start(() -> read(storage));
+    Eventually.await(opening);
+    Running writer = Scene.start(storage::makeWritable);
+    Eventually.await(writable);
+    writer.awaitParked();
+    goOn.countDown();
+    reader.join();
+    writer.join();
+    boolean[] canWrite = new boolean[1];
+    storage.run(handle -> canWrite[0] = handle.capabilities().has(nbd.backend.Capability.WRITE));
+    assertThat(canWrite[0]).isTrue();
+    assertThat(backend.open).hasValue(1);
+    storage.run(handle -> handle.write(Scene.sector(1), 0, CommandFlags.NONE));
+    storage.close();
+    assertThat(backend.open).hasValue(0);
+  }
+}
