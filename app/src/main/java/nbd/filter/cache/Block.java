@@ -93,13 +93,17 @@ final class Block {
 
   /**
    * A call that reads from the storage: the sectors whose content there has changed since it began,
-   * by other ways than through this cache's frame. What it brings of them is too old.
+   * by other ways than through this cache's frame, or may have. What it brings of them is too old.
    */
   static final class Watch {
+    /** Whether what it brings is kept for others. */
+    final boolean isFetch;
+
     final long[] changed;
     @Nullable Watch next;
 
-    Watch(int sectors) {
+    Watch(int sectors, boolean isFetch) {
+      this.isFetch = isFetch;
       changed = Bits.of(sectors);
     }
   }
@@ -147,6 +151,18 @@ final class Block {
   void outdate(int from, int to) {
     for (Watch watch = watches; watch != null; watch = watch.next) {
       Bits.set(watch.changed, from, to);
+    }
+  }
+
+  /**
+   * Tells fetches that somebody has seen what the storage had of these sectors: it may be newer
+   * than what they get, if a call that changes them is under way.
+   */
+  void seen(int from, int to) {
+    for (Watch watch = watches; watch != null; watch = watch.next) {
+      if (watch.isFetch) {
+        Bits.set(watch.changed, from, to);
+      }
     }
   }
 }

@@ -178,7 +178,7 @@ final class Reading {
           cache.attach(block, spare);
           spare = null;
         }
-        Watch watch = new Watch(cache.sectorsPerBlock());
+        Watch watch = new Watch(cache.sectorsPerBlock(), true);
         block.watch(watch);
         block.fetch = fetch;
         parts.add(new Part(block, watch, from, Bits.endOfMissing(block.valid, from, sectors)));
@@ -285,7 +285,7 @@ final class Reading {
     int start = into.position();
     boolean complete = false;
     while (!complete) {
-      Watch watch = new Watch(cache.sectorsPerBlock());
+      Watch watch = new Watch(cache.sectorsPerBlock(), false);
       Block block;
       stripe.lock.lock();
       try {
@@ -327,6 +327,7 @@ final class Reading {
         return false;
       }
     }
+    block.seen(inBlock >>> shift, cache.endSector(inBlock + count));
     return true;
   }
 

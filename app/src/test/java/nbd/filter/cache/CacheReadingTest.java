@@ -1,6 +1,7 @@
 package nbd.filter.cache;
 
 import static nbd.filter.cache.Scene.BLOCK;
+import static nbd.filter.cache.Scene.SECTOR;
 import static nbd.filter.cache.Scene.first;
 import static nbd.filter.cache.Scene.read;
 import static nbd.filter.cache.Scene.start;
@@ -10,11 +11,13 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.concurrent.atomic.AtomicBoolean;
 import nbd.backend.Handle;
 import nbd.filter.cache.Scene.Running;
 import nbd.filter.cache.TestStorage.Call;
 import nbd.filter.cache.TestStorage.Gate;
 import nbd.protocol.Command;
+import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
@@ -137,6 +140,46 @@ class CacheReadingTest {
       assertThat(read(handle, 0)).isZero();
       assertThat(read(handle, 512)).isZero();
       assertThat(read(handle, 1024)).isEqualTo(first(1024));
+    }
+  }
+
+  /** Until the write is answered either content is right, but not the older after the newer. */
+  @Test
+  void whoHasSeenAWriteDoesNotSeeWhatWasThereBefore() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      AtomicBoolean isBad = new AtomicBoolean(true);
+      Gate past = new Gate(Command.READ);
+      scene.storage.before =
+          call -> {
+            if (call.length() == SECTOR) {
+              past.on(call);
+            } else if (call.command() == Command.READ && isBad.getAndSet(false)) {
+              throw new NbdException(NbdError.EIO, "so that the sector is read past the cache");
+            }
+          };
+      Gate fetch = new Gate(Command.READ);
+      Gate written = new Gate(Command.WRITE);
+      scene.storage.after =
+          call -> {
+            if (call.length() == BLOCK) {
+              fetch.on(call);
+            }
+            written.on(call);
+          };
+      Running reader = start(() -> assertThat(read(handle, 0)).isEqualTo(7));
+      past.awaitReached();
+      Running fetcher = start(() -> read(handle, 0));
+      fetch.awaitReached();
+      Running writer = start(() -> write(handle, 0, 7, CommandFlags.of(CommandFlag.FUA)));
+      written.awaitReached();
+      past.open();
+      reader.join();
+      fetch.open();
+      fetcher.join();
+      assertThat(read(handle, 0)).isEqualTo(7);
+      written.open();
+      writer.join();
     }
   }
 
