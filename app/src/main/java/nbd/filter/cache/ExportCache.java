@@ -27,7 +27,7 @@ import org.jspecify.annotations.Nullable;
  * it started: everything below {@link #coveredUpTo}.
  */
 final class ExportCache {
-  private static final int STRIPES = 64;
+  private static final int MOST_STRIPES = 64;
 
   /** For more blocks than this it is cheaper to go through all that are known. */
   private static final int MOST_LOOKED_UP = 256;
@@ -37,7 +37,7 @@ final class ExportCache {
   private final int id = (int) IDS.getAndIncrement();
   private final String exportName;
   private final CacheSettings settings;
-  private final Stripe[] stripes = new Stripe[STRIPES];
+  private final Stripe[] stripes;
   private final int blockShift;
   private final int sectorShift;
   private final long size;
@@ -84,7 +84,8 @@ final class ExportCache {
     this.frames = frames;
     this.buffers = buffers;
     this.statistics = statistics;
-    for (int i = 0; i < STRIPES; i++) {
+    stripes = new Stripe[Math.min(MOST_STRIPES, Integer.highestOneBit(settings.blocks()))];
+    for (int i = 0; i < stripes.length; i++) {
       stripes[i] = new Stripe();
     }
     storage =
@@ -182,7 +183,7 @@ final class ExportCache {
   }
 
   Stripe stripe(long number) {
-    return stripes[(int) (scatter(number) >>> 58)];
+    return stripes[(int) (scatter(number) >>> 58) & (stripes.length - 1)];
   }
 
   /** Begins an epoch: what is marked from now on is not older than the answer. */
