@@ -129,7 +129,16 @@ public final class CacheFilter extends FilterBackend {
         cache = null;
       }
       if (cache == null) {
-        cache = new ExportCache(next, exportName, readOnly, settings, frames, buffers, statistics);
+        cache =
+            new ExportCache(
+                next,
+                exportName,
+                readOnly,
+                settings,
+                frames,
+                buffers,
+                statistics,
+                Thread.ofVirtual().name("write-back")::start);
         export.cache = cache;
       } else if (!readOnly && cache.storage.isReadOnly()) {
         cache.storage.makeWritable();

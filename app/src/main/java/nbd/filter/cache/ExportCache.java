@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.Executor;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Consumer;
 import java.util.stream.LongStream;
@@ -68,6 +69,7 @@ final class ExportCache {
   /**
    * Opens the storage.
    *
+   * @param background runs what is written back without anybody asking for it
    * @throws NbdException with EINVAL if its blocks are larger than those of the cache
    */
   ExportCache(
@@ -77,7 +79,8 @@ final class ExportCache {
       CacheSettings settings,
       Frames frames,
       Buffers buffers,
-      CacheStatistics statistics)
+      CacheStatistics statistics,
+      Executor background)
       throws IOException {
     this.exportName = exportName;
     this.settings = settings;
@@ -108,7 +111,7 @@ final class ExportCache {
     blockShift = Integer.numberOfTrailingZeros(settings.blockSize());
     reading = new Reading(this);
     writing = new Writing(this);
-    writeBack = new WriteBack(this);
+    writeBack = new WriteBack(this, background);
   }
 
   /** Spreads numbers that follow each other. */

@@ -7,6 +7,7 @@ import java.util.Arrays;
 import java.util.Collection;
 import java.util.List;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.Executor;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -41,6 +42,7 @@ final class WriteBack {
   private static final long LONG_TICKS = 3;
 
   private final ExportCache cache;
+  private final Executor executor;
   private final SharedRuns relief = new SharedRuns(this::makeRoom);
   private final Semaphore calls = new Semaphore(PARALLEL);
   private final AtomicBoolean isFailing = new AtomicBoolean();
@@ -52,8 +54,14 @@ final class WriteBack {
   private volatile boolean stopped;
   private final AtomicLong tick = new AtomicLong();
 
-  WriteBack(ExportCache cache) {
+  /**
+   * Begins with nothing to do.
+   *
+   * @param executor runs what goes on in the background
+   */
+  WriteBack(ExportCache cache, Executor executor) {
     this.cache = cache;
+    this.executor = executor;
   }
 
   /** The background's clock. */
@@ -68,7 +76,7 @@ final class WriteBack {
    */
   void someDirty(boolean many) {
     if (!inBackground.get() && inBackground.compareAndSet(false, true)) {
-      Thread.ofVirtual().name("write-back").start(this::background);
+      executor.execute(this::background);
     }
     if (many) {
       wake.release();

@@ -182,11 +182,9 @@ class CacheModelTest {
       storage = new ModelStorage(2 * BLOCK, Fua.NATIVE);
       // The memory is given here, for each run of the model to be cheap.
       Frames frames = new Frames(BLOCK, BLOCKS);
-      Buffers buffers = new Buffers();
+      Buffers buffers = new Buffers(ByteBuffer::allocate);
       for (int i = 0; i < BLOCKS; i++) {
         frames.giveBack(new Frame(ByteBuffer.allocate(BLOCK), 0));
-        buffers.giveBack(ByteBuffer.allocate(2 * BLOCK));
-        buffers.giveBack(ByteBuffer.allocate(BLOCK));
       }
       cache =
           new ExportCache(
@@ -197,7 +195,7 @@ class CacheModelTest {
               frames,
               buffers,
               new CacheStatistics(),
-              false);
+              task -> {});
       handle = new CacheHandle(cache, false, () -> {});
     }
 
