@@ -38,6 +38,12 @@ final class UriParser {
   private static final Pattern HOST_AND_PORT =
       Pattern.compile("(?:\\[([^]]*)]|([^:\\[\\]]*))(?::(\\d{0,5}))?");
 
+  /** What stands in brackets, and what stands alone, once it is decoded. */
+  private static final Pattern IPV6_ADDRESS =
+      Pattern.compile("[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\\w.~-]+)?");
+
+  private static final Pattern HOST = Pattern.compile("[^\\p{Cntrl}\\s:/?#@%\\[\\]]*");
+
   private final String text;
   private final Map<String, String> parameters = new LinkedHashMap<>();
 
@@ -98,9 +104,7 @@ final class UriParser {
     }
     Matcher matcher = HOST_AND_PORT.matcher(authority);
     if (!matcher.matches()) {
-      throw wrong(
-          "\"%s\" is no host, perhaps with a port; an IPv6 address stands in brackets"
-              .formatted(authority));
+      throw noHost(authority);
     }
     String host = decode(matcher.group(1) == null ? matcher.group(2) : matcher.group(1));
     String digits = matcher.group(3);
@@ -109,10 +113,19 @@ final class UriParser {
     if (port < 1 || port > 65_535) {
       throw wrong("the port %d is not from 1 to 65535".formatted(port));
     }
-    if (matcher.group(1) != null && host.indexOf(':') < 0) {
-      throw wrong("\"%s\" is no IPv6 address".formatted(host));
+    if (matcher.group(1) == null && !HOST.matcher(host).matches()) {
+      throw noHost(authority);
+    }
+    if (matcher.group(1) != null && !IPV6_ADDRESS.matcher(host).matches()) {
+      throw wrong("\"%s\" is no IPv6 address".formatted(matcher.group(1)));
     }
     return new Tcp(host.isEmpty() ? "localhost" : host, port);
+  }
+
+  private IllegalArgumentException noHost(String authority) {
+    return wrong(
+        "\"%s\" is no host, perhaps with a port; an IPv6 address stands in brackets"
+            .formatted(authority));
   }
 
   private Endpoint unix(String authority) {
