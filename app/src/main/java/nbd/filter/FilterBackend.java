@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.util.List;
 import java.util.Optional;
 import nbd.backend.Backend;
+import nbd.backend.Handle;
 import nbd.backend.ListedExport;
 import nbd.backend.ThreadModel;
 
@@ -15,6 +16,33 @@ public abstract class FilterBackend implements Backend {
   /** Wraps the next backend. */
   protected FilterBackend(Backend next) {
     this.next = next;
+  }
+
+  /** What a filter makes of the next backend's handle. */
+  @FunctionalInterface
+  protected interface Wrapping {
+    /** Wraps it, or refuses it. */
+    Handle of(Handle handle) throws IOException;
+  }
+
+  /**
+   * Opens a handle of the next backend, which is closed again if it is not wrapped.
+   *
+   * @throws IOException also what the wrapping throws
+   */
+  protected final Handle openNext(String exportName, boolean readOnly, Wrapping wrapping)
+      throws IOException {
+    Handle handle = next.open(exportName, readOnly);
+    try {
+      return wrapping.of(handle);
+    } catch (IOException | RuntimeException e) {
+      try {
+        handle.close();
+      } catch (IOException suppressed) {
+        e.addSuppressed(suppressed);
+      }
+      throw e;
+    }
   }
 
   @Override

@@ -31,20 +31,15 @@ public final class FuaFilter extends FilterBackend {
    */
   @Override
   public Handle open(String exportName, boolean readOnly) throws IOException {
-    Handle handle = next.open(exportName, readOnly);
-    try {
-      FuaDecision decision = FuaDecision.of(mode, handle.capabilities());
-      return decision.changesNothing(handle.capabilities())
-          ? handle
-          : new FuaHandle(handle, decision);
-    } catch (IOException | RuntimeException e) {
-      try {
-        handle.close();
-      } catch (IOException suppressed) {
-        e.addSuppressed(suppressed);
-      }
-      throw e;
-    }
+    return openNext(
+        exportName,
+        readOnly,
+        handle -> {
+          FuaDecision decision = FuaDecision.of(mode, handle.capabilities());
+          return decision.changesNothing(handle.capabilities())
+              ? handle
+              : new FuaHandle(handle, decision);
+        });
   }
 
   private static final class FuaHandle extends FilterHandle {

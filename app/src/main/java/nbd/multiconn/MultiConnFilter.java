@@ -39,19 +39,14 @@ public final class MultiConnFilter extends FilterBackend {
    */
   @Override
   public Handle open(String exportName, boolean readOnly) throws IOException {
-    Handle handle = next.open(exportName, readOnly);
-    try {
-      Decision decision = Decision.of(settings, handle.capabilities(), threadModel());
-      Member member = table.enter(handle, exportName, decision);
-      return new MultiConnHandle(handle, member, () -> table.leave(exportName));
-    } catch (IOException | RuntimeException e) {
-      try {
-        handle.close();
-      } catch (IOException suppressed) {
-        e.addSuppressed(suppressed);
-      }
-      throw e;
-    }
+    return openNext(
+        exportName,
+        readOnly,
+        handle -> {
+          Decision decision = Decision.of(settings, handle.capabilities(), threadModel());
+          Member member = table.enter(handle, exportName, decision);
+          return new MultiConnHandle(handle, member, () -> table.leave(exportName));
+        });
   }
 
   /** How many groups are remembered, for tests. */

@@ -11,6 +11,7 @@ import nbd.backend.LostException;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.testing.FarBackend;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** Calls that are begun count like the others: when they end, and before that is told. */
@@ -79,7 +80,7 @@ class BegunCallsTest {
           .isTrue();
       reader.push();
       Calls.zero(writer);
-      Calls.Running flush = Calls.start(writer::flush);
+      Running flush = Running.start(writer::flush);
       flush.awaitParked();
       assertThat(fake.takeFlushed()).containsExactly(1);
 

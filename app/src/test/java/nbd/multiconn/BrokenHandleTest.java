@@ -7,6 +7,7 @@ import java.io.IOException;
 import nbd.backend.LostException;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** What becomes of the writes of a handle that breaks under its connection, and of the others. */
@@ -135,9 +136,9 @@ class BrokenHandleTest {
           inFlush.run();
           throw lost();
         };
-    Calls.Running first = scene.startFlush(1);
+    Running first = scene.startFlush(1);
     inFlush.awaitReached();
-    Calls.Running second = scene.startFlush(2);
+    Running second = scene.startFlush(2);
     second.awaitParked();
 
     inFlush.open();

@@ -2,10 +2,6 @@ package nbd.multiconn;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.TimeUnit;
-import java.util.concurrent.TimeoutException;
 import nbd.backend.Handle;
 import nbd.protocol.CommandFlags;
 
@@ -27,54 +23,5 @@ final class Calls {
 
   static void trim(Handle handle) throws IOException {
     handle.trim(0, 512, CommandFlags.NONE);
-  }
-
-  /** Runs a call in a thread of its own. */
-  static Running start(FakeBackend.Hook call) {
-    CompletableFuture<Void> end = new CompletableFuture<>();
-    Thread thread =
-        Thread.ofVirtual()
-            .start(
-                () -> {
-                  try {
-                    call.run();
-                    end.complete(null);
-                  } catch (IOException | RuntimeException | Error e) {
-                    end.completeExceptionally(e);
-                  }
-                });
-    return new Running(thread, end);
-  }
-
-  /** A call in a thread of its own. */
-  record Running(Thread thread, CompletableFuture<Void> end) {
-    /** Waits for its end; a call that hangs fails the test instead of hanging it. */
-    void join() throws IOException {
-      try {
-        end.get(30, TimeUnit.SECONDS);
-      } catch (ExecutionException e) {
-        if (e.getCause() instanceof IOException failure) {
-          throw failure;
-        }
-        throw new AssertionError(e.getCause());
-      } catch (TimeoutException | InterruptedException e) {
-        throw new AssertionError("the call did not end", e);
-      }
-    }
-
-    boolean isDone() {
-      return end.isDone();
-    }
-
-    /** Waits until it can go no further without somebody else. */
-    void awaitParked() {
-      while (thread.getState() != Thread.State.WAITING
-          && thread.getState() != Thread.State.TIMED_WAITING) {
-        if (end.isDone()) {
-          throw new AssertionError("it ended instead of waiting");
-        }
-        Thread.onSpinWait();
-      }
-    }
   }
 }

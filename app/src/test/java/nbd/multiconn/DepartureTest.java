@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** What becomes of the writes of a connection that ends. */
@@ -111,9 +112,9 @@ class DepartureTest {
     Scene scene = Scene.emulating(2);
     scene.write(0);
     Gate inFlush = scene.stopFlushes(0);
-    Calls.Running flush = scene.startFlush(1);
+    Running flush = scene.startFlush(1);
     inFlush.awaitReached();
-    Calls.Running close = Calls.start(scene.handle(0)::close);
+    Running close = Running.start(scene.handle(0)::close);
     close.awaitParked();
 
     inFlush.open();
@@ -130,13 +131,13 @@ class DepartureTest {
     scene.read(0);
     scene.write(1);
     Gate refresh = scene.stopFlushes(0);
-    Calls.Running flush = scene.startFlush(2);
+    Running flush = scene.startFlush(2);
     refresh.awaitReached();
     scene.read(0);
     scene.write(1);
-    Calls.Running another = scene.startFlush(3);
+    Running another = scene.startFlush(3);
     another.awaitParked();
-    Calls.Running close = Calls.start(scene.handle(0)::close);
+    Running close = Running.start(scene.handle(0)::close);
     close.awaitParked();
 
     refresh.open();
@@ -158,9 +159,9 @@ class DepartureTest {
           inFlush.run();
           throw new IOException("broken");
         };
-    Calls.Running close = Calls.start(scene.handle(0)::close);
+    Running close = Running.start(scene.handle(0)::close);
     inFlush.awaitReached();
-    Calls.Running flush = scene.startFlush(1);
+    Running flush = scene.startFlush(1);
     flush.awaitParked();
 
     inFlush.open();

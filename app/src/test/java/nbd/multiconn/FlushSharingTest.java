@@ -13,6 +13,7 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** No more flushes than are needed, and those that are at the same time. */
@@ -26,7 +27,7 @@ class FlushSharingTest {
       scene.write(i);
       gates[i] = scene.stopFlushes(i);
     }
-    Calls.Running flush = scene.startFlush(3);
+    Running flush = scene.startFlush(3);
     for (Gate gate : gates) {
       gate.awaitReached();
     }
@@ -41,9 +42,9 @@ class FlushSharingTest {
     Scene scene = Scene.emulating(10);
     scene.write(0);
     Gate inFlush = scene.stopFlushes(0);
-    List<Calls.Running> flushes = startFlushes(scene, 10);
+    List<Running> flushes = startFlushes(scene, 10);
     inFlush.awaitReached();
-    for (Calls.Running flush : flushes) {
+    for (Running flush : flushes) {
       flush.awaitParked();
     }
 
@@ -64,13 +65,13 @@ class FlushSharingTest {
     Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.PLUGIN, TrackDirty.CONNECTION, 10);
     scene.write(0);
     Gate inFlush = scene.stopFlushes(0);
-    Calls.Running first = scene.startFlush(0);
+    Running first = scene.startFlush(0);
     inFlush.awaitReached();
     for (int i = 0; i < 10; i++) {
       scene.write(i);
     }
-    List<Calls.Running> flushes = startFlushes(scene, 10);
-    for (Calls.Running flush : flushes) {
+    List<Running> flushes = startFlushes(scene, 10);
+    for (Running flush : flushes) {
       flush.awaitParked();
     }
     scene.below(0).onFlush = () -> {};
@@ -86,11 +87,11 @@ class FlushSharingTest {
   private static void sharesTheNext(Scene scene) throws IOException {
     scene.write(0);
     Gate inFlush = scene.stopFlushes(0);
-    Calls.Running first = scene.startFlush(1);
+    Running first = scene.startFlush(1);
     inFlush.awaitReached();
     scene.write(0);
-    List<Calls.Running> flushes = startFlushes(scene, 10);
-    for (Calls.Running flush : flushes) {
+    List<Running> flushes = startFlushes(scene, 10);
+    for (Running flush : flushes) {
       flush.awaitParked();
     }
     scene.below(0).onFlush = () -> {};
@@ -106,9 +107,9 @@ class FlushSharingTest {
   void withoutTrackingEveryFlushIsPassedOn() throws IOException {
     Scene scene = Scene.of(FakeBackend.WRITABLE, MultiConnMode.EMULATE, TrackDirty.OFF, 3);
     Gate inFlush = scene.stopFlushes(0);
-    List<Calls.Running> flushes = startFlushes(scene, 3);
+    List<Running> flushes = startFlushes(scene, 3);
     inFlush.awaitReached();
-    for (Calls.Running flush : flushes) {
+    for (Running flush : flushes) {
       flush.awaitParked();
     }
     inFlush.open();
@@ -127,15 +128,15 @@ class FlushSharingTest {
           inFlush.run();
           throw new IOException("broken");
         };
-    List<Calls.Running> flushes = startFlushes(scene, 3);
+    List<Running> flushes = startFlushes(scene, 3);
     inFlush.awaitReached();
-    for (Calls.Running flush : flushes) {
+    for (Running flush : flushes) {
       flush.awaitParked();
     }
     inFlush.open();
 
     List<Throwable> thrown = new ArrayList<>();
-    for (Calls.Running flush : flushes) {
+    for (Running flush : flushes) {
       assertThatThrownBy(flush::join).hasMessage("broken").satisfies(thrown::add);
     }
     assertThat(thrown).doesNotHaveDuplicates();
@@ -154,7 +155,7 @@ class FlushSharingTest {
     }
     Gate inRead = new Gate();
     scene.below(0).onRead = inRead;
-    Calls.Running read = Calls.start(() -> scene.read(0));
+    Running read = Running.start(() -> scene.read(0));
     inRead.awaitReached();
     scene.write(0);
     assertThat(scene.flushed(1)).as("its own read is not waited for").containsExactly(0);
@@ -232,7 +233,7 @@ class FlushSharingTest {
     assertThat(scene.flushed(0)).isEmpty();
     Gate inRead = new Gate();
     scene.below(0).onRead = inRead;
-    Calls.Running read = Calls.start(() -> scene.read(0));
+    Running read = Running.start(() -> scene.read(0));
     inRead.awaitReached();
     scene.write(1);
     scene.flush(1);
@@ -261,16 +262,16 @@ class FlushSharingTest {
         }
       };
 
-  private static List<Calls.Running> startFlushes(Scene scene, int connections) {
-    List<Calls.Running> flushes = new ArrayList<>();
+  private static List<Running> startFlushes(Scene scene, int connections) {
+    List<Running> flushes = new ArrayList<>();
     for (int i = 0; i < connections; i++) {
       flushes.add(scene.startFlush(i));
     }
     return flushes;
   }
 
-  private static void joinAll(List<Calls.Running> flushes) throws IOException {
-    for (Calls.Running flush : flushes) {
+  private static void joinAll(List<Running> flushes) throws IOException {
+    for (Running flush : flushes) {
       flush.join();
     }
   }

@@ -7,6 +7,7 @@ import java.io.IOException;
 import nbd.backend.Capability;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** The ways in which other filters of this kind break the promise, each driven step by step. */
@@ -18,7 +19,7 @@ class KnownFailuresTest {
     scene.write(0);
     Gate inWrite = new Gate();
     scene.below(0).onWrite = inWrite;
-    Calls.Running write = Calls.start(() -> scene.write(0));
+    Running write = Running.start(() -> scene.write(0));
     inWrite.awaitReached();
     assertThat(scene.flushed(1)).containsExactly(0);
 
@@ -34,7 +35,7 @@ class KnownFailuresTest {
     Scene scene = Scene.emulating(2);
     scene.write(0);
     Gate inFlush = scene.stopFlushes(0);
-    Calls.Running flush = scene.startFlush(1);
+    Running flush = scene.startFlush(1);
     inFlush.awaitReached();
     scene.write(0);
     inFlush.open();
@@ -51,7 +52,7 @@ class KnownFailuresTest {
     scene.write(1);
     Gate fast = scene.stopFlushes(0);
     Gate slow = scene.stopFlushes(1);
-    Calls.Running flush = scene.startFlush(2);
+    Running flush = scene.startFlush(2);
     fast.awaitReached();
     slow.awaitReached();
     fast.open();
@@ -69,7 +70,7 @@ class KnownFailuresTest {
     scene.read(0);
     scene.write(1);
     Gate inFlush = scene.stopFlushes(1);
-    Calls.Running flush = scene.startFlush(2);
+    Running flush = scene.startFlush(2);
     inFlush.awaitReached();
     assertThat(scene.fake.flushed).containsExactly(1);
 
@@ -86,7 +87,7 @@ class KnownFailuresTest {
     scene.write(1);
     Gate fast = scene.stopFlushes(0);
     Gate slow = scene.stopFlushes(1);
-    Calls.Running flush = scene.startFlush(2);
+    Running flush = scene.startFlush(2);
     fast.awaitReached();
     slow.awaitReached();
     scene.read(0);
@@ -103,10 +104,10 @@ class KnownFailuresTest {
     Scene scene = Scene.emulating(3);
     Gate inRead = new Gate();
     scene.below(0).onRead = inRead;
-    Calls.Running read = Calls.start(() -> scene.read(0));
+    Running read = Running.start(() -> scene.read(0));
     inRead.awaitReached();
     scene.write(1);
-    Calls.Running flush = scene.startFlush(2);
+    Running flush = scene.startFlush(2);
     flush.awaitParked();
     assertThat(scene.fake.flushed).containsExactly(1);
 
@@ -124,11 +125,11 @@ class KnownFailuresTest {
     scene.read(0);
     scene.write(1);
     Gate refresh = scene.stopFlushes(0);
-    Calls.Running flush = scene.startFlush(2);
+    Running flush = scene.startFlush(2);
     refresh.awaitReached();
     Gate inRead = new Gate();
     scene.below(0).onRead = inRead;
-    Calls.Running read = Calls.start(() -> scene.read(0));
+    Running read = Running.start(() -> scene.read(0));
     inRead.awaitReached();
     refresh.open();
     flush.join();
@@ -143,14 +144,14 @@ class KnownFailuresTest {
     Scene scene = Scene.emulating(3);
     Gate first = new Gate();
     scene.below(0).onRead = first;
-    Calls.Running before = Calls.start(() -> scene.read(0));
+    Running before = Running.start(() -> scene.read(0));
     first.awaitReached();
     scene.write(1);
-    Calls.Running flush = scene.startFlush(2);
+    Running flush = scene.startFlush(2);
     flush.awaitParked();
     Gate second = new Gate();
     scene.below(0).onRead = second;
-    Calls.Running after = Calls.start(() -> scene.read(0));
+    Running after = Running.start(() -> scene.read(0));
     second.awaitReached();
 
     first.open();
@@ -168,9 +169,9 @@ class KnownFailuresTest {
     scene.read(0);
     scene.write(1);
     Gate refresh = scene.stopFlushes(0);
-    Calls.Running first = scene.startFlush(2);
+    Running first = scene.startFlush(2);
     refresh.awaitReached();
-    Calls.Running second = scene.startFlush(3);
+    Running second = scene.startFlush(3);
     second.awaitParked();
 
     refresh.open();
@@ -283,7 +284,7 @@ class KnownFailuresTest {
     scene.open(1, "Aa");
     scene.write(0);
     Gate slow = scene.stopFlushes(0);
-    Calls.Running flush = scene.startFlush(0);
+    Running flush = scene.startFlush(0);
     slow.awaitReached();
 
     scene.open(2, "BB");
@@ -301,7 +302,7 @@ class KnownFailuresTest {
     Scene scene = Scene.emulating(2);
     scene.write(0);
     Gate slow = scene.stopFlushes(0);
-    Calls.Running flush = scene.startFlush(1);
+    Running flush = scene.startFlush(1);
     slow.awaitReached();
 
     scene.open(1, "");

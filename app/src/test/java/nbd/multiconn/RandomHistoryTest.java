@@ -22,6 +22,7 @@ import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.filter.SerializeFilter;
 import nbd.protocol.CommandFlags;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /**
@@ -78,12 +79,12 @@ class RandomHistoryTest {
             new SerializeFilter(caching, model),
             new MultiConnSettings(mode, tracking, false, false))) {
       Play play = new Play(filter, operations);
-      List<Calls.Running> players = new ArrayList<>();
+      List<Running> players = new ArrayList<>();
       for (int i = 0; i < CONNECTIONS; i++) {
         int connection = i;
-        players.add(Calls.start(() -> play.run(connection)));
+        players.add(Running.start(() -> play.run(connection)));
       }
-      for (Calls.Running player : players) {
+      for (Running player : players) {
         player.join();
       }
       return Optional.ofNullable(play.violation.get());
@@ -162,7 +163,7 @@ class RandomHistoryTest {
           }
           if (random.nextInt(8) == 0) {
             SplittableRandom others = random.split();
-            Calls.Running beside = Calls.start(() -> command(handle, connection, others));
+            Running beside = Running.start(() -> command(handle, connection, others));
             command(handle, connection, random);
             beside.join();
           } else {

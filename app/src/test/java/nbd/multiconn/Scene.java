@@ -7,6 +7,7 @@ import java.util.ArrayList;
 import java.util.List;
 import nbd.backend.Capabilities;
 import nbd.backend.Handle;
+import nbd.testing.Running;
 
 /** A filter over a {@link FakeBackend}, and connections by number. */
 final class Scene {
@@ -66,8 +67,8 @@ final class Scene {
     handle(number).flush();
   }
 
-  Calls.Running startFlush(int number) {
-    return Calls.start(handle(number)::flush);
+  Running startFlush(int number) {
+    return Running.start(handle(number)::flush);
   }
 
   /** Stops the flushes that enter a handle from now on. */

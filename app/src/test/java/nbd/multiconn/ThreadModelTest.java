@@ -7,6 +7,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 import nbd.backend.Handle;
 import nbd.backend.ThreadModel;
 import nbd.filter.SerializeFilter;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** A flush on another connection's handle keeps to that handle's thread model. */
@@ -27,9 +28,9 @@ class ThreadModelTest {
     Calls.write(writer);
     Gate inWrite = new Gate();
     fake.handles.get(0).onWrite = inWrite;
-    Calls.Running write = Calls.start(() -> Calls.write(writer));
+    Running write = Running.start(() -> Calls.write(writer));
     inWrite.awaitReached();
-    Calls.Running flush = Calls.start(other::flush);
+    Running flush = Running.start(other::flush);
     flush.awaitParked();
     assertThat(fake.flushed).isEmpty();
     Calls.read(other);
@@ -59,11 +60,11 @@ class ThreadModelTest {
       fake.handles.get(i).onWrite = count;
       fake.handles.get(i).onRead = count;
     }
-    Calls.Running[] running = new Calls.Running[handles.length];
+    Running[] running = new Running[handles.length];
     for (int i = 0; i < handles.length; i++) {
       Handle handle = handles[i];
       running[i] =
-          Calls.start(
+          Running.start(
               () -> {
                 for (int n = 0; n < 500; n++) {
                   Calls.write(handle);
@@ -72,7 +73,7 @@ class ThreadModelTest {
                 }
               });
     }
-    for (Calls.Running one : running) {
+    for (Running one : running) {
       one.join();
     }
 
@@ -87,9 +88,9 @@ class ThreadModelTest {
     Calls.write(writer);
     Gate inRead = new Gate();
     fake.handles.get(0).onRead = inRead;
-    Calls.Running read = Calls.start(() -> Calls.read(reader));
+    Running read = Running.start(() -> Calls.read(reader));
     inRead.awaitReached();
-    Calls.Running flush = Calls.start(writer::flush);
+    Running flush = Running.start(writer::flush);
     flush.awaitParked();
 
     inRead.open();

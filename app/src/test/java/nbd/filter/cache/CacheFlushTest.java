@@ -3,7 +3,6 @@ package nbd.filter.cache;
 import static nbd.filter.cache.Scene.BLOCK;
 import static nbd.filter.cache.Scene.first;
 import static nbd.filter.cache.Scene.read;
-import static nbd.filter.cache.Scene.start;
 import static nbd.filter.cache.Scene.write;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
@@ -18,7 +17,6 @@ import nbd.backend.Capability;
 import nbd.backend.Fua;
 import nbd.backend.Handle;
 import nbd.backend.LostWritesException;
-import nbd.filter.cache.Scene.Running;
 import nbd.filter.cache.TestStorage.Call;
 import nbd.filter.cache.TestStorage.Gate;
 import nbd.protocol.BlockSizes;
@@ -28,6 +26,7 @@ import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.testing.Eventually;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** What a flush makes durable, what it waits for, and whom it tells of failures. */
@@ -132,7 +131,7 @@ class CacheFlushTest {
       write(handle, 0, 1);
       Gate gate = new Gate(Command.WRITE);
       scene.storage.before = gate;
-      Running flush = start(handle::flush);
+      Running flush = Running.start(handle::flush);
       gate.awaitReached();
       write(handle, 0, 2);
       assertThat(read(handle, 0)).isEqualTo(2);
@@ -152,10 +151,10 @@ class CacheFlushTest {
       write(handle, 0, 1);
       Gate gate = new Gate(Command.WRITE);
       scene.storage.before = gate;
-      Running first = start(handle::flush);
+      Running first = Running.start(handle::flush);
       gate.awaitReached();
       write(handle, 0, 2);
-      Running second = start(handle::flush);
+      Running second = Running.start(handle::flush);
       second.awaitParked();
       assertThat(scene.storage.count(Command.WRITE)).isEqualTo(1);
       gate.open();
@@ -173,7 +172,7 @@ class CacheFlushTest {
       write(handle, 10 * BLOCK, 1);
       Gate gate = new Gate(Command.WRITE);
       scene.storage.before = gate;
-      Running flush = start(handle::flush);
+      Running flush = Running.start(handle::flush);
       gate.awaitReached();
       write(handle, 5 * BLOCK, 2);
       gate.open();
@@ -192,12 +191,12 @@ class CacheFlushTest {
       write(handle, 0, 1);
       Gate gate = new Gate(Command.FLUSH);
       scene.storage.before = gate;
-      Running first = start(handle::flush);
+      Running first = Running.start(handle::flush);
       gate.awaitReached();
       write(handle, 0, 2);
       List<Running> others = new ArrayList<>();
       for (int i = 0; i < 10; i++) {
-        Running other = start(scene.open()::flush);
+        Running other = Running.start(scene.open()::flush);
         other.awaitParked();
         others.add(other);
       }
@@ -252,9 +251,9 @@ class CacheFlushTest {
               throw new NbdException(NbdError.EIO, "once");
             }
           };
-      Running first = start(handle::flush);
+      Running first = Running.start(handle::flush);
       gate.awaitReached();
-      Running second = start(handle::flush);
+      Running second = Running.start(handle::flush);
       second.awaitParked();
       gate.open();
       assertThatThrownBy(first::join).hasMessage("once");
@@ -305,7 +304,7 @@ class CacheFlushTest {
         write(handle, 0, 1);
         Gate gate = new Gate(during);
         scene.storage.after = gate;
-        Running flush = start(handle::flush);
+        Running flush = Running.start(handle::flush);
         gate.awaitReached();
         scene.storage.crash();
         gate.open();
@@ -344,11 +343,11 @@ class CacheFlushTest {
         write(handle, 9 * BLOCK, 1);
         Gate gate = new Gate(Command.FLUSH);
         storage.before = gate;
-        Running flush = start(handle::flush);
+        Running flush = Running.start(handle::flush);
         gate.awaitReached();
         CommandFlags fua = CommandFlags.of(CommandFlag.FUA);
         Running durable =
-            start(
+            Running.start(
                 () -> {
                   if (trims) {
                     handle.trim(0, 512, fua);

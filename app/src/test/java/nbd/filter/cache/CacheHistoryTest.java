@@ -28,6 +28,7 @@ import nbd.multiconn.TrackDirty;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdException;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /**
@@ -136,12 +137,12 @@ class CacheHistoryTest {
 
     void run() throws IOException {
       System.out.println(what);
-      List<Scene.Running> players = new ArrayList<>();
+      List<Running> players = new ArrayList<>();
       for (int i = 0; i < CONNECTIONS; i++) {
         int connection = i;
-        players.add(Scene.start(() -> play(connection)));
+        players.add(Running.start(() -> play(connection)));
       }
-      for (Scene.Running player : players) {
+      for (Running player : players) {
         player.join();
       }
       filter.close();

@@ -15,6 +15,7 @@ import nbd.backend.Fua;
 import nbd.backend.Handle;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.testing.Running;
 import org.jetbrains.kotlinx.lincheck.Actor;
 import org.jetbrains.kotlinx.lincheck.execution.ExecutionScenario;
 import org.jetbrains.lincheck.datastructures.IntGen;
@@ -275,13 +276,13 @@ class CacheModelTest {
       handle.write(data, offset, flags);
     }
 
-    private int change(int first, int count, int value, Scene.Action action) {
+    private int change(int first, int count, int value, Running.Call action) {
       int[] changes = history.begin(first, count, value);
       succeeds(action);
       return history.end(changes);
     }
 
-    private void succeeds(Scene.Action action) {
+    private void succeeds(Running.Call action) {
       try {
         action.run();
       } catch (IOException e) {

@@ -4,7 +4,6 @@ import static nbd.filter.cache.Scene.BLOCK;
 import static nbd.filter.cache.Scene.SECTOR;
 import static nbd.filter.cache.Scene.first;
 import static nbd.filter.cache.Scene.read;
-import static nbd.filter.cache.Scene.start;
 import static nbd.filter.cache.Scene.write;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
@@ -13,7 +12,6 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.concurrent.atomic.AtomicBoolean;
 import nbd.backend.Handle;
-import nbd.filter.cache.Scene.Running;
 import nbd.filter.cache.TestStorage.Call;
 import nbd.filter.cache.TestStorage.Gate;
 import nbd.protocol.Command;
@@ -22,6 +20,7 @@ import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.testing.Eventually;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** What clients read through a cache, and what that asks of the storage. */
@@ -55,9 +54,9 @@ class CacheReadingTest {
       Handle handle = scene.open();
       Gate gate = new Gate(Command.READ);
       scene.storage.before = gate;
-      Running one = start(() -> assertThat(read(handle, 512)).isEqualTo(first(512)));
+      Running one = Running.start(() -> assertThat(read(handle, 512)).isEqualTo(first(512)));
       gate.awaitReached();
-      Running other = start(() -> assertThat(read(handle, 1024)).isEqualTo(first(1024)));
+      Running other = Running.start(() -> assertThat(read(handle, 1024)).isEqualTo(first(1024)));
       other.awaitParked();
       gate.open();
       one.join();
@@ -115,7 +114,7 @@ class CacheReadingTest {
       Handle handle = scene.open();
       Gate gate = new Gate(Command.READ);
       scene.storage.after = gate;
-      Running reader = start(() -> assertThat(read(handle, 0)).isEqualTo(first(0)));
+      Running reader = Running.start(() -> assertThat(read(handle, 0)).isEqualTo(first(0)));
       gate.awaitReached();
       write(handle, 512, 7);
       gate.open();
@@ -132,7 +131,7 @@ class CacheReadingTest {
       Handle handle = scene.open();
       Gate gate = new Gate(Command.READ);
       scene.storage.after = gate;
-      Running reader = start(() -> read(handle, 0));
+      Running reader = Running.start(() -> read(handle, 0));
       gate.awaitReached();
       handle.zero(0, 1024, CommandFlags.NONE);
       gate.open();
@@ -167,11 +166,11 @@ class CacheReadingTest {
             }
             written.on(call);
           };
-      Running reader = start(() -> assertThat(read(handle, 0)).isEqualTo(7));
+      Running reader = Running.start(() -> assertThat(read(handle, 0)).isEqualTo(7));
       past.awaitReached();
-      Running fetcher = start(() -> read(handle, 0));
+      Running fetcher = Running.start(() -> read(handle, 0));
       fetch.awaitReached();
-      Running writer = start(() -> write(handle, 0, 7, CommandFlags.of(CommandFlag.FUA)));
+      Running writer = Running.start(() -> write(handle, 0, 7, CommandFlags.of(CommandFlag.FUA)));
       written.awaitReached();
       past.open();
       reader.join();
@@ -226,7 +225,7 @@ class CacheReadingTest {
       // One frame is left for reads; take it and hold it.
       Gate gate = new Gate(Command.READ);
       scene.storage.after = gate;
-      Running holder = start(() -> read(handle, 10 * BLOCK));
+      Running holder = Running.start(() -> read(handle, 10 * BLOCK));
       gate.awaitReached();
       assertThat(read(handle, 11 * BLOCK)).isEqualTo(first(11 * BLOCK));
       ByteBuffer over = ByteBuffer.allocate(1024);
@@ -251,7 +250,7 @@ class CacheReadingTest {
             }
           };
       ByteBuffer into = ByteBuffer.allocate(2 * BLOCK);
-      Running reader = start(() -> handle.read(into, 0));
+      Running reader = Running.start(() -> handle.read(into, 0));
       gate.awaitReached();
       handle.write(ByteBuffer.allocate(BLOCK).putLong(0, 7), 0, CommandFlags.NONE);
       gate.open();

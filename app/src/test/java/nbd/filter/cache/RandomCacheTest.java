@@ -18,6 +18,7 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /**
@@ -140,15 +141,15 @@ class RandomCacheTest {
 
     void run() throws IOException {
       System.out.println(what);
-      List<Scene.Running> players = new ArrayList<>();
+      List<Running> players = new ArrayList<>();
       for (int i = 0; i < CONNECTIONS; i++) {
         int connection = i;
-        players.add(Scene.start(() -> play(connection)));
+        players.add(Running.start(() -> play(connection)));
       }
       if (trouble == Trouble.CRASHES) {
-        players.add(Scene.start(this::crashAtTimes));
+        players.add(Running.start(this::crashAtTimes));
       }
-      for (Scene.Running player : players) {
+      for (Running player : players) {
         player.join();
       }
       calm.set(true);
@@ -262,7 +263,7 @@ class RandomCacheTest {
       }
     }
 
-    private void untilItSucceeds(Scene.Action action) throws IOException {
+    private void untilItSucceeds(Running.Call action) throws IOException {
       for (int tries = 0; ; tries++) {
         try {
           action.run();

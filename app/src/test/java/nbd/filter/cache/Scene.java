@@ -2,10 +2,6 @@ package nbd.filter.cache;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.TimeUnit;
-import java.util.concurrent.TimeoutException;
 import nbd.backend.Handle;
 import nbd.protocol.CommandFlags;
 
@@ -62,60 +58,5 @@ final class Scene implements AutoCloseable {
   /** What a sector of numbered storage begins with. */
   static long first(long offset) {
     return -1 - offset;
-  }
-
-  /** A call that may fail. */
-  @FunctionalInterface
-  interface Action {
-    void run() throws IOException;
-  }
-
-  /** Runs a call in a thread of its own. */
-  static Running start(Action action) {
-    CompletableFuture<Void> end = new CompletableFuture<>();
-    Thread thread =
-        Thread.ofVirtual()
-            .start(
-                () -> {
-                  try {
-                    action.run();
-                    end.complete(null);
-                  } catch (IOException | RuntimeException | Error e) {
-                    end.completeExceptionally(e);
-                  }
-                });
-    return new Running(thread, end);
-  }
-
-  /** A call in a thread of its own. */
-  record Running(Thread thread, CompletableFuture<Void> end) {
-    /** Waits for its end; a call that hangs fails the test instead of hanging it. */
-    void join() throws IOException {
-      try {
-        end.get(30, TimeUnit.SECONDS);
-      } catch (ExecutionException e) {
-        if (e.getCause() instanceof IOException failure) {
-          throw failure;
-        }
-        throw new AssertionError(e.getCause());
-      } catch (TimeoutException | InterruptedException e) {
-        throw new AssertionError("the call did not end", e);
-      }
-    }
-
-    boolean isDone() {
-      return end.isDone();
-    }
-
-    /** Waits until it can go no further without somebody else. */
-    void awaitParked() {
-      while (thread.getState() != Thread.State.WAITING
-          && thread.getState() != Thread.State.TIMED_WAITING) {
-        if (end.isDone()) {
-          throw new AssertionError("it ended instead of waiting");
-        }
-        Thread.onSpinWait();
-      }
-    }
   }
 }

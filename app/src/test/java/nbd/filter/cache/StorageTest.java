@@ -7,11 +7,11 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.concurrent.CountDownLatch;
 import nbd.backend.Handle;
-import nbd.filter.cache.Scene.Running;
 import nbd.filter.cache.TestStorage.Gate;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.testing.Eventually;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** How the one handle is opened, exchanged and closed beside calls that use it. */
@@ -27,7 +27,7 @@ class StorageTest {
     Storage storage = new Storage("test", readOnly -> backend.open("", readOnly), false, () -> {});
     Gate gate = new Gate(Command.READ);
     backend.before = gate;
-    Running readAhead = Scene.start(() -> read(storage));
+    Running readAhead = Running.start(() -> read(storage));
     gate.awaitReached();
     storage.close();
     assertThat(backend.open).as("somebody uses it").hasValue(1);
@@ -60,9 +60,9 @@ class StorageTest {
             () -> {});
     backend.crash();
     assertThatThrownBy(() -> read(storage)).isInstanceOf(IOException.class);
-    Running reader = Scene.start(() -> read(storage));
+    Running reader = Running.start(() -> read(storage));
     Eventually.await(opening);
-    Running writer = Scene.start(storage::makeWritable);
+    Running writer = Running.start(storage::makeWritable);
     Eventually.await(writable);
     writer.awaitParked();
     goOn.countDown();

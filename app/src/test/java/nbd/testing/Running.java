@@ -1,0 +1,64 @@
+package nbd.testing;
+
+import java.io.IOException;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+
+/** A call in a thread of its own. */
+public record Running(Thread thread, CompletableFuture<Void> end) {
+  /** A call that may fail. */
+  @FunctionalInterface
+  public interface Call {
+    /** Makes it. */
+    void run() throws IOException;
+  }
+
+  /** Runs a call in a thread of its own. */
+  public static Running start(Call call) {
+    CompletableFuture<Void> end = new CompletableFuture<>();
+    Thread thread =
+        Thread.ofVirtual()
+            .start(
+                () -> {
+                  try {
+                    call.run();
+                    end.complete(null);
+                  } catch (IOException | RuntimeException | Error e) {
+                    end.completeExceptionally(e);
+                  }
+                });
+    return new Running(thread, end);
+  }
+
+  /** Waits for its end; a call that hangs fails the test instead of hanging it. */
+  public void join() throws IOException {
+    try {
+      end.get(30, TimeUnit.SECONDS);
+    } catch (ExecutionException e) {
+      if (e.getCause() instanceof IOException failure) {
+        throw failure;
+      }
+      throw new AssertionError(e.getCause());
+    } catch (TimeoutException | InterruptedException e) {
+      throw new AssertionError("the call did not end", e);
+    }
+  }
+
+  /** Whether it has ended. */
+  public boolean isDone() {
+    return end.isDone();
+  }
+
+  /** Waits until it can go no further without somebody else. */
+  public void awaitParked() {
+    while (thread.getState() != Thread.State.WAITING
+        && thread.getState() != Thread.State.TIMED_WAITING) {
+      if (end.isDone()) {
+        throw new AssertionError("it ended instead of waiting");
+      }
+      Thread.onSpinWait();
+    }
+  }
+}
