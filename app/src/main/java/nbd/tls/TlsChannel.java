@@ -74,6 +74,11 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     } catch (SSLException disagreed) {
       channel.sendAlert();
       throw new SSLException(reason(disagreed), disagreed);
+    } catch (ClosedChannelException closed) {
+      throw closed;
+    } catch (IOException broken) {
+      // Peers that do not like a certificate may say so by leaving, whatever is still sent to them.
+      throw new SSLException("the peer left in the middle of it: " + broken.getMessage(), broken);
     }
     return channel;
   }

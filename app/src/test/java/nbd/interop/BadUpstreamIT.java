@@ -3,7 +3,6 @@ package nbd.interop;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -41,14 +40,6 @@ final class BadUpstreamIT {
     arguments.addAll(List.of(more));
     arguments.add(upstream.uri());
     return ServeProcess.ready(arguments.toArray(String[]::new));
-  }
-
-  private static boolean said(ServeProcess serve, String what) {
-    try {
-      return serve.err().contains(what);
-    } catch (IOException failure) {
-      throw new UncheckedIOException(failure);
-    }
   }
 
   /** What goes wrong before there is an export. */
@@ -175,7 +166,7 @@ final class BadUpstreamIT {
       try (RawClient client = RawClient.connect(serve.address())) {
         client.enter("");
         assertThat(client.read(0, 512)).containsOnly(0);
-        Eventually.isTrue("the rest is noticed", () -> said(serve, "start with a magic number"));
+        Eventually.isTrue("the rest is noticed", () -> serve.said("start with a magic number"));
         client.call(ESHUTDOWN, 0, RawClient.READ, 0, 512);
         answered.countDown();
         client.disconnect();

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.junit.jupiter.api.Assertions.fail;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.net.InetSocketAddress;
 import java.net.SocketAddress;
 import java.net.URI;
@@ -83,7 +84,7 @@ final class ServeProcess implements AutoCloseable {
     try {
       return process.isAlive() && !out().endsWith("\n");
     } catch (IOException failure) {
-      throw new java.io.UncheckedIOException(failure);
+      throw new UncheckedIOException(failure);
     }
   }
 
@@ -120,6 +121,28 @@ final class ServeProcess implements AutoCloseable {
 
   String err() throws IOException {
     return new String(Files.readAllBytes(err), UTF_8);
+  }
+
+  /** Whether its log has these words by now. */
+  boolean said(String words) {
+    return errByNow().contains(words);
+  }
+
+  /**
+   * Waits until its log has so many lines: a client ends before the server has found out what was
+   * wrong with it.
+   */
+  void awaitLines(long count) throws InterruptedException {
+    Eventually.isTrue(count + " lines are logged", () -> errByNow().lines().count() >= count);
+  }
+
+  /** As {@link #err}, for lambdas. */
+  private String errByNow() {
+    try {
+      return err();
+    } catch (IOException failure) {
+      throw new UncheckedIOException(failure);
+    }
   }
 
   /** Sends a signal: TERM, INT. */

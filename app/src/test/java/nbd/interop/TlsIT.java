@@ -169,6 +169,7 @@ final class TlsIT {
         assertThat(info(uri).status()).as("%s", certificates).isEqualTo(1);
       }
       info(with(serve.uri(), TestCertificates.GOOD)).ok();
+      serve.awaitLines(wrong.length);
       serve.stop();
       assertThat(serve.err()).hasLineCount(wrong.length).contains("revoked", "NotAfter");
       assertThat(serve.err().lines()).allMatch(line -> line.contains("TLS failed"));
@@ -180,6 +181,7 @@ final class TlsIT {
     Tools.need("nbdinfo");
     try (ServeProcess serve = serve(true, "--tls=require")) {
       assertThat(info(with(serve.uri(), TestCertificates.OTHER)).status()).isEqualTo(1);
+      serve.awaitLines(1);
       serve.stop();
       assertThat(serve.err()).hasLineCount(1).contains("TLS failed");
     }
@@ -210,7 +212,7 @@ final class TlsIT {
 
         Files.copy(TestCertificates.GOOD.resolve("ca-crl.pem"), list);
         serve.signal("HUP");
-        Eventually.isTrue("it is logged", () -> said(serve, "read again"));
+        Eventually.isTrue("it is logged", () -> serve.said("read again"));
         client.write(1, Bytes.random(1, 1 << 20)).flush();
         try (RawClient late = RawClient.connect(serve.address())) {
           assertThatThrownBy(() -> enter(late, revoked)).isInstanceOf(IOException.class);
@@ -218,7 +220,7 @@ final class TlsIT {
 
         Files.writeString(list, "nothing");
         serve.signal("HUP");
-        Eventually.isTrue("it is logged", () -> said(serve, "stay as they were"));
+        Eventually.isTrue("it is logged", () -> serve.said("stay as they were"));
         assertThat(serve.err()).contains(list.toString());
         try (RawClient good = RawClient.connect(serve.address());
             RawClient late = RawClient.connect(serve.address())) {
@@ -237,14 +239,6 @@ final class TlsIT {
     client.hello(3).startTls(plain -> tls.client(plain, ""));
     client.option(RawClient.GO, RawClient.infoData(""));
     client.expectInfos(RawClient.GO);
-  }
-
-  private static boolean said(ServeProcess serve, String words) {
-    try {
-      return serve.err().contains(words);
-    } catch (IOException failure) {
-      throw new java.io.UncheckedIOException(failure);
-    }
   }
 
   @Test

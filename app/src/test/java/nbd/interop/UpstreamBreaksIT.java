@@ -57,14 +57,6 @@ final class UpstreamBreaksIT {
     return clients;
   }
 
-  private static boolean said(ServeProcess serve, String what) {
-    try {
-      return serve.err().contains(what);
-    } catch (IOException failure) {
-      throw new java.io.UncheckedIOException(failure);
-    }
-  }
-
   private static long count(String text, String what) {
     return text.lines().filter(line -> line.contains(what)).count();
   }
@@ -89,7 +81,7 @@ final class UpstreamBreaksIT {
       relay.cut(0);
       if (multiConn) {
         // Until that is noticed, another connection's flush does cover what this one has written.
-        Eventually.isTrue("it is noticed", () -> said(serve, ": the server closed the connection"));
+        Eventually.isTrue("it is noticed", () -> serve.said(": the server closed the connection"));
         clients.getFirst().call(NBD_ESHUTDOWN, 0, RawClient.FLUSH, 0, 0);
       }
       for (RawClient other : clients.subList(1, 4)) {
@@ -255,7 +247,7 @@ final class UpstreamBreaksIT {
       client.call(NBD_ESHUTDOWN, 0, RawClient.READ, 0, 1);
       RawClient next = RawClient.connect(serve.address());
       assertThat(next.enter("").size()).isEqualTo(2L * SIZE);
-      assertThat(said(serve, "it came back with %d bytes instead of %d".formatted(2 * SIZE, SIZE)))
+      assertThat(serve.said("it came back with %d bytes instead of %d".formatted(2 * SIZE, SIZE)))
           .as("the log says so: %s", serve.err())
           .isTrue();
       next.close();

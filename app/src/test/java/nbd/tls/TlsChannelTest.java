@@ -301,10 +301,7 @@ final class TlsChannelTest {
   @Test
   void anotherHandshakeInTls12IsRefused() throws Exception {
     Connected both = connect("TLSv1.2");
-    clientEngine.beginHandshake();
-    ByteBuffer hello = ByteBuffer.allocate(RecordBuffers.RECORD_BYTES);
-    clientEngine.wrap(ByteBuffer.allocate(0), hello);
-    pair.right().write(hello.flip());
+    Handshakes.writeAll(pair.right(), hello());
     assertThatThrownBy(() -> both.server().read(ByteBuffer.allocate(9)))
         .isInstanceOf(SSLException.class);
   }
@@ -332,16 +329,33 @@ final class TlsChannelTest {
         .hasMessageContaining("left");
   }
 
+  @Test
+  void aPeerThatLeavesWhileItIsSentToInTheHandshakeIsTheSameError() throws Exception {
+    pair = new ChannelPair(200, 200);
+    TlsServer server = TlsServer.load(TestCertificates.GOOD, false);
+    Future<TlsChannel> sending = Handshakes.start(() -> server.accept(pair.left()));
+    Handshakes.writeAll(pair.right(), hello());
+    Eventually.isTrue("the server's write waits", pair::leftWaitsToWrite);
+    pair.right().close();
+    assertThatThrownBy(() -> Handshakes.await(sending))
+        .isInstanceOf(SSLException.class)
+        .hasMessageContaining("left in the middle of it: Broken pipe");
+  }
+
+  private byte[] hello() throws SSLException {
+    clientEngine.beginHandshake();
+    ByteBuffer hello = ByteBuffer.allocate(RecordBuffers.RECORD_BYTES);
+    clientEngine.wrap(ByteBuffer.allocate(0), hello);
+    return Arrays.copyOf(hello.array(), hello.position());
+  }
+
   @ParameterizedTest
   @ValueSource(booleans = {false, true})
   void closingTheChannelBelowEndsAStalledHandshake(boolean inTheMiddle) throws Exception {
     TlsServer server = TlsServer.load(TestCertificates.GOOD, false);
     Future<TlsChannel> stalled = Handshakes.start(() -> server.accept(pair.left()));
     if (inTheMiddle) {
-      clientEngine.beginHandshake();
-      ByteBuffer hello = ByteBuffer.allocate(RecordBuffers.RECORD_BYTES);
-      clientEngine.wrap(ByteBuffer.allocate(0), hello);
-      pair.right().write(hello.flip());
+      Handshakes.writeAll(pair.right(), hello());
       Eventually.isTrue("the server answers", () -> pair.onTheWayToRight().length > 0);
     }
     pair.left().close();
