@@ -27,6 +27,7 @@ import org.tinylog.Logger;
 final class DurableWrites implements AutoCloseable {
   private final Path path;
   private final String name;
+  private final TypicalTime time = new TypicalTime();
   private final ReentrantLock lock = new ReentrantLock();
   private final ArrayDeque<FileChannel> idle = new ArrayDeque<>();
 
@@ -45,16 +46,23 @@ final class DurableWrites implements AutoCloseable {
     ByteBuffer whole = from.duplicate();
     FileChannel file = take();
     try {
+      long begin = System.nanoTime();
       long at = offset;
       while (from.hasRemaining()) {
         at += file.write(from, at);
       }
+      time.took(System.nanoTime() - begin);
     } catch (IOException failure) {
       findReason(whole, offset);
       throw failure;
     } finally {
       giveBack(file);
     }
+  }
+
+  /** Whether they have taken little time lately. */
+  boolean areQuick() {
+    return time.isShort();
   }
 
   /** Channels do not tell the error's number: what failed is tried again by the call that does. */

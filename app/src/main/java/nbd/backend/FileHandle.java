@@ -180,6 +180,11 @@ final class FileHandle implements Handle {
     return true;
   }
 
+  @Override
+  public boolean fuaIsQuick() {
+    return eviction.isEmpty() && file.durableWritesAreQuick();
+  }
+
   /** Writes on this thread, which may have to wait. */
   private void writeHere(ByteBuffer data, long offset) throws IOException {
     int length = data.remaining();

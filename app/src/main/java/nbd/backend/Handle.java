@@ -100,6 +100,14 @@ public interface Handle extends AutoCloseable {
   }
 
   /**
+   * Whether {@link #write} with FUA is expected to be over before it would pay to have another
+   * thread make it. It may wait for storage all the same, and needs no carrier meanwhile.
+   */
+  default boolean fuaIsQuick() {
+    return false;
+  }
+
+  /**
    * Begins to read like {@link #read}, and returns without waiting.
    *
    * @param into belongs to the handle until the end; its position may not move

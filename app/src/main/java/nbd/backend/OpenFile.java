@@ -57,6 +57,11 @@ interface OpenFile extends Closeable {
    */
   boolean writeDurably(ByteBuffer from, long offset) throws IOException;
 
+  /** Whether {@link #writeDurably} has taken little time lately, and blocks no carrier. */
+  default boolean durableWritesAreQuick() {
+    return false;
+  }
+
   /** Returns when all that was written, punched and zeroed before the call is durable. */
   void sync() throws IOException;
 

@@ -178,6 +178,11 @@ final class SystemFile implements OpenFile {
   }
 
   @Override
+  public boolean durableWritesAreQuick() {
+    return durableWrites.isPresent() && durableWrites.get().areQuick();
+  }
+
+  @Override
   public boolean writeDurably(ByteBuffer from, long offset) throws IOException {
     if (durableWrites.isEmpty()) {
       return false;

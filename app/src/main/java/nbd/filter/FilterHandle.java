@@ -14,7 +14,8 @@ import nbd.protocol.CommandFlags;
  * A handle that passes every call on to the next one; filters override what they change. All of
  * {@code read}, {@code readNow} and {@code transferNow} are reads, and {@code write}, {@code
  * writeNow} are writes: who changes one has to change the others. What is to be begun goes the
- * ordinary way, unless a filter says otherwise: it has to follow it to its end.
+ * ordinary way, unless a filter says otherwise: it has to follow it to its end. Nor is FUA quick
+ * unless a filter says so: many of them wait for more than the next handle does.
  */
 public abstract class FilterHandle implements Handle {
   /** The handle below. */

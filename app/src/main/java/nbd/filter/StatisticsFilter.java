@@ -123,6 +123,11 @@ public final class StatisticsFilter extends FilterBackend {
     }
 
     @Override
+    public boolean fuaIsQuick() {
+      return next.fuaIsQuick();
+    }
+
+    @Override
     public boolean beginRead(ByteBuffer into, long offset, Completion end) {
       int length = into.remaining();
       boolean begun = next.beginRead(into, offset, failure -> ended(failure, end));

@@ -105,6 +105,11 @@ final class MultiConnHandle extends FilterHandle {
   }
 
   @Override
+  public boolean fuaIsQuick() {
+    return next.fuaIsQuick();
+  }
+
+  @Override
   public void trim(long offset, long length, CommandFlags flags) throws IOException {
     marked(flags, () -> next.trim(offset, length, flags));
   }

@@ -69,6 +69,16 @@ final class InFlight {
     }
   }
 
+  /** Whether all have left. */
+  boolean isEmpty() {
+    lock.lock();
+    try {
+      return requests == 0;
+    } finally {
+      lock.unlock();
+    }
+  }
+
   /** Waits until all have left. */
   void awaitNone() {
     lock.lock();

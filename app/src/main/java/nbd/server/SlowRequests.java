@@ -80,6 +80,11 @@ final class SlowRequests {
     return sparseReads.isPlain(length);
   }
 
+  /** Whether there are none. */
+  boolean isEmpty() {
+    return inFlight.isEmpty();
+  }
+
   /** Gives a place back. */
   void leave(int bytes) {
     inFlight.leave(bytes);

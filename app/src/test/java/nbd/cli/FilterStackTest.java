@@ -89,6 +89,21 @@ final class FilterStackTest {
   }
 
   @Test
+  void fuaIsQuickWhereNoFilterWaitsForMore() throws IOException {
+    FakeBackend quick = new FakeBackend(4096).quickFua();
+    assertThat(fuaIsQuick(quick, DEFAULT)).isTrue();
+    assertThat(fuaIsQuick(new FakeBackend(4096), DEFAULT)).isFalse();
+    assertThat(fuaIsQuick(quick, with(FuaMode.EMULATE, MultiConnMode.AUTO))).isFalse();
+    assertThat(fuaIsQuick(quick, cached(UnaryOperator.identity(), false))).isFalse();
+  }
+
+  private static boolean fuaIsQuick(Backend backend, FilterStack.Choice choice) throws IOException {
+    try (Handle handle = new FilterStack(backend, choice).backend().open("", false)) {
+      return handle.fuaIsQuick();
+    }
+  }
+
+  @Test
   void clientsAreCountedBeforeAllFiltersAndTheStorageAfterThem() throws IOException {
     FilterStack stack =
         new FilterStack(

@@ -148,6 +148,12 @@ public final class ContractBackend extends FilterBackend {
       return during(() -> next.writeNow(from, offset));
     }
 
+    @Override
+    public boolean fuaIsQuick() {
+      check(closed.get() == 0, "a call on a closed handle");
+      return next.fuaIsQuick();
+    }
+
     private Completion counted(Completion end) {
       running.incrementAndGet();
       check(closed.get() == 0, "a call on a closed handle");

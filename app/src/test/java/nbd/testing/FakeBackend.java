@@ -26,6 +26,7 @@ public final class FakeBackend implements Backend {
   private final List<Call> calls = new CopyOnWriteArrayList<>();
   private volatile Hook hook = call -> {};
   private volatile boolean openFails;
+  private volatile boolean quickFua;
 
   /** What every call of a handle does first. */
   @FunctionalInterface
@@ -62,6 +63,12 @@ public final class FakeBackend implements Backend {
   /** Makes every later call do this first. */
   public FakeBackend hook(Hook newHook) {
     hook = newHook;
+    return this;
+  }
+
+  /** Makes it say that FUA is quick. */
+  public FakeBackend quickFua() {
+    quickFua = true;
     return this;
   }
 
@@ -147,6 +154,11 @@ public final class FakeBackend implements Backend {
       synchronized (content) {
         from.get(content, (int) offset, from.remaining());
       }
+    }
+
+    @Override
+    public boolean fuaIsQuick() {
+      return quickFua;
     }
 
     @Override
