@@ -282,7 +282,7 @@ final class Transmission {
     sendBeforeWaitingFor(length);
     if (length <= in.capacity()) {
       in.require(length);
-      if (isHere(flags, length) && writeBuffered(flags, length)) {
+      if (mayWriteHere(flags, length) && writeBuffered(flags, length)) {
         return;
       }
     }
@@ -372,7 +372,7 @@ final class Transmission {
    * Whether this thread may write: always without flags, where it is only tried. With FUA it waits
    * for storage, which is quick and keeps no other request of the connection waiting.
    */
-  private boolean isHere(CommandFlags flags, int payload) throws IOException {
+  private boolean mayWriteHere(CommandFlags flags, int payload) throws IOException {
     if (flags.equals(CommandFlags.NONE)) {
       return true;
     }
@@ -391,7 +391,7 @@ final class Transmission {
     int end = buffered.limit();
     Optional<ErrorReply> done = Optional.empty();
     try {
-      done = writeNow(buffered.limit(start + length), flags, request.offset());
+      done = writeHere(buffered.limit(start + length), flags, request.offset());
     } finally {
       buffered.limit(end).position(done.isPresent() ? start + length : start);
     }
@@ -405,7 +405,7 @@ final class Transmission {
   private Optional<ErrorReply> writeNow(List<ByteBuffer> pieces) {
     long at = request.offset();
     for (ByteBuffer piece : pieces) {
-      Optional<ErrorReply> done = writeNow(piece, CommandFlags.NONE, at);
+      Optional<ErrorReply> done = writeHere(piece, CommandFlags.NONE, at);
       if (done.isEmpty() || done.get().isError()) {
         return done;
       }
@@ -414,8 +414,11 @@ final class Transmission {
     return SUCCESS;
   }
 
-  /** Writes at once if the handle can, and says how it went; empty if nothing has happened. */
-  private Optional<ErrorReply> writeNow(ByteBuffer data, CommandFlags flags, long offset) {
+  /**
+   * Writes on this thread: with FUA whatever it takes, else at once if the handle can. Says how it
+   * went; empty if nothing has happened.
+   */
+  private Optional<ErrorReply> writeHere(ByteBuffer data, CommandFlags flags, long offset) {
     int length = data.remaining();
     try {
       if (flags.has(CommandFlag.FUA)) {
