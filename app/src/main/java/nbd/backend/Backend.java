@@ -44,6 +44,15 @@ public interface Backend extends AutoCloseable {
   Handle open(String exportName, boolean readOnly) throws IOException;
 
   /**
+   * The server is about to stop: from now on no call waits for storage to come back, or to be
+   * opened. Whatever waits so fails at once, and so does what would wait later; calls that the
+   * storage is working on go on, and it gets a few seconds more for them. What is lost by this,
+   * {@link #close} says. Any thread may call it, at any time and more than once; it does not wait
+   * itself.
+   */
+  default void stopWaiting() {}
+
+  /**
    * Releases what the handles shared. Called once, after the last handle was closed.
    *
    * @throws IOException if something that was to be stored could not be

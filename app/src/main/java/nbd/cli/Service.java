@@ -225,6 +225,7 @@ final class Service {
     if (command != null) {
       command.destroy();
     }
+    exports.backend().stopWaiting();
     if (server != null) {
       well &= server.stop(PATIENCE);
     }

@@ -61,6 +61,11 @@ public abstract class FilterBackend implements Backend {
   }
 
   @Override
+  public void stopWaiting() {
+    next.stopWaiting();
+  }
+
+  @Override
   public void close() throws IOException {
     next.close();
   }
