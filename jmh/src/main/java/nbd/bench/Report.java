@@ -1,29 +1,12 @@
 package nbd.bench;
 
-import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 
-/**
- * Turns what JMH measured into a Markdown table, on standard output, and a picture: {@code java
- * -jar benchmarks.jar report RESULT.json PICTURE.svg}.
- */
-public final class Report {
+/** The table of what JMH measured, in Markdown. */
+final class Report {
   private Report() {}
-
-  /** Runs it. */
-  public static void main(String[] arguments) throws IOException {
-    if (arguments.length != 2) {
-      System.err.println("usage: java -jar benchmarks.jar report RESULT.json PICTURE.svg");
-      System.exit(2);
-    }
-    List<Result> results = Result.read(Path.of(arguments[0]));
-    System.out.print(table(results));
-    Files.writeString(Path.of(arguments[1]), Picture.of(flushes(results)));
-  }
 
   static String table(List<Result> results) {
     StringBuilder table = new StringBuilder();
@@ -67,7 +50,7 @@ public final class Report {
     return table.toString();
   }
 
-  private static List<Result> flushes(List<Result> results) {
+  static List<Result> flushes(List<Result> results) {
     return results.stream().filter(result -> result.benchmark().startsWith("FlushAmp")).toList();
   }
 }

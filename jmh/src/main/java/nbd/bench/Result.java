@@ -1,21 +1,20 @@
 package nbd.bench;
 
-import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.Collections;
+import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
+import java.util.Optional;
+import org.openjdk.jmh.infra.BenchmarkParams;
+import org.openjdk.jmh.results.IterationResult;
+import org.openjdk.jmh.results.RunResult;
 
 /**
- * One line of what JMH measured.
+ * One line of a report.
  *
  * @param benchmark the method's name, with its class
  * @param parameters what it was run with
- * @param score the main figure
+ * @param score the main figure, the median of the iterations
  * @param unit of the score
  * @param figures the figures beside it, each the median of the iterations
  */
@@ -26,45 +25,43 @@ record Result(
     String unit,
     Map<String, Double> figures) {
 
-  /** Reads a file that JMH wrote with {@code -rf json}. */
-  static List<Result> read(Path file) throws IOException {
-    List<Result> results = new ArrayList<>();
-    for (Object element : (List<?>) Json.parse(Files.readString(file))) {
-      results.add(of((Map<?, ?>) element));
-    }
-    return results;
+  static List<Result> of(Collection<RunResult> runs) {
+    return runs.stream().map(Result::of).toList();
   }
 
-  private static Result of(Map<?, ?> run) {
+  private static Result of(RunResult run) {
+    BenchmarkParams given = run.getParams();
     Map<String, String> parameters = new LinkedHashMap<>();
-    if (run.get("params") instanceof Map<?, ?> given) {
-      given.forEach((name, value) -> parameters.put(String.valueOf(name), String.valueOf(value)));
-    }
+    given.getParamsKeys().forEach(name -> parameters.put(name, given.getParam(name)));
+    // JMH adds event counters up over the iterations; each iteration by itself says more.
+    List<IterationResult> iterations =
+        run.getBenchmarkResults().stream()
+            .flatMap(fork -> fork.getIterationResults().stream())
+            .toList();
     Map<String, Double> figures = new LinkedHashMap<>();
-    if (run.get("secondaryMetrics") instanceof Map<?, ?> beside) {
-      beside.forEach(
-          (name, metric) -> figures.put(String.valueOf(name), median((Map<?, ?>) metric)));
+    for (String name : run.getSecondaryResults().keySet()) {
+      figures.put(name, median(iterations, name));
     }
-    String name = String.valueOf(run.get("benchmark"));
-    Map<?, ?> primary = (Map<?, ?>) Objects.requireNonNull(run.get("primaryMetric"));
+    String name = given.getBenchmark();
     return new Result(
         name.substring(name.lastIndexOf('.', name.lastIndexOf('.') - 1) + 1),
         parameters,
-        median(primary),
-        String.valueOf(primary.get("scoreUnit")),
+        median(iterations, run.getPrimaryResult().getLabel()),
+        run.getPrimaryResult().getScoreUnit(),
         figures);
   }
 
-  /** JMH adds event counters up over the iterations; each iteration by itself says more. */
-  private static double median(Map<?, ?> metric) {
-    List<Double> iterations = new ArrayList<>();
-    for (Object fork : (List<?>) Objects.requireNonNull(metric.get("rawData"))) {
-      for (Object value : (List<?>) fork) {
-        iterations.add((Double) value);
-      }
-    }
-    Collections.sort(iterations);
-    return iterations.get(iterations.size() / 2);
+  private static double median(List<IterationResult> iterations, String name) {
+    List<Double> scores =
+        iterations.stream()
+            .map(
+                iteration ->
+                    Optional.ofNullable(iteration.getSecondaryResults().get(name))
+                        .orElse(iteration.getPrimaryResult())
+                        .getScore())
+            .sorted()
+            .toList();
+    return scores.get(scores.size() / 2);
   }
 
   double figure(String name) {
