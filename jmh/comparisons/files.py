@@ -1,26 +1,18 @@
-#!/usr/bin/env python3
-"""Measures what image files cost where it matters: cold reads, and writes with FUA.
-
-    jmh/files [--only=cold|fua] [--seconds=N] [--rounds=N] [--file-size=MIB] [--rate=MIB]
-               [--connections=N] [--directory=DIR] [--disk-rate=MIB] [--disk-iops=N]
+"""Image files where they cost: cold reads, and writes with FUA, beside nbdkit's file plugin.
 
 The machine's own disk may be so quick that only processors are measured. --disk-rate and --disk-iops
 make one that writes so much a second and reads so often, as a volume in a cloud or an older disk
 does: ext4 on a loop device that the kernel slows down (as root, with version 1 of the blkio cgroup).
 
 cold: the p99 latency of a connection that reads cached data, alone, and while 16 others read a part
-of the same file at random that is not in the page cache. To be reached: at most 3 times as long. On
-a quick disk this is about processors, which the readers at a limited rate leave alone; beside
-readers of cached data it shows what they cost without any disk.
+of the same file at random that is not in the page cache. On a quick disk this is about processors,
+which the readers at a limited rate leave alone; beside readers of cached data it shows what they
+cost without any disk.
 
 fua: writes of 4 KiB with FUA a second on some connections, while another one writes one part of the
-file after the other and never flushes; this server, and nbdkit's file plugin if it is installed. To
-be reached: at least 1.5 times nbdkit's. The same without the other writer, for comparison.
-
-It needs fio, empties the page cache of its own file only, and installs nothing.
+file after the other and never flushes; and the same without that writer.
 """
 
-import argparse
 import contextlib
 import multiprocessing
 import os
@@ -30,25 +22,24 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-sys.dont_write_bytecode = True
-from measuring import JAR, OURS, Client, Server, fio  # noqa: E402
+from measuring import (
+    OURS, Client, alternate, builds, chosen, fio, head, make_image, ratio, row, started)
 
+NEEDS = ["fio"]
 CACHED = 64 << 20  # the part of the file that stays in the page cache
 READERS = 16
 
-COMMANDS = {
-    OURS: lambda image: lambda s: ["java", "-jar", JAR, "serve", "-U", s, image],
-    "nbdkit": lambda image: lambda s: ["nbdkit", "-f", "-U", s, "file", image],
-}
 
-
-def started(name, directory, image):
-    (directory / (name + ".sock")).unlink(missing_ok=True)  # nbdkit leaves it behind
-    return Server(name, COMMANDS[name](image), directory)
+def commands(arguments, image):
+    """The servers that are here: name -> a command for a socket."""
+    found = {name: lambda s, jar=jar: ["java", "-jar", jar, "serve", "-U", s, image]
+             for name, jar in builds(arguments).items()}
+    if shutil.which("nbdkit"):
+        found["nbdkit"] = lambda s: ["nbdkit", "-f", "-U", s, "file", image]
+    return found
 
 
 def empty_cache(image, offset):
@@ -77,19 +68,19 @@ class Others(threading.Thread):
 
 def cold(arguments, directory, image):
     size = os.path.getsize(image)
-    names = [OURS] + (["nbdkit"] if shutil.which("nbdkit") else [])
-    print("\n| one connection reads cached data | server | p99 us | ratio | others' reads/s |")
-    print("|---|---|---:|---:|---:|")
-    for name in names:
-        server = started(name, directory, image)
-        kinds = {
-            "cold data": (CACHED, size - CACHED),
-            "cold data, 100 a second each": (CACHED, size - CACHED, "--rate_iops=100"),
-            "cached data": (0, CACHED),
-        }
+    print()
+    head("one connection reads cached data", "server", ">p99 us", ">ratio", ">others' reads/s")
+    kinds = {
+        "cold data": (CACHED, size - CACHED),
+        "cold data, 100 a second each": (CACHED, size - CACHED, "--rate_iops=100"),
+        "cached data": (0, CACHED),
+    }
+    for name, command in commands(arguments, image).items():
         results = {"alone": []} | {kind: [] for kind in kinds}
         rates = {"alone": [0]} | {kind: [] for kind in kinds}
-        try:
+        # One server after the other: two would lock the image.
+        with started({name: command}, directory) as servers:
+            server = servers[name]
             random_reads(server, 1, 0, CACHED, 5)  # the JIT compiler's turn, and the page cache's
             for _ in range(arguments.rounds):
                 alone = random_reads(server, 1, 0, CACHED, arguments.seconds)
@@ -104,15 +95,12 @@ def cold(arguments, directory, image):
                     results[kind].append(beside["p99"])
                     others.join()
                     rates[kind].append(others.result["rate"])
-        finally:
-            server.stop()
         alone = statistics.median(results["alone"])
         for kind, values in results.items():
             title = kind if kind == "alone" else f"beside {READERS} that read {kind}"
-            goal = " (goal 3)" if name == OURS and kind == "cold data" else ""
             value = statistics.median(values)
-            print(f"| {title} | {name} | {value:,.0f} | {value / alone:.2f}{goal} "
-                  f"| {statistics.median(rates[kind]):,.0f} |", flush=True)
+            row(title, name, f"{value:,.0f}", ratio(value, alone),
+                f"{statistics.median(rates[kind]):,.0f}")
 
 
 class Writer(multiprocessing.Process):
@@ -182,33 +170,28 @@ def fua_rate(server, connections, size, seconds, rate):
 
 def fua(arguments, directory, image):
     size = os.path.getsize(image)
-    names = [OURS] + (["nbdkit"] if shutil.which("nbdkit") else [])
-    results = {name: {"alone": [], "beside": [], "other": []} for name in names}
-    for turn in range(arguments.rounds + 1):
-        for name in names:
-            # One after the other: both would lock the image.
-            server = started(name, directory, image)
-            try:
-                case = (server, arguments.connections, size)
-                fua_rate(*case, 2, None)  # the JIT compiler's turn
-                alone = fua_rate(*case, arguments.seconds, None)[0]
-                beside, other = fua_rate(*case, arguments.seconds, arguments.rate)
-            finally:
-                server.stop()
-            if turn > 0:
-                results[name]["alone"].append(alone)
-                results[name]["beside"].append(beside)
-                results[name]["other"].append(other)
-    print("\n| server | FUA writes/s alone | beside an unflushed writer | that one's MiB/s |")
-    print("|---|---:|---:|---:|")
-    medians = {name: {key: statistics.median(values) for key, values in result.items()}
-               for name, result in results.items()}
+    servers = commands(arguments, image)
+
+    def measure(name):
+        # One server after the other: two would lock the image.
+        with started({name: servers[name]}, directory) as running:
+            case = (running[name], arguments.connections, size)
+            fua_rate(*case, 2, None)  # the JIT compiler's turn
+            alone = fua_rate(*case, arguments.seconds, None)[0]
+            beside, other = fua_rate(*case, arguments.seconds, arguments.rate)
+        return {"alone": alone, "beside": beside, "other": other}
+
+    for name in servers:
+        measure(name)  # a first round, which does not count
+    medians = alternate(servers, arguments.rounds, measure)
+    print()
+    head("server", ">FUA writes/s alone", ">ratio", ">beside an unflushed writer", ">ratio",
+         ">that one's MiB/s")
+    peer = medians.get("nbdkit", {"alone": 0, "beside": 0})
     for name, median in medians.items():
-        ratio = ""
-        if name == OURS and "nbdkit" in medians:
-            ratio = f" ({median['beside'] / medians['nbdkit']['beside']:.2f} x nbdkit, goal 1.5)"
-        print(f"| {name} | {median['alone']:,.0f} | {median['beside']:,.0f}{ratio} "
-              f"| {median['other']:.0f} |", flush=True)
+        row(name, f"{median['alone']:,.0f}", ratio(median["alone"], peer["alone"]),
+            f"{median['beside']:,.0f}", ratio(median["beside"], peer["beside"]),
+            f"{median['other']:.0f}")
 
 
 BLKIO = pathlib.Path("/sys/fs/cgroup/blkio")
@@ -246,45 +229,28 @@ def limit(device, bytes_written, reads):
             f"{os.major(number)}:{os.minor(number)} {value}")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--only", choices=["cold", "fua"], help="one of the two")
-    parser.add_argument("--seconds", type=int, default=5, help="for each measurement (5)")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind (3)")
+def add_options(parser):
     parser.add_argument("--file-size", type=int, default=2048, help="of the image, in MiB (2048)")
     parser.add_argument("--rate", type=int, default=0,
                         help="of the other writer, in MiB/s (0: as it can)")
     parser.add_argument("--connections", type=int, default=4, help="that write with FUA (4)")
-    parser.add_argument("--directory", help="where the image is made (the temporary directory)")
     parser.add_argument("--disk-rate", type=int, default=0,
                         help="what a disk of its own writes, in MiB/s (0: without a limit)")
     parser.add_argument("--disk-iops", type=int, default=0,
                         help="how often a disk of its own reads in a second (0: without a limit)")
-    arguments = parser.parse_args()
-    for needed in ("fio", "java"):
-        if not shutil.which(needed):
-            sys.exit(f"{needed} is not installed")
-    if not JAR.exists():
-        sys.exit(f"{JAR} is not built; run mvn package first")
+
+
+def run(arguments, directory):
     limited = arguments.disk_rate or arguments.disk_iops
     if limited and (os.getuid() != 0 or not BLKIO.is_dir()):
         sys.exit(f"a disk of its own needs root, and {BLKIO}")
     with contextlib.ExitStack() as stack:
-        directory = pathlib.Path(stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="nbd-files-", dir=arguments.directory)))
         images = directory
         if limited:
             images = stack.enter_context(slow_disk(
                 directory, arguments.file_size + 1024, arguments.disk_rate, arguments.disk_iops))
         image = images / "disk.img"
-        with open(image, "wb") as file:
-            for _ in range(arguments.file_size):
-                file.write(os.urandom(1 << 20))
-        if arguments.only != "fua":
-            cold(arguments, directory, image)
-        if arguments.only != "cold":
-            fua(arguments, directory, image)
-
-
-if __name__ == "__main__":
-    main()
+        make_image(image, arguments.file_size)
+        for name, comparison in ("cold", cold), ("fua", fua):
+            if chosen(name, arguments):
+                comparison(arguments, directory, image)
