@@ -74,6 +74,12 @@ final class FileHandle implements Handle {
     return capabilities;
   }
 
+  /** The opening that all handles of the file share, and that a flush syncs. */
+  @Override
+  public Object identity() {
+    return backend;
+  }
+
   @Override
   public void read(ByteBuffer into, long offset) throws IOException {
     backend

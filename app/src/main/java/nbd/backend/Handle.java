@@ -3,6 +3,7 @@ package nbd.backend;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
+import java.util.Optional;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlags;
 
@@ -14,12 +15,12 @@ import nbd.protocol.CommandFlags;
  * name; no more calls at a time than the backend's {@link ThreadModel} allows; {@link #close} once,
  * when no other call runs. The storage is never to be trusted with the checks again.
  *
- * <p>An implementer owes: {@link #size}, {@link #blockSizes} and {@link #capabilities} are constant
- * and cheap. A call returns when it is done; it may block, and a virtual thread that it blocks must
- * not hold up a carrier for long. It never interrupts a thread. A buffer belongs to it only during
- * the call. What {@link #transferNow} sends is not kept for later reads; a write leaves no older
- * data of other bytes behind, and its own writes never outdate a handle's own reads: a filter that
- * flushes handles for each other relies on that.
+ * <p>An implementer owes: {@link #size}, {@link #blockSizes}, {@link #capabilities} and {@link
+ * #identity} are constant and cheap. A call returns when it is done; it may block, and a virtual
+ * thread that it blocks must not hold up a carrier for long. It never interrupts a thread. A buffer
+ * belongs to it only during the call. What {@link #transferNow} sends is not kept for later reads;
+ * a write leaves no older data of other bytes behind, and its own writes never outdate a handle's
+ * own reads: a filter that flushes handles for each other relies on that.
  *
  * <p>The calls named {@code ...Now} are the fast path: they do the work at once if that needs no
  * waiting, else nothing at all. They are only called where the thread model is {@link
@@ -47,6 +48,30 @@ public interface Handle extends AutoCloseable {
 
   /** What may be called. */
   Capabilities capabilities();
+
+  /**
+   * Tells openings of the same storage from openings of other storage under the same export name: a
+   * file that has replaced another one, a session with a server that was begun anew. Where storage
+   * is {@link Capability#MULTI_CONN}, a flush of one handle covers the writes of those others only
+   * that were opened by the same name and have an equal identity. Constant, cheap and not null.
+   *
+   * @return an object with a meaning for {@code equals} and {@code hashCode}; by default the same
+   *     for all handles, for a backend whose names always stand for the same storage
+   */
+  default Object identity() {
+    return Handle.class;
+  }
+
+  /**
+   * Whether the handle is known to be broken for good: every call would throw a {@link
+   * LostException}. A handle that has broken without noticing says so by its next call only. Any
+   * thread may ask, also under a lock: it is cheap, and waits for nothing.
+   *
+   * @return why, for people; empty while it works, as far as is known
+   */
+  default Optional<String> broken() {
+    return Optional.empty();
+  }
 
   /**
    * Reads.

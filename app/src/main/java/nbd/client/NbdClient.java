@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.List;
+import java.util.Optional;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicBoolean;
 import nbd.backend.Completion;
@@ -99,6 +100,11 @@ public final class NbdClient implements AutoCloseable {
   /** What the server says of the export. */
   public ExportInfo export() {
     return export;
+  }
+
+  /** Why every call fails from now on; empty while the connection works, as far as is known. */
+  public Optional<String> broken() {
+    return Optional.ofNullable(link.broken());
   }
 
   /**

@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Optional;
 import java.util.Set;
 import nbd.backend.Capabilities;
 import nbd.backend.Capability;
@@ -80,6 +81,11 @@ final class UpstreamHandle implements Handle {
   @Override
   public Capabilities capabilities() {
     return capabilities;
+  }
+
+  @Override
+  public Optional<String> broken() {
+    return client.broken();
   }
 
   @Override

@@ -3,6 +3,7 @@ package nbd.filter;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
+import java.util.Optional;
 import nbd.backend.Capabilities;
 import nbd.backend.Extent;
 import nbd.backend.Handle;
@@ -44,6 +45,16 @@ public abstract class FilterHandle implements Handle {
   @Override
   public Capabilities capabilities() {
     return next.capabilities();
+  }
+
+  @Override
+  public Object identity() {
+    return next.identity();
+  }
+
+  @Override
+  public Optional<String> broken() {
+    return next.broken();
   }
 
   @Override

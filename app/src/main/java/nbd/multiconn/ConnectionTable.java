@@ -67,7 +67,8 @@ final class ConnectionTable {
     }
     group.lock.lock();
     try {
-      Member member = new Member(handle, decision, group.scopeFor(exportName, decision));
+      FlushScope scope = group.scopeFor(exportName, handle.identity(), decision);
+      Member member = new Member(handle, decision, scope);
       group.attach(member);
       return member;
     } finally {

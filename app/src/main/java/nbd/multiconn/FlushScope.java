@@ -7,15 +7,18 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * The handles that one backend flush covers: a single one, or where the backend is multi-conn all
- * of one export name, and never more. Whoever needs the scope flushed asks here, and gets a {@link
- * FlushRound} to wait for: at most one runs and one waits, however many ask, except where every
- * flush is to be passed on.
+ * openings of the same storage by one export name, and never more. Whoever needs the scope flushed
+ * asks here, and gets a {@link FlushRound} to wait for: at most one runs and one waits, however
+ * many ask, except where every flush is to be passed on.
  *
  * <p>Guarded by the group's lock, but for {@link #age}.
  */
 final class FlushScope {
   final Group group;
   final String exportName;
+
+  /** The handles' identity. */
+  final Object storage;
 
   /** What the flush has to achieve, which tells whether the running one will do. */
   enum Need {
@@ -47,9 +50,10 @@ final class FlushScope {
   /** How often something of this scope's own became visible. */
   private volatile long advances;
 
-  FlushScope(Group group, String exportName) {
+  FlushScope(Group group, String exportName, Object storage) {
     this.group = group;
     this.exportName = exportName;
+    this.storage = storage;
   }
 
   /**

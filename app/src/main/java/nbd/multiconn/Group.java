@@ -73,7 +73,10 @@ final class Group {
   /** Unsafe mode: a member went since the last flush that was passed on, and had written. */
   boolean leftBehind;
 
-  private final Map<String, FlushScope> sharedScopes = new HashMap<>();
+  private final Map<ScopeKey, FlushScope> sharedScopes = new HashMap<>();
+
+  /** What handles have in common that share their flushes. */
+  private record ScopeKey(String exportName, Object storage) {}
 
   /** What cannot be covered any more. */
   final Losses losses = new Losses();
@@ -87,10 +90,11 @@ final class Group {
   }
 
   /** The scope that a new handle belongs to. */
-  FlushScope scopeFor(String exportName, Decision decision) {
+  FlushScope scopeFor(String exportName, Object storage, Decision decision) {
     return decision.sharesFlush()
-        ? sharedScopes.computeIfAbsent(exportName, name -> new FlushScope(this, name))
-        : new FlushScope(this, exportName);
+        ? sharedScopes.computeIfAbsent(
+            new ScopeKey(exportName, storage), key -> new FlushScope(this, exportName, storage))
+        : new FlushScope(this, exportName, storage);
   }
 
   void attach(Member member) {
@@ -113,7 +117,7 @@ final class Group {
     if (scope.members.isEmpty()) {
       scopes.remove(scope);
       if (!scope.leftBehind) {
-        sharedScopes.remove(scope.exportName, scope);
+        sharedScopes.remove(new ScopeKey(scope.exportName, scope.storage), scope);
       }
     }
   }

@@ -234,6 +234,20 @@ final class DirectoryBackendTest {
   }
 
   @Test
+  void whatReplacedAFileIsToldFromIt() throws IOException {
+    try (Handle replaced = backend.open("a.img", false)) {
+      Path other = Files.write(above.resolve("other"), new byte[] {9});
+      Files.move(other, directory.resolve("a.img"), StandardCopyOption.REPLACE_EXISTING);
+      try (Handle first = backend.open("a.img", false);
+          Handle second = backend.open("a.img", false)) {
+        assertThat(first(first)).isEqualTo((byte) 9);
+        assertThat(first.identity()).isEqualTo(second.identity());
+        assertThat(first.identity()).isNotEqualTo(replaced.identity());
+      }
+    }
+  }
+
+  @Test
   void aFileIsLockedWhileItIsUsedAndNoLonger() throws IOException {
     assumeTrue(PathDescriptor.of(directory).isPresent(), "needs Linux with /proc");
     Path file = directory.resolve("a.img");

@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
 import nbd.backend.Backend;
@@ -13,6 +14,7 @@ import nbd.backend.Fua;
 import nbd.backend.Handle;
 import nbd.backend.ThreadModel;
 import nbd.protocol.CommandFlags;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A backend that stores nothing, remembers which of its handles were flushed in which order, and
@@ -41,6 +43,10 @@ final class FakeBackend implements Backend {
   final List<String> faults = new CopyOnWriteArrayList<>();
 
   Capabilities capabilities;
+
+  /** What is opened from now on. */
+  Object storage = "storage";
+
   ThreadModel threadModel = ThreadModel.PARALLEL;
 
   FakeBackend(Capabilities capabilities) {
@@ -81,8 +87,13 @@ final class FakeBackend implements Backend {
   final class FakeHandle implements Handle {
     final int number;
     private final Capabilities has;
+    private final Object opened = storage;
     final AtomicInteger inside = new AtomicInteger();
     volatile boolean closed;
+
+    /** What the handle knows of itself. */
+    volatile @Nullable String broken;
+
     volatile Hook onRead = () -> {};
     volatile Hook onWrite = () -> {};
     volatile Hook onFlush = () -> {};
@@ -120,6 +131,16 @@ final class FakeBackend implements Backend {
     @Override
     public Capabilities capabilities() {
       return has;
+    }
+
+    @Override
+    public Object identity() {
+      return opened;
+    }
+
+    @Override
+    public Optional<String> broken() {
+      return Optional.ofNullable(broken);
     }
 
     @Override

@@ -196,6 +196,23 @@ class KnownFailuresTest {
   }
 
   @Test
+  void aFlushOfAFileThatWasReplacedDoesNotCountForTheOneThatHasItsNameNow() throws IOException {
+    Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, TrackDirty.CONNECTION, 0);
+    scene.open(1, "a.img");
+    scene.fake.storage = "the file that replaced it";
+    scene.open(2, "a.img");
+    scene.write(0);
+    scene.write(1);
+
+    assertThat(scene.flushed(2)).containsExactly(2);
+    assertThat(scene.flushed(0)).containsExactly(0);
+    for (int i = 0; i < 3; i++) {
+      scene.handle(i).close();
+    }
+    assertThat(scene.filter.groups()).isZero();
+  }
+
+  @Test
   void anEmulatedFlushCoversEachNameOfAMultiConnBackendByItself() throws IOException {
     Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.EMULATE, TrackDirty.CONNECTION, 0);
     scene.open(2, "a");
