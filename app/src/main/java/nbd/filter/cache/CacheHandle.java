@@ -3,7 +3,6 @@ package nbd.filter.cache;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
-import java.util.Iterator;
 import java.util.List;
 import nbd.backend.Capabilities;
 import nbd.backend.Capability;
@@ -213,7 +212,12 @@ final class CacheHandle implements Handle {
     cache.reading.loadAhead(first, Math.min(last, first + cache.frames.capacity() - 1));
   }
 
-  /** What has yet to be written back is data; it is looked at first, since it may be meanwhile. */
+  /**
+   * What has yet to be written back is data; it is looked at first, since it may be meanwhile. So
+   * is what is being changed, of which a read may still give what was there before; it is looked at
+   * last, since the change may begin meanwhile. Of what is behind the range the storage's word is
+   * not passed on: there the cache was not looked at.
+   */
   @Override
   public List<Extent> extents(long offset, long length, int most) throws IOException {
     List<ByteRange> dirty = cache.dirtyRanges(offset, offset + length, most);
@@ -222,29 +226,35 @@ final class CacheHandle implements Handle {
         dirty.size() < most ? offset + length : Math.min(offset + length, dirty.getLast().end());
     List<Extent> below = new ArrayList<>();
     cache.storage.run(handle -> below.addAll(handle.extents(offset, end - offset, most)));
-    return dirty.isEmpty() ? below : overlaid(below, dirty, offset, end, most);
+    List<Extent> found = overlaid(below, dirty, offset, end);
+    found = overlaid(found, cache.order.changing(offset, end), offset, end);
+    return found.size() > most ? List.copyOf(found.subList(0, most)) : found;
   }
 
+  /**
+   * Extents up to the end, in which what lies in the ranges is data.
+   *
+   * @param ranges in the order of their starts
+   */
   private static List<Extent> overlaid(
-      List<Extent> below, List<ByteRange> dirty, long offset, long end, int most) {
+      List<Extent> below, List<ByteRange> ranges, long offset, long end) {
     List<Extent> found = new ArrayList<>();
-    Iterator<ByteRange> ranges = dirty.iterator();
-    ByteRange range = ranges.next();
+    int next = 0;
     long at = offset;
     for (Extent extent : below) {
       long extentEnd = Math.min(end, at + extent.length());
       while (at < extentEnd) {
-        while (range.end() <= at && ranges.hasNext()) {
-          range = ranges.next();
+        while (next < ranges.size() && ranges.get(next).end() <= at) {
+          next++;
         }
-        boolean inside = range.start() <= at && at < range.end();
-        long next = inside ? range.end() : range.start() > at ? range.start() : extentEnd;
-        long length = Math.min(next, extentEnd) - at;
+        ByteRange range = next < ranges.size() ? ranges.get(next) : new ByteRange(end, end);
+        boolean inside = range.start() <= at;
+        long length = Math.min(inside ? range.end() : range.start(), extentEnd) - at;
         add(found, inside ? Extent.data(length) : new Extent(length, extent.hole(), extent.zero()));
         at += length;
       }
     }
-    return found.size() > most ? List.copyOf(found.subList(0, most)) : found;
+    return found;
   }
 
   private static void add(List<Extent> found, Extent extent) {

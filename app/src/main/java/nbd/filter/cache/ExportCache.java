@@ -60,7 +60,7 @@ final class ExportCache {
   final Buffers buffers;
   final CacheStatistics statistics;
   final Storage storage;
-  final WriteOrder order = new WriteOrder();
+  final WriteOrder order;
   final Losses losses = new Losses();
   final Reading reading;
   final Writing writing;
@@ -109,6 +109,7 @@ final class ExportCache {
     }
     sectorShift = Integer.numberOfTrailingZeros(sector);
     blockShift = Integer.numberOfTrailingZeros(settings.blockSize());
+    order = new WriteOrder(sector, size);
     reading = new Reading(this);
     writing = new Writing(this);
     writeBack = new WriteBack(this, background);
@@ -186,7 +187,34 @@ final class ExportCache {
   }
 
   Stripe stripe(long number) {
-    return stripes[(int) (scatter(number) >>> 58) & (stripes.length - 1)];
+    return stripes[stripeOf(number)];
+  }
+
+  private int stripeOf(long number) {
+    return (int) (scatter(number) >>> 58) & (stripes.length - 1);
+  }
+
+  /**
+   * Locks the stripes of blocks that follow each other: in the order of the stripes, so that no two
+   * threads wait for each other. The caller holds none.
+   *
+   * @return which, for {@link #unlock}
+   */
+  long lock(long first, long last) {
+    long locked = 0;
+    for (long number = first; number <= last; number++) {
+      locked |= 1L << stripeOf(number);
+    }
+    for (long left = locked; left != 0; left &= left - 1) {
+      stripes[Long.numberOfTrailingZeros(left)].lock.lock();
+    }
+    return locked;
+  }
+
+  void unlock(long locked) {
+    for (long left = locked; left != 0; left &= left - 1) {
+      stripes[Long.numberOfTrailingZeros(left)].lock.unlock();
+    }
   }
 
   /** Begins an epoch: what is marked from now on is not older than the answer. */
@@ -495,6 +523,7 @@ final class ExportCache {
   List<ByteRange> dirtyRanges(long offset, long end, int most) {
     long first = blockOf(offset);
     long last = blockOf(end - 1);
+    ByteRange asked = new ByteRange(offset, end);
     List<ByteRange> found = new ArrayList<>();
     for (long number : dirtyBlocks(block -> block.number >= first && block.number <= last)) {
       Stripe stripe = stripe(number);
@@ -503,7 +532,7 @@ final class ExportCache {
         Block block = stripe.get(number);
         Block.Changes changes = block == null ? null : block.changes;
         if (changes != null) {
-          addDirty(number, changes, found);
+          addDirty(number, changes, asked, found);
         }
       } finally {
         stripe.lock.unlock();
@@ -515,16 +544,17 @@ final class ExportCache {
     return found;
   }
 
-  private void addDirty(long number, Block.Changes changes, List<ByteRange> found) {
+  private void addDirty(
+      long number, Block.Changes changes, ByteRange asked, List<ByteRange> found) {
     long start = number << blockShift;
     for (int sector = 0; sector < sectorsOf(number); sector++) {
-      if (Bits.has(changes.dirty, sector) || Bits.has(changes.writing, sector)) {
-        long from = start + ((long) sector << sectorShift);
-        long to = Math.min(size, from + (1L << sectorShift));
-        if (!found.isEmpty() && found.getLast().end() == from) {
-          from = found.removeLast().start();
-        }
-        found.add(new ByteRange(from, to));
+      long from = start + ((long) sector << sectorShift);
+      ByteRange range = new ByteRange(from, from + (1L << sectorShift)).and(asked);
+      if (!range.isEmpty()
+          && (Bits.has(changes.dirty, sector) || Bits.has(changes.writing, sector))) {
+        boolean goesOn = !found.isEmpty() && found.getLast().end() == range.start();
+        long since = goesOn ? found.removeLast().start() : range.start();
+        found.add(new ByteRange(since, range.end()));
       }
     }
   }
@@ -605,7 +635,17 @@ final class ExportCache {
   private void storageBroke() {
     long covered = coveredUpTo.get();
     boolean through = mode() == CacheMode.WRITETHROUGH;
-    forEachStripe(stripe -> stripe.forEach(block -> distrust(stripe, block, covered, through)));
+    forEachStripe(
+        stripe ->
+            stripe.forEach(
+                block -> {
+                  block.outdate(0, sectorsPerBlock());
+                  if (through) {
+                    invalidate(block, 0, sectorsPerBlock());
+                  } else {
+                    distrust(stripe, block, 0, sectorsPerBlock());
+                  }
+                }));
     if ((through ? lastChanged : lastUnrepeatable).get() >= covered) {
       losses.add(
           "writes to export \"%s\" that were not flushed were lost when its storage broke"
@@ -614,18 +654,18 @@ final class ExportCache {
     }
   }
 
-  private void distrust(Stripe stripe, Block block, long covered, boolean through) {
-    block.outdate(0, sectorsPerBlock());
+  /** What of the range was given to the storage, and no flush has covered, is dirty again. */
+  void distrust(Stripe stripe, Block block, int from, int to) {
     Block.Changes changes = block.changes;
-    if (through) {
-      invalidate(block, 0, sectorsPerBlock());
-    } else if (changes != null && changes.writtenAt >= covered) {
+    if (changes != null && changes.writtenAt >= coveredUpTo.get()) {
       int before = Bits.countEither(changes.dirty, changes.writing);
-      Bits.retainAll(changes.unflushed, block.valid, 0, sectorsPerBlock());
-      Bits.addAll(changes.dirty, changes.unflushed, 0, sectorsPerBlock());
-      Bits.clear(changes.unflushed, 0, sectorsPerBlock());
-      changes.dirtySince = 0;
-      settle(stripe, block, changes, before);
+      Bits.retainAll(changes.unflushed, block.valid, from, to);
+      if (Bits.any(changes.unflushed, from, to)) {
+        Bits.addAll(changes.dirty, changes.unflushed, from, to);
+        Bits.clear(changes.unflushed, from, to);
+        changes.dirtySince = 0;
+        settle(stripe, block, changes, before);
+      }
     }
   }
 

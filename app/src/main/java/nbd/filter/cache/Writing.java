@@ -2,6 +2,8 @@ package nbd.filter.cache;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
 import nbd.backend.Fua;
 import nbd.filter.cache.Storage.Call;
 import nbd.filter.cache.WriteOrder.Turn;
@@ -9,7 +11,6 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
-import org.jspecify.annotations.Nullable;
 
 /**
  * What clients change. A write goes into the cache alone, where the mode is so and there is room;
@@ -17,7 +18,8 @@ import org.jspecify.annotations.Nullable;
  * is given to the storage, and the cache follows when the storage has answered.
  *
  * <p>While such a call is under way, reads get what was there before, and writes into the cache are
- * newer than the call: the sectors that they made dirty are left as they are at its end.
+ * newer than the call: the sectors that they made dirty are left as they are at its end. A write
+ * that would be mixed with the call in one sector goes to the storage too, behind it.
  */
 final class Writing {
   /** After so many changes of the state under its feet a write goes through. */
@@ -29,15 +31,17 @@ final class Writing {
     this.cache = cache;
   }
 
-  /** How writing into the cache ended. */
+  /** How an attempt to write into the cache ended: but for the first, nothing has happened. */
   private enum Outcome {
     WRITTEN,
-    /** The block has no frame, and none was given. */
+    /** Blocks have no frames, and not enough were given. */
     NO_FRAME,
     /** Too much waits for being written back. */
     TOO_DIRTY,
     /** A sector is written in part, and the rest of it is missing. */
-    MISSING_REST
+    MISSING_REST,
+    /** A sector is being changed at the storage, and this write would be mixed with that. */
+    CHANGING
   }
 
   /** Writes, in the way that the mode demands. */
@@ -65,55 +69,65 @@ final class Writing {
     if (cache.mode() == CacheMode.WRITETHROUGH) {
       return false;
     }
-    int start = from.position();
-    Spare spare = new Spare();
+    Spares spares = new Spares();
     try {
-      while (from.hasRemaining()) {
-        long at = offset + from.position() - start;
-        int count = Math.min(from.remaining(), cache.blockSize() - cache.inBlock(at));
-        Outcome outcome = tryBlock(at, count, from, spare);
-        if (outcome == Outcome.NO_FRAME && spare.fill()) {
-          outcome = tryBlock(at, count, from, spare);
-        }
-        if (outcome != Outcome.WRITTEN) {
-          from.position(start);
-          return false;
-        }
-        from.position(from.position() + count);
+      int count = from.remaining();
+      Outcome outcome = attempt(offset, count, from, spares);
+      while (outcome == Outcome.NO_FRAME && spares.fill()) {
+        outcome = attempt(offset, count, from, spares);
       }
+      if (outcome != Outcome.WRITTEN) {
+        return false;
+      }
+      from.position(from.limit());
       return true;
     } finally {
-      spare.giveBack();
+      spares.giveBack();
     }
   }
 
-  /** A frame for a block that may need one. */
-  private final class Spare {
-    @Nullable Frame frame;
+  /** Frames for blocks that may need one. */
+  private final class Spares {
+    private final List<Frame> taken = new ArrayList<>(1);
+
+    /** How many are needed. */
+    private int needed = 1;
+
+    /** Whether there are as many as are needed; if not, says so to the next {@link #fill}. */
+    boolean has(int count) {
+      needed = Math.max(1, count);
+      return taken.size() >= count;
+    }
 
     boolean fill() {
-      if (frame == null) {
-        frame = cache.frames.take();
+      while (taken.size() < needed) {
+        Frame frame = cache.frames.take();
+        if (frame == null) {
+          return false;
+        }
+        taken.add(frame);
       }
-      return frame != null;
+      return true;
+    }
+
+    Frame use() {
+      return taken.removeLast();
     }
 
     void giveBack() {
-      if (frame != null) {
-        cache.frames.giveBack(frame);
-        frame = null;
-      }
+      taken.forEach(cache.frames::giveBack);
+      taken.clear();
     }
   }
 
   private void intoCache(ByteBuffer from, long offset) throws IOException {
     int start = from.position();
-    Spare spare = new Spare();
+    Spares spares = new Spares();
     try {
       while (from.hasRemaining()) {
         long at = offset + from.position() - start;
         int count = Math.min(from.remaining(), cache.blockSize() - cache.inBlock(at));
-        if (writeBlock(at, count, from, spare)) {
+        if (writeBlock(at, count, from, spares)) {
           from.position(from.position() + count);
         } else {
           ByteBuffer part = from.duplicate().limit(from.position() + count);
@@ -122,21 +136,26 @@ final class Writing {
         }
       }
     } finally {
-      spare.giveBack();
+      spares.giveBack();
     }
   }
 
-  /** Writes a part of one block into the cache, waiting for room; false if there is none. */
-  private boolean writeBlock(long offset, int count, ByteBuffer from, Spare spare) {
+  /**
+   * Writes a part of one block into the cache, waiting for room; false if that is not possible, and
+   * has not happened.
+   */
+  private boolean writeBlock(long offset, int count, ByteBuffer from, Spares spares) {
     for (int tries = 0; tries < TRIES; tries++) {
-      Outcome outcome = tryBlock(offset, count, from, spare);
+      Outcome outcome = attempt(offset, count, from, spares);
       boolean goOn =
           switch (outcome) {
             case WRITTEN -> true;
-            case NO_FRAME -> spare.fill() || cache.writeBack.relieve();
+            case NO_FRAME -> spares.fill() || cache.writeBack.relieve();
             case TOO_DIRTY -> cache.writeBack.relieve();
             case MISSING_REST ->
                 cache.reading.load(cache.blockOf(offset), cache.inBlock(offset), count);
+            // Going through, it waits for its turn behind the change.
+            case CHANGING -> false;
           };
       if (outcome == Outcome.WRITTEN || !goOn) {
         return goOn;
@@ -145,55 +164,82 @@ final class Writing {
     return false;
   }
 
-  private Outcome tryBlock(long offset, int count, ByteBuffer from, Spare spare) {
-    long number = cache.blockOf(offset);
-    int inBlock = cache.inBlock(offset);
-    int end = inBlock + count;
-    int first = inBlock >>> cache.sectorShift();
-    int last = cache.endSector(end);
-    Stripe stripe = cache.stripe(number);
-    stripe.lock.lock();
+  /**
+   * Writes into the cache, all of it or nothing: others may have seen, and replaced, a part that
+   * was there alone, so it could neither be taken back nor written again.
+   */
+  private Outcome attempt(long offset, int count, ByteBuffer from, Spares spares) {
+    long end = offset + count;
+    long first = cache.blockOf(offset);
+    long last = cache.blockOf(end - 1);
+    long locked = cache.lock(first, last);
     try {
-      Block block = stripe.get(number);
-      Frame frame = block == null ? null : block.frame;
-      if ((isPart(inBlock) && !isValid(block, first))
-          || (isPartAtEnd(number, end) && !isValid(block, last - 1))) {
-        return Outcome.MISSING_REST;
-      }
-      boolean isDirty = block != null && block.changes != null && block.changes.listed;
-      if (!isDirty && cache.frames.dirty() >= cache.frames.mostDirty()) {
-        return Outcome.TOO_DIRTY;
-      }
-      if (block == null || frame == null) {
-        frame = spare.frame;
-        if (frame == null) {
-          return Outcome.NO_FRAME;
+      Outcome outcome = check(offset, end, spares);
+      if (outcome == Outcome.WRITTEN) {
+        for (long number = first; number <= last; number++) {
+          long start = Math.max(offset, number << cache.blockShift());
+          long stop = Math.min(end, (number + 1) << cache.blockShift());
+          int at = from.position() + (int) (start - offset);
+          put(number, cache.inBlock(start), (int) (stop - start), from, at, spares);
         }
-        block = cache.getOrAdd(stripe, number);
-        cache.attach(block, frame);
-        spare.frame = null;
       }
-      frame.write(inBlock, from, from.position(), count);
-      Bits.set(block.valid, first, last);
-      cache.dirtied(stripe, block, first, last);
-      block.used();
-      return Outcome.WRITTEN;
+      return outcome;
     } finally {
-      stripe.lock.unlock();
+      cache.unlock(locked);
     }
   }
 
-  private static boolean isValid(@Nullable Block block, int sector) {
+  /** Whether a range can be written; the locks of all its blocks are held. */
+  private Outcome check(long offset, long end, Spares spares) {
+    long first = cache.blockOf(offset);
+    long last = cache.blockOf(end - 1);
+    if (!cache.order.allowsBeside(offset, end)) {
+      return Outcome.CHANGING;
+    }
+    if ((isPart(offset) && !isValid(first, cache.inBlock(offset)))
+        || (isPart(end) && end != cache.size() && !isValid(last, cache.inBlock(end)))) {
+      return Outcome.MISSING_REST;
+    }
+    int toBeDirty = 0;
+    int withoutFrame = 0;
+    for (long number = first; number <= last; number++) {
+      Block block = cache.stripe(number).get(number);
+      toBeDirty += block != null && block.changes != null && block.changes.listed ? 0 : 1;
+      withoutFrame += block != null && block.frame != null ? 0 : 1;
+    }
+    if (toBeDirty > 0 && cache.frames.dirty() + toBeDirty > cache.frames.mostDirty()) {
+      return Outcome.TOO_DIRTY;
+    }
+    return spares.has(withoutFrame) ? Outcome.WRITTEN : Outcome.NO_FRAME;
+  }
+
+  /** Writes a part of a block, which {@link #check} has found to be possible. */
+  private void put(long number, int inBlock, int count, ByteBuffer from, int at, Spares spares) {
+    Stripe stripe = cache.stripe(number);
+    Block block = cache.getOrAdd(stripe, number);
+    Frame frame = block.frame;
+    if (frame == null) {
+      frame = spares.use();
+      cache.attach(block, frame);
+    }
+    int first = inBlock >>> cache.sectorShift();
+    int last = cache.endSector(inBlock + count);
+    frame.write(inBlock, from, at, count);
+    Bits.set(block.valid, first, last);
+    cache.dirtied(stripe, block, first, last);
+    block.used();
+  }
+
+  /** Whether the sector at a place in a block is known. */
+  private boolean isValid(long number, int inBlock) {
+    Block block = cache.stripe(number).get(number);
+    int sector = inBlock >>> cache.sectorShift();
     return block != null && block.isValid(sector, sector + 1);
   }
 
-  /** Whether a sector begins before this place in its block, and ends after it. */
-  private boolean isPart(int inBlock) {
-    return (inBlock & ((1 << cache.sectorShift()) - 1)) != 0;
-  }
-
-  private boolean isPartAtEnd(long number, int end) {
-    return isPart(end) && end != cache.bytesOf(number);
+  /** Whether a sector begins before this place in the export or a block, and ends after it. */
+  private boolean isPart(long offset) {
+    return (offset & ((1L << cache.sectorShift()) - 1)) != 0;
   }
 
   private void throughDurably(ByteBuffer from, long offset) throws IOException {
@@ -259,10 +305,7 @@ final class Writing {
    * @return the storage's generation in which it was done
    */
   private long change(long offset, long end, Call call, Runnable follow) throws IOException {
-    Turn turn =
-        cache.order.enter(
-            offset >>> cache.sectorShift() << cache.sectorShift(),
-            (end + (1L << cache.sectorShift()) - 1) >>> cache.sectorShift() << cache.sectorShift());
+    Turn turn = cache.order.enterChange(offset, end);
     boolean succeeded = false;
     try {
       cache.forEachKnown(
@@ -277,9 +320,7 @@ final class Writing {
       return generation;
     } finally {
       if (!succeeded) {
-        // What the range has now is undefined, so there is nothing that could be lost of it; but a
-        // sector that it ends in may have been stored for somebody else.
-        cache.storageChanged(!isPart(cache.inBlock(offset)) && !isPart(cache.inBlock(end)));
+        cache.storageChanged(true);
         cache.forEachKnown(offset, end, this::failed);
       }
       cache.order.leave(turn);
@@ -297,8 +338,14 @@ final class Writing {
     }
   }
 
+  /**
+   * What the range has now is undefined, or what it had before, if the storage refused. So what it
+   * was given before and has not flushed is not certain to be there to be flushed: it is given
+   * again, as what was being replaced is.
+   */
   private void failed(Stripe stripe, Block block, int first, int last) {
     cache.failedWriting(stripe, block, first, last);
+    cache.distrust(stripe, block, first, last);
     cache.invalidate(block, first, last);
     block.outdate(first, last);
     cache.tidy(stripe, block);
@@ -311,17 +358,15 @@ final class Writing {
     int end = inBlock + count;
     int first = inBlock >>> cache.sectorShift();
     int last = cache.endSector(end);
-    Spare spare = new Spare();
+    Spares spares = new Spares();
     Stripe stripe = cache.stripe(number);
-    boolean hasFrame = hasFrame(stripe, number) || spare.fill();
+    boolean isFilled = !hasFrame(stripe, number) && spares.fill();
     stripe.lock.lock();
     try {
       Block block = stripe.get(number);
-      Frame given = spare.frame;
-      if (hasFrame && given != null && (block == null || block.frame == null)) {
+      if (isFilled && (block == null || block.frame == null)) {
         block = cache.getOrAdd(stripe, number);
-        cache.attach(block, given);
-        spare.frame = null;
+        cache.attach(block, spares.use());
       }
       boolean isRepeatable = false;
       if (block != null) {
@@ -338,7 +383,7 @@ final class Writing {
       cache.storageChanged(isRepeatable || isDurable);
     } finally {
       stripe.lock.unlock();
-      spare.giveBack();
+      spares.giveBack();
     }
   }
 
@@ -363,8 +408,8 @@ final class Writing {
       int to = Math.min(end, (sector + 1) << sectorShift);
       boolean isWhole = !isPart(from) && (!isPart(to) || to == cache.bytesOf(block.number));
       boolean isDirty = block.changes != null && Bits.has(block.changes.dirty, sector);
-      // A sector that is dirty as a whole is newer; of one that is dirty elsewhere, this part may
-      // be either: it will be written back as it is here.
+      // What was written while the call was under way is newer: WriteOrder lets nobody write into
+      // the sectors that are here in part. What is dirty of those has become so before.
       if (isWhole ? !isDirty : Bits.has(block.valid, sector)) {
         frame.write(from, data, at + from - inBlock, to - from);
         Bits.set(block.valid, sector, sector + 1);

@@ -1,6 +1,7 @@
 package nbd.filter.cache;
 
 import static nbd.filter.cache.Scene.BLOCK;
+import static nbd.filter.cache.Scene.SECTOR;
 import static nbd.filter.cache.Scene.first;
 import static nbd.filter.cache.Scene.read;
 import static nbd.filter.cache.Scene.sector;
@@ -10,6 +11,8 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.Arrays;
+import java.util.List;
 import nbd.backend.Capability;
 import nbd.backend.Extent;
 import nbd.backend.Fua;
@@ -247,6 +250,130 @@ class CacheWritingTest {
   }
 
   @Test
+  void aPartOfASectorThatIsWrittenWhileTheSectorChangesKeepsTheRestOfTheChange()
+      throws IOException {
+    for (Command changing : List.of(Command.WRITE, Command.WRITE_ZEROES, Command.TRIM)) {
+      try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+        Handle handle = scene.open();
+        handle.write(filled(SECTOR), SECTOR, CommandFlags.NONE);
+        Gate gate = new Gate(changing);
+        scene.storage.before = gate;
+        Running change = Running.start(() -> change(handle, changing, SECTOR, SECTOR));
+        gate.awaitReached();
+        Running part = writeByTheQuickestWay(scene.open(), filled(10), 2 * SECTOR - 10);
+        gate.open();
+        change.join();
+        part.join();
+        byte[] expected = new byte[SECTOR];
+        Arrays.fill(expected, (byte) (changing == Command.TRIM ? 0x55 : 0));
+        Arrays.fill(expected, SECTOR - 10, SECTOR, (byte) 1);
+        ByteBuffer into = ByteBuffer.allocate(SECTOR);
+        handle.read(into, SECTOR);
+        assertThat(into.array()).as("%s", changing).isEqualTo(expected);
+        handle.flush();
+        assertThat(Arrays.copyOfRange(scene.storage.durable(), SECTOR, 2 * SECTOR))
+            .as("%s", changing)
+            .isEqualTo(expected);
+      }
+    }
+  }
+
+  /** With zeroes, 0x55 or, by FUA, zeroes. */
+  private static void change(Handle handle, Command changing, long offset, int length)
+      throws IOException {
+    switch (changing) {
+      case WRITE -> handle.write(ByteBuffer.allocate(length), offset, FUA);
+      case WRITE_ZEROES -> handle.zero(offset, length, CommandFlags.NONE);
+      default -> handle.trim(offset, length, CommandFlags.NONE);
+    }
+  }
+
+  /** As the server writes: at once if that needs no waiting. */
+  private static Running writeByTheQuickestWay(Handle handle, ByteBuffer data, long offset)
+      throws IOException {
+    return handle.writeNow(data, offset)
+        ? Running.start(() -> {})
+        : Running.start(() -> handle.write(data, offset, CommandFlags.NONE));
+  }
+
+  /** The first half of the sector is read from the storage before FUA is answered. */
+  @Test
+  void whoHasSeenAPartOfASectorAndThenANewerWriteDoesNotSeeThatPartAgain() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      Gate gate = new Gate(Command.WRITE);
+      scene.storage.after = gate;
+      Running fua = Running.start(() -> handle.write(filled(SECTOR / 2), 0, FUA));
+      gate.awaitReached();
+      assertThat(read(handle, 0)).as("it is stored").isEqualTo(0x0101010101010101L);
+      Running newer = writeByTheQuickestWay(scene.open(), sector(7), 0);
+      gate.open();
+      fua.join();
+      newer.join();
+      assertThat(read(handle, 0)).isEqualTo(7);
+      handle.flush();
+      assertThat(scene.storage.durableAt(0)).isEqualTo(7);
+    }
+  }
+
+  @Test
+  void aWriteOverTwoBlocksThatIsDeclinedHasChangedNeither() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 4)) {
+      Handle handle = scene.open();
+      Gate gate = new Gate(Command.WRITE);
+      scene.storage.before = gate;
+      write(handle, 10 * BLOCK, 1);
+      write(handle, 11 * BLOCK, 1);
+      // There may be one more dirty block, but not two.
+      ByteBuffer data = filled(2 * SECTOR);
+      assertThat(handle.writeNow(data, BLOCK - SECTOR)).isFalse();
+      assertThat(data.position()).isZero();
+      assertThat(read(handle, BLOCK - SECTOR)).isEqualTo(first(BLOCK - SECTOR));
+      assertThat(handle.writeNow(filled(SECTOR), BLOCK - SECTOR)).isTrue();
+      gate.open();
+    }
+  }
+
+  @Test
+  void aWriteOverBlocksForWhichOthersHaveToLeaveIsMadeAtOnce() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 8)) {
+      Handle handle = scene.open();
+      handle.read(ByteBuffer.allocate(8 * BLOCK), 0);
+      Gate gate = new Gate(Command.WRITE);
+      scene.storage.before = gate;
+      ByteBuffer data = filled(4 * BLOCK + SECTOR);
+      assertThat(handle.writeNow(data, 6 * BLOCK)).isTrue();
+      assertThat(data.hasRemaining()).isFalse();
+      assertThat(handle.writeNow(filled(SECTOR), 20 * BLOCK)).isTrue();
+      assertThat(handle.writeNow(filled(SECTOR), 21 * BLOCK)).as("too much is dirty").isFalse();
+      assertThat(handle.writeNow(filled(8 * BLOCK), 30 * BLOCK)).as("never fits").isFalse();
+      ByteBuffer into = ByteBuffer.allocate(data.capacity());
+      handle.read(into, 6 * BLOCK);
+      assertThat(into.flip()).isEqualTo(data.flip());
+      gate.open();
+    }
+  }
+
+  /** What was written before, and not flushed yet, is nobody's loss. */
+  @Test
+  void aChangeThatFailsDoesNotMakeAStorageThatBreaksLoseWhatWasWrittenBefore() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      write(handle, SECTOR, 1);
+      scene.storage.fail(Command.FLUSH, NbdError.EIO);
+      assertThatThrownBy(handle::flush).as("stored, but not flushed").isNotNull();
+      scene.storage.fail(Command.WRITE_ZEROES, NbdError.ENOTSUP);
+      CommandFlags fast = CommandFlags.of(CommandFlag.FAST_ZERO);
+      assertThatThrownBy(() -> handle.zero(0, BLOCK, fast)).isNotNull();
+      scene.storage.heal();
+      scene.storage.crash();
+      handle.flush();
+      assertThat(scene.storage.durableAt(SECTOR)).isEqualTo(1);
+      assertThat(read(handle, SECTOR)).isEqualTo(1);
+    }
+  }
+
+  @Test
   void zeroesThatAreRefusedChangeNothing() throws IOException {
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
       Handle handle = scene.open();
@@ -294,6 +421,47 @@ class CacheWritingTest {
           .containsExactly(Extent.hole(512), Extent.data(1024));
       handle.flush();
       assertThat(handle.extents(0, 16384, 100)).containsExactly(Extent.hole(16384));
+    }
+  }
+
+  /** The storage says that all of it, up to the end of the export, is a hole. */
+  @Test
+  void aHoleThatTheStorageKnowsToReachFurtherEndsWhereTheQuestionDoes() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      write(handle, BLOCK, 1);
+      assertThat(handle.extents(0, BLOCK, 100)).containsExactly(Extent.hole(BLOCK));
+    }
+  }
+
+  @Test
+  void whatIsDirtyBeforeThePlaceThatIsAskedForIsNotPartOfItsMap() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      write(handle, 0, 1);
+      write(handle, 3 * SECTOR, 1);
+      assertThat(handle.extents(SECTOR, BLOCK, 1)).containsExactly(Extent.hole(2 * SECTOR));
+      assertThat(handle.extents(SECTOR, SECTOR, 2)).containsExactly(Extent.hole(SECTOR));
+    }
+  }
+
+  /** Reads still get what was there before, and may do so after the map was told. */
+  @Test
+  void zeroesThatAreUnderWayAreNoHoleYet() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITETHROUGH, 16)) {
+      Handle handle = scene.open();
+      read(handle, SECTOR);
+      Gate gate = new Gate(Command.WRITE_ZEROES);
+      scene.storage.after = gate;
+      Running zeroing = Running.start(() -> handle.zero(SECTOR, SECTOR, CommandFlags.NONE));
+      gate.awaitReached();
+      assertThat(handle.extents(0, BLOCK, 10))
+          .containsExactly(
+              Extent.hole(SECTOR), Extent.data(SECTOR), Extent.hole(BLOCK - 2 * SECTOR));
+      assertThat(read(handle, SECTOR)).isEqualTo(first(SECTOR));
+      gate.open();
+      zeroing.join();
+      assertThat(handle.extents(0, BLOCK, 10)).containsExactly(Extent.hole(BLOCK));
     }
   }
 
