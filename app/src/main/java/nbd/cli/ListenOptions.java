@@ -3,14 +3,15 @@ package nbd.cli;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
-import java.net.StandardProtocolFamily;
 import java.net.StandardSocketOptions;
-import java.net.UnixDomainSocketAddress;
 import java.net.UnknownHostException;
 import java.nio.channels.ServerSocketChannel;
-import java.nio.channels.SocketChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import java.util.Optional;
 import nbd.client.NbdUri;
 import nbd.client.NbdUri.TlsParameters;
 import org.jspecify.annotations.Nullable;
@@ -21,65 +22,91 @@ final class ListenOptions {
   /** A thousand clients may connect at once. */
   private static final int BACKLOG = 1024;
 
+  private static final String ADDRESS = "127.0.0.1";
+  private static final int PORT = 10809;
+
   @Option(
       names = {"-i", "--address"},
       paramLabel = "ADDR",
-      defaultValue = "127.0.0.1",
-      description = "Listen on this address (default: ${DEFAULT-VALUE}); 0.0.0.0 or :: for all.")
-  private String address = "";
+      description = "Listen on this address (default: " + ADDRESS + "); 0.0.0.0 or :: for all.")
+  private @Nullable String address;
 
   @Option(
       names = {"-p", "--port"},
       paramLabel = "PORT",
-      defaultValue = "10809",
-      description = "Listen on this TCP port (default: ${DEFAULT-VALUE}); 0 for any free one.")
-  private int port;
+      description = "Listen on this TCP port (default: " + PORT + "); 0 for any free one.")
+  private @Nullable Integer port;
 
   @Option(
       names = {"-U", "--unix"},
       paramLabel = "PATH",
-      description = "Listen on this Unix socket instead of TCP; it is removed at exit.")
+      description =
+          "Listen on this Unix socket instead of TCP; it is removed at exit. With -, on one in a"
+              + " new private directory, which is removed too.")
   private @Nullable Path unix;
 
-  /** A socket that listens, and the URI by which clients reach an export on it. */
-  record Listening(ServerSocketChannel channel, NbdUri uri, @Nullable Path socket) {
+  /**
+   * A socket that listens, and the URI by which clients reach an export on it.
+   *
+   * @param socket of a Unix socket, the path
+   * @param made in the file system, in the order in which it is removed
+   */
+  record Listening(
+      ServerSocketChannel channel, NbdUri uri, Optional<Path> socket, List<OwnFile> made) {
     /** The same, for clients that have to use TLS. */
     Listening withTls(TlsParameters parameters) {
-      return new Listening(channel, uri.withTls(parameters), socket);
+      return new Listening(channel, uri.withTls(parameters), socket, made);
     }
 
-    /** Closes the socket and removes its file. */
-    void close() throws IOException {
-      channel.close();
-      if (socket != null) {
-        Files.deleteIfExists(socket);
+    /** Removes what was made, unless others have put theirs in its place. */
+    void removeFiles() throws IOException {
+      for (OwnFile file : made) {
+        file.remove();
       }
     }
   }
 
   /** Checks what the parser cannot; the message is for the user. */
   @Nullable String problem() {
-    return port < 0 || port > 65535 ? "--port: " + port + " is not from 0 to 65535" : null;
+    if (unix != null && (address != null || port != null)) {
+      return "--unix: not with " + (port != null ? "--port" : "--address");
+    }
+    return port != null && (port < 0 || port > 65535)
+        ? "--port: " + port + " is not from 0 to 65535"
+        : null;
   }
 
   /**
-   * Listens.
+   * Listens where the options say.
    *
    * @param exportName of the URI
+   * @param privately whether to listen on a private Unix socket if they say nothing
    * @throws IOException with a message for the user
    */
-  Listening listen(String exportName) throws IOException {
-    return unix == null ? listenTcp(exportName) : listenUnix(unix, exportName);
+  Listening listen(String exportName, boolean privately) throws IOException {
+    if (unix != null) {
+      return unix.equals(Path.of("-"))
+          ? listenPrivately(exportName)
+          : listenUnix(unix, exportName, List.of());
+    }
+    return privately && address == null && port == null
+        ? listenPrivately(exportName)
+        : listenTcp(
+            Objects.requireNonNullElse(address, ADDRESS),
+            Objects.requireNonNullElse(port, PORT),
+            exportName);
   }
 
-  private Listening listenTcp(String exportName) throws IOException {
+  private static Listening listenTcp(String address, int port, String exportName)
+      throws IOException {
     ServerSocketChannel channel = ServerSocketChannel.open();
     try {
       InetAddress host = InetAddress.getByName(address);
       channel.setOption(StandardSocketOptions.SO_REUSEADDR, true);
       channel.bind(new InetSocketAddress(host, port), BACKLOG);
       int bound = ((InetSocketAddress) channel.getLocalAddress()).getPort();
-      return new Listening(channel, NbdUri.tcp(host, bound, exportName), null);
+      return new Listening(
+          channel, NbdUri.tcp(host, bound, exportName), Optional.empty(), List.of());
     } catch (UnknownHostException unknown) {
       channel.close();
       throw new IOException("the address " + address + " is not known", unknown);
@@ -92,35 +119,43 @@ final class ListenOptions {
   }
 
   /**
-   * Listens on a Unix socket.
-   *
-   * @throws IOException with a message for the user
+   * @param around the socket was made before it, and is removed after it
    */
-  static Listening listenUnix(Path path, String exportName) throws IOException {
-    UnixDomainSocketAddress where = UnixDomainSocketAddress.of(path);
-    removeStale(where);
-    ServerSocketChannel channel = ServerSocketChannel.open(StandardProtocolFamily.UNIX);
+  private static Listening listenUnix(Path path, String exportName, List<OwnFile> around)
+      throws IOException {
+    ServerSocketChannel channel = UnixSocket.listen(path, BACKLOG);
     try {
-      channel.bind(where, BACKLOG);
-      return new Listening(channel, NbdUri.unix(path, exportName), path);
-    } catch (IOException failure) {
+      List<OwnFile> made = new ArrayList<>(List.of(OwnFile.of(path)));
+      made.addAll(around);
+      return new Listening(channel, NbdUri.unix(path, exportName), Optional.of(path), made);
+    } catch (IOException gone) {
       channel.close();
-      throw new IOException(
-          "cannot listen on %s: %s".formatted(path, failure.getMessage()), failure);
+      throw new IOException("cannot listen on %s: %s".formatted(path, OwnFile.reason(gone)), gone);
     }
   }
 
-  /** A server that was killed leaves its socket behind: nobody answers on it any more. */
-  private static void removeStale(UnixDomainSocketAddress where) throws IOException {
-    Path path = where.getPath();
-    if (!Files.exists(path) || Files.isRegularFile(path) || Files.isDirectory(path)) {
-      return;
-    }
-    try (SocketChannel probe = SocketChannel.open(where)) {
+  /** Only this user reaches it. */
+  private static Listening listenPrivately(String exportName) throws IOException {
+    String temporary = System.getenv("TMPDIR");
+    Path parent =
+        Path.of(
+            temporary == null || temporary.isEmpty()
+                ? System.getProperty("java.io.tmpdir", "/tmp")
+                : temporary);
+    Path directory;
+    try {
+      directory = Files.createTempDirectory(parent, "nbd-multiconn-").toAbsolutePath();
+    } catch (IOException failure) {
       throw new IOException(
-          "cannot listen on %s: another server answers on it".formatted(probe.getRemoteAddress()));
-    } catch (java.net.ConnectException nobody) {
-      Files.delete(path);
+          "no directory for a private socket can be made in %s: %s; set TMPDIR to another"
+              .formatted(parent, OwnFile.reason(failure)),
+          failure);
+    }
+    try {
+      return listenUnix(directory.resolve("socket"), exportName, List.of(OwnFile.of(directory)));
+    } catch (IOException failure) {
+      Files.deleteIfExists(directory);
+      throw failure;
     }
   }
 }

@@ -1,10 +1,10 @@
 package nbd.cli;
 
-import java.io.IOException;
 import nbd.posix.ParentProcess;
 import picocli.AutoComplete.GenerateCompletion;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.HelpCommand;
 import picocli.CommandLine.ParameterException;
 
@@ -41,34 +41,32 @@ public final class Main {
   }
 
   /** An error is one line that says what was wrong; the stack is for -v. */
-  private static int report(Exception failure, CommandLine line, CommandLine.ParseResult parsed)
-      throws Exception {
-    if (!(failure instanceof IOException)) {
-      throw failure;
-    }
-    System.err.println("nbd-multiconn: " + failure.getMessage());
+  private static int report(Exception failure, CommandLine line, CommandLine.ParseResult parsed) {
+    Failure.report(failure);
     if (parsed.subcommand() != null && parsed.subcommand().hasMatchedOption("--verbose")) {
       failure.printStackTrace();
     }
-    return CommandLine.ExitCode.SOFTWARE;
+    return ExitCode.SOFTWARE;
   }
 
   private static int reportUsage(ParameterException wrong, String[] arguments) {
     String command = wrong.getCommandLine().getCommandSpec().qualifiedName();
     System.err.println(
         "nbd-multiconn: %s; see \"%s --help\"".formatted(wrong.getMessage(), command));
-    return CommandLine.ExitCode.USAGE;
+    return ExitCode.USAGE;
   }
 
   /** Runs a command and ends the program with its status. */
   public static void main(String[] args) {
-    Long launcher = Long.getLong("nbd.launcher.pid");
-    if (launcher != null) {
-      // On this thread, which lives as long as the program: the kernel ties it to the thread.
-      ParentProcess.endWith(launcher);
-    }
-    VirtualThreads.configure();
-    int status = commandLine().execute(args);
-    ExitStatus.exit(status);
+    ExitStatus.exitAfter(
+        () -> {
+          Long launcher = Long.getLong("nbd.launcher.pid");
+          if (launcher != null) {
+            // On this thread, which lives as long as the program: the kernel ties it to the thread.
+            ParentProcess.endWith(launcher);
+          }
+          VirtualThreads.configure();
+          return commandLine().execute(args);
+        });
   }
 }

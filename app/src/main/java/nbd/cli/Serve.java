@@ -5,6 +5,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.concurrent.Callable;
 import java.util.stream.Stream;
 import nbd.backend.Backend;
@@ -103,14 +104,15 @@ final class Serve implements Callable<Integer> {
       names = "--run",
       paramLabel = "COMMAND",
       description =
-          "Serve on a private Unix socket, run this shell command with $uri and $unixsocket, and"
-              + " exit with its status when it ends.")
+          "Run this shell command with $uri and $unixsocket, and exit with its status when it ends."
+              + " The socket is a private one (as with --unix=-), unless --unix, --port or"
+              + " --address names another.")
   private @Nullable String run;
 
   @Option(
       names = "--pid-file",
       paramLabel = "PATH",
-      description = "Write the process number to this file when ready; it is removed at exit.")
+      description = "Write the process ID to this file when ready; it is removed at exit.")
   private @Nullable Path pidFile;
 
   @Option(
@@ -148,12 +150,18 @@ final class Serve implements Callable<Integer> {
     StatisticsReport report =
         new StatisticsReport(
             stack.clientSide(), stack.cacheCounts(), stack.backendSide(), statsFile);
-    Service service = new Service(exports, handshakeTimeout, memory.bytes(), tls, pidFile, report);
-    String name = exportNames.getFirst();
-    return run == null
-        ? service.serve(() -> tlsOptions.announced(listen.listen(name), false))
-        : service.serveCommand(
-            run, socket -> tlsOptions.announced(ListenOptions.listenUnix(socket, name), true));
+    Service service =
+        new Service(
+            exports,
+            handshakeTimeout,
+            memory.bytes(),
+            tls,
+            Optional.ofNullable(pidFile).map(PidFile::new),
+            report);
+    boolean runs = run != null;
+    Service.Listen where =
+        () -> tlsOptions.announced(listen.listen(exportNames.getFirst(), runs), runs);
+    return run == null ? service.serve(where) : service.serveCommand(run, where);
   }
 
   private Backend openStorage() throws IOException {

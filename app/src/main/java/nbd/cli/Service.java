@@ -1,9 +1,9 @@
 package nbd.cli;
 
 import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.cli.ListenOptions.Listening;
 import nbd.server.Exports;
@@ -27,7 +27,7 @@ final class Service {
   private final Duration handshakeTimeout;
   private final long memory;
   private final TlsPolicy tls;
-  private final @Nullable Path pidFile;
+  private final Optional<PidFile> pidFile;
   private final StatisticsReport report;
 
   /** Guards what follows: what has been started so far, and whether it was ended. */
@@ -35,8 +35,7 @@ final class Service {
 
   private @Nullable Listening listening;
   private @Nullable Server server;
-  private @Nullable Process command;
-  private boolean pidWritten;
+  private @Nullable RunCommand command;
   private boolean ended;
   private int endStatus;
 
@@ -45,7 +44,7 @@ final class Service {
       Duration handshakeTimeout,
       long memory,
       TlsPolicy tls,
-      @Nullable Path pidFile,
+      Optional<PidFile> pidFile,
       StatisticsReport report) {
     this.exports = exports;
     this.handshakeTimeout = handshakeTimeout;
@@ -61,12 +60,6 @@ final class Service {
     Listening now() throws IOException;
   }
 
-  /** How a listening socket is made in a place of this class's choice. */
-  @FunctionalInterface
-  interface ListenAt {
-    Listening at(Path socket) throws IOException;
-  }
-
   /**
    * Serves until a signal.
    *
@@ -80,71 +73,57 @@ final class Service {
       if (started != null) {
         started.serve();
       }
-    } catch (IOException failure) {
+    } finally {
       end();
-      throw failure;
     }
     return end();
   }
 
   /**
-   * Serves on a private socket while a command of the shell runs.
+   * Serves while a command of the shell runs. A signal ends the command, then the server, and is
+   * the status: 128 and its number.
    *
    * @return the command's exit status, or 1 if it was 0 and the end failed
    * @throws IOException if it could not start; the message is for the user
    */
-  int serveCommand(String shellCommand, ListenAt listen) throws IOException {
-    ExitStatus.onSignal(this::end);
-    Path directory = Files.createTempDirectory("nbd-multiconn-");
-    Path socket = directory.resolve("socket");
+  int serveCommand(String shellCommand, Listen listen) throws IOException {
+    ExitStatus.beforeSignal(this::end);
     try {
-      Server started = start(() -> listen.at(socket), false);
-      if (started != null) {
-        Thread accepting = Thread.ofPlatform().name("accept").start(started::serve);
-        int status = run(shellCommand, socket);
-        int ending = end();
-        join(accepting);
-        return status == ExitCode.OK ? ending : status;
+      Server started = start(listen, false);
+      RunCommand running = run(shellCommand);
+      if (started == null || running == null) {
+        return end();
       }
-      return end();
-    } catch (IOException failure) {
-      end();
-      throw failure;
+      Thread.ofPlatform()
+          .name("command")
+          .start(
+              () -> {
+                running.waitFor();
+                end();
+              });
+      started.serve();
+      int status = running.waitFor();
+      int ending = end();
+      return status == ExitCode.OK ? ending : status;
     } finally {
-      Files.deleteIfExists(socket);
-      Files.deleteIfExists(directory);
+      end();
     }
   }
 
-  private int run(String shellCommand, Path socket) throws IOException {
-    ProcessBuilder builder = new ProcessBuilder("/bin/sh", "-c", shellCommand).inheritIO();
-    Process process;
+  /** Starts the command, unless a signal has come before. */
+  private @Nullable RunCommand run(String shellCommand) throws IOException {
     lock.lock();
     try {
       if (ended || listening == null) {
-        return endStatus;
+        return null;
       }
-      builder.environment().put("uri", listening.uri().toString());
-      builder.environment().put("unixsocket", socket.toString());
-      process = builder.start();
-      command = process;
+      String socket = listening.socket().map(path -> path.toAbsolutePath().toString()).orElse("");
+      command =
+          RunCommand.start(
+              shellCommand, Map.of("uri", listening.uri().toString(), "unixsocket", socket));
+      return command;
     } finally {
       lock.unlock();
-    }
-    while (true) {
-      try {
-        return process.waitFor();
-      } catch (InterruptedException ignored) {
-        Logger.debug("interrupted while the command runs");
-      }
-    }
-  }
-
-  private static void join(Thread thread) {
-    try {
-      thread.join();
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
     }
   }
 
@@ -165,7 +144,9 @@ final class Service {
       listening = made;
       Server started = new Server(made.channel(), exports, handshakeTimeout, memory, tls);
       server = started;
-      writePid();
+      if (pidFile.isPresent()) {
+        pidFile.get().write();
+      }
       if (announce) {
         System.out.println("nbd-multiconn: ready " + made.uri());
         System.out.flush();
@@ -187,18 +168,6 @@ final class Service {
             Logger.error("SIGHUP: the certificates stay as they were: {}", unusable.getMessage());
           }
         });
-  }
-
-  private void writePid() throws IOException {
-    if (pidFile == null) {
-      return;
-    }
-    try {
-      Files.writeString(pidFile, ProcessHandle.current().pid() + "\n");
-      pidWritten = true;
-    } catch (IOException failure) {
-      throw new IOException("the pid file " + pidFile + " cannot be written: " + failure, failure);
-    }
   }
 
   /**
@@ -223,7 +192,11 @@ final class Service {
   private boolean endAll() {
     boolean well = true;
     if (command != null) {
-      command.destroy();
+      command.end(PATIENCE);
+    }
+    if (listening != null) {
+      // Before it is closed, as what has its place afterwards may be another server's.
+      well &= succeeds(listening::removeFiles);
     }
     exports.backend().stopWaiting();
     if (server != null) {
@@ -231,11 +204,11 @@ final class Service {
     }
     well &= succeeds(() -> exports.backend().close());
     if (listening != null) {
-      well &= succeeds(listening::close);
+      well &= succeeds(listening.channel()::close);
     }
     well &= succeeds(report::write);
-    if (pidFile != null && pidWritten) {
-      well &= succeeds(() -> Files.deleteIfExists(pidFile));
+    if (pidFile.isPresent()) {
+      well &= succeeds(pidFile.get()::remove);
     }
     return well;
   }
@@ -253,7 +226,9 @@ final class Service {
       return true;
     } catch (IOException failure) {
       Logger.error("at the end: {}", failure.getMessage());
-      return false;
+    } catch (RuntimeException | Error mistake) {
+      Logger.error("at the end: {}", Failure.words(mistake));
     }
+    return false;
   }
 }

@@ -12,7 +12,6 @@ import java.nio.channels.ServerSocketChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import nbd.testing.Bytes;
-import nbd.testing.Eventually;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -158,6 +157,19 @@ final class ServeIT {
   }
 
   @Test
+  void aServerThatEndsLeavesANewerOnesSocket() throws Exception {
+    try (ServeProcess older = ServeProcess.ready("-U", socket, "null:1M")) {
+      Files.delete(Path.of(socket));
+      try (ServeProcess newer = ServeProcess.ready("-U", socket, "null:1M")) {
+        older.stopQuietly();
+        client(newer, "").disconnect();
+        newer.stopQuietly();
+      }
+    }
+    assertThat(Path.of(socket)).doesNotExist();
+  }
+
+  @Test
   void severalNamesAreTheSameContentAndNoOtherIsServed() throws Exception {
     try (ServeProcess serve =
         ServeProcess.ready("-U", socket, "-e", "one", "-e", "", "-D", "text", "memory:1M")) {
@@ -255,19 +267,6 @@ final class ServeIT {
   }
 
   @Test
-  void theCommandThatRunsGetsTheUriAndGivesTheStatus() throws Exception {
-    Tools.need("nbdinfo");
-    Tools.Result result =
-        ServeProcess.run(
-            "--run",
-            "nbdinfo --size \"$uri\"; test -S \"$unixsocket\" || exit 9; exit 7",
-            "null:5M");
-    assertThat(result.status()).isEqualTo(7);
-    assertThat(result.out()).isEqualTo("5242880\n");
-    assertThat(ServeProcess.run("--run", "true", "null:5M").status()).isZero();
-  }
-
-  @Test
   void thePidFileIsThereWhileItServes() throws Exception {
     Path pid = directory.resolve("pid");
     try (ServeProcess serve =
@@ -333,18 +332,6 @@ final class ServeIT {
       assertThat(Path.of(socket)).doesNotExist();
       assertThatThrownBy(() -> RawClient.connect(serve.address())).isInstanceOf(IOException.class);
       assertThat(Files.readAllBytes(disk)[3]).isEqualTo((byte) 4);
-    }
-  }
-
-  @Test
-  void aSignalEndsTheCommandThatRuns() throws Exception {
-    Path mark = directory.resolve("mark");
-    try (ServeProcess serve =
-        ServeProcess.withCommand(
-            "--run", "echo begun > '" + mark + "'; exec sleep 1000", "null:1M")) {
-      Eventually.isTrue("the command runs", () -> Files.exists(mark));
-      serve.signal("TERM");
-      serve.awaitEnd();
     }
   }
 }

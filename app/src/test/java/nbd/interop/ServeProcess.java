@@ -26,33 +26,35 @@ final class ServeProcess implements AutoCloseable {
   private final Path out;
   private final Path err;
 
-  private ServeProcess(List<String> arguments) throws IOException {
-    this("serve", arguments);
-  }
-
-  private ServeProcess(String command, List<String> arguments) throws IOException {
+  private ServeProcess(ProcessBuilder command) throws IOException {
     out = Files.createTempFile("nbd-serve-", ".out");
     err = Files.createTempFile("nbd-serve-", ".err");
-    process =
-        new ProcessBuilder(words(command, arguments))
-            .redirectOutput(out.toFile())
-            .redirectError(err.toFile())
-            .start();
+    process = command.redirectOutput(out.toFile()).redirectError(err.toFile()).start();
   }
 
-  private static List<String> words(String subcommand, List<String> arguments) {
+  /** The command that starts it, for tests that change it. */
+  static ProcessBuilder builder(String... arguments) {
+    return builder("serve", List.of(arguments));
+  }
+
+  private static ProcessBuilder builder(String subcommand, List<String> arguments) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     // What starts quickly: these processes are short.
     command.addAll(List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"));
     command.addAll(List.of("-jar", System.getProperty("nbd.jar"), subcommand));
     command.addAll(arguments);
-    return command;
+    return new ProcessBuilder(command);
   }
 
   /** Starts it, and waits until it is ready. */
   static ServeProcess ready(String... arguments) throws IOException, InterruptedException {
-    ServeProcess serve = new ServeProcess(List.of(arguments));
+    return ready(builder(arguments));
+  }
+
+  /** As {@link #ready(String...)}, with a command that may have been changed. */
+  static ServeProcess ready(ProcessBuilder command) throws IOException, InterruptedException {
+    ServeProcess serve = new ServeProcess(command);
     Eventually.isTrue("it is ready or has ended", () -> !serve.isStarting());
     assertThat(serve.process.isAlive()).as("it runs: %s", serve.err()).isTrue();
     return serve;
@@ -60,12 +62,22 @@ final class ServeProcess implements AutoCloseable {
 
   /** Starts it with {@code --run}: what is said on standard output is the command's. */
   static ServeProcess withCommand(String... arguments) throws IOException {
-    return new ServeProcess(List.of(arguments));
+    return withCommand(builder(arguments));
+  }
+
+  /** As {@link #withCommand(String...)}, with a command that may have been changed. */
+  static ServeProcess withCommand(ProcessBuilder command) throws IOException {
+    return new ServeProcess(command);
   }
 
   /** Runs it to its end. */
   static Tools.Result run(String... arguments) throws IOException, InterruptedException {
-    try (ServeProcess serve = new ServeProcess(List.of(arguments))) {
+    return run(builder(arguments));
+  }
+
+  /** As {@link #run(String...)}, with a command that may have been changed. */
+  static Tools.Result run(ProcessBuilder command) throws IOException, InterruptedException {
+    try (ServeProcess serve = new ServeProcess(command)) {
       int status = serve.awaitEnd();
       return new Tools.Result(status, serve.out(), serve.err());
     }
@@ -74,7 +86,7 @@ final class ServeProcess implements AutoCloseable {
   /** Runs another of the program's commands to its end. */
   static Tools.Result command(String subcommand, String... arguments)
       throws IOException, InterruptedException {
-    try (ServeProcess process = new ServeProcess(subcommand, List.of(arguments))) {
+    try (ServeProcess process = new ServeProcess(builder(subcommand, List.of(arguments)))) {
       int status = process.awaitEnd();
       return new Tools.Result(status, process.out(), process.err());
     }

@@ -1,0 +1,87 @@
+package nbd.cli;
+
+import static java.util.concurrent.TimeUnit.MILLISECONDS;
+
+import java.io.IOException;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.tinylog.Logger;
+
+/** The command of {@code --run}: a shell, and the processes that it has started. */
+final class RunCommand {
+  private static final long POLL_MILLIS = 20;
+
+  private final Process shell;
+
+  private RunCommand(Process shell) {
+    this.shell = shell;
+  }
+
+  /**
+   * Starts a command.
+   *
+   * @param variables for its environment
+   */
+  static RunCommand start(String command, Map<String, String> variables) throws IOException {
+    ProcessBuilder builder = new ProcessBuilder("/bin/sh", "-c", command).inheritIO();
+    builder.environment().putAll(variables);
+    return new RunCommand(builder.start());
+  }
+
+  /** Waits for the shell's end and returns its status: 128 and the signal if it died of one. */
+  int waitFor() {
+    while (true) {
+      try {
+        return shell.waitFor();
+      } catch (InterruptedException ignored) {
+        Logger.debug("interrupted while the command runs");
+      }
+    }
+  }
+
+  /**
+   * Ends the shell and what it has started: by SIGTERM, and by SIGKILL what has not ended then. A
+   * process whose parent has ended before is not found.
+   *
+   * @param patience how long they may take to clean up
+   */
+  void end(Duration patience) {
+    Set<ProcessHandle> all = new LinkedHashSet<>(family(shell.toHandle()));
+    all.forEach(ProcessHandle::destroy);
+    long deadline = System.nanoTime() + patience.toNanos();
+    while (all.stream().anyMatch(RunCommand::runs) && System.nanoTime() < deadline) {
+      pause();
+      // What cleans up may start others.
+      List.copyOf(all).forEach(process -> all.addAll(family(process)));
+    }
+    List<ProcessHandle> left = all.stream().filter(RunCommand::runs).toList();
+    if (!left.isEmpty()) {
+      Logger.warn(
+          "the command did not end within {} s of SIGTERM and is killed", patience.toSeconds());
+      left.forEach(ProcessHandle::destroyForcibly);
+    }
+  }
+
+  private static List<ProcessHandle> family(ProcessHandle process) {
+    List<ProcessHandle> family = new ArrayList<>(process.descendants().toList());
+    family.add(process);
+    return family;
+  }
+
+  /** A process that has ended and whose parent has not asked for its status has no program. */
+  private static boolean runs(ProcessHandle process) {
+    return process.isAlive() && process.info().command().isPresent();
+  }
+
+  private static void pause() {
+    try {
+      MILLISECONDS.sleep(POLL_MILLIS);
+    } catch (InterruptedException interrupted) {
+      Logger.debug("interrupted while the command ends");
+    }
+  }
+}

@@ -1,0 +1,34 @@
+package nbd.interop;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+
+/** A server that the system gives too little ends with status 1 and one line. */
+@Timeout(120)
+final class FailureIT {
+  @TempDir private Path directory;
+
+  @Test
+  void withTooFewDescriptorsItEndsWithStatusOneAndOneLine() throws Exception {
+    Path disk = Files.write(directory.resolve("disk.img"), new byte[512]);
+    // As many as the JVM itself needs, and a few more; with many more the server would start.
+    for (int descriptors = 8; descriptors <= 10; descriptors++) {
+      ProcessBuilder builder =
+          ServeProcess.builder("-U", directory.resolve("socket").toString(), disk.toString());
+      List<String> limited =
+          new ArrayList<>(
+              List.of("/bin/sh", "-c", "ulimit -n " + descriptors + "; exec \"$@\"", ""));
+      limited.addAll(builder.command());
+      Tools.Result result = ServeProcess.run(builder.command(limited));
+      assertThat(result.status()).as("%d: %s", descriptors, result.err()).isEqualTo(1);
+      assertThat(result.err()).hasLineCount(1).startsWith("nbd-multiconn: ");
+    }
+  }
+}
