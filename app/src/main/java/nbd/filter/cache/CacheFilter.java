@@ -55,6 +55,9 @@ public final class CacheFilter extends FilterBackend {
     /** Held while the cache is opened, exchanged or closed, by those who want this export only. */
     final ReentrantLock opening = new ReentrantLock();
 
+    /** Shared by those who waited for the lock meanwhile. */
+    final SharedFailure failedOpenings = new SharedFailure();
+
     /**
      * Changed with that held, and by nobody but {@link #endIdle} while there are no users; of those
      * that have none, it is read under the filter's lock.
@@ -96,10 +99,12 @@ public final class CacheFilter extends FilterBackend {
   public Handle open(String exportName, boolean readOnly) throws IOException {
     String key = hasOwnNames ? exportName : "";
     Export export = enter(key);
+    long since = export.failedOpenings.count();
     boolean opened = false;
     try {
       Handle handle =
-          new CacheHandle(cache(export, exportName, readOnly), readOnly, () -> leave(key, export));
+          new CacheHandle(
+              cache(export, exportName, readOnly, since), readOnly, () -> leave(key, export));
       opened = true;
       return handle;
     } finally {
@@ -120,15 +125,28 @@ public final class CacheFilter extends FilterBackend {
     }
   }
 
-  private ExportCache cache(Export export, String exportName, boolean readOnly) throws IOException {
+  private ExportCache cache(Export export, String exportName, boolean readOnly, long since)
+      throws IOException {
     export.opening.lock();
     try {
-      ExportCache cache = export.cache;
-      if (cache != null && users(export) == 1 && hasChanged(cache, exportName, readOnly)) {
-        end(export, cache);
-        cache = null;
+      if (export.cache == null) {
+        export.failedOpenings.throwSince(since);
       }
-      if (cache == null) {
+      return opened(export, exportName, readOnly);
+    } finally {
+      export.opening.unlock();
+    }
+  }
+
+  private ExportCache opened(Export export, String exportName, boolean readOnly)
+      throws IOException {
+    ExportCache cache = export.cache;
+    if (cache != null && users(export) == 1 && hasChanged(cache, exportName, readOnly)) {
+      end(export, cache);
+      cache = null;
+    }
+    if (cache == null) {
+      try {
         cache =
             new ExportCache(
                 next,
@@ -139,14 +157,15 @@ public final class CacheFilter extends FilterBackend {
                 buffers,
                 statistics,
                 Thread.ofVirtual().name("write-back")::start);
-        export.cache = cache;
-      } else if (!readOnly && cache.storage.isReadOnly()) {
-        cache.storage.makeWritable();
+      } catch (IOException failure) {
+        export.failedOpenings.add(failure);
+        throw failure;
       }
-      return cache;
-    } finally {
-      export.opening.unlock();
+      export.cache = cache;
+    } else if (!readOnly && cache.storage.isReadOnly()) {
+      cache.storage.makeWritable();
     }
+    return cache;
   }
 
   /** Stores what a cache has, which stays if that fails, and lets go of it. */

@@ -565,18 +565,18 @@ final class ExportCache {
    * @throws IOException if that is not certain
    */
   void flush() throws IOException {
-    flushes.await();
+    flushes.await(storage.failedOpenings());
   }
 
-  private void writeBackAndFlush() throws IOException {
+  private void writeBackAndFlush(long since) throws IOException {
     for (int tries = 0; ; tries++) {
       // Also tells this cache what a handle that has broken lost.
-      storage.ensureOpen();
+      storage.ensureOpen(since);
       long generation = storage.generation();
       List<IOException> failures = new ArrayList<>();
-      writeBack.allBefore(beginEpoch(), failures);
+      writeBack.allBefore(beginEpoch(), since, failures);
       try {
-        storageFlushes.await();
+        storageFlushes.await(since);
       } catch (IOException failure) {
         failures.add(failure);
       }
@@ -603,27 +603,28 @@ final class ExportCache {
    * Makes durable what the storage was given before this call.
    *
    * @param generation in which that was given
+   * @param since what {@link Storage#failedOpenings} was when the request came
    * @throws NbdException with EIO also if the storage broke since: the next handle's flush does not
    *     cover it
    */
-  void flushGiven(long generation) throws IOException {
-    storageFlushes.await();
+  void flushGiven(long generation, long since) throws IOException {
+    storageFlushes.await(since);
     if (storage.generation() != generation) {
       throw new NbdException(NbdError.EIO, "the storage broke before it was durable");
     }
   }
 
-  private void flushStorage() throws IOException {
+  private void flushStorage(long since) throws IOException {
     if (lastChanged.get() >= coveredUpTo.get()) {
-      flushThrough();
+      flushThrough(since);
     }
   }
 
   /** A flush of the storage, for this caller alone. */
-  void flushThrough() throws IOException {
+  void flushThrough(long since) throws IOException {
     long before = beginEpoch();
     if (below().has(Capability.FLUSH)) {
-      storage.run(Handle::flush);
+      storage.run(since, Handle::flush);
     }
     raise(coveredUpTo, before);
   }

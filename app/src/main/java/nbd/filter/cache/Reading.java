@@ -42,6 +42,7 @@ final class Reading {
    * @param into filled from its position to its limit
    */
   void read(ByteBuffer into, long offset, long lastUsed) throws IOException {
+    long since = cache.storage.failedOpenings();
     long end = offset + into.remaining();
     long at = offset;
     long used = lastUsed;
@@ -54,12 +55,12 @@ final class Reading {
         used = number;
         continue;
       }
-      FetchRun run = new FetchRun(number, inBlock, count, cache.blockOf(end - 1), into);
+      FetchRun run = new FetchRun(number, inBlock, count, cache.blockOf(end - 1), into, since);
       boolean fetched = run.fetch();
       // What a client wrote meanwhile is there though the storage failed.
       boolean isThere = at < end - into.remaining();
       if (!fetched && !isThere) {
-        readAround(number, inBlock, count, into);
+        readAround(number, inBlock, count, into, since);
       }
       at = end - into.remaining();
       used = number;
@@ -69,17 +70,19 @@ final class Reading {
   /**
    * Brings a part of a block into the cache, if there is room for it.
    *
+   * @param since what {@link Storage#failedOpenings} was when the request came
    * @return whether it may be there now
    */
-  boolean load(long number, int inBlock, int count) {
-    return new FetchRun(number, inBlock, count, number, null).fetch();
+  boolean load(long number, int inBlock, int count, long since) {
+    return new FetchRun(number, inBlock, count, number, null, since).fetch();
   }
 
   /** Brings blocks into the cache, as far as there is room for them. */
   void loadAhead(long first, long last) {
+    long since = cache.storage.failedOpenings();
     long number = first;
     while (number <= last) {
-      FetchRun run = new FetchRun(number, 0, cache.bytesOf(number), last, null);
+      FetchRun run = new FetchRun(number, 0, cache.bytesOf(number), last, null, since);
       if (!run.fetch()) {
         return;
       }
@@ -94,6 +97,7 @@ final class Reading {
     private final int count;
     private final long last;
     private final @Nullable ByteBuffer into;
+    private final long since;
     private final Fetch fetch = new Fetch();
     private final List<Part> parts = new ArrayList<>();
 
@@ -111,13 +115,16 @@ final class Reading {
      * @param first the block whose part is wanted
      * @param last how far it may go
      * @param into where the wanted part of the first block is copied to when it is there
+     * @param since what {@link Storage#failedOpenings} was when the request came
      */
-    FetchRun(long first, int inFirst, int count, long last, @Nullable ByteBuffer into) {
+    FetchRun(
+        long first, int inFirst, int count, long last, @Nullable ByteBuffer into, long since) {
       this.first = first;
       this.inFirst = inFirst;
       this.count = count;
       this.last = last;
       this.into = into;
+      this.since = since;
       this.next = first;
     }
 
@@ -207,7 +214,7 @@ final class Reading {
       @Nullable ByteBuffer brought = null;
       try {
         ByteBuffer whole = cache.buffers.take((int) (end - start));
-        readPieces(whole, start);
+        readPieces(whole, start, since);
         brought = whole;
       } catch (IOException failure) {
         // Whoever needs it reads what it needs, and gets the failure of that.
@@ -280,7 +287,8 @@ final class Reading {
    * Reads past the cache, since there is no room in it or more than was wanted could not be read;
    * but what is cached is newer.
    */
-  private void readAround(long number, int inBlock, int count, ByteBuffer into) throws IOException {
+  private void readAround(long number, int inBlock, int count, ByteBuffer into, long since)
+      throws IOException {
     Stripe stripe = cache.stripe(number);
     int start = into.position();
     boolean complete = false;
@@ -297,7 +305,7 @@ final class Reading {
       boolean succeeded = false;
       try {
         ByteBuffer part = into.duplicate().position(start).limit(start + count);
-        cache.storage.run(handle -> handle.read(part, (number << cache.blockShift()) + inBlock));
+        cache.storage.run(since, handle -> handle.read(part, (number << cache.blockShift()) + inBlock));
         succeeded = true;
       } finally {
         stripe.lock.lock();
@@ -332,13 +340,13 @@ final class Reading {
   }
 
   /** Reads in pieces that the storage takes. */
-  private void readPieces(ByteBuffer into, long offset) throws IOException {
+  private void readPieces(ByteBuffer into, long offset, long since) throws IOException {
     int most = cache.blockSizes().maximumPayload();
     int end = into.limit();
     for (int at = 0; at < end; at += most) {
       ByteBuffer piece = into.duplicate().position(at).limit(Math.min(end, at + most));
       long from = offset + at;
-      cache.storage.run(handle -> handle.read(piece, from));
+      cache.storage.run(since, handle -> handle.read(piece, from));
     }
   }
 }

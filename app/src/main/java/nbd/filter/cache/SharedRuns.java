@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.protocol.NbdException;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -18,7 +17,12 @@ final class SharedRuns {
   /** What is done. */
   @FunctionalInterface
   interface Work {
-    void run() throws IOException;
+    /**
+     * Does it.
+     *
+     * @param since what the first of those who asked for this run has given
+     */
+    void run(long since) throws IOException;
   }
 
   private final Work work;
@@ -27,10 +31,16 @@ final class SharedRuns {
   private @Nullable Run waiting;
 
   private static final class Run {
+    final long since;
+
     /** Ends when the run's leader may begin. */
     final CompletableFuture<Void> turn = new CompletableFuture<>();
 
     final CompletableFuture<Optional<IOException>> end = new CompletableFuture<>();
+
+    Run(long since) {
+      this.since = since;
+    }
   }
 
   SharedRuns(Work work) {
@@ -40,19 +50,20 @@ final class SharedRuns {
   /**
    * Waits for a run that begins after this call, and makes it if nobody else does.
    *
+   * @param since what {@link Storage#failedOpenings} was when the caller's request came
    * @throws IOException if it failed; of the caller's own, since others get it too
    */
-  void await() throws IOException {
+  void await(long since) throws IOException {
     Run joined;
     boolean leads = true;
     lock.lock();
     try {
       if (running == null) {
-        joined = new Run();
+        joined = new Run(since);
         joined.turn.complete(null);
         running = joined;
       } else if (waiting == null) {
-        joined = new Run();
+        joined = new Run(since);
         waiting = joined;
       } else {
         joined = waiting;
@@ -67,18 +78,14 @@ final class SharedRuns {
     }
     Optional<IOException> failure = joined.end.join();
     if (failure.isPresent()) {
-      NbdException own =
-          new NbdException(
-              NbdException.errorOf(failure.get()), String.valueOf(failure.get().getMessage()));
-      own.initCause(failure.get());
-      throw own;
+      throw SharedFailure.ownOf(failure.get());
     }
   }
 
   private void run(Run run) {
     Optional<IOException> failure = Optional.empty();
     try {
-      work.run();
+      work.run(run.since);
     } catch (IOException failed) {
       failure = Optional.of(failed);
     } catch (RuntimeException | Error mistake) {

@@ -12,7 +12,9 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * The one handle by which an export's cache reaches the storage: opened again after it has broken.
+ * The one handle by which an export's cache reaches the storage: opened again after it has broken,
+ * by one of the calls that need it, while the others wait. They share the attempt's failure, and so
+ * does what else had been asked by then.
  *
  * <p>Invariant, guarded by the lock: {@link #generation} counts the handles that have broken, and
  * grows before the next one is opened; whoever changed something learns the generation that it was
@@ -37,6 +39,7 @@ final class Storage {
   private final Runnable afterLoss;
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition opened = lock.newCondition();
+  private final SharedFailure openings = new SharedFailure();
   private volatile Handle first;
   private @Nullable Opened current;
   private boolean readOnly;
@@ -124,20 +127,31 @@ final class Storage {
     return before.users == 0 ? before : null;
   }
 
-  /** Sees to it that there is a handle, and that of one that has broken the cache was told. */
-  void ensureOpen() throws IOException {
-    leave(enter());
+  /** How many attempts to open a handle have failed: what a request is given when it begins. */
+  long failedOpenings() {
+    return openings.count();
+  }
+
+  /**
+   * Sees to it that there is a handle, and that of one that has broken the cache was told.
+   *
+   * @param since what {@link #failedOpenings} was when the request came
+   */
+  void ensureOpen(long since) throws IOException {
+    leave(enter(since));
   }
 
   /**
    * Makes a call.
    *
+   * @param since what {@link #failedOpenings} was when the request came for which it is made: if an
+   *     attempt to open has failed since, that was the request's
    * @return the generation in which it was done; if that is not the present one, what it changed
    *     may be lost
    * @throws NbdException with EIO if the handle broke
    */
-  long run(Call call) throws IOException {
-    Opened used = enter();
+  long run(long since, Call call) throws IOException {
+    Opened used = enter(since);
     try {
       call.on(used.handle);
       return used.generation;
@@ -151,30 +165,47 @@ final class Storage {
     }
   }
 
-  private Opened enter() throws IOException {
+  private Opened enter(long since) throws IOException {
     lock.lock();
     try {
-      awaitOpened();
-      if (isClosed) {
-        throw new NbdException(NbdError.EIO, name + ": the cache has let go of it");
-      }
-      if (current != null) {
-        current.users++;
-        return current;
+      while (true) {
+        if (isClosed) {
+          throw new NbdException(NbdError.EIO, name + ": the cache has let go of it");
+        }
+        if (current != null) {
+          current.users++;
+          return current;
+        }
+        openings.throwSince(since);
+        if (!isOpening) {
+          break;
+        }
+        opened.awaitUninterruptibly();
       }
       isOpening = true;
     } finally {
       lock.unlock();
     }
     Opened made = null;
+    IOException failed = null;
     try {
       made = open();
       return made;
+    } catch (IOException failure) {
+      failed = failure;
+      throw failure;
     } finally {
       lock.lock();
       try {
         isOpening = false;
         current = made;
+        if (failed != null) {
+          openings.add(failed);
+        }
+        if (isClosed) {
+          // The call that opened it is the last to use it.
+          retireCurrent();
+        }
         opened.signalAll();
       } finally {
         lock.unlock();
@@ -250,15 +281,15 @@ final class Storage {
 
   /**
    * Closes the handle, or leaves that to the call that is the last to use it: one that reads ahead
-   * may run still. Calls that come later fail.
+   * may run still. Calls that come later fail, as do those that wait for a handle to be opened.
    */
   void close() throws IOException {
     Opened idle;
     lock.lock();
     try {
-      awaitOpened();
       isClosed = true;
       idle = retireCurrent();
+      opened.signalAll();
     } finally {
       lock.unlock();
     }

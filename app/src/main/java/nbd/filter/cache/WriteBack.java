@@ -106,7 +106,7 @@ final class WriteBack {
                       && !Bits.isEmpty(block.changes.dirty)
                       && (many || block.changes.dirtyTick <= dueTick));
       List<IOException> failures = new ArrayList<>();
-      all(due, Long.MAX_VALUE, failures);
+      all(due, Long.MAX_VALUE, cache.storage.failedOpenings(), failures);
       goOn =
           failures.isEmpty() && due.length > 0 && cache.frames.dirty() > cache.frames.manyDirty();
       if (cache.dirtyBytes() == 0) {
@@ -137,14 +137,15 @@ final class WriteBack {
   /**
    * Makes room for what clients write; many share the work.
    *
+   * @param since what {@link Storage#failedOpenings} was when the request came
    * @return false if there is nothing to be written back, or it fails: then waiting is no use
    */
-  boolean relieve() {
+  boolean relieve(long since) {
     if (cache.dirtyBytes() == 0) {
       return false;
     }
     try {
-      relief.await();
+      relief.await(since);
       return true;
     } catch (IOException failure) {
       Logger.debug(failure);
@@ -152,16 +153,16 @@ final class WriteBack {
     }
   }
 
-  private void makeRoom() throws IOException {
+  private void makeRoom(long since) throws IOException {
     long[] all = cache.dirtyBlocks(block -> true);
     int most = Math.max(1, Math.min(RELIEF / cache.blockSize(), (all.length + 1) / 2));
     List<IOException> failures = new ArrayList<>();
-    all(Arrays.copyOf(all, Math.min(all.length, most)), Long.MAX_VALUE, failures);
+    all(Arrays.copyOf(all, Math.min(all.length, most)), Long.MAX_VALUE, since, failures);
     ExportCache.throwFirst(failures);
   }
 
   /** Writes back what became dirty before an epoch, and waits for what is being written of that. */
-  void allBefore(long epoch, Collection<IOException> failures) {
+  void allBefore(long epoch, long since, Collection<IOException> failures) {
     long[] numbers =
         cache.dirtyBlocks(
             block -> {
@@ -170,11 +171,11 @@ final class WriteBack {
                   && ((!Bits.isEmpty(changes.dirty) && changes.dirtySince < epoch)
                       || (!Bits.isEmpty(changes.writing) && changes.writingSince < epoch));
             });
-    all(numbers, epoch, failures);
+    all(numbers, epoch, since, failures);
   }
 
   /** Writes back these blocks, as far as they became dirty before the epoch. */
-  private void all(long[] numbers, long epoch, Collection<IOException> failures) {
+  private void all(long[] numbers, long epoch, long since, Collection<IOException> failures) {
     int mostBlocks =
         Math.max(1, Math.min(RUN, cache.blockSizes().maximumPayload()) / cache.blockSize());
     Collection<IOException> met = new ConcurrentLinkedQueue<>();
@@ -192,7 +193,7 @@ final class WriteBack {
       Runnable run =
           () -> {
             try {
-              new Run(first, last, epoch, met).write();
+              new Run(first, last, epoch, since, met).write();
             } catch (RuntimeException | Error mistake) {
               // Nobody else sees it in this thread, and a flush must not count on this run.
               met.add(new IOException("writing back failed by a mistake: " + mistake, mistake));
@@ -236,16 +237,18 @@ final class WriteBack {
     private final long first;
     private final long last;
     private final long epoch;
+    private final long since;
     private final Collection<IOException> failures;
     private final long start;
 
     /** What is to be written: sectors from the start of the first block. */
     private final List<Span> spans = new ArrayList<>();
 
-    Run(long first, long last, long epoch, Collection<IOException> failures) {
+    Run(long first, long last, long epoch, long since, Collection<IOException> failures) {
       this.first = first;
       this.last = last;
       this.epoch = epoch;
+      this.since = since;
       this.failures = failures;
       this.start = first << cache.blockShift();
     }
@@ -337,7 +340,7 @@ final class WriteBack {
         for (int at = from; at < to; at += most) {
           ByteBuffer piece = copies.duplicate().position(at).limit(Math.min(to, at + most));
           long offset = start + at;
-          long done = cache.storage.run(handle -> handle.write(piece, offset, CommandFlags.NONE));
+          long done = cache.storage.run(since, handle -> handle.write(piece, offset, CommandFlags.NONE));
           cache.statistics.writeBacks.increment();
           if (at > from && done != generation) {
             throw new NbdException(NbdError.EIO, "the storage broke meanwhile");

@@ -47,16 +47,17 @@ final class Writing {
   /** Writes, in the way that the mode demands. */
   void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
     boolean fua = flags.has(CommandFlag.FUA);
+    long since = cache.storage.failedOpenings();
     switch (cache.mode()) {
-      case WRITETHROUGH -> through(from, offset, flags);
+      case WRITETHROUGH -> through(from, offset, flags, since);
       case WRITEBACK -> {
         if (fua) {
-          throughDurably(from, offset);
+          throughDurably(from, offset, since);
         } else {
-          intoCache(from, offset);
+          intoCache(from, offset, since);
         }
       }
-      case UNSAFE -> intoCache(from, offset);
+      case UNSAFE -> intoCache(from, offset, since);
     }
   }
 
@@ -120,18 +121,18 @@ final class Writing {
     }
   }
 
-  private void intoCache(ByteBuffer from, long offset) throws IOException {
+  private void intoCache(ByteBuffer from, long offset, long since) throws IOException {
     int start = from.position();
     Spares spares = new Spares();
     try {
       while (from.hasRemaining()) {
         long at = offset + from.position() - start;
         int count = Math.min(from.remaining(), cache.blockSize() - cache.inBlock(at));
-        if (writeBlock(at, count, from, spares)) {
+        if (writeBlock(at, count, from, spares, since)) {
           from.position(from.position() + count);
         } else {
           ByteBuffer part = from.duplicate().limit(from.position() + count);
-          through(part, at, CommandFlags.NONE);
+          through(part, at, CommandFlags.NONE, since);
           from.position(part.position());
         }
       }
@@ -144,16 +145,17 @@ final class Writing {
    * Writes a part of one block into the cache, waiting for room; false if that is not possible, and
    * has not happened.
    */
-  private boolean writeBlock(long offset, int count, ByteBuffer from, Spares spares) {
+  private boolean writeBlock(
+      long offset, int count, ByteBuffer from, Spares spares, long since) {
     for (int tries = 0; tries < TRIES; tries++) {
       Outcome outcome = attempt(offset, count, from, spares);
       boolean goOn =
           switch (outcome) {
             case WRITTEN -> true;
-            case NO_FRAME -> spares.fill() || cache.writeBack.relieve();
-            case TOO_DIRTY -> cache.writeBack.relieve();
+            case NO_FRAME -> spares.fill() || cache.writeBack.relieve(since);
+            case TOO_DIRTY -> cache.writeBack.relieve(since);
             case MISSING_REST ->
-                cache.reading.load(cache.blockOf(offset), cache.inBlock(offset), count);
+                cache.reading.load(cache.blockOf(offset), cache.inBlock(offset), count, since);
             // Going through, it waits for its turn behind the change.
             case CHANGING -> false;
           };
@@ -242,11 +244,11 @@ final class Writing {
     return (offset & ((1L << cache.sectorShift()) - 1)) != 0;
   }
 
-  private void throughDurably(ByteBuffer from, long offset) throws IOException {
+  private void throughDurably(ByteBuffer from, long offset, long since) throws IOException {
     if (cache.below().fua() == Fua.NATIVE) {
-      through(from, offset, CommandFlags.of(CommandFlag.FUA));
+      through(from, offset, CommandFlags.of(CommandFlag.FUA), since);
     } else {
-      cache.flushGiven(through(from, offset, CommandFlags.NONE));
+      cache.flushGiven(through(from, offset, CommandFlags.NONE, since), since);
     }
   }
 
@@ -255,13 +257,15 @@ final class Writing {
    *
    * @return the storage's generation in which it was done
    */
-  private long through(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+  private long through(ByteBuffer from, long offset, CommandFlags flags, long since)
+      throws IOException {
     ByteBuffer data = from.duplicate();
     long end = offset + from.remaining();
     boolean isDurable = flags.has(CommandFlag.FUA);
     return change(
         offset,
         end,
+        since,
         handle -> handle.write(from, offset, flags),
         () -> {
           for (long at = offset; at < end; ) {
@@ -276,12 +280,14 @@ final class Writing {
    * A trim or a write of zeroes.
    *
    * @param offset a multiple of the sector, as {@code end} is, unless it is the export's end
+   * @param since what {@link Storage#failedOpenings} was when the request came
    * @return the storage's generation in which it was done
    */
-  long clear(long offset, long end, Call call) throws IOException {
+  long clear(long offset, long end, long since, Call call) throws IOException {
     return change(
         offset,
         end,
+        since,
         call,
         () -> {
           cache.forEachKnown(
@@ -304,13 +310,14 @@ final class Writing {
    * @param follow brings the cache up to date afterwards
    * @return the storage's generation in which it was done
    */
-  private long change(long offset, long end, Call call, Runnable follow) throws IOException {
+  private long change(long offset, long end, long since, Call call, Runnable follow)
+      throws IOException {
     Turn turn = cache.order.enterChange(offset, end);
     boolean succeeded = false;
     try {
       cache.forEachKnown(
           offset, end, (stripe, block, first, last) -> beginReplacing(stripe, block, offset, end));
-      long generation = cache.storage.run(call);
+      long generation = cache.storage.run(since, call);
       follow.run();
       // Only now: what breaks later finds that the storage was changed.
       if (cache.storage.generation() != generation) {

@@ -10,7 +10,10 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
 import nbd.backend.Handle;
 import nbd.filter.cache.TestStorage.Call;
 import nbd.filter.cache.TestStorage.Gate;
@@ -19,6 +22,8 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.protocol.OptionException;
+import nbd.protocol.OptionReplyType;
 import nbd.testing.Eventually;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
@@ -78,6 +83,83 @@ class CacheReadingTest {
           };
       assertThat(read(handle, 512)).isEqualTo(first(512));
       assertThatThrownBy(() -> read(handle, 1024)).hasMessage("a bad sector");
+    }
+  }
+
+  /** Whatever they wait for besides: each other, their turn, a fetch or a write-back. */
+  @Test
+  void requestsThatMeetStorageWhichDoesNotAnswerWaitForOneAttemptToOpenIt() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      write(handle, 0, 1);
+      scene.storage.crash();
+      AtomicInteger attempts = new AtomicInteger();
+      Gate gate = new Gate(Command.CACHE);
+      scene.storage.opening =
+          call -> {
+            attempts.incrementAndGet();
+            gate.on(call);
+            throw new IOException("it does not answer");
+          };
+      CommandFlags fua = CommandFlags.of(CommandFlag.FUA);
+      List<Running.Call> calls =
+          List.of(
+              () -> read(handle, BLOCK),
+              () -> read(handle, BLOCK),
+              () -> read(handle, BLOCK),
+              () -> read(handle, 9 * BLOCK),
+              () -> write(handle, 5 * BLOCK, 1, fua),
+              () -> write(handle, 5 * BLOCK, 2, fua),
+              () -> handle.write(ByteBuffer.allocate(8), 7 * BLOCK, CommandFlags.NONE),
+              () -> handle.zero(BLOCK, 2 * BLOCK, CommandFlags.NONE),
+              () -> handle.extents(0, BLOCK, 1),
+              handle::flush,
+              handle::flush,
+              handle::flush);
+      List<Running> requests = new ArrayList<>();
+      for (Running.Call call : calls) {
+        requests.add(Running.start(call));
+        gate.awaitReached();
+        requests.getLast().awaitParked();
+      }
+      gate.open();
+      for (Running request : requests) {
+        assertThatThrownBy(request::join).hasMessageContaining("does not answer");
+      }
+      assertThat(attempts).hasValue(1);
+      scene.storage.opening = call -> {};
+      assertThat(read(handle, BLOCK)).isEqualTo(first(BLOCK));
+      handle.flush();
+      assertThat(scene.storage.durableAt(0)).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void clientsThatComeWhileStorageDoesNotAnswerWaitForOneAttemptToOpenIt() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      AtomicInteger attempts = new AtomicInteger();
+      Gate gate = new Gate(Command.CACHE);
+      scene.storage.opening =
+          call -> {
+            attempts.incrementAndGet();
+            gate.on(call);
+            throw new OptionException(OptionReplyType.ERR_SHUTDOWN, "it does not answer");
+          };
+      List<Running> clients = new ArrayList<>();
+      for (int i = 0; i < 4; i++) {
+        clients.add(Running.start(scene::open));
+        gate.awaitReached();
+        clients.getLast().awaitParked();
+      }
+      gate.open();
+      for (Running client : clients) {
+        assertThatThrownBy(client::join)
+            .isInstanceOf(OptionException.class)
+            .hasMessage("it does not answer");
+      }
+      assertThat(attempts).hasValue(1);
+      scene.storage.opening = call -> {};
+      assertThat(read(scene.open(), 0)).isEqualTo(first(0));
     }
   }
 

@@ -5,7 +5,10 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
 import nbd.backend.Handle;
 import nbd.filter.cache.TestStorage.Gate;
 import nbd.protocol.Command;
@@ -19,7 +22,7 @@ class StorageTest {
   private final TestStorage backend = TestStorage.numbered(1 << 20);
 
   private static void read(Storage storage) throws IOException {
-    storage.run(handle -> handle.read(ByteBuffer.allocate(512), 0));
+    storage.run(storage.failedOpenings(), handle -> handle.read(ByteBuffer.allocate(512), 0));
   }
 
   @Test
@@ -36,6 +39,78 @@ class StorageTest {
     assertThat(backend.open).hasValue(0);
     assertThatThrownBy(() -> read(storage)).hasMessageContaining("let go");
     assertThat(backend.opened).hasValue(1);
+  }
+
+  /** An attempt to open may take as long as a silent server's timeout. */
+  @Test
+  void thoseWhoWaitForAnAttemptToOpenShareItsFailureAndWhoComesLaterMakesTheNext()
+      throws IOException {
+    AtomicInteger attempts = new AtomicInteger();
+    Gate gate = new Gate(Command.CACHE);
+    Storage storage =
+        new Storage(
+            "test",
+            readOnly -> {
+              if (attempts.incrementAndGet() == 2) {
+                gate.on(TestStorage.Call.of(Command.CACHE, 0, 0));
+                throw new IOException("it does not answer");
+              }
+              return backend.open("", readOnly);
+            },
+            false,
+            () -> {});
+    backend.crash();
+    assertThatThrownBy(() -> read(storage)).hasMessageContaining("crashed");
+    
+    long since = storage.failedOpenings();
+    Running first = Running.start(() -> read(storage));
+    gate.awaitReached();
+    List<Running> others = new ArrayList<>();
+    for (int i = 0; i < 5; i++) {
+      others.add(Running.start(() -> read(storage)));
+      others.getLast().awaitParked();
+    }
+    gate.open();
+    assertThatThrownBy(first::join).hasMessageContaining("does not answer");
+    for (Running other : others) {
+      assertThatThrownBy(other::join).hasMessageContaining("does not answer");
+    }
+    assertThatThrownBy(() -> storage.run(since, handle -> handle.flush()))
+        .as("it was asked for before, and had something else to wait for")
+        .hasMessageContaining("does not answer");
+    assertThat(attempts).hasValue(2);
+    read(storage);
+    assertThat(attempts).hasValue(3);
+    storage.close();
+  }
+
+  @Test
+  void closingDoesNotWaitForAnAttemptToOpen() throws IOException {
+    CountDownLatch opening = new CountDownLatch(1);
+    CountDownLatch goOn = new CountDownLatch(1);
+    Storage storage =
+        new Storage(
+            "test",
+            readOnly -> {
+              if (backend.opened.get() > 0) {
+                opening.countDown();
+                Eventually.await(goOn);
+              }
+              return backend.open("", readOnly);
+            },
+            false,
+            () -> {});
+    backend.crash();
+    assertThatThrownBy(() -> read(storage)).isNotNull();
+    Running opener = Running.start(() -> read(storage));
+    Eventually.await(opening);
+    Running waiting = Running.start(() -> read(storage));
+    waiting.awaitParked();
+    storage.close();
+    assertThatThrownBy(waiting::join).hasMessageContaining("let go");
+    goOn.countDown();
+    opener.join();
+    assertThat(backend.open).hasValue(0);
   }
 
   @Test
@@ -69,10 +144,10 @@ class StorageTest {
     reader.join();
     writer.join();
     boolean[] canWrite = new boolean[1];
-    storage.run(handle -> canWrite[0] = handle.capabilities().has(nbd.backend.Capability.WRITE));
+    storage.run(storage.failedOpenings(), handle -> canWrite[0] = handle.capabilities().has(nbd.backend.Capability.WRITE));
     assertThat(canWrite[0]).isTrue();
     assertThat(backend.open).hasValue(1);
-    storage.run(handle -> handle.write(Scene.sector(1), 0, CommandFlags.NONE));
+    storage.run(storage.failedOpenings(), handle -> handle.write(Scene.sector(1), 0, CommandFlags.NONE));
     storage.close();
     assertThat(backend.open).hasValue(0);
   }

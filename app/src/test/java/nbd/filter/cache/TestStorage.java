@@ -45,6 +45,10 @@ final class TestStorage implements Backend {
   final AtomicInteger opened = new AtomicInteger();
   volatile Hook before = call -> {};
   volatile Hook after = call -> {};
+
+  /** What opening does first; it gets a call of the command CACHE, which comes otherwise never. */
+  volatile Hook opening = call -> {};
+
   volatile Capabilities capabilities = CAPABILITIES;
   volatile BlockSizes blockSizes = BlockSizes.DEFAULT;
   volatile boolean closed;
@@ -176,6 +180,7 @@ final class TestStorage implements Backend {
 
   @Override
   public Handle open(String exportName, boolean readOnly) throws IOException {
+    opening.on(Call.of(Command.CACHE, 0, 0));
     open.incrementAndGet();
     opened.incrementAndGet();
     return new TestHandle(
