@@ -1,11 +1,17 @@
 package nbd.filter.cache;
 
 import java.io.IOException;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Queue;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.stream.Collectors;
 import nbd.backend.Backend;
 import nbd.backend.Handle;
 import nbd.backend.ThreadModel;
@@ -34,9 +40,13 @@ import org.tinylog.Logger;
 public final class CacheFilter extends FilterBackend {
   private static final int MOST_IDLE = 16;
 
+  /** At the end, storage that has answered nothing for so long is not waited for any more. */
+  private static final Duration PATIENCE = Duration.ofSeconds(10);
+
   private final CacheSettings settings;
   private final boolean hasOwnNames;
   private final CacheStatistics statistics;
+  private final Duration patience;
   private final Frames frames;
   private final Buffers buffers = new Buffers();
 
@@ -73,10 +83,21 @@ public final class CacheFilter extends FilterBackend {
    */
   public CacheFilter(
       Backend next, CacheSettings settings, boolean hasOwnNames, CacheStatistics statistics) {
+    this(next, settings, hasOwnNames, statistics, PATIENCE);
+  }
+
+  /** For tests, which have less patience. */
+  CacheFilter(
+      Backend next,
+      CacheSettings settings,
+      boolean hasOwnNames,
+      CacheStatistics statistics,
+      Duration patience) {
     super(next);
     this.settings = settings;
     this.hasOwnNames = hasOwnNames;
     this.statistics = statistics;
+    this.patience = patience;
     this.frames = new Frames(settings.blockSize(), settings.blocks());
   }
 
@@ -259,9 +280,10 @@ public final class CacheFilter extends FilterBackend {
   }
 
   /**
-   * Writes everything back and closes the backend.
+   * Writes everything back and closes the backend: all exports at the same time, and each as long
+   * as its storage answers.
    *
-   * @throws IOException if something could not be stored; the message says how much
+   * @throws IOException if something could not be stored; the message says how much of which export
    */
   @Override
   public void close() throws IOException {
@@ -272,37 +294,62 @@ public final class CacheFilter extends FilterBackend {
     } finally {
       lock.unlock();
     }
-    List<IOException> failures = new ArrayList<>();
+    Queue<IOException> met = new ConcurrentLinkedQueue<>();
+    List<CompletableFuture<Void>> ends = new ArrayList<>();
     for (Export export : all) {
-      close(export, failures);
+      ends.add(
+          CompletableFuture.runAsync(
+              () -> close(export, met), Thread.ofVirtual().name("cache-close")::start));
     }
+    ends.forEach(CompletableFuture::join);
     try {
       next.close();
     } catch (IOException failure) {
-      failures.add(failure);
+      met.add(failure);
+    }
+    List<IOException> failures = new ArrayList<>(met);
+    if (failures.size() > 1) {
+      String messages =
+          failures.stream().map(IOException::getMessage).collect(Collectors.joining("; "));
+      failures.addFirst(new IOException(messages));
     }
     ExportCache.throwFirst(failures);
   }
 
-  private static void close(Export export, List<IOException> failures) {
-    export.opening.lock();
-    try {
+  private void close(Export export, Queue<IOException> failures) {
+    if (!tryLock(export.opening)) {
+      // Somebody has opened its storage, or writes to it, and gets no answer.
       ExportCache cache = export.cache;
       if (cache != null) {
-        try {
-          end(export, cache);
-        } catch (IOException failure) {
-          failures.add(failure);
-        }
-        if (export.cache != null) {
-          export.cache = null;
-          cache.discard();
-        }
+        failures.add(cache.unstored("its storage does not answer"));
       }
+      return;
+    }
+    try {
+      ExportCache cache = export.cache;
+      if (cache == null) {
+        return;
+      }
+      export.cache = null;
+      try {
+        cache.storeWhileAnswered(patience);
+      } catch (IOException failure) {
+        failures.add(failure);
+      }
+      cache.discard();
     } catch (IOException failure) {
       failures.add(failure);
     } finally {
       export.opening.unlock();
+    }
+  }
+
+  private boolean tryLock(ReentrantLock wanted) {
+    try {
+      return wanted.tryLock(patience.toNanos(), TimeUnit.NANOSECONDS);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      return false;
     }
   }
 

@@ -2,10 +2,16 @@ package nbd.filter.cache;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
+import java.util.concurrent.FutureTask;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.LongAdder;
 import java.util.function.Consumer;
 import java.util.stream.LongStream;
 import nbd.backend.Backend;
@@ -16,6 +22,7 @@ import nbd.protocol.BlockSizes;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
 
 /**
  * The cache of one export, which all its connections share: the index of its blocks, and what each
@@ -680,16 +687,71 @@ final class ExportCache {
       try {
         flush();
       } catch (IOException failure) {
-        long bytes = dirtyBytes();
-        throw new IOException(
-            bytes > 0
-                ? "%d bytes that were written to export \"%s\" cannot be stored: %s"
-                    .formatted(bytes, exportName, failure.getMessage())
-                : "what was written to export \"%s\" since the last flush may be lost: %s"
-                    .formatted(exportName, failure.getMessage()),
-            failure);
+        IOException unstored = unstored(String.valueOf(failure.getMessage()));
+        unstored.initCause(failure);
+        throw unstored;
       }
     }
+  }
+
+  /**
+   * Stores everything, as long as the storage answers.
+   *
+   * @param patience how long it may not answer any call
+   * @throws IOException as {@link #store}
+   */
+  void storeWhileAnswered(Duration patience) throws IOException {
+    FutureTask<@Nullable Void> storing =
+        new FutureTask<>(
+            () -> {
+              store();
+              return null;
+            });
+    Thread.ofVirtual().name("cache-store").start(storing);
+    long answers;
+    do {
+      answers = storage.answers();
+      try {
+        storing.get(patience.toNanos(), TimeUnit.NANOSECONDS);
+        return;
+      } catch (ExecutionException failure) {
+        throw failure.getCause() instanceof IOException known
+            ? known
+            : new IOException(failure.getCause());
+      } catch (InterruptedException interrupted) {
+        Thread.currentThread().interrupt();
+        throw unstored("it was interrupted");
+      } catch (TimeoutException silent) {
+        Logger.debug(silent);
+      }
+    } while (storage.answers() != answers);
+    throw unstored("its storage has not answered for %d s".formatted(patience.toSeconds()));
+  }
+
+  /** Says what is lost if no more is stored. */
+  IOException unstored(String why) {
+    LongAdder sectors = new LongAdder();
+    forEachStripe(stripe -> stripe.forEach(block -> sectors.add(unstoredOf(block))));
+    long bytes = sectors.sum() << sectorShift;
+    boolean isAll = lastUnrepeatable.get() < coveredUpTo.get();
+    return new IOException(
+        bytes > 0
+            ? "%s%d bytes that were written to export \"%s\", and not flushed, cannot be stored: %s"
+                .formatted(isAll ? "" : "at least ", bytes, exportName, why)
+            : "what was written to export \"%s\" since the last flush may be lost: %s"
+                .formatted(exportName, why));
+  }
+
+  private int unstoredOf(Block block) {
+    Block.Changes changes = block.changes;
+    if (changes == null) {
+      return 0;
+    }
+    long[] unstored = changes.dirty.clone();
+    Bits.addAll(unstored, changes.writing, 0, sectorsPerBlock());
+    return changes.writtenAt < coveredUpTo.get()
+        ? Bits.countEither(unstored, unstored)
+        : Bits.countEither(unstored, changes.unflushed);
   }
 
   /**

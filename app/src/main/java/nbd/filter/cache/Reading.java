@@ -117,8 +117,7 @@ final class Reading {
      * @param into where the wanted part of the first block is copied to when it is there
      * @param since what {@link Storage#failedOpenings} was when the request came
      */
-    FetchRun(
-        long first, int inFirst, int count, long last, @Nullable ByteBuffer into, long since) {
+    FetchRun(long first, int inFirst, int count, long last, @Nullable ByteBuffer into, long since) {
       this.first = first;
       this.inFirst = inFirst;
       this.count = count;
@@ -305,7 +304,8 @@ final class Reading {
       boolean succeeded = false;
       try {
         ByteBuffer part = into.duplicate().position(start).limit(start + count);
-        cache.storage.run(since, handle -> handle.read(part, (number << cache.blockShift()) + inBlock));
+        cache.storage.run(
+            since, handle -> handle.read(part, (number << cache.blockShift()) + inBlock));
         succeeded = true;
       } finally {
         stripe.lock.lock();

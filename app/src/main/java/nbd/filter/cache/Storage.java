@@ -2,6 +2,7 @@ package nbd.filter.cache;
 
 import java.io.IOException;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.LongAdder;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Handle;
@@ -50,6 +51,7 @@ final class Storage {
   private boolean isLossUntold;
 
   private final AtomicLong generation = new AtomicLong();
+  private final LongAdder answers = new LongAdder();
 
   private static final class Opened {
     final Handle handle;
@@ -127,6 +129,11 @@ final class Storage {
     return before.users == 0 ? before : null;
   }
 
+  /** How many calls have ended, well or not: if none does for long, the storage is silent. */
+  long answers() {
+    return answers.sum();
+  }
+
   /** How many attempts to open a handle have failed: what a request is given when it begins. */
   long failedOpenings() {
     return openings.count();
@@ -161,6 +168,7 @@ final class Storage {
       failure.initCause(lost);
       throw failure;
     } finally {
+      answers.increment();
       leave(used);
     }
   }

@@ -340,7 +340,8 @@ final class WriteBack {
         for (int at = from; at < to; at += most) {
           ByteBuffer piece = copies.duplicate().position(at).limit(Math.min(to, at + most));
           long offset = start + at;
-          long done = cache.storage.run(since, handle -> handle.write(piece, offset, CommandFlags.NONE));
+          long done =
+              cache.storage.run(since, handle -> handle.write(piece, offset, CommandFlags.NONE));
           cache.statistics.writeBacks.increment();
           if (at > from && done != generation) {
             throw new NbdException(NbdError.EIO, "the storage broke meanwhile");

@@ -145,8 +145,7 @@ final class Writing {
    * Writes a part of one block into the cache, waiting for room; false if that is not possible, and
    * has not happened.
    */
-  private boolean writeBlock(
-      long offset, int count, ByteBuffer from, Spares spares, long since) {
+  private boolean writeBlock(long offset, int count, ByteBuffer from, Spares spares, long since) {
     for (int tries = 0; tries < TRIES; tries++) {
       Outcome outcome = attempt(offset, count, from, spares);
       boolean goOn =

@@ -8,6 +8,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
@@ -507,6 +508,71 @@ class CacheFlushTest {
         .hasMessageContaining("\"disk\"");
     assertThat(scene.storage.closed).isTrue();
     assertThat(scene.storage.open).hasValue(0);
+  }
+
+  /** And not for that of an export which is written back meanwhile. */
+  @Test
+  void aShutdownDoesNotWaitForStorageThatNeverAnswersAndSaysHowMuchIsLostOfWhat()
+      throws IOException {
+    TestStorage storage = TestStorage.numbered(1 << 20);
+    CacheFilter filter =
+        new CacheFilter(
+            storage,
+            new CacheSettings(CacheMode.WRITEBACK, 64L * BLOCK, BLOCK),
+            true,
+            new CacheStatistics(),
+            Duration.ofMillis(500));
+    Handle silent = filter.open("silent", false);
+    write(silent, 0, 1);
+    silent.flush();
+    write(silent, BLOCK, 1);
+    storage.fail(Command.FLUSH, NbdError.EIO);
+    assertThatThrownBy(silent::flush).as("stored, but not flushed").isNotNull();
+    storage.heal();
+    write(silent, 0, 2);
+    Handle other = filter.open("other", false);
+    write(other, 8 * BLOCK, 3);
+    CountDownLatch never = new CountDownLatch(1);
+    storage.before =
+        call -> {
+          if (call.command() == Command.WRITE && call.offset() < 8 * BLOCK) {
+            Eventually.await(never);
+          }
+        };
+    silent.close();
+    other.close();
+    assertThatThrownBy(filter::close)
+        .hasMessageContaining("1024 bytes")
+        .hasMessageContaining("\"silent\"")
+        .hasMessageContaining("not answered");
+    assertThat(storage.durableAt(8 * BLOCK)).isEqualTo(3);
+    assertThat(storage.closed).isTrue();
+    never.countDown();
+  }
+
+  /** A client that looks whether the export has changed keeps others from opening it. */
+  @Test
+  void aShutdownDoesNotWaitForAClientWhoseStorageIsNeverOpened() throws IOException {
+    TestStorage storage = TestStorage.numbered(1 << 20);
+    CacheFilter filter =
+        new CacheFilter(
+            storage,
+            new CacheSettings(CacheMode.WRITEBACK, 64L * BLOCK, BLOCK),
+            true,
+            new CacheStatistics(),
+            Duration.ofMillis(500));
+    try (Handle handle = filter.open("silent", false)) {
+      write(handle, 0, 1);
+    }
+    Gate never = new Gate(Command.CACHE);
+    storage.opening = never;
+    Running client = Running.start(() -> filter.open("silent", false));
+    never.awaitReached();
+    assertThatThrownBy(filter::close)
+        .hasMessageContaining("512 bytes")
+        .hasMessageContaining("\"silent\"");
+    never.open();
+    client.join();
   }
 
   @Test

@@ -61,7 +61,7 @@ class StorageTest {
             () -> {});
     backend.crash();
     assertThatThrownBy(() -> read(storage)).hasMessageContaining("crashed");
-    
+
     long since = storage.failedOpenings();
     Running first = Running.start(() -> read(storage));
     gate.awaitReached();
@@ -144,10 +144,13 @@ class StorageTest {
     reader.join();
     writer.join();
     boolean[] canWrite = new boolean[1];
-    storage.run(storage.failedOpenings(), handle -> canWrite[0] = handle.capabilities().has(nbd.backend.Capability.WRITE));
+    storage.run(
+        storage.failedOpenings(),
+        handle -> canWrite[0] = handle.capabilities().has(nbd.backend.Capability.WRITE));
     assertThat(canWrite[0]).isTrue();
     assertThat(backend.open).hasValue(1);
-    storage.run(storage.failedOpenings(), handle -> handle.write(Scene.sector(1), 0, CommandFlags.NONE));
+    storage.run(
+        storage.failedOpenings(), handle -> handle.write(Scene.sector(1), 0, CommandFlags.NONE));
     storage.close();
     assertThat(backend.open).hasValue(0);
   }
