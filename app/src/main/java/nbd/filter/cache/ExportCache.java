@@ -22,7 +22,6 @@ import nbd.protocol.BlockSizes;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import org.jspecify.annotations.Nullable;
-import org.tinylog.Logger;
 
 /**
  * The cache of one export, which all its connections share: the index of its blocks, and what each
@@ -697,7 +696,7 @@ final class ExportCache {
   /**
    * Stores everything, as long as the storage answers.
    *
-   * @param patience how long it may not answer any call
+   * @param patience how long it may leave all calls unanswered
    * @throws IOException as {@link #store}
    */
   void storeWhileAnswered(Duration patience) throws IOException {
@@ -708,11 +707,12 @@ final class ExportCache {
               return null;
             });
     Thread.ofVirtual().name("cache-store").start(storing);
-    long answers;
-    do {
-      answers = storage.answers();
+    long most = patience.toNanos();
+    // One call that hangs does not say that others do, so try in any case.
+    long left = Math.max(most / 4, most - storage.silence());
+    while (left > 0) {
       try {
-        storing.get(patience.toNanos(), TimeUnit.NANOSECONDS);
+        storing.get(left, TimeUnit.NANOSECONDS);
         return;
       } catch (ExecutionException failure) {
         throw failure.getCause() instanceof IOException known
@@ -721,10 +721,10 @@ final class ExportCache {
       } catch (InterruptedException interrupted) {
         Thread.currentThread().interrupt();
         throw unstored("it was interrupted");
-      } catch (TimeoutException silent) {
-        Logger.debug(silent);
+      } catch (TimeoutException late) {
+        left = most - storage.silence();
       }
-    } while (storage.answers() != answers);
+    }
     throw unstored("its storage has not answered for %d s".formatted(patience.toSeconds()));
   }
 

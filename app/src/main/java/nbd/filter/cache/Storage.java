@@ -2,7 +2,6 @@ package nbd.filter.cache;
 
 import java.io.IOException;
 import java.util.concurrent.atomic.AtomicLong;
-import java.util.concurrent.atomic.LongAdder;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Handle;
@@ -45,13 +44,19 @@ final class Storage {
   private @Nullable Opened current;
   private boolean readOnly;
   private boolean isOpening;
+
+  /** How many calls are under way. */
+  private int calls;
+
+  /** When the last one ended, or the first of them began, in nanoseconds. */
+  private long lastSign;
+
   private boolean isClosed;
 
   /** Used by the one who opens, but for being set. */
   private boolean isLossUntold;
 
   private final AtomicLong generation = new AtomicLong();
-  private final LongAdder answers = new LongAdder();
 
   private static final class Opened {
     final Handle handle;
@@ -129,9 +134,14 @@ final class Storage {
     return before.users == 0 ? before : null;
   }
 
-  /** How many calls have ended, well or not: if none does for long, the storage is silent. */
-  long answers() {
-    return answers.sum();
+  /** For how long calls have been under way, and none has ended, in nanoseconds. */
+  long silence() {
+    lock.lock();
+    try {
+      return calls == 0 ? 0 : System.nanoTime() - lastSign;
+    } finally {
+      lock.unlock();
+    }
   }
 
   /** How many attempts to open a handle have failed: what a request is given when it begins. */
@@ -168,7 +178,6 @@ final class Storage {
       failure.initCause(lost);
       throw failure;
     } finally {
-      answers.increment();
       leave(used);
     }
   }
@@ -182,6 +191,7 @@ final class Storage {
         }
         if (current != null) {
           current.users++;
+          countCall();
           return current;
         }
         openings.throwSince(since);
@@ -191,6 +201,7 @@ final class Storage {
         opened.awaitUninterruptibly();
       }
       isOpening = true;
+      countCall();
     } finally {
       lock.unlock();
     }
@@ -207,6 +218,9 @@ final class Storage {
       try {
         isOpening = false;
         current = made;
+        if (made == null) {
+          calls--;
+        }
         if (failed != null) {
           openings.add(failed);
         }
@@ -219,6 +233,14 @@ final class Storage {
         lock.unlock();
       }
     }
+  }
+
+  /** Counts a call, which opening a handle for it belongs to; the lock is held. */
+  private void countCall() {
+    if (calls == 0) {
+      lastSign = System.nanoTime();
+    }
+    calls++;
   }
 
   /** Waits until nobody opens a handle; the lock is held. */
@@ -270,6 +292,8 @@ final class Storage {
     lock.lock();
     try {
       used.users--;
+      calls--;
+      lastSign = System.nanoTime();
       last = used.retired && used.users == 0;
     } finally {
       lock.unlock();

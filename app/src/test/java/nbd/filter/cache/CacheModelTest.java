@@ -100,6 +100,27 @@ class CacheModelTest {
     options.check(Clients.class);
   }
 
+  /** What a write of a part of a sector meets at the storage, and who sees what of it. */
+  @Test
+  void partsOfSectorsAreLinearizableBesideChangesOfTheSameSector() {
+    ModelCheckingOptions options = options().threads(2).actorsPerThread(3);
+    // A part is written while the whole sector is replaced, and while it is cleared.
+    scenario(
+        options,
+        thread(call("writeDurably", 0, 1), call("read", 0)),
+        thread(call("writeHalf", 0, 2), call("read", 0)));
+    scenario(
+        options,
+        thread(call("zero", 0), call("read", 0)),
+        thread(call("writeHalf", 0, 2), call("flush")));
+    // A part that is replaced is seen before that is answered, and then a newer write.
+    scenario(
+        options,
+        thread(call("writeHalfDurably", 2, 1)),
+        thread(call("read", 2), call("write", 2, 2), call("read", 2)));
+    options.check(Clients.class);
+  }
+
   private static Actor[] thread(Actor... calls) {
     return calls;
   }
@@ -144,6 +165,11 @@ class CacheModelTest {
     /** A write of a part. */
     public void writeHalf(int sector, int value) {
       halves[2 * sector + 1] = value;
+    }
+
+    /** The same. */
+    public void writeHalfDurably(int sector, int value) {
+      writeHalf(sector, value);
     }
 
     /** A trim. */
@@ -223,12 +249,21 @@ class CacheModelTest {
     public void writeHalf(
         @Param(gen = IntGen.class, conf = "0:2") int sector,
         @Param(gen = IntGen.class, conf = "1:90") int value) {
+      putHalf(sector, value, CommandFlags.NONE);
+    }
+
+    /** The same, with FUA. */
+    @Operation
+    public void writeHalfDurably(
+        @Param(gen = IntGen.class, conf = "0:2") int sector,
+        @Param(gen = IntGen.class, conf = "1:90") int value) {
+      int end = putHalf(sector, value, FUA);
+      isDurable(2 * sector + 1, 1, end + 1);
+    }
+
+    private int putHalf(int sector, int value, CommandFlags flags) {
       int half = SECTOR / 2;
-      change(
-          2 * sector + 1,
-          1,
-          value,
-          () -> put(offset(sector) + half, half, value, CommandFlags.NONE));
+      return change(2 * sector + 1, 1, value, () -> put(offset(sector) + half, half, value, flags));
     }
 
     /** A trim. */

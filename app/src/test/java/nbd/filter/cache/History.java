@@ -10,6 +10,9 @@ import java.util.List;
 final class History {
   private int clock;
   private final List<Change> changes = new ArrayList<>();
+  private final List<Read> reads = new ArrayList<>();
+
+  private record Read(int number, int value, int begin, int end) {}
 
   private static final class Change {
     final int number;
@@ -62,6 +65,31 @@ final class History {
       }
     }
     return false;
+  }
+
+  /**
+   * Adds what somebody has seen between two moments, of numbers that are never changed to the same
+   * value twice.
+   *
+   * @return whether it may be that: nobody has seen another value between two who saw this one
+   */
+  synchronized boolean maySee(int number, int value, int begin, int end) {
+    reads.add(new Read(number, value, begin, end));
+    int firstEnd = end;
+    for (Read read : reads) {
+      if (read.number == number && read.value == value) {
+        firstEnd = Math.min(firstEnd, read.end);
+      }
+    }
+    for (Read read : reads) {
+      if (read.number == number
+          && read.value != value
+          && firstEnd < read.begin
+          && read.end < begin) {
+        return false;
+      }
+    }
+    return true;
   }
 
   private boolean wasReplaced(Change change, int before) {

@@ -53,6 +53,9 @@ final class TestStorage implements Backend {
   volatile BlockSizes blockSizes = BlockSizes.DEFAULT;
   volatile boolean closed;
 
+  /** Whether all of it is called a hole, or what is zero only. */
+  volatile boolean tellsData;
+
   /** What a call does before or after its work. */
   @FunctionalInterface
   interface Hook {
@@ -302,7 +305,17 @@ final class TestStorage implements Backend {
     public List<Extent> extents(long offset, long length, int most) throws IOException {
       call(Command.BLOCK_STATUS, offset, length, CommandFlags.NONE, () -> {});
       // As the contract allows: past the range.
-      return List.of(Extent.hole(size - offset));
+      if (!tellsData) {
+        return List.of(Extent.hole(size - offset));
+      }
+      synchronized (TestStorage.this) {
+        int end = (int) offset;
+        boolean isZero = content[end] == 0;
+        while (end < size && (content[end] == 0) == isZero) {
+          end++;
+        }
+        return List.of(isZero ? Extent.hole(end - offset) : Extent.data(end - offset));
+      }
     }
 
     @Override
