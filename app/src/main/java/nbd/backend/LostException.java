@@ -11,14 +11,32 @@ import nbd.protocol.NbdException;
 public final class LostException extends NbdException {
   private static final long serialVersionUID = 1;
 
+  private final boolean mayStillHappen;
+
   /**
-   * Makes one.
+   * Makes one for storage that has ended: what was running is either done or never will be.
    *
    * @param error what the client is told: EIO for a call that was running, ESHUTDOWN for a later
    *     one
    * @param message for people: what broke, and why
    */
   public LostException(NbdError error, String message) {
+    this(error, message, false);
+  }
+
+  /**
+   * Makes one.
+   *
+   * @param mayStillHappen whether the storage may carry out what was running at any later time: it
+   *     was given up here, and has not ended
+   */
+  public LostException(NbdError error, String message, boolean mayStillHappen) {
     super(error, message);
+    this.mayStillHappen = mayStillHappen;
+  }
+
+  /** Whether the storage may carry out later what was running, over newer data. */
+  public boolean mayStillHappen() {
+    return mayStillHappen;
   }
 }

@@ -1,5 +1,6 @@
 package nbd.backend;
 
+import java.util.concurrent.atomic.AtomicLong;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 
@@ -10,6 +11,8 @@ import nbd.protocol.NbdException;
  */
 public final class LostWritesException extends NbdException {
   private static final long serialVersionUID = 1;
+
+  private static final AtomicLong NUMBERS = new AtomicLong();
 
   private final long number;
 
@@ -23,6 +26,11 @@ public final class LostWritesException extends NbdException {
   public LostWritesException(String message, long number) {
     super(NbdError.EIO, message);
     this.number = number;
+  }
+
+  /** A number for a loss that was just found: higher than that of any before. */
+  public static long nextNumber() {
+    return NUMBERS.incrementAndGet();
   }
 
   /** Which loss it is: the same from every handle, and higher than that of one before. */

@@ -6,14 +6,16 @@ import java.util.function.Predicate;
 import nbd.backend.Backend;
 import nbd.client.ClientSettings;
 import nbd.client.NbdUri;
-import nbd.client.UpstreamBackend;
-import nbd.filter.ReconnectFilter;
+import nbd.upstream.ReconnectingBackend;
+import nbd.upstream.SharingBackend;
+import nbd.upstream.UpstreamBackend;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
 /** The options of serve for another NBD server as the backend. */
 final class UpstreamOptions {
   private static final String DYNAMIC_EXPORT = "--dynamic-export";
+  private static final String SHARE_CONNECTION = "--share-connection";
   private static final String CONNECT_TIMEOUT = "--connect-timeout";
   private static final String REQUEST_TIMEOUT = "--request-timeout";
   private static final String RECONNECT = "--reconnect";
@@ -27,13 +29,21 @@ final class UpstreamOptions {
   private boolean dynamicExport;
 
   @Option(
+      names = SHARE_CONNECTION,
+      description =
+          "With another NBD server: let all clients of an export share one connection to it, so"
+              + " that one flush covers all of them and each sees what the others write at once."
+              + " With --reconnect this is so unless that server offers multi-conn.")
+  private boolean shareConnection;
+
+  @Option(
       names = CONNECT_TIMEOUT,
       paramLabel = "DURATION",
       defaultValue = "5s",
       converter = DurationConverter.class,
       description =
-          "With another NBD server: how long connecting to it may take, its handshake included"
-              + " (default: ${DEFAULT-VALUE}).")
+          "With another NBD server: how long connecting to it may take, from looking up its name"
+              + " to the end of the handshake (default: ${DEFAULT-VALUE}).")
   private Duration connectTimeout = Duration.ofSeconds(5);
 
   @Option(
@@ -52,8 +62,9 @@ final class UpstreamOptions {
       defaultValue = "0",
       converter = DurationConverter.class,
       description =
-          "With another NBD server: when a connection to it breaks, try for so long to connect"
-              + " again and go on, unnoticed by the client (default: not at all).")
+          "With another NBD server: when a connection to it breaks, try for this long to connect"
+              + " again, write again what was answered and not flushed, and go on; clients wait"
+              + " meanwhile (default: not at all).")
   private Duration reconnect = Duration.ZERO;
 
   @Option(
@@ -62,8 +73,9 @@ final class UpstreamOptions {
       defaultValue = "16M",
       converter = Size.Converter.class,
       description =
-          "With --reconnect: how much of what was written and not flushed each connection keeps, to"
-              + " write it again; when that is full, it flushes (default: ${DEFAULT-VALUE}).")
+          "With --reconnect: how much to keep of what was written to an export and not flushed, by"
+              + " all its clients together, to write it again; when that is full, the export is"
+              + " flushed (default: ${DEFAULT-VALUE}).")
   private long reconnectBuffer = 16L << 20;
 
   /**
@@ -76,7 +88,13 @@ final class UpstreamOptions {
     if (!isUpstream) {
       return BackendArgument.onlyFor(
           "another NBD server",
-          List.of(DYNAMIC_EXPORT, CONNECT_TIMEOUT, REQUEST_TIMEOUT, RECONNECT, RECONNECT_BUFFER),
+          List.of(
+              DYNAMIC_EXPORT,
+              SHARE_CONNECTION,
+              CONNECT_TIMEOUT,
+              REQUEST_TIMEOUT,
+              RECONNECT,
+              RECONNECT_BUFFER),
           given);
     }
     if (connectTimeout.isZero()) {
@@ -98,10 +116,17 @@ final class UpstreamOptions {
         uri, dynamicExport, ClientSettings.DEFAULT.withTimeouts(connectTimeout, requestTimeout));
   }
 
-  /** The backend with what makes it outlive its connections, if that is asked for. */
+  /** The backend with what lets clients share connections, or outlive them, if that is wanted. */
   Backend around(Backend upstream) {
-    return reconnect.isZero()
-        ? upstream
-        : new ReconnectFilter(upstream, reconnect, reconnectBuffer);
+    if (!reconnect.isZero()) {
+      return new ReconnectingBackend(
+          upstream, this::realName, reconnect, reconnectBuffer, shareConnection);
+    }
+    return shareConnection ? new SharingBackend(upstream, this::realName) : upstream;
+  }
+
+  /** What the client's names of one and the same export of the other server have in common. */
+  private String realName(String exportName) {
+    return dynamicExport ? exportName : "";
   }
 }

@@ -7,62 +7,82 @@ import java.util.concurrent.Future;
 import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
-/** Closes the socket that is being connected, or shaken hands on, when that takes too long. */
+/**
+ * Ends an attempt to connect, from finding the server's address to the end of the handshake, when
+ * that takes too long, or when nobody wants it any more.
+ */
 final class ConnectDeadline implements AutoCloseable {
-  private final Duration timeout;
+  private final ConnectAttempts attempts;
   private final Future<?> alarm;
 
-  /** Guards what follows: once it has passed, no socket stays open. */
+  /** Guards what follows: once the attempt has been ended, nothing guarded goes on. */
   private final ReentrantLock lock = new ReentrantLock();
 
-  private @Nullable SocketChannel guarded;
-  private boolean passed;
+  private @Nullable Runnable guarded;
+  private @Nullable String ended;
 
-  ConnectDeadline(Duration timeout) {
-    this.timeout = timeout;
-    this.alarm = Timers.after(timeout, this::pass);
+  ConnectDeadline(Duration timeout, ConnectAttempts attempts) {
+    this.attempts = attempts;
+    this.alarm =
+        Timers.after(
+            timeout,
+            () -> end("the server did not complete the handshake within " + described(timeout)));
+    attempts.add(this);
   }
 
-  private void pass() {
+  /** Ends the attempt; the first reason counts. */
+  void end(String reason) {
     lock.lock();
     try {
-      passed = true;
-      if (guarded != null) {
-        guarded.close();
+      if (ended == null) {
+        ended = reason;
+        if (guarded != null) {
+          guarded.run();
+        }
       }
-    } catch (IOException ignored) {
-      // It is gone, which is what was wanted.
     } finally {
       lock.unlock();
     }
   }
 
   /** This socket is the one from now on. */
-  void guard(SocketChannel socket) throws IOException {
+  void guard(SocketChannel socket) {
+    guard(() -> close(socket));
+  }
+
+  /**
+   * From now on this is done when the attempt ends, at once if it has.
+   *
+   * @param ending never waits and never throws
+   */
+  void guard(Runnable ending) {
     lock.lock();
     try {
-      guarded = socket;
-      if (passed) {
-        socket.close();
+      guarded = ending;
+      if (ended != null) {
+        ending.run();
       }
     } finally {
       lock.unlock();
     }
   }
 
-  /** Whether it has passed: whatever failed, failed by that. */
-  boolean passed() {
-    lock.lock();
+  private static void close(SocketChannel socket) {
     try {
-      return passed;
-    } finally {
-      lock.unlock();
+      socket.close();
+    } catch (IOException ignored) {
+      // It is gone, which is what was wanted.
     }
   }
 
-  /** For messages. */
-  String described() {
-    return described(timeout);
+  /** Why the attempt was ended, of which later failures are a consequence; null if it was not. */
+  @Nullable String ended() {
+    lock.lock();
+    try {
+      return ended;
+    } finally {
+      lock.unlock();
+    }
   }
 
   static String described(Duration duration) {
@@ -71,14 +91,15 @@ final class ConnectDeadline implements AutoCloseable {
         : duration.toMillis() + " ms";
   }
 
-  /** The socket is not guarded any more; false if it was too late. */
+  /** Nothing is guarded any more; false if it was too late. */
   boolean met() {
     close();
-    return !passed();
+    return ended() == null;
   }
 
   @Override
   public void close() {
+    attempts.remove(this);
     alarm.cancel(false);
     lock.lock();
     try {

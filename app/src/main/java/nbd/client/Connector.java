@@ -8,7 +8,6 @@ import java.net.SocketAddress;
 import java.net.StandardProtocolFamily;
 import java.net.StandardSocketOptions;
 import java.net.UnixDomainSocketAddress;
-import java.net.UnknownHostException;
 import java.nio.channels.SocketChannel;
 import java.util.ArrayList;
 import java.util.List;
@@ -33,15 +32,25 @@ final class Connector {
 
   private final NbdUri uri;
   private final ClientSettings settings;
+  private final ConnectAttempts attempts;
+  private final HostNames names;
 
   /**
    * For one server.
    *
    * @param uri with the export's name, by which messages begin
+   * @param attempts what can end it early
    */
-  Connector(NbdUri uri, ClientSettings settings) {
+  Connector(NbdUri uri, ClientSettings settings, ConnectAttempts attempts) {
+    this(uri, settings, attempts, HostNames.SYSTEM);
+  }
+
+  /** For tests, which find addresses by themselves. */
+  Connector(NbdUri uri, ClientSettings settings, ConnectAttempts attempts, HostNames names) {
     this.uri = uri;
     this.settings = settings;
+    this.attempts = attempts;
+    this.names = names;
   }
 
   /** What is done in the handshake. */
@@ -92,7 +101,7 @@ final class Connector {
   }
 
   private <T> T connect(Use<T> use) throws IOException {
-    try (ConnectDeadline deadline = new ConnectDeadline(settings.connectTimeout())) {
+    try (ConnectDeadline deadline = new ConnectDeadline(settings.connectTimeout(), attempts)) {
       SocketChannel socket = null;
       boolean done = false;
       try {
@@ -116,11 +125,9 @@ final class Connector {
 
   private IOException described(IOException failure, ConnectDeadline deadline) {
     String message = failure.getMessage();
-    if (deadline.passed()) {
-      return new IOException(
-          "%s: the server did not complete the handshake within %s"
-              .formatted(uri, deadline.described()),
-          failure);
+    String ended = deadline.ended();
+    if (ended != null) {
+      return new IOException(uri + ": " + ended, failure);
     }
     return switch (failure) {
       case OptionException refused -> new OptionException(refused.type(), uri + ": " + message);
@@ -139,7 +146,7 @@ final class Connector {
   }
 
   /** The JDK has no type of its own for these; on TCP the second one is shorter. */
-  private static boolean isReset(@Nullable String message) {
+  static boolean isReset(@Nullable String message) {
     return message != null
         && (message.equals("Broken pipe") || message.startsWith("Connection reset"));
   }
@@ -160,7 +167,7 @@ final class Connector {
   private SocketChannel connectTcp(String host, int port, ConnectDeadline deadline)
       throws IOException {
     List<IOException> failures = new ArrayList<>();
-    for (InetAddress address : addresses(host)) {
+    for (InetAddress address : names.addresses(host, deadline)) {
       SocketChannel socket = SocketChannel.open();
       socket.setOption(StandardSocketOptions.TCP_NODELAY, true);
       socket.setOption(StandardSocketOptions.SO_KEEPALIVE, true);
@@ -171,14 +178,6 @@ final class Connector {
       }
     }
     throw failures.getFirst();
-  }
-
-  private static InetAddress[] addresses(String host) throws IOException {
-    try {
-      return InetAddress.getAllByName(host);
-    } catch (UnknownHostException unknown) {
-      throw new IOException("the host \"" + host + "\" is not known", unknown);
-    }
   }
 
   private static SocketChannel connected(

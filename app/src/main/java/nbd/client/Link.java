@@ -22,13 +22,16 @@ import org.tinylog.Logger;
  * caller, and nobody waits for ever.
  */
 final class Link {
+  /** Needs no memory. */
+  private static final Broken UNKNOWN = new Broken("the connection broke", true);
+
   private final String name;
   private final Wire wire;
-  private final Duration patience;
+  private volatile Duration patience;
 
   private final ConcurrentHashMap<Long, Request> inFlight = new ConcurrentHashMap<>();
   private final AtomicLong cookies = new AtomicLong(1);
-  private final AtomicReference<@Nullable String> broken = new AtomicReference<>();
+  private final AtomicReference<@Nullable Broken> broken = new AtomicReference<>();
 
   /**
    * How many answers the server owes, and since when. The time is written before the count leaves
@@ -39,6 +42,14 @@ final class Link {
 
   private volatile long owedSince;
   private volatile @Nullable Future<?> watch;
+
+  /**
+   * Why a connection does not work any more.
+   *
+   * @param givenUp whether it was this side that ended it, so that the server may still carry out
+   *     what was in flight
+   */
+  record Broken(String reason, boolean givenUp) {}
 
   /**
    * Begins without a request.
@@ -59,6 +70,16 @@ final class Link {
     }
   }
 
+  /** From now on the server may be silent for no longer than this while it owes an answer. */
+  void limitPatience(Duration most) {
+    Duration before = patience;
+    if (before.isZero() || before.compareTo(most) > 0) {
+      patience = most;
+      stopWatching();
+      lookAgainIn(most);
+    }
+  }
+
   private void lookAgainIn(Duration delay) {
     watch = Timers.after(delay, this::look);
     if (broken.get() != null) {
@@ -73,14 +94,24 @@ final class Link {
     }
   }
 
+  /** A look that fails must not be the last. */
   private void look() {
+    try {
+      lookOnce();
+    } catch (RuntimeException | Error mistake) {
+      lookAgainIn(patience);
+      throw mistake;
+    }
+  }
+
+  private void lookOnce() {
     long left = Timers.nanos(patience);
     if (owed.get() > 0) {
       long now = System.nanoTime();
       left -= Math.min(now - owedSince, now - wire.heard());
     }
     if (left <= 0) {
-      fail(
+      giveUp(
           "the server has owed an answer and said nothing for "
               + ConnectDeadline.described(patience));
     } else {
@@ -109,10 +140,10 @@ final class Link {
     }
     owed.incrementAndGet();
     inFlight.put(request.cookie(), request);
-    String reason = broken.get();
-    if (reason != null && inFlight.remove(request.cookie()) != null) {
+    Broken why = broken.get();
+    if (why != null && inFlight.remove(request.cookie()) != null) {
       owed.decrementAndGet();
-      return reason;
+      return why.reason;
     }
     return null;
   }
@@ -136,7 +167,35 @@ final class Link {
 
   /** Nothing can be sent or read any more; what is in flight fails when the reading thread ends. */
   void fail(IOException failure) {
-    fail(described(failure));
+    end(described(failure), !isServersEnd(failure));
+  }
+
+  /** The server has ended the connection. */
+  void ended() {
+    end("the server closed the connection", false);
+  }
+
+  /** Ends the connection for a reason of this side's. */
+  void giveUp(String reason) {
+    end(reason, true);
+  }
+
+  private void end(String reason, boolean givenUp) {
+    try {
+      refuse(reason, givenUp);
+    } catch (RuntimeException | Error outOfMemory) {
+      broken.compareAndSet(null, UNKNOWN);
+    }
+    if (givenUp) {
+      wire.drop();
+    } else {
+      wire.cut();
+    }
+  }
+
+  /** Whether the server, or its system, has ended the connection; on any doubt it has not. */
+  private static boolean isServersEnd(IOException failure) {
+    return (failure instanceof EOFException) || Connector.isReset(failure.getMessage());
   }
 
   private static String described(IOException failure) {
@@ -151,19 +210,13 @@ final class Link {
         + (message == null ? failure.getClass().getSimpleName() : message);
   }
 
-  /** As the other; the first reason counts. */
-  void fail(String reason) {
-    refuse(reason);
-    wire.cut();
-  }
-
   /**
    * Takes no more requests; what is in flight goes on. The first reason counts.
    *
    * @return whether it worked until now
    */
-  boolean refuse(String reason) {
-    boolean first = broken.compareAndSet(null, name + ": " + reason);
+  boolean refuse(String reason, boolean givenUp) {
+    boolean first = broken.compareAndSet(null, new Broken(name + ": " + reason, givenUp));
     if (first) {
       Logger.debug("{}: {}", name, reason);
     }
@@ -172,12 +225,13 @@ final class Link {
   }
 
   /** Why it is broken; null if it is not. */
-  @Nullable String broken() {
+  @Nullable Broken broken() {
     return broken.get();
   }
 
   /** Fails what is in flight; called by the reading thread, at its end. */
   void loseAll() {
+    broken.compareAndSet(null, UNKNOWN);
     Iterator<Request> requests = inFlight.values().iterator();
     while (requests.hasNext()) {
       Request request = requests.next();

@@ -4,9 +4,11 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.List;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
 import nbd.backend.Completion;
 import nbd.backend.Extent;
 import nbd.backend.ListedExport;
@@ -46,11 +48,8 @@ public final class NbdClient implements AutoCloseable {
   private final int longestPayload;
   private final long longestRange;
 
-  /** What was begun and is not queued yet; used by the thread that begins. */
-  private @Nullable Request newest;
-
-  private @Nullable Request oldest;
-  private int staged;
+  /** What was begun and is not queued yet, the newest first; any thread may begin or push. */
+  private final AtomicReference<@Nullable Request> staged = new AtomicReference<>();
 
   private final AtomicBoolean closed = new AtomicBoolean();
 
@@ -73,7 +72,14 @@ public final class NbdClient implements AutoCloseable {
    */
   public static NbdClient connect(NbdUri uri, String exportName, ClientSettings settings)
       throws IOException {
-    return new Connector(uri.withExportName(exportName), settings).open();
+    return connect(uri, exportName, settings, new ConnectAttempts());
+  }
+
+  /** The same, as one of these attempts, which can be ended early. */
+  public static NbdClient connect(
+      NbdUri uri, String exportName, ClientSettings settings, ConnectAttempts attempts)
+      throws IOException {
+    return new Connector(uri.withExportName(exportName), settings, attempts).open();
   }
 
   /**
@@ -83,7 +89,13 @@ public final class NbdClient implements AutoCloseable {
    * @throws IOException as {@link #connect}
    */
   public static List<ListedExport> list(NbdUri uri, ClientSettings settings) throws IOException {
-    return new Connector(uri, settings).ask(Negotiation::list);
+    return list(uri, settings, new ConnectAttempts());
+  }
+
+  /** The same, as one of these attempts, which can be ended early. */
+  public static List<ListedExport> list(
+      NbdUri uri, ClientSettings settings, ConnectAttempts attempts) throws IOException {
+    return new Connector(uri, settings, attempts).ask(Negotiation::list);
   }
 
   /**
@@ -93,7 +105,7 @@ public final class NbdClient implements AutoCloseable {
    */
   public static List<String> listContexts(NbdUri uri, String exportName, ClientSettings settings)
       throws IOException {
-    return new Connector(uri.withExportName(exportName), settings)
+    return new Connector(uri.withExportName(exportName), settings, new ConnectAttempts())
         .ask(negotiation -> negotiation.listContexts(exportName));
   }
 
@@ -104,7 +116,7 @@ public final class NbdClient implements AutoCloseable {
 
   /** Why every call fails from now on; empty while the connection works, as far as is known. */
   public Optional<String> broken() {
-    return Optional.ofNullable(link.broken());
+    return Optional.ofNullable(link.broken()).map(Link.Broken::reason);
   }
 
   /**
@@ -144,8 +156,8 @@ public final class NbdClient implements AutoCloseable {
   }
 
   /**
-   * Begins a read as {@link nbd.backend.Handle#beginRead} has it; one thread at a time begins and
-   * pushes.
+   * Begins a read as {@link nbd.backend.Handle#beginRead} has it. Any thread may begin and push;
+   * who pushes sends what others have begun as well.
    */
   public boolean beginRead(ByteBuffer into, long offset, Completion end) {
     return begin(Command.READ, CommandFlags.NONE, into, offset, end);
@@ -172,13 +184,12 @@ public final class NbdClient implements AutoCloseable {
     if (link.add(request) != null) {
       return false;
     }
-    if (newest == null) {
-      oldest = request;
-    }
-    request.next = newest;
-    newest = request;
-    staged++;
-    if (staged >= MOST_STAGED) {
+    Request before;
+    do {
+      before = staged.get();
+      request.stagedAfter(before);
+    } while (!staged.compareAndSet(before, request));
+    if (request.stagedCount() >= MOST_STAGED) {
       push();
     }
     return true;
@@ -186,14 +197,19 @@ public final class NbdClient implements AutoCloseable {
 
   /** Sends what was begun. */
   public void push() {
-    Request first = oldest;
-    Request last = newest;
-    if (first != null && last != null) {
-      oldest = null;
-      newest = null;
-      staged = 0;
-      queue.sendAll(last, first);
+    Request newest = staged.getAndSet(null);
+    if (newest != null) {
+      Request oldest = newest;
+      while (oldest.next != null) {
+        oldest = oldest.next;
+      }
+      queue.sendAll(newest, oldest);
     }
+  }
+
+  /** From now on the server may be silent for no longer than this while it owes an answer. */
+  public void limitPatience(Duration most) {
+    link.limitPatience(most);
   }
 
   /** Makes durable what was answered before. */
@@ -270,7 +286,8 @@ public final class NbdClient implements AutoCloseable {
   /** How a request that is done failed; null if it succeeded. */
   private @Nullable IOException outcome(Request request) {
     if (request.isLost()) {
-      return new LostException(NbdError.EIO, String.valueOf(link.broken()));
+      Link.Broken broken = Objects.requireNonNull(link.broken());
+      return new LostException(NbdError.EIO, broken.reason(), broken.givenUp());
     }
     NbdError error = request.error();
     return error == null ? null : new NbdException(error, described(request, error));
@@ -295,18 +312,21 @@ public final class NbdClient implements AutoCloseable {
     if (!closed.compareAndSet(false, true)) {
       return;
     }
-    if (link.refuse("the connection was closed here")) {
-      Future<?> cut = Timers.after(FAREWELL, wire::cut);
-      Request goodbye = new Request(Command.DISC, 0, link.nextCookie(), 0, 0, null, null);
-      goodbye.answered();
-      queue.send(goodbye);
-      while (!goodbye.await()) {
-        queue.lead(goodbye);
+    try {
+      if (link.refuse("the connection was closed here", true)) {
+        Future<?> cut = Timers.after(FAREWELL, wire::cut);
+        Request goodbye = new Request(Command.DISC, 0, link.nextCookie(), 0, 0, null, null);
+        goodbye.answered();
+        queue.send(goodbye);
+        while (!goodbye.await()) {
+          queue.lead(goodbye);
+        }
+        endTls();
+        cut.cancel(false);
       }
-      endTls();
-      cut.cancel(false);
+    } finally {
+      wire.cut();
     }
-    wire.cut();
   }
 
   private void endTls() {

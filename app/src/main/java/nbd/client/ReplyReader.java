@@ -39,12 +39,12 @@ final class ReplyReader implements Runnable {
       while (reply.read(in)) {
         take();
       }
-      link.fail("the server closed the connection");
+      link.ended();
     } catch (IOException failure) {
       link.fail(failure);
     } catch (RuntimeException | Error mistake) {
+      link.giveUp("a reply could not be taken: " + mistake);
       Logger.error(mistake, "{}: a reply could not be taken", link.name());
-      link.fail("a reply could not be taken: " + mistake);
     } finally {
       link.loseAll();
     }

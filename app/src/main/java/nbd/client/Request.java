@@ -60,6 +60,9 @@ final class Request {
   /** The next in the queue; belongs to whoever holds the queue's end. */
   @Nullable Request next;
 
+  /** How many were begun and not queued when this one was, itself included. */
+  private int stagedCount;
+
   @SuppressWarnings("unused") // by STATE
   private volatile int state;
 
@@ -120,6 +123,16 @@ final class Request {
   /** One that is never sent and that nobody waits for: to tell it from others. */
   static Request mark() {
     return new Request(null, null, Command.DISC, 0, 0, 0, 0, null, null);
+  }
+
+  /** It was begun, and waits to be queued after this one, if there is one. */
+  void stagedAfter(@Nullable Request before) {
+    next = before;
+    stagedCount = before == null ? 1 : before.stagedCount + 1;
+  }
+
+  int stagedCount() {
+    return stagedCount;
   }
 
   Command command() {

@@ -126,40 +126,44 @@ final class SendQueue {
 
   /** Writes as many as are written at a time; returns the rest. */
   private @Nullable Request write(Request first) {
-    headers.clear();
-    int count = 0;
-    int begun = 0;
-    Request request = first;
-    for (int i = 0; i < BATCH && request != null; i++) {
-      OutgoingRequest.write(
-          headers,
-          extended,
-          request.flags(),
-          request.command(),
-          request.cookie(),
-          request.offset(),
-          request.length());
-      ByteBuffer payload = request.payload();
-      if (payload != null) {
-        pieces[count++] = headers.slice(begun, headers.position() - begun);
-        pieces[count++] = payload.duplicate();
-        begun = headers.position();
-      }
-      request = request.next;
-    }
+    Request rest = first;
+    int pieceCount = 0;
     try {
-      if (count == 0) {
+      headers.clear();
+      int begun = 0;
+      for (int i = 0; i < BATCH && rest != null; i++) {
+        OutgoingRequest.write(
+            headers,
+            extended,
+            rest.flags(),
+            rest.command(),
+            rest.cookie(),
+            rest.offset(),
+            rest.length());
+        ByteBuffer payload = rest.payload();
+        if (payload != null) {
+          pieces[pieceCount++] = headers.slice(begun, headers.position() - begun);
+          pieces[pieceCount++] = payload.duplicate();
+          begun = headers.position();
+        }
+        rest = rest.next;
+      }
+      if (pieceCount == 0) {
         wire.write(headers.flip());
       } else {
-        pieces[count++] = headers.slice(begun, headers.position() - begun);
-        wire.write(pieces, count);
+        pieces[pieceCount++] = headers.slice(begun, headers.position() - begun);
+        wire.write(pieces, pieceCount);
       }
     } catch (IOException failure) {
       link.fail(failure);
+    } catch (RuntimeException | Error failure) {
+      // What has been sent of a request is unknown; others wait for this thread to go on.
+      rest = rest == first ? first.next : rest;
+      link.giveUp("a request could not be sent: " + failure);
     } finally {
-      java.util.Arrays.fill(pieces, 0, count, null);
+      java.util.Arrays.fill(pieces, 0, pieceCount, null);
       Request sent = first;
-      while (sent != null && sent != request) {
+      while (sent != null && sent != rest) {
         // Its thread may leave as soon as it is told.
         Request after = sent.next;
         sent.next = null;
@@ -167,6 +171,6 @@ final class SendQueue {
         sent = after;
       }
     }
-    return request;
+    return rest;
   }
 }

@@ -1,6 +1,8 @@
 package nbd.client;
 
 import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.net.StandardSocketOptions;
 import java.nio.ByteBuffer;
 import java.nio.channels.ByteChannel;
 import java.nio.channels.GatheringByteChannel;
@@ -86,6 +88,22 @@ final class Wire implements ReadableByteChannel {
       channel.close();
     } finally {
       socket.close();
+    }
+  }
+
+  /**
+   * Ends it at once, and has the system drop what it has not sent yet: a request that reached the
+   * server late would be carried out over newer data.
+   */
+  void drop() {
+    try {
+      if (socket.getRemoteAddress() instanceof InetSocketAddress) {
+        socket.setOption(StandardSocketOptions.SO_LINGER, 0);
+      }
+    } catch (IOException ignored) {
+      // It is gone, which is what was wanted.
+    } finally {
+      cut();
     }
   }
 

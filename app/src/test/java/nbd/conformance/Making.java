@@ -16,7 +16,6 @@ import nbd.backend.Handle;
 import nbd.backend.MemoryBackend;
 import nbd.client.ClientSettings;
 import nbd.client.NbdUri;
-import nbd.client.UpstreamBackend;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.filter.Statistics;
@@ -31,6 +30,7 @@ import nbd.multiconn.MultiConnSettings;
 import nbd.multiconn.TrackDirty;
 import nbd.protocol.BlockSizes;
 import nbd.server.TestServer;
+import nbd.upstream.UpstreamBackend;
 
 /** What storages are made of, and goes when they are no longer needed. */
 final class Making implements Closeable {

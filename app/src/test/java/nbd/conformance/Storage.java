@@ -25,12 +25,13 @@ import nbd.filter.ErrorFilter;
 import nbd.filter.ErrorRate;
 import nbd.filter.FuaFilter;
 import nbd.filter.FuaMode;
-import nbd.filter.ReconnectFilter;
 import nbd.filter.SerializeFilter;
 import nbd.filter.cache.CacheMode;
 import nbd.multiconn.MultiConnMode;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.TransmissionFlag;
+import nbd.upstream.ReconnectingBackend;
+import nbd.upstream.SharingBackend;
 
 /**
  * What is served: each storage, and each filter in front of one, in the order in which serve puts
@@ -79,10 +80,13 @@ enum Storage {
       none(),
       with ->
           with.multiConn(new ConnectionCacheFilter(with.memory(), 1 << 20), MultiConnMode.AUTO)),
+  SHARED(all(), none(), with -> new SharingBackend(with.upstream(with.alone()), name -> "")),
   RECONNECT(
-      many(),
-      EnumSet.of(CAN_MULTI_CONN, SEND_FAST_ZERO),
-      with -> new ReconnectFilter(with.upstream(with.memory()), Duration.ofSeconds(10), 16L << 20)),
+      all(),
+      none(),
+      with ->
+          new ReconnectingBackend(
+              with.upstream(with.memory()), name -> "", Duration.ofSeconds(10), 16L << 20, false)),
   SERIALIZE_REQUESTS(
       many(), none(), with -> new SerializeFilter(with.memory(), ThreadModel.SERIALIZE_REQUESTS)),
   SERIALIZE_ALL_REQUESTS(

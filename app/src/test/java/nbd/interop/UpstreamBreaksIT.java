@@ -192,13 +192,12 @@ final class UpstreamBreaksIT {
         upstream.kill();
         fio.assertRuns();
         upstream.startAgain();
-        long reconnected = (i + 1L) * JOBS;
+        long reconnected = i + 1L;
         Eventually.isTrue(
-            "every connection is back",
-            () -> connectedAgain(serve) >= reconnected || !fio.isRunning());
+            "the session is back", () -> connectedAgain(serve) >= reconnected || !fio.isRunning());
       }
       assertThat(fio.awaitEnd()).as(fio.said()).isZero();
-      assertThat(connectedAgain(serve)).isGreaterThanOrEqualTo((long) KILLS * JOBS);
+      assertThat(connectedAgain(serve)).isGreaterThanOrEqualTo(KILLS);
       serve.stop();
     }
   }
@@ -264,7 +263,7 @@ final class UpstreamBreaksIT {
       upstream.kill();
       clients.get(0).call(RawClient.EIO, 0, RawClient.READ, 0, 1);
       clients.get(0).call(NBD_ESHUTDOWN, 0, RawClient.READ, 0, 1);
-      clients.get(1).call(RawClient.EIO, 0, RawClient.FLUSH, 0, 0);
+      clients.get(1).call(NBD_ESHUTDOWN, 0, RawClient.FLUSH, 0, 0);
       upstream.startAgain();
       RawClient next = connect(serve, 1).getFirst();
       next.read(0, 1);

@@ -1,4 +1,4 @@
-package nbd.filter;
+package nbd.upstream;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -10,16 +10,19 @@ import java.util.concurrent.locks.LockSupport;
 import nbd.backend.Backend;
 import nbd.backend.Capabilities;
 import nbd.backend.Capability;
+import nbd.backend.Completion;
 import nbd.backend.Fua;
 import nbd.backend.Handle;
 import nbd.backend.LostException;
 import nbd.backend.ThreadModel;
+import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 
 /**
  * Storage in another place: it crashes and comes back, with what was flushed and nothing else, and
- * breaks all handles by that. A call that a crash meets may have been done or not.
+ * breaks all handles by that. A call that a crash meets may have been done or not. A test can make
+ * calls wait or fail before they are done; reads and writes can be begun, and end on other threads.
  */
 final class CrashingStorage implements Backend {
   static final Capabilities CAPABILITIES =
@@ -32,16 +35,34 @@ final class CrashingStorage implements Backend {
           Capability.FAST_ZERO,
           Capability.MULTI_CONN);
 
+  /** Not multi-conn: one connection for all. */
+  static final Capabilities SINGLE = CAPABILITIES.without(Capability.MULTI_CONN);
+
+  /** What a call does first. */
+  @FunctionalInterface
+  interface Hook {
+    /** May wait, and may throw. */
+    void before(String what) throws IOException;
+  }
+
   private final Random random;
+  private volatile Hook hook = what -> {};
+  private int opens;
+  private int open;
   private byte[] cached;
   private byte[] durable;
   private int crashes;
   private boolean down;
-  private Capabilities capabilities = CAPABILITIES;
+  private Capabilities capabilities;
   private int flushes;
   private final List<String> done = new ArrayList<>();
 
   CrashingStorage(int size, long seed) {
+    this(size, seed, CAPABILITIES);
+  }
+
+  CrashingStorage(int size, long seed, Capabilities capabilities) {
+    this.capabilities = capabilities;
     cached = new byte[size];
     durable = new byte[size];
     random = new Random(seed);
@@ -56,6 +77,21 @@ final class CrashingStorage implements Backend {
   /** Loses the handles, and nothing else. */
   synchronized void cut() {
     crashes++;
+  }
+
+  /** From now on every call does this first. */
+  void hook(Hook before) {
+    hook = before;
+  }
+
+  /** How often it was opened. */
+  synchronized int opens() {
+    return opens;
+  }
+
+  /** How many handles have not been closed. */
+  synchronized int open() {
+    return open;
   }
 
   /** Whether new handles are refused. */
@@ -105,10 +141,17 @@ final class CrashingStorage implements Backend {
   }
 
   @Override
-  public synchronized Handle open(String exportName, boolean readOnly) throws IOException {
+  public Handle open(String exportName, boolean readOnly) throws IOException {
+    hook.before("open");
+    return opened();
+  }
+
+  private synchronized Handle opened() throws IOException {
     if (down) {
       throw new IOException("it is down");
     }
+    opens++;
+    open++;
     return new CrashingHandle(crashes, cached.length, capabilities);
   }
 
@@ -128,7 +171,10 @@ final class CrashingStorage implements Backend {
       this.has = has;
     }
 
-    private void call(String what, Runnable work) throws LostException {
+    private final List<Runnable> begun = new ArrayList<>();
+
+    private void call(String what, Runnable work) throws IOException {
+      hook.before(what);
       synchronized (CrashingStorage.this) {
         if (openedAt == crashes) {
           done.add(what);
@@ -163,7 +209,17 @@ final class CrashingStorage implements Backend {
     @Override
     public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
       String what = "write " + from.remaining() + " at " + offset;
-      call(what, () -> from.get(cached, (int) offset, from.remaining()));
+      boolean forced = flags.has(CommandFlag.FUA);
+      int start = (int) offset;
+      int length = from.remaining();
+      call(
+          what,
+          () -> {
+            from.get(cached, start, length);
+            if (forced) {
+              System.arraycopy(cached, start, durable, start, length);
+            }
+          });
     }
 
     @Override
@@ -197,9 +253,52 @@ final class CrashingStorage implements Backend {
       throw new AssertionError("not used");
     }
 
+    private boolean begin(Completion end, Begun call) {
+      synchronized (begun) {
+        begun.add(
+            () -> {
+              IOException outcome = null;
+              try {
+                call.run();
+              } catch (IOException failure) {
+                outcome = failure;
+              }
+              end.done(outcome);
+            });
+      }
+      return true;
+    }
+
+    @Override
+    public boolean beginRead(ByteBuffer into, long offset, Completion end) {
+      return begin(end, () -> read(into.duplicate(), offset));
+    }
+
+    @Override
+    public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
+      return begin(end, () -> write(from.duplicate(), offset, flags));
+    }
+
+    @Override
+    public void push() {
+      List<Runnable> pushed;
+      synchronized (begun) {
+        pushed = List.copyOf(begun);
+        begun.clear();
+      }
+      pushed.forEach(Thread::startVirtualThread);
+    }
+
     @Override
     public void close() {
-      // Nothing is held.
+      synchronized (CrashingStorage.this) {
+        open--;
+      }
     }
+  }
+
+  /** A call that was begun. */
+  private interface Begun {
+    void run() throws IOException;
   }
 }

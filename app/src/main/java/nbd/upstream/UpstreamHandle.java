@@ -1,4 +1,4 @@
-package nbd.client;
+package nbd.upstream;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -12,6 +12,8 @@ import nbd.backend.Completion;
 import nbd.backend.Extent;
 import nbd.backend.Fua;
 import nbd.backend.Handle;
+import nbd.client.ExportInfo;
+import nbd.client.NbdClient;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.TransmissionFlag;
@@ -22,8 +24,11 @@ final class UpstreamHandle implements Handle {
   private final Capabilities capabilities;
   private final BlockSizes blockSizes;
 
-  UpstreamHandle(NbdClient client, boolean readOnly) {
+  private final Runnable afterClose;
+
+  UpstreamHandle(NbdClient client, boolean readOnly, Runnable afterClose) {
     this.client = client;
+    this.afterClose = afterClose;
     Capabilities all = capabilities(client.export());
     this.capabilities = readOnly ? all.readOnly() : all;
     this.blockSizes = served(client.export().blockSizes());
@@ -140,6 +145,10 @@ final class UpstreamHandle implements Handle {
 
   @Override
   public void close() {
-    client.close();
+    try {
+      client.close();
+    } finally {
+      afterClose.run();
+    }
   }
 }

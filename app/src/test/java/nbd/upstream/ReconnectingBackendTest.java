@@ -1,4 +1,4 @@
-package nbd.filter;
+package nbd.upstream;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
@@ -15,7 +15,6 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Capability;
-import nbd.backend.Fua;
 import nbd.backend.Handle;
 import nbd.backend.LostException;
 import nbd.protocol.CommandFlags;
@@ -27,7 +26,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /** Connections whose storage crashes and comes back. */
 @Timeout(120)
-final class ReconnectFilterTest {
+final class ReconnectingBackendTest {
   private static final int SIZE = 4096;
   private static final Duration LONG = Duration.ofMinutes(1);
 
@@ -49,12 +48,12 @@ final class ReconnectFilterTest {
     return into.array();
   }
 
-  private Handle open(ReconnectFilter filter) throws IOException {
+  private Handle open(ReconnectingBackend filter) throws IOException {
     return filter.open("", false);
   }
 
-  private ReconnectFilter filter(Duration within, long bytes) {
-    return new ReconnectFilter(storage, within, bytes);
+  private ReconnectingBackend filter(Duration within, long bytes) {
+    return new ReconnectingBackend(storage, name -> "", within, bytes, false);
   }
 
   @Test
@@ -83,13 +82,13 @@ final class ReconnectFilterTest {
       storage.crash();
 
       handle.flush();
-      assertThat(storage.takeDone()).containsExactly("write 10 at 200", "flush");
+      assertThat(storage.takeDone()).containsExactly("write 10 at 200", "flush", "flush");
     }
   }
 
   @Test
-  void aWriteThatIsOverwrittenOnAnotherConnectionIsNotWrittenAgain() throws IOException {
-    ReconnectFilter filter = filter(LONG, 1 << 20);
+  void whatIsOverwrittenOnAnotherConnectionIsNotWrittenAgain() throws IOException {
+    ReconnectingBackend filter = filter(LONG, 1 << 20);
     try (Handle one = open(filter);
         Handle other = open(filter)) {
       write(one, 0, 100, 1);
@@ -100,12 +99,12 @@ final class ReconnectFilterTest {
       read(one, 0, 1);
       assertThat(read(one, 0, 100)[50]).isEqualTo((byte) 2);
       assertThat(storage.takeDone())
-          .containsSubsequence("write 20 at 40", "write 40 at 0", "write 40 at 60");
+          .containsSubsequence("write 40 at 0", "write 40 at 60", "write 20 at 40", "flush");
     }
   }
 
   @Test
-  void aTrimTakesOutWhatWouldBeWrittenAgain() throws IOException {
+  void aTrimIsMadeAgainInTheFirstWritesPlace() throws IOException {
     try (Handle handle = open(filter(LONG, 1 << 20))) {
       write(handle, 0, 100, 1);
       handle.trim(0, 100, CommandFlags.NONE);
@@ -113,7 +112,7 @@ final class ReconnectFilterTest {
       storage.crash();
 
       handle.flush();
-      assertThat(storage.takeDone()).containsExactly("flush");
+      assertThat(storage.takeDone()).containsExactly("trim 100 at 0", "flush", "flush");
     }
   }
 
@@ -159,7 +158,7 @@ final class ReconnectFilterTest {
                       reading.completeExceptionally(failure);
                     }
                   });
-      Eventually.isTrue("it waits", () -> thread.getState() == Thread.State.TIMED_WAITING);
+      Eventually.isTrue("it waits", () -> thread.getState() == Thread.State.WAITING);
       assertThat(reading).isNotDone();
 
       storage.down(false);
@@ -201,12 +200,13 @@ final class ReconnectFilterTest {
   }
 
   @Test
-  void itPromisesNoMoreThanItKeeps() throws IOException {
+  void oneFlushCoversAllItsClientsAndForcedWritesAreTheServers() throws IOException {
     try (Handle handle = open(filter(LONG, 1 << 20))) {
-      assertThat(handle.capabilities().has(Capability.MULTI_CONN)).isFalse();
-      assertThat(handle.capabilities().has(Capability.FAST_ZERO)).isFalse();
-      assertThat(handle.capabilities().fua()).isEqualTo(Fua.EMULATE);
-      assertThat(handle.capabilities().has(Capability.TRIM)).isTrue();
+      assertThat(handle.capabilities()).isEqualTo(CrashingStorage.CAPABILITIES);
+    }
+    storage.change(CrashingStorage.SINGLE);
+    try (Handle handle = open(filter(LONG, 1 << 20))) {
+      assertThat(handle.capabilities()).isEqualTo(CrashingStorage.CAPABILITIES);
     }
   }
 
@@ -215,7 +215,7 @@ final class ReconnectFilterTest {
   @ValueSource(longs = {1, 2, 3, 4, 5, 6})
   void nothingThatWasAnsweredIsEverMissed(long seed) throws Exception {
     CrashingStorage crashing = new CrashingStorage(SIZE, seed);
-    ReconnectFilter filter = new ReconnectFilter(crashing, LONG, 900);
+    ReconnectingBackend filter = new ReconnectingBackend(crashing, name -> "", LONG, 900, false);
     Model model = new Model();
     List<Handle> handles = new ArrayList<>();
     for (int i = 0; i < 3; i++) {
@@ -305,8 +305,8 @@ final class ReconnectFilterTest {
           Arrays.fill(expected, offset, offset + length, (byte) 0);
         }
         case 2, 3 -> {
-          // Its own connection is connected again; others' writes come back with their flush only.
-          read(handle, offset, length);
+          byte[] now = Arrays.copyOfRange(expected, offset, offset + length);
+          assertThat(read(handle, offset, length)).as("at %d", offset).isEqualTo(now);
         }
         default -> {
           int value = random.nextInt(256);

@@ -1,20 +1,34 @@
-package nbd.client;
+package nbd.upstream;
 
 import java.io.IOException;
+import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import nbd.backend.Backend;
 import nbd.backend.Handle;
 import nbd.backend.ListedExport;
 import nbd.backend.ThreadModel;
+import nbd.client.ClientSettings;
+import nbd.client.ConnectAttempts;
+import nbd.client.NbdClient;
+import nbd.client.NbdUri;
 
 /**
  * Another NBD server: each handle is a connection of its own to it, made when the handle is opened.
+ * Handles of this backend may be begun on and pushed by any thread.
  */
 public final class UpstreamBackend implements Backend {
+  /** How long a server may be silent that owes an answer when this one stops. */
+  private static final Duration LAST_PATIENCE = Duration.ofSeconds(8);
+
   private final NbdUri uri;
   private final boolean dynamic;
   private final ClientSettings settings;
+  private final ConnectAttempts attempts = new ConnectAttempts();
+  private final Set<NbdClient> open = ConcurrentHashMap.newKeySet();
+  private volatile boolean stopping;
 
   /**
    * Describes the server; nothing is connected yet.
@@ -40,13 +54,25 @@ public final class UpstreamBackend implements Backend {
 
   @Override
   public Optional<List<ListedExport>> exports() throws IOException {
-    return dynamic ? Optional.of(NbdClient.list(uri, settings)) : Optional.empty();
+    return dynamic ? Optional.of(NbdClient.list(uri, settings, attempts)) : Optional.empty();
   }
 
   @Override
   public Handle open(String exportName, boolean readOnly) throws IOException {
     String name = dynamic ? exportName : uri.exportName();
-    return new UpstreamHandle(NbdClient.connect(uri, name, settings), readOnly);
+    NbdClient client = NbdClient.connect(uri, name, settings, attempts);
+    open.add(client);
+    if (stopping) {
+      client.limitPatience(LAST_PATIENCE);
+    }
+    return new UpstreamHandle(client, readOnly, () -> open.remove(client));
+  }
+
+  @Override
+  public void stopWaiting() {
+    stopping = true;
+    attempts.stop();
+    open.forEach(client -> client.limitPatience(LAST_PATIENCE));
   }
 
   @Override

@@ -1,0 +1,81 @@
+package nbd.upstream;
+
+import java.time.Duration;
+import nbd.backend.LostException;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+
+/**
+ * How often one request has met a break, and whether it is tried again. Used by one thread at a
+ * time.
+ *
+ * <p>A request that has met two may be what breaks the connection: from then on it is made alone,
+ * so that it ends no other one, and with growing pauses, in which the others go on.
+ */
+final class Tries {
+  private static final int SUSPECT = 2;
+  private static final Duration FIRST_PAUSE = Duration.ofMillis(10);
+  private static final Duration LONGEST_PAUSE = Duration.ofSeconds(1);
+
+  private final Duration within;
+  private int breaks;
+  private long since;
+
+  /** Whether it has the session for itself; guarded by the session's lock. */
+  boolean isAlone;
+
+  /** A new request's, which is tried again for so long after its first break. */
+  Tries(Duration within) {
+    this.within = within;
+  }
+
+  /** Whether it has met a break before. */
+  boolean isRepeated() {
+    return breaks > 0;
+  }
+
+  /** Whether it may be what breaks connections. */
+  boolean isSuspect() {
+    return breaks >= SUSPECT;
+  }
+
+  /**
+   * It has met a break.
+   *
+   * @param changes whether it changes what is stored
+   * @throws NbdException with EIO if it must not be made again, or has been for too long
+   */
+  void again(LostException broken, boolean changes) throws NbdException {
+    if (changes && broken.mayStillHappen()) {
+      throw failure(
+          broken,
+          "the server may still make this change, over newer data, so it is not made again");
+    }
+    long now = System.nanoTime();
+    if (breaks == 0) {
+      since = now;
+    }
+    breaks++;
+    if (isSuspect() && now - since > within.toNanos()) {
+      throw failure(broken, "the connection has broken each of the " + breaks + " times");
+    }
+  }
+
+  private static NbdException failure(LostException broken, String why) {
+    NbdException failure = new NbdException(NbdError.EIO, broken.getMessage() + "; " + why);
+    failure.initCause(broken);
+    return failure;
+  }
+
+  /**
+   * How long to wait before the next time. Every second time it is made as soon as the session goes
+   * on: after a pause it may meet a connection that broke without it.
+   */
+  Duration pause() {
+    if (!isSuspect() || breaks % 2 != 0) {
+      return Duration.ZERO;
+    }
+    Duration pause = FIRST_PAUSE.multipliedBy(1L << Math.min(breaks / 2, 10));
+    return pause.compareTo(LONGEST_PAUSE) < 0 ? pause : LONGEST_PAUSE;
+  }
+}

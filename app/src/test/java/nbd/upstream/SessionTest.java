@@ -1,0 +1,537 @@
+package nbd.upstream;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.time.Duration;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
+import nbd.backend.Handle;
+import nbd.backend.LostException;
+import nbd.backend.LostWritesException;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+import nbd.testing.Eventually;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Several clients of one export whose server crashes: what they read, and what is lost. */
+@Timeout(120)
+final class SessionTest {
+  private static final int SIZE = 4096;
+  private static final Duration LONG = Duration.ofMinutes(1);
+  private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
+
+  private final CrashingStorage storage = new CrashingStorage(SIZE, 1);
+
+  private ReconnectingBackend backend(Duration within) {
+    return new ReconnectingBackend(storage, name -> "", within, 1 << 20, false);
+  }
+
+  private static ByteBuffer bytes(int length, int value) {
+    byte[] bytes = new byte[length];
+    Arrays.fill(bytes, (byte) value);
+    return ByteBuffer.wrap(bytes);
+  }
+
+  private static void write(Handle handle, int offset, int length, int value) throws IOException {
+    handle.write(bytes(length, value), offset, CommandFlags.NONE);
+  }
+
+  private static byte read(Handle handle, int offset) throws IOException {
+    ByteBuffer into = ByteBuffer.allocate(1);
+    handle.read(into, offset);
+    return into.get(0);
+  }
+
+  /** A call that may wait. */
+  private interface Call<T> {
+    T make() throws IOException;
+  }
+
+  private static <T> CompletableFuture<T> start(Call<T> call) {
+    CompletableFuture<T> end = new CompletableFuture<>();
+    Thread.ofVirtual()
+        .start(
+            () -> {
+              try {
+                end.complete(call.make());
+              } catch (IOException | RuntimeException | Error failure) {
+                end.completeExceptionally(failure);
+              }
+            });
+    return end;
+  }
+
+  private static CompletableFuture<Byte> startWrite(Handle handle, int offset, int value) {
+    return start(
+        () -> {
+          write(handle, offset, 1, value);
+          return (byte) value;
+        });
+  }
+
+  private static CompletableFuture<Optional<IOException>> beginWrite(
+      Handle handle, int offset, int value, CommandFlags flags) {
+    CompletableFuture<Optional<IOException>> end = new CompletableFuture<>();
+    boolean begun =
+        handle.beginWrite(
+            bytes(1, value), offset, flags, failure -> end.complete(Optional.ofNullable(failure)));
+    assertThat(begun).as("it was begun").isTrue();
+    handle.push();
+    return end;
+  }
+
+  /** Fails a call of this name so many times. */
+  private static CrashingStorage.Hook failing(String what, int times, IOException failure) {
+    AtomicInteger left = new AtomicInteger(times);
+    return call -> {
+      if (call.startsWith(what) && left.getAndDecrement() > 0) {
+        throw failure;
+      }
+    };
+  }
+
+  // What clients read.
+
+  @Test
+  void nobodyReadsFromANewConnectionBeforeEverybodysWritesAreThereAgain() throws Exception {
+    ReconnectingBackend backend = backend(LONG);
+    CountDownLatch replaying = new CountDownLatch(1);
+    CountDownLatch go = new CountDownLatch(1);
+    try (Handle a = backend.open("a", false);
+        Handle b = backend.open("b", false)) {
+      write(a, 0, 1, 1);
+      storage.crash();
+      storage.hook(
+          call -> {
+            if (call.equals("write 1 at 0")) {
+              replaying.countDown();
+              Eventually.await(go);
+            }
+          });
+      CompletableFuture<Byte> reading = start(() -> read(b, 0));
+      Eventually.await(replaying);
+      CompletableFuture<Byte> other = start(() -> read(a, 0));
+      assertThat(reading).isNotDone();
+      assertThat(other).isNotDone();
+      go.countDown();
+      assertThat(reading.get()).isEqualTo((byte) 1);
+      assertThat(other.get()).isEqualTo((byte) 1);
+    }
+  }
+
+  @Test
+  void anOlderWriteOfAnotherNameNeverReplacesANewerOne() throws Exception {
+    ReconnectingBackend backend = backend(LONG);
+    try (Handle a = backend.open("a", false);
+        Handle b = backend.open("b", false)) {
+      write(a, 0, 10, 1);
+      write(b, 0, 10, 2);
+      storage.crash();
+      assertThat(read(b, 0)).isEqualTo((byte) 2);
+      assertThat(read(a, 0)).isEqualTo((byte) 2);
+      b.flush();
+      storage.crash();
+      assertThat(read(a, 5)).isEqualTo((byte) 2);
+    }
+  }
+
+  @Test
+  void aWriteThatWasOverwrittenByAClientThatLeftIsStillMadeAgain() throws Exception {
+    ReconnectingBackend backend = backend(LONG);
+    try (Handle a = backend.open("", false)) {
+      write(a, 0, 10, 1);
+      try (Handle b = backend.open("", false)) {
+        write(b, 0, 10, 2);
+      }
+      storage.crash();
+      a.flush();
+      assertThat(storage.durable()[0]).isEqualTo((byte) 2);
+    }
+  }
+
+  @Test
+  void aClientThatComesAfterACrashThatNobodyHasNoticedReadsWhatWasWrittenBefore() throws Exception {
+    ReconnectingBackend backend = backend(LONG);
+    try (Handle a = backend.open("", false)) {
+      write(a, 0, 10, 1);
+      storage.crash();
+      try (Handle b = backend.open("", false)) {
+        assertThat(read(b, 0)).isEqualTo((byte) 1);
+        b.flush();
+        assertThat(storage.durable()[0]).isEqualTo((byte) 1);
+      }
+    }
+  }
+
+  @Test
+  void aWriteThatTheServerRefusesDoesNotTakeAnAnsweredOneOut() throws Exception {
+    try (Handle a = backend(LONG).open("", false)) {
+      write(a, 0, 10, 1);
+      storage.hook(failing("write", 1, new NbdException(NbdError.ENOSPC, "full")));
+      assertThatThrownBy(() -> write(a, 0, 10, 2)).hasMessageContaining("full");
+      storage.crash();
+      a.flush();
+      assertThat(storage.durable()[0]).isEqualTo((byte) 1);
+    }
+  }
+
+  @Test
+  void aForcedWriteIsNotReplacedByAnOlderOneThatIsMadeAgain() throws Exception {
+    try (Handle a = backend(LONG).open("", false)) {
+      write(a, 0, 10, 1);
+      a.write(bytes(4, 2), 3, FUA);
+      storage.takeDone();
+      storage.crash();
+      assertThat(read(a, 3)).isEqualTo((byte) 2);
+      assertThat(read(a, 9)).isEqualTo((byte) 1);
+      assertThat(storage.takeDone()).startsWith("write 3 at 0", "write 3 at 7", "flush");
+    }
+  }
+
+  @Test
+  void whatAFlushDidNotCoverIsMadeAgainThoughItWasAnsweredDuringTheFlush() throws Exception {
+    try (Handle a = backend(LONG).open("", false)) {
+      CountDownLatch flushing = new CountDownLatch(1);
+      CountDownLatch go = new CountDownLatch(1);
+      write(a, 0, 1, 1);
+      storage.hook(
+          call -> {
+            if (call.equals("flush")) {
+              flushing.countDown();
+              Eventually.await(go);
+            }
+          });
+      CompletableFuture<Boolean> flush =
+          start(
+              () -> {
+                a.flush();
+                return true;
+              });
+      Eventually.await(flushing);
+      write(a, 1, 1, 2);
+      go.countDown();
+      flush.get();
+      storage.hook(call -> {});
+      storage.takeDone();
+      storage.crash();
+      assertThat(read(a, 1)).isEqualTo((byte) 2);
+      assertThat(storage.takeDone()).containsExactly("write 1 at 1", "flush", "read");
+    }
+  }
+
+  // What is in flight.
+
+  @Test
+  void writesThatOverlapAreMadeOneAfterTheOther() throws Exception {
+    ReconnectingBackend backend = backend(LONG);
+    CountDownLatch first = new CountDownLatch(1);
+    CountDownLatch go = new CountDownLatch(1);
+    storage.hook(
+        call -> {
+          if (call.equals("write 2 at 0")) {
+            first.countDown();
+            Eventually.await(go);
+          }
+        });
+    try (Handle a = backend.open("", false);
+        Handle b = backend.open("", false)) {
+      CompletableFuture<Boolean> one =
+          start(
+              () -> {
+                write(a, 0, 2, 1);
+                return true;
+              });
+      Eventually.await(first);
+      assertThat(b.beginWrite(bytes(1, 2), 1, CommandFlags.NONE, failure -> {}))
+          .as("a write that would have to wait is not begun")
+          .isFalse();
+      CompletableFuture<Byte> two = startWrite(b, 1, 2);
+      startWrite(b, 2, 3).get();
+      assertThat(two).isNotDone();
+      go.countDown();
+      one.get();
+      two.get();
+      assertThat(read(a, 1)).isEqualTo((byte) 2);
+    }
+  }
+
+  @Test
+  void aBegunWriteWhoseConnectionBreaksIsMadeAgain() throws Exception {
+    try (Handle a = backend(LONG).open("", false)) {
+      storage.crash();
+      assertThat(beginWrite(a, 0, 1, CommandFlags.NONE).get()).isEmpty();
+      storage.crash();
+      CompletableFuture<Optional<IOException>> reading = new CompletableFuture<>();
+      ByteBuffer into = ByteBuffer.allocate(1);
+      assertThat(a.beginRead(into, 0, failure -> reading.complete(Optional.ofNullable(failure))))
+          .isTrue();
+      a.push();
+      assertThat(reading.get()).isEmpty();
+      assertThat(into.get(0)).isEqualTo((byte) 1);
+    }
+  }
+
+  @Test
+  void aServerThatStopsPolitelyIsWaitedFor() throws Exception {
+    try (Handle a = backend(LONG).open("", false)) {
+      write(a, 0, 1, 1);
+      NbdException stopping = new NbdException(NbdError.ESHUTDOWN, "stopping");
+      storage.hook(failing("write", 3, stopping));
+      write(a, 1, 1, 2);
+      storage.hook(failing("flush", 1, stopping));
+      a.flush();
+      storage.hook(failing("read", 1, stopping));
+      assertThat(read(a, 1)).isEqualTo((byte) 2);
+      storage.hook(failing("write", 1, stopping));
+      assertThat(beginWrite(a, 2, 3, CommandFlags.NONE).get()).isEmpty();
+    }
+  }
+
+  @Test
+  void aWriteOnAConnectionThatWasGivenUpIsNotMadeAgainSinceTheServerMayStillMakeIt()
+      throws Exception {
+    LostException silent = new LostException(NbdError.EIO, "silent", true);
+    try (Handle a = backend(LONG).open("", false)) {
+      write(a, 0, 1, 1);
+      storage.hook(failing("write 1 at 5", 1, silent));
+      assertThatThrownBy(() -> write(a, 5, 1, 9))
+          .isInstanceOfSatisfying(
+              NbdException.class, e -> assertThat(e.error()).isEqualTo(NbdError.EIO))
+          .isNotInstanceOf(LostException.class)
+          .hasMessageContaining("may still make");
+      storage.hook(failing("write 1 at 6", 1, silent));
+      assertThat(beginWrite(a, 6, 9, FUA).get()).get().isNotInstanceOf(LostException.class);
+      storage.hook(failing("trim", 1, silent));
+      assertThatThrownBy(() -> a.trim(5, 1, CommandFlags.NONE)).hasMessageContaining("may still");
+      storage.hook(failing("read", 1, silent));
+      assertThat(read(a, 0)).as("reads are made again").isEqualTo((byte) 1);
+      storage.hook(failing("flush", 1, silent));
+      a.flush();
+      assertThat(storage.durable()[0]).isEqualTo((byte) 1);
+    }
+  }
+
+  @Test
+  void aServerThatFallsSilentWhileItWritesAgainIsALoss() throws Exception {
+    try (Handle a = backend(LONG).open("", false)) {
+      write(a, 0, 1, 1);
+      storage.hook(failing("write", 1, new LostException(NbdError.EIO, "silent", true)));
+      storage.crash();
+      assertThatThrownBy(a::flush)
+          .isInstanceOf(LostException.class)
+          .hasMessageContaining("newer data later");
+    }
+  }
+
+  @Test
+  void aRequestThatBreaksEveryConnectionFailsAndStarvesNobody() throws Exception {
+    ReconnectingBackend backend = backend(Duration.ofMillis(1500));
+    AtomicInteger poisoned = new AtomicInteger();
+    int others = 0;
+    storage.hook(
+        call -> {
+          if (call.equals("write 7 at 7")) {
+            poisoned.incrementAndGet();
+            storage.cut();
+          }
+        });
+    try (Handle a = backend.open("", false);
+        Handle b = backend.open("", false)) {
+      CompletableFuture<Boolean> poison =
+          start(
+              () -> {
+                write(a, 7, 7, 1);
+                return true;
+              });
+      while (!poison.isDone()) {
+        others++;
+        write(b, 100, 1, others);
+        assertThat(read(a, 100)).isEqualTo((byte) others);
+      }
+      assertThat(poison.handle((done, failure) -> failure).get())
+          .isInstanceOf(NbdException.class)
+          .isNotInstanceOf(LostException.class)
+          .hasMessageContaining("each of the");
+      assertThat(poisoned.get()).isGreaterThan(2);
+      assertThat(others).isGreaterThan(2);
+      b.flush();
+      a.flush();
+    }
+  }
+
+  @Test
+  void otherRequestsThatMeetBreaksOfAnothersMakingAreAllAnswered() throws Exception {
+    ReconnectingBackend backend = backend(Duration.ofSeconds(1));
+    storage.hook(
+        call -> {
+          if (call.equals("write 7 at 7")) {
+            storage.cut();
+          }
+        });
+    try (Handle a = backend.open("", false);
+        Handle b = backend.open("", false)) {
+      CompletableFuture<Optional<IOException>> poison = new CompletableFuture<>();
+      assertThat(
+              a.beginWrite(
+                  bytes(7, 1),
+                  7,
+                  CommandFlags.NONE,
+                  failure -> poison.complete(Optional.ofNullable(failure))))
+          .isTrue();
+      a.push();
+      for (int i = 0; !poison.isDone(); i++) {
+        int value = i;
+        List<CompletableFuture<Byte>> many =
+            List.of(
+                startWrite(a, 200, value), startWrite(b, 201, value), startWrite(b, 202, value));
+        for (CompletableFuture<Byte> one : many) {
+          one.get();
+        }
+      }
+      assertThat(poison.get()).isPresent();
+    }
+  }
+
+  // Room.
+
+  @Test
+  void whatTheServerTellsAFlushThatNobodyAskedForIsToldByTheNextThatSomebodyDoes()
+      throws Exception {
+    ReconnectingBackend backend = new ReconnectingBackend(storage, name -> "", LONG, 300, false);
+    try (Handle a = backend.open("", false);
+        Handle b = backend.open("", false)) {
+      write(a, 0, 100, 1);
+      storage.hook(failing("flush", 1, new NbdException(NbdError.EIO, "the disk")));
+      assertThatThrownBy(() -> write(b, 200, 100, 2)).hasMessageContaining("the disk");
+      assertThatThrownBy(a::flush)
+          .isInstanceOf(LostWritesException.class)
+          .hasMessageContaining("the disk");
+      a.flush();
+    }
+  }
+
+  @Test
+  void theBufferIsTheExportsAndNotEachClients() throws Exception {
+    ReconnectingBackend backend = new ReconnectingBackend(storage, name -> "", LONG, 600, false);
+    try (Handle a = backend.open("", false);
+        Handle b = backend.open("", false)) {
+      write(a, 0, 100, 1);
+      write(b, 100, 100, 2);
+      assertThat(storage.flushes()).isZero();
+      write(a, 200, 100, 3);
+      assertThat(storage.flushes()).isEqualTo(1);
+    }
+  }
+
+  // Connections.
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void aServerThatIsNotMultiConnHasOneConnectionForAll(boolean single) throws Exception {
+    CrashingStorage server =
+        new CrashingStorage(
+            SIZE, 1, single ? CrashingStorage.SINGLE : CrashingStorage.CAPABILITIES);
+    ReconnectingBackend backend = new ReconnectingBackend(server, name -> "", LONG, 1 << 20, false);
+    try (Handle a = backend.open("a", false);
+        Handle b = backend.open("b", false);
+        Handle c = backend.open("b", true)) {
+      assertThat(server.open()).isEqualTo(single ? 1 : 3);
+      server.crash();
+      read(a, 0);
+      assertThat(server.open()).isEqualTo(single ? 1 : 3);
+      read(b, 0);
+      read(c, 0);
+      assertThat(server.opens()).isEqualTo(single ? 2 : 6);
+    }
+    assertThat(server.open()).isZero();
+  }
+
+  @Test
+  void whenTheLastClientLeavesWhatIsAtRiskIsFlushed() throws Exception {
+    Handle a = backend(LONG).open("", false);
+    write(a, 0, 1, 1);
+    a.close();
+    assertThat(storage.durable()[0]).isEqualTo((byte) 1);
+    assertThat(storage.open()).isZero();
+  }
+
+  // Stopping.
+
+  @Test
+  void aServerThatStopsWaitsForNothingAndSaysWhatIsLost() throws Exception {
+    ReconnectingBackend backend = backend(LONG);
+    Handle a = backend.open("", false);
+    write(a, 0, 100, 1);
+    write(a, 200, 50, 2);
+    storage.down(true);
+    storage.crash();
+    CompletableFuture<Byte> reading = start(() -> read(a, 0));
+    CompletableFuture<Byte> writing = startWrite(a, 1, 1);
+    backend.stopWaiting();
+    assertThat(reading.handle((value, failure) -> failure).get()).isInstanceOf(LostException.class);
+    assertThat(writing.handle((value, failure) -> failure).get()).isInstanceOf(LostException.class);
+    assertThatThrownBy(a::flush).isInstanceOf(LostException.class);
+    a.close();
+    assertThatThrownBy(backend::close)
+        .isInstanceOf(IOException.class)
+        .hasMessageContaining("2 writes (150 bytes)");
+  }
+
+  @Test
+  void aServerThatStopsBeforeAnybodyHasNoticedTheCrashSaysWhatIsLost() throws Exception {
+    ReconnectingBackend backend = backend(LONG);
+    Handle a = backend.open("", false);
+    write(a, 0, 100, 1);
+    storage.down(true);
+    storage.crash();
+    backend.stopWaiting();
+    assertThatThrownBy(a::close).isInstanceOf(IOException.class);
+    assertThatThrownBy(backend::close).hasMessageContaining("1 write (100 bytes)");
+  }
+
+  @Test
+  void aServerThatStopsWithAllAtRiskFlushedLosesNothing() throws Exception {
+    ReconnectingBackend backend = backend(LONG);
+    Handle a = backend.open("", false);
+    write(a, 0, 100, 1);
+    backend.stopWaiting();
+    a.close();
+    backend.close();
+    assertThat(storage.durable()[0]).isEqualTo((byte) 1);
+  }
+
+  @Test
+  void afterALossTheNextClientBeginsAnew() throws Exception {
+    ReconnectingBackend backend = backend(Duration.ofMillis(1));
+    Handle a = backend.open("", false);
+    write(a, 0, 1, 1);
+    storage.down(true);
+    storage.crash();
+    assertThatThrownBy(() -> read(a, 0)).isInstanceOf(LostException.class);
+    storage.down(false);
+    try (Handle b = backend.open("", false)) {
+      assertThat(read(b, 0)).isZero();
+      assertThat(b.identity()).isNotEqualTo(a.identity());
+      assertThat(a.broken()).isPresent();
+      assertThat(b.broken()).isEmpty();
+      assertThatThrownBy(a::flush)
+          .isInstanceOfSatisfying(
+              LostException.class, e -> assertThat(e.error()).isEqualTo(NbdError.ESHUTDOWN));
+      a.close();
+      write(b, 0, 1, 2);
+    }
+    assertThat(storage.open()).isZero();
+  }
+}
