@@ -1,25 +1,24 @@
 package nbd.launcher;
 
-import java.io.ByteArrayOutputStream;
 import java.io.File;
-import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.lang.reflect.InvocationTargetException;
-import java.net.URISyntaxException;
-import java.nio.charset.Charset;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.jar.Attributes;
 import java.util.jar.Manifest;
 
 /**
- * The jar's main class: runs the real one, which its manifest names, on a Java that is new enough.
+ * The jar's main class: runs the real one, which its manifest names, on a Java that is new enough,
+ * and in a locale in which every name can be said (see {@link Arguments}).
  *
- * <p>Where that is the Java it runs on, it is one call. Else it finds a newer Java and stands in
- * for it: streams, signals and exit status go through. It is compiled for Java 8, and sparing with
- * classes (no lambdas, no {@code java.nio.file}), because what it loads delays every start.
+ * <p>Where that is the Java and the locale it runs with, it is one call. Else it starts a JVM and
+ * stands in for it: streams, signals and exit status go through. It is compiled for Java 8, and
+ * sparing with classes (no lambdas, no {@code java.nio.file}), because what it loads delays every
+ * start.
  */
 public final class Launcher {
   static final int NEEDED_JAVA = 25;
@@ -27,8 +26,10 @@ public final class Launcher {
   /** Exit status when there is no Java to run on: EX_CONFIG of sysexits.h. */
   static final int NO_JAVA = 78;
 
-  /** Exit status when the Java that was found cannot be started. */
+  /** Exit status when the program cannot be started. */
   private static final int FAILED = 1;
+
+  private static final int WRONG_USAGE = 2;
 
   /** Tells the real program who started it, so that it can end when the launcher is killed. */
   static final String PID_PROPERTY = "nbd.launcher.pid";
@@ -41,11 +42,28 @@ public final class Launcher {
   private Launcher() {}
 
   /** Runs the main class named by the manifest's {@code Launcher-Main-Class}. */
-  public static void main(String[] arguments) throws Throwable {
-    String mainClass = mainClass();
+  public static void main(String[] given) {
+    try {
+      launch(Arguments.restored(given));
+    } catch (IllegalArgumentException wrong) {
+      System.err.println("nbd-multiconn: " + wrong.getMessage());
+      System.exit(WRONG_USAGE);
+    } catch (Throwable failure) {
+      System.err.println("nbd-multiconn: cannot be started: " + failure);
+      System.exit(FAILED);
+    }
+  }
+
+  private static void launch(String[] arguments) throws Throwable {
     int running = JavaFinder.majorVersion(System.getProperty("java.specification.version"));
+    boolean wasChanged = System.getProperty(Arguments.LC_ALL_PROPERTY) != null;
+    boolean changesLocale = Arguments.areAscii() && !wasChanged;
     if (running >= NEEDED_JAVA) {
-      runHere(mainClass, arguments);
+      if (changesLocale) {
+        File same = new File(System.getProperty("java.home"), "bin/java");
+        System.exit(runThere(same, arguments, true));
+      }
+      runHere(mainClass(), arguments);
       return;
     }
     JavaFinder finder = new JavaFinder(System.getenv(), System.getProperty("user.home"));
@@ -63,7 +81,7 @@ public final class Launcher {
               + ".");
       System.exit(NO_JAVA);
     }
-    System.exit(runThere(java, mainClass, arguments));
+    System.exit(runThere(java, arguments, changesLocale));
   }
 
   private static String mainClass() throws IOException {
@@ -91,27 +109,42 @@ public final class Launcher {
     }
   }
 
-  private static int runThere(File java, String mainClass, String[] arguments)
-      throws InterruptedException, URISyntaxException {
+  private static int runThere(File java, String[] arguments, boolean changesLocale)
+      throws InterruptedException, IOException {
     List<String> command = new ArrayList<String>();
     command.add(java.getPath());
     Collections.addAll(command, JVM_OPTIONS);
-    command.addAll(optionsGivenToThisJvm());
+    command.addAll(Arguments.jvmOptions());
     String pid = pid();
     if (pid != null) {
       command.add("-D" + PID_PROPERTY + "=" + pid);
     }
+    boolean encodes = Arguments.needEncoding(arguments);
+    if (encodes) {
+      command.add("-D" + Arguments.ENCODED_PROPERTY + "=true");
+    }
+    String userLocale = System.getenv("LC_ALL");
+    if (changesLocale) {
+      command.add("-D" + Arguments.LC_ALL_PROPERTY + "=" + (userLocale == null ? "" : userLocale));
+    }
     command.add("-cp");
-    command.add(jar().getPath());
-    command.add(mainClass);
-    Collections.addAll(command, arguments);
+    command.add(System.getProperty("java.class.path"));
+    if (changesLocale) {
+      refuseOutsideAscii(command);
+    }
+    command.add(Launcher.class.getName());
+    command.addAll(encodes ? Arguments.encoded(arguments) : Arrays.asList(arguments));
 
     // Before there is a child, so that a signal that comes first is not lost.
     SignalForwarder signals = new SignalForwarder();
     signals.install();
+    ProcessBuilder builder = new ProcessBuilder(command).inheritIO();
+    if (changesLocale) {
+      builder.environment().put("LC_ALL", Arguments.LOCALE);
+    }
     Process child;
     try {
-      child = new ProcessBuilder(command).inheritIO().start();
+      child = builder.start();
     } catch (IOException e) {
       System.err.println("nbd-multiconn: cannot start Java: " + e.getMessage());
       return FAILED;
@@ -120,44 +153,16 @@ public final class Launcher {
     return child.waitFor();
   }
 
-  private static File jar() throws URISyntaxException {
-    return new File(Launcher.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-  }
-
-  /**
-   * What stands between {@code java} and {@code -jar} on the command line, such as {@code -Xmx1g}.
-   *
-   * @return nothing where the system does not show command lines
-   */
-  private static List<String> optionsGivenToThisJvm() {
-    List<String> options = new ArrayList<String>();
-    try {
-      InputStream in = new FileInputStream("/proc/self/cmdline");
-      try {
-        ByteArrayOutputStream word = new ByteArrayOutputStream();
-        boolean executable = true;
-        for (int b = in.read(); b != -1; b = in.read()) {
-          if (b != 0) {
-            word.write(b);
-            continue;
-          }
-          String option = new String(word.toByteArray(), Charset.defaultCharset());
-          word.reset();
-          if (option.equals("-jar")) {
-            return options;
-          }
-          if (!executable) {
-            options.add(option);
-          }
-          executable = false;
-        }
-      } finally {
-        in.close();
+  /** The JDK puts question marks in place of other characters. */
+  private static void refuseOutsideAscii(List<String> words) {
+    for (String word : words) {
+      if (!Arguments.isAscii(word)) {
+        throw new IllegalArgumentException(
+            "a JVM option, or the name of Java or of the jar, has characters outside ASCII; set"
+                + " LC_ALL="
+                + Arguments.LOCALE);
       }
-    } catch (IOException e) {
-      // No /proc: the options stay with this Java.
     }
-    return new ArrayList<String>();
   }
 
   private static String pid() {

@@ -37,6 +37,8 @@ import nbd.protocol.OptionReplyType;
  * another's writes too, as the file is one, but nobody relies on that.
  */
 public final class DirectoryBackend implements Backend {
+  private static final char REPLACEMENT = '\uFFFD';
+
   private final Path path;
   private final FileSettings settings;
   private final Optional<PathDescriptor> directory;
@@ -95,8 +97,9 @@ public final class DirectoryBackend implements Backend {
     // With a slash: of a symbolic link, which the descriptor's path is, the target is meant.
     try (DirectoryStream<Path> entries = Files.newDirectoryStream(where.resolve("."))) {
       for (Path entry : entries) {
-        if (isServed(entry, real)) {
-          found.add(new ListedExport(String.valueOf(entry.getFileName()), ""));
+        String name = nameInUtf8(entry);
+        if (name.indexOf(REPLACEMENT) < 0 && isServed(entry, real)) {
+          found.add(new ListedExport(name, ""));
         }
       }
     } catch (DirectoryIteratorException failure) {
@@ -104,6 +107,16 @@ public final class DirectoryBackend implements Backend {
     } catch (NoSuchFileException gone) {
       throw new IOException(path + " is not there any more", gone);
     }
+  }
+
+  /**
+   * The name as clients have to say it, whatever the locale is: the URI has its bytes.
+   *
+   * @return with {@link #REPLACEMENT} in it if it is not UTF-8, and nobody can open it
+   */
+  private static String nameInUtf8(Path entry) {
+    String decoded = entry.toUri().getPath();
+    return decoded.substring(decoded.lastIndexOf('/') + 1);
   }
 
   /** For the list only: what is opened is checked anew. */

@@ -28,8 +28,20 @@ final class RunCommand {
    */
   static RunCommand start(String command, Map<String, String> variables) throws IOException {
     ProcessBuilder builder = new ProcessBuilder("/bin/sh", "-c", command).inheritIO();
+    restoreLocale(builder.environment());
     builder.environment().putAll(variables);
     return new RunCommand(builder.start());
+  }
+
+  /** Where the launcher has changed the locale for this program, the command has the user's. */
+  private static void restoreLocale(Map<String, String> environment) {
+    String users = System.getProperty("nbd.launcher.LC_ALL");
+    if (users != null) {
+      environment.remove("LC_ALL");
+      if (!users.isEmpty()) {
+        environment.put("LC_ALL", users);
+      }
+    }
   }
 
   /** Waits for the shell's end and returns its status: 128 and the signal if it died of one. */

@@ -40,7 +40,12 @@ final class LauncherTest {
     jar = directory.resolve("a jar with a space.jar");
     try (JarOutputStream out = new JarOutputStream(Files.newOutputStream(jar), manifest)) {
       for (Class<?> type :
-          List.of(Launcher.class, JavaFinder.class, SignalForwarder.class, LauncherProbe.class)) {
+          List.of(
+              Launcher.class,
+              Arguments.class,
+              JavaFinder.class,
+              SignalForwarder.class,
+              LauncherProbe.class)) {
         String name = type.getName().replace('.', '/') + ".class";
         out.putNextEntry(new ZipEntry(name));
         try (var in = type.getResourceAsStream("/" + name)) {
