@@ -29,6 +29,7 @@ final class Service {
   private final TlsPolicy tls;
   private final Optional<PidFile> pidFile;
   private final StatisticsReport report;
+  private final Thread classes = OwnClasses.load();
 
   /** Guards what follows: what has been started so far, and whether it was ended. */
   private final ReentrantLock lock = new ReentrantLock();
@@ -142,6 +143,7 @@ final class Service {
       tls.server().ifPresent(Service::reloadOnHangUp);
       Listening made = listen.now();
       listening = made;
+      awaitClasses();
       Server started = new Server(made.channel(), exports, handshakeTimeout, memory, tls);
       server = started;
       if (pidFile.isPresent()) {
@@ -155,6 +157,14 @@ final class Service {
       return started;
     } finally {
       lock.unlock();
+    }
+  }
+
+  private void awaitClasses() {
+    try {
+      classes.join();
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
     }
   }
 

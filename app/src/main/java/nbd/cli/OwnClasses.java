@@ -1,0 +1,58 @@
+package nbd.cli;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.CodeSource;
+import java.util.jar.JarEntry;
+import java.util.jar.JarFile;
+import org.tinylog.Logger;
+
+/**
+ * Loads the program's classes early. A jar that is overwritten while the program runs from it
+ * yields no more of them: without this, the server could not even end in order then.
+ */
+final class OwnClasses {
+  private static final String SUFFIX = ".class";
+
+  private OwnClasses() {}
+
+  /** Begins to load them; the thread ends when all are there. */
+  static Thread load() {
+    return Thread.ofPlatform().daemon().name("classes").start(OwnClasses::loadAll);
+  }
+
+  private static void loadAll() {
+    // The logger looks for its parts in the jar when it is first used.
+    Logger.isDebugEnabled();
+    CodeSource source = OwnClasses.class.getProtectionDomain().getCodeSource();
+    try {
+      Path jar = Path.of(source.getLocation().toURI());
+      if (Files.isRegularFile(jar)) {
+        loadFrom(jar);
+      }
+    } catch (IOException | java.net.URISyntaxException failure) {
+      Logger.debug("the jar's classes are loaded when they are needed: {}", failure.getMessage());
+    }
+  }
+
+  private static void loadFrom(Path path) throws IOException {
+    try (JarFile jar = new JarFile(path.toFile())) {
+      jar.stream().map(JarEntry::getName).filter(OwnClasses::isClass).forEach(OwnClasses::load);
+    }
+  }
+
+  private static boolean isClass(String entry) {
+    return entry.endsWith(SUFFIX) && !entry.startsWith("META-INF/");
+  }
+
+  private static void load(String entry) {
+    String name = entry.substring(0, entry.length() - SUFFIX.length()).replace('/', '.');
+    try {
+      Class.forName(name, false, OwnClasses.class.getClassLoader());
+    } catch (ClassNotFoundException | LinkageError unusable) {
+      // A library's, for another library that is not here.
+      Logger.trace("{} is not there: {}", name, unusable.getMessage());
+    }
+  }
+}
