@@ -144,6 +144,7 @@ final class Arguments {
   }
 
   /** The arguments in ASCII, which reaches another JVM whatever the locale of this one is. */
+  @SuppressWarnings("JdkObsolete") // Java 8 takes the charset by its name only
   static List<String> encoded(String[] arguments) throws UnsupportedEncodingException {
     List<String> encoded = new ArrayList<String>();
     for (String argument : arguments) {
@@ -152,6 +153,7 @@ final class Arguments {
     return encoded;
   }
 
+  @SuppressWarnings("JdkObsolete") // Java 8 takes the charset by its name only
   private static String[] decoded(String[] given) throws UnsupportedEncodingException {
     if (areAscii()) {
       throw new IllegalArgumentException(
