@@ -167,6 +167,17 @@ public interface Handle extends AutoCloseable {
   void flush() throws IOException;
 
   /**
+   * As {@link #flush}, for a command with FUA that is answered after it. The client takes a failure
+   * for this command's; so whoever has to tell it, once, of a loss of other writes still has to do
+   * so when this has failed.
+   *
+   * @throws IOException as {@link #flush}
+   */
+  default void flushForFua() throws IOException {
+    flush();
+  }
+
+  /**
    * Gives the range's storage back; its contents are undefined then.
    *
    * @param flags FUA or none

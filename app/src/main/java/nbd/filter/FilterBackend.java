@@ -35,7 +35,7 @@ public abstract class FilterBackend implements Backend {
     Handle handle = next.open(exportName, readOnly);
     try {
       return wrapping.of(handle);
-    } catch (IOException | RuntimeException e) {
+    } catch (IOException | RuntimeException | Error e) {
       try {
         handle.close();
       } catch (IOException suppressed) {

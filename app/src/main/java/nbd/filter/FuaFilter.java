@@ -71,7 +71,7 @@ public final class FuaFilter extends FilterBackend {
 
     private void flushAfter(CommandFlags flags) throws IOException {
       if (flushesAfter(flags)) {
-        next.flush();
+        next.flushForFua();
       }
     }
 

@@ -2,24 +2,31 @@ package nbd.multiconn;
 
 import java.io.IOException;
 import java.util.ArrayList;
-import java.util.Collection;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import nbd.backend.LostException;
 import nbd.backend.LostWritesException;
 import nbd.multiconn.FlushScope.Need;
-import nbd.multiconn.FlushScope.Request;
 
-/** A flush that a client sent: what it needs in its connection's mode, and the waiting for that. */
+/**
+ * A flush that a client sent, or that a command with FUA became: what it needs in its connection's
+ * mode, and the waiting for that.
+ *
+ * <p>In the mode emulate it reports what any connection of the group has lost; elsewhere, where the
+ * flush of the storage covers all connections to the export, what one of these has lost; where it
+ * covers this connection's handle only, nothing but what this handle itself has lost.
+ */
 final class ClientFlush {
   private final Member caller;
   private final Group group;
+  private final boolean forFua;
   private final List<IOException> failures = new ArrayList<>();
 
-  ClientFlush(Member caller) {
+  ClientFlush(Member caller, boolean forFua) {
     this.caller = caller;
     this.group = caller.scope.group;
+    this.forFua = forFua;
   }
 
   void run() throws IOException {
@@ -36,7 +43,7 @@ final class ClientFlush {
 
   private void flushGroup() {
     boolean passesAllOn = group.settings.tracking() == TrackDirty.OFF;
-    List<Request> writers = new ArrayList<>();
+    List<FlushRound> writers = new ArrayList<>();
     Set<FlushScope> asked = new HashSet<>();
     boolean all;
     group.lock.lock();
@@ -52,7 +59,7 @@ final class ClientFlush {
     }
     await(writers);
 
-    List<Request> readers = new ArrayList<>();
+    List<FlushRound> readers = new ArrayList<>();
     group.lock.lock();
     try {
       group.drainInboxes();
@@ -74,7 +81,7 @@ final class ClientFlush {
 
   /** For the connection's own scope only. */
   private void flushOwn() {
-    List<Request> requests = new ArrayList<>();
+    List<FlushRound> requests = new ArrayList<>();
     group.lock.lock();
     try {
       group.drainInboxes();
@@ -118,24 +125,30 @@ final class ClientFlush {
         failures.addFirst(caller.broken);
       }
       if (caller.decision.mode() == MultiConnMode.EMULATE) {
-        failures.addAll(group.losses.tell(caller));
+        failures.addAll(group.losses.tell(caller, forFua));
       } else if (caller.decision.sharesFlush()) {
-        failures.addAll(group.losses.tellOwn(caller));
+        failures.addAll(group.losses.tellOwn(caller, forFua));
       }
     } finally {
       group.lock.unlock();
     }
   }
 
-  /** Without tracking: this flush, on this handle, whatever else runs. */
+  /**
+   * Without tracking: this flush, on this handle, whatever else runs. What it does not cover,
+   * though the storage promises so, since it may have been written to another server, is flushed
+   * besides.
+   */
   private void passOn() {
-    List<Member> written;
+    List<Member> written = new ArrayList<>();
     List<Long> counts = new ArrayList<>();
+    boolean coversAll;
     group.lock.lock();
     try {
       group.drainInboxes();
-      written = List.copyOf(caller.scope.dirty);
-      for (Member member : written) {
+      coversAll = caller.scope.isCoveredBy(caller);
+      for (Member member : coversAll ? caller.scope.dirty : List.of(caller)) {
+        written.add(member);
         counts.add(member.writes.completed());
       }
     } finally {
@@ -157,12 +170,15 @@ final class ClientFlush {
     group.lock.lock();
     try {
       for (int i = 0; i < written.size(); i++) {
-        written.get(i).writes.cover(counts.get(i));
+        group.cover(written.get(i), counts.get(i), caller);
         group.settleWrites(written.get(i));
       }
       group.settle(caller.scope);
     } finally {
       group.lock.unlock();
+    }
+    if (!coversAll) {
+      flushOwn();
     }
   }
 
@@ -175,26 +191,12 @@ final class ClientFlush {
     }
   }
 
-  private Request request(FlushScope scope, Need need) {
-    return scope.request(need, scope == caller.scope ? caller : scope.members.iterator().next());
+  private FlushRound request(FlushScope scope, Need need) {
+    return scope.request(
+        need, scope == caller.scope ? caller : scope.members.firstEntry().getValue());
   }
 
-  /** Runs what nobody else does, one of it here, and waits for all. Holds no lock. */
-  private void await(Collection<Request> requests) {
-    FlushRound last = null;
-    for (Request request : requests) {
-      if (request.isToBeRun()) {
-        if (last != null) {
-          group.executor.execute(last::run);
-        }
-        last = request.round();
-      }
-    }
-    if (last != null) {
-      last.run();
-    }
-    for (Request request : requests) {
-      request.round().await().ifPresent(failures::add);
-    }
+  private void await(List<FlushRound> rounds) {
+    FlushRound.runAndAwait(group, rounds, failures);
   }
 }

@@ -65,14 +65,19 @@ final class ConnectionTable {
     } finally {
       stripe.lock.unlock();
     }
+    boolean attached = false;
     group.lock.lock();
     try {
       FlushScope scope = group.scopeFor(exportName, handle.identity(), decision);
       Member member = new Member(handle, decision, scope);
       group.attach(member);
+      attached = true;
       return member;
     } finally {
       group.lock.unlock();
+      if (!attached) {
+        leave(exportName);
+      }
     }
   }
 

@@ -1,12 +1,14 @@
 package nbd.multiconn;
 
 import java.io.IOException;
-import java.util.Optional;
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The end of a connection's handle: flushes first what another connection's flush would have had to
  * cover, and lets the group remember what could not be. When the handle is closed, no flush is in
- * it and none comes.
+ * it and none comes; and it is closed whatever fails before.
  */
 final class Departure {
   private final Member member;
@@ -18,69 +20,82 @@ final class Departure {
   }
 
   void run() throws IOException {
-    Optional<IOException> failure = flush();
-    boolean lost;
+    List<IOException> failures = new ArrayList<>();
+    boolean lost = false;
+    try {
+      flush(failures);
+    } finally {
+      try {
+        lost = leave(failures.isEmpty() ? null : failures.getFirst());
+      } finally {
+        closeHandle(lost && !failures.isEmpty() ? failures.getFirst() : null);
+      }
+    }
+  }
+
+  private void flush(List<IOException> failures) {
+    List<FlushRound> rounds = new ArrayList<>();
     group.lock.lock();
     try {
       group.drainInboxes();
-      lost = member.writes.uncovered() && member.decision.flushesBeforeClose();
-      if (lost && !member.decision.sharesFlush()) {
-        group.losses.add(
-            member.scope.exportName,
-            failure.orElseGet(() -> new IOException("a write came after the last flush")));
-      } else if (member.writes.uncovered()) {
-        leaveBehind();
+      boolean leaves = member.writes.uncovered() || !member.scope.canCoverLeftBehindWithout(member);
+      if (member.attached && member.decision.flushesBeforeClose() && leaves) {
+        rounds.add(member.scope.request(FlushScope.Need.WRITES, member));
       }
+    } finally {
+      group.lock.unlock();
+    }
+    FlushRound.runAndAwait(group, rounds, failures);
+  }
+
+  /** Takes it off the group; answers whether something is uncovered that was to be flushed. */
+  private boolean leave(@Nullable IOException failure) {
+    group.lock.lock();
+    try {
+      boolean uncovered = member.writes.uncovered();
+      if (uncovered && member.broken != null) {
+        group.lose(member, member.broken);
+      } else if (uncovered) {
+        leaveBehind(failure == null ? new IOException("no flush followed them") : failure);
+      }
+      return uncovered && member.decision.flushesBeforeClose();
+    } finally {
       group.detach(member);
       while (member.inside > 0) {
         group.left.awaitUninterruptibly();
       }
-    } finally {
       group.lock.unlock();
     }
-    closeHandle(lost ? failure : Optional.empty());
-  }
-
-  private Optional<IOException> flush() {
-    FlushScope.Request request;
-    group.lock.lock();
-    try {
-      group.drainInboxes();
-      if (!member.decision.flushesBeforeClose() || !member.writes.uncovered()) {
-        return Optional.empty();
-      }
-      request = member.scope.request(FlushScope.Need.WRITES, member);
-    } finally {
-      group.lock.unlock();
-    }
-    if (request.isToBeRun()) {
-      request.round().run();
-    }
-    return request.round().await();
   }
 
   /**
-   * Another handle's flush covers these writes, if the storage makes that promise, and fails if it
-   * cannot keep it; or nobody was promised that they are covered. The next flush is not skipped.
+   * Where somebody relies on these writes, they are lost unless another handle's flush can cover
+   * them still. Where nobody does, the next flush is not skipped.
    */
-  private void leaveBehind() {
-    if (member.decision.sharesFlush()) {
-      member.scope.leftBehind = true;
+  private void leaveBehind(IOException why) {
+    FlushScope scope = member.scope;
+    if (member.decision.flushesBeforeClose()) {
+      scope.leaveBehind(member.writes.provenWith(), why);
+    } else if (member.decision.sharesFlush()) {
+      scope.leaveBehind(Long.MAX_VALUE, why);
     }
     if (member.decision.mode() == MultiConnMode.UNSAFE) {
       group.leftBehind = true;
     }
+    member.writes.cover(member.writes.completed());
   }
 
-  private void closeHandle(Optional<IOException> failure) throws IOException {
+  private void closeHandle(@Nullable IOException failure) throws IOException {
     try {
       member.handle.close();
     } catch (IOException e) {
-      failure.ifPresent(e::addSuppressed);
+      if (failure != null) {
+        e.addSuppressed(failure);
+      }
       throw e;
     }
-    if (failure.isPresent()) {
-      throw Failures.withMessage(failure.get(), String.valueOf(failure.get().getMessage()));
+    if (failure != null) {
+      throw Failures.withMessage(failure, String.valueOf(failure.getMessage()));
     }
   }
 }

@@ -9,10 +9,11 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>Whoever marks (1) changes the mark, (2) reads the interval, (3) unless somebody has enrolled
  * in this interval, enrols and (4) says so. Whoever finds the handle clean, under the group's lock,
- * (a) takes it off its list, (b) begins a new interval, and (c) looks at the mark once more. If (4)
- * is seen at (3), then an enrolment was made since the interval began: it is on the list or in the
- * inbox unless (a) has come since; then (b) comes after (2), so (c) after (1), and the mark is
- * seen. A late (4) names an interval that is over, and counts for nothing.
+ * (a) begins a new interval, (b) looks at the mark once more, and (c) takes the handle off its list
+ * if it is clean still. If (4) is seen at (3), then an enrolment was made since the interval began:
+ * it is on the list or in the inbox unless (c) has come since; then (a) comes after (2), so (b)
+ * after (1), and the mark is seen. If it is not, whoever marks enrols, and the inbox is not looked
+ * at before the lock is free. A late (4) names an interval that is over, and counts for nothing.
  */
 final class Enrolment {
   private volatile int interval;
@@ -29,7 +30,7 @@ final class Enrolment {
     }
   }
 
-  /** Under the group's lock, after the member was taken off its list. */
+  /** Under the group's lock, before the mark is looked at to take the member off its list. */
   @SuppressWarnings("NonAtomicVolatileUpdate") // Only under the lock; the others only read it.
   void beginInterval() {
     interval++;

@@ -3,7 +3,6 @@ package nbd.multiconn;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import nbd.backend.LostException;
 import nbd.backend.LostWritesException;
@@ -12,11 +11,21 @@ import org.jspecify.annotations.Nullable;
 /**
  * One backend flush of a scope, and those who wait for it: notes what it will cover when it starts,
  * and marks exactly that when it has succeeded, and nothing when it has failed.
+ *
+ * <p>Whatever happens to it, also when memory is short: it ends, those who wait are told, the
+ * handle is left, and the scope's next flush is begun. What has to be done for that allocates
+ * nothing.
  */
 final class FlushRound {
+  /** What those who wait are told where there was no memory to say more. */
+  private static final IOException BROKEN_OFF =
+      new IOException("a flush was broken off, perhaps for want of memory");
+
   private final FlushScope scope;
   private final Member asked;
-  private final CompletableFuture<Optional<IOException>> end = new CompletableFuture<>();
+
+  /** Completed with the failure, or null. */
+  private final CompletableFuture<@Nullable IOException> end = new CompletableFuture<>();
 
   /** Guarded by the group's lock, as everything below. */
   boolean waitsForReads;
@@ -24,6 +33,10 @@ final class FlushRound {
   private boolean begun;
   private boolean started;
   private long age;
+
+  /** The handle that the flush is in. */
+  private @Nullable Member entered;
+
   private final List<Member> targeted = new ArrayList<>();
   private final List<Turned> turned = new ArrayList<>();
   private boolean coversLeftBehind;
@@ -39,6 +52,11 @@ final class FlushRound {
   FlushRound(FlushScope scope, Member asked) {
     this.scope = scope;
     this.asked = asked;
+  }
+
+  /** Whether somebody runs it. */
+  boolean begun() {
+    return begun;
   }
 
   /** Whether writes that complete from now on are too late for it. */
@@ -62,126 +80,173 @@ final class FlushRound {
     return waitsForReads && (!begun || age >= before);
   }
 
-  /** Waits for the end; answers the failure. Holds no lock. */
-  Optional<IOException> await() {
-    return end.join();
-  }
-
-  /** Flushes, then has the next flush of the scope run. Holds no lock, and never throws. */
-  void run() {
-    Group group = scope.group;
-    @Nullable Member entered = null;
-    @Nullable IOException failure = null;
-    try {
-      entered = enter(group);
-      while (entered != null && !flush(entered)) {
-        entered = enterAnother(group);
+  /**
+   * Runs those of some flushes that are due and that nobody has begun, at the same time, and waits
+   * for all. Holds no lock.
+   *
+   * @param failures gets theirs
+   */
+  static void runAndAwait(Group group, List<FlushRound> rounds, List<IOException> failures) {
+    FlushRound last = null;
+    for (FlushRound round : rounds) {
+      if (round.isToBeRun(group)) {
+        if (last != null && !last.isRunElsewhere(group)) {
+          last.run();
+        }
+        last = round;
       }
-    } catch (IOException e) {
-      failure = e;
-    } catch (RuntimeException | Error e) {
-      failure = new IOException("flush failed: " + e, e);
     }
-    @Nullable FlushRound next = leave(group, entered, failure == null);
-    end.complete(Optional.ofNullable(failure));
-    if (next != null) {
-      group.executor.execute(next::run);
+    if (last != null) {
+      last.run();
+    }
+    for (FlushRound round : rounds) {
+      IOException failure = round.end.join();
+      if (failure != null) {
+        failures.add(failure);
+      }
     }
   }
 
-  /** Flushes; false if the handle has turned out to be broken, and is entered no more. */
-  private boolean flush(Member entered) throws IOException {
+  private boolean isToBeRun(Group group) {
+    group.lock.lock();
     try {
-      entered.handle.flush();
+      return scope.isToBeRun(this);
+    } finally {
+      group.lock.unlock();
+    }
+  }
+
+  /** Has another thread run it; answers whether there was one to be had. */
+  private boolean isRunElsewhere(Group group) {
+    try {
+      group.executor.execute(this::run);
       return true;
-    } catch (LostException lost) {
-      abandon(entered, lost);
+    } catch (RuntimeException | Error noThread) {
       return false;
-    } catch (LostWritesException lost) {
-      scope.group.tellAll(scope, lost);
-      throw lost;
     }
   }
 
-  private void abandon(Member entered, LostException lost) {
+  /** Runs it unless somebody does, and then the scope's next if nobody else can. Never throws. */
+  private void run() {
     Group group = scope.group;
-    group.lock.lock();
-    try {
-      group.abandon(entered, lost);
-      entered.inside--;
-      group.left.signalAll();
-    } finally {
-      group.lock.unlock();
+    FlushRound round = this;
+    while (round != null && round.begin(group)) {
+      FlushRound next = round.runToItsEnd(group);
+      round = next == null || next.isRunElsewhere(group) ? null : next;
     }
   }
 
-  private @Nullable Member enterAnother(Group group) {
+  private @Nullable FlushRound runToItsEnd(Group group) {
+    @Nullable IOException failure;
+    try {
+      failure = flush(group);
+    } catch (RuntimeException | Error e) {
+      failure = brokenOff(e);
+    }
+    return finish(group, failure);
+  }
+
+  private static IOException brokenOff(Throwable why) {
+    try {
+      return new IOException("flush failed: " + why, why);
+    } catch (OutOfMemoryError | StackOverflowError e) {
+      return BROKEN_OFF;
+    }
+  }
+
+  private boolean begin(Group group) {
     group.lock.lock();
     try {
-      Member entered = scope.enterable(asked);
-      if (entered != null) {
-        entered.inside++;
+      if (begun) {
+        return false;
       }
-      return entered;
-    } finally {
-      group.lock.unlock();
-    }
-  }
-
-  /** Begins, and starts when nothing has to be waited for any more. Null if no handle is left. */
-  private @Nullable Member enter(Group group) {
-    List<Member> waitFor;
-    Member entered;
-    group.lock.lock();
-    try {
-      group.drainInboxes();
       begun = true;
-      age = scope.age();
-      entered = scope.enterable(asked);
-      if (entered == null) {
-        // Every member has left; what it left uncovered, if anything, the group knows.
-        started = true;
-        return null;
-      }
-      entered.inside++;
-      waitFor = waitsForReads ? List.copyOf(scope.readers) : List.of();
+      return true;
     } finally {
       group.lock.unlock();
     }
-    for (Member reader : waitFor) {
+  }
+
+  /** Answers the failure, if it has failed. */
+  private @Nullable IOException flush(Group group) {
+    for (Member reader : readersToWaitFor(group)) {
       turned.add(new Turned(reader, reader.reads.turnAndWait()));
     }
+    Member handle = start(group);
+    while (handle != null) {
+      try {
+        handle.handle.flush();
+        return null;
+      } catch (LostException lost) {
+        abandon(group, handle, lost);
+      } catch (LostWritesException lost) {
+        group.tellAll(scope, lost);
+        return lost;
+      } catch (IOException failure) {
+        return failure;
+      }
+      handle = start(group);
+    }
+    // Every member has left; what they left uncovered, if anything, the group knows.
+    return null;
+  }
+
+  private List<Member> readersToWaitFor(Group group) {
     group.lock.lock();
     try {
       group.drainInboxes();
-      start(group);
+      age = scope.age();
+      return waitsForReads ? List.copyOf(scope.readers) : List.of();
     } finally {
       group.lock.unlock();
     }
-    return entered;
   }
 
-  private void start(Group group) {
-    started = true;
-    for (Member member : scope.dirty) {
-      member.target = member.writes.completed();
-      targeted.add(member);
-    }
-    coversLeftBehind = scope.leftBehind;
-    if (!waitsForReads) {
-      for (Member reader : scope.readers) {
-        int ended = reader.reads.turnWithoutWaiting();
-        if (ended >= 0) {
-          turned.add(new Turned(reader, ended));
-        }
+  /**
+   * Enters a handle, and notes what its flush will cover; once more if the handle before was
+   * broken. Null if there is none.
+   */
+  private @Nullable Member start(Group group) {
+    group.lock.lock();
+    try {
+      group.drainInboxes();
+      started = true;
+      Member entry = scope.entry(asked);
+      if (entry == null) {
+        return null;
       }
+      entered = entry;
+      entry.inside++;
+      targeted.clear();
+      for (Member member : scope.dirty) {
+        targeted.add(member);
+        member.target = member.writes.completed();
+      }
+      coversLeftBehind = scope.hasLeftBehind();
+      if (!waitsForReads) {
+        turnReaders();
+      }
+      if (group.settings.mode() == MultiConnMode.UNSAFE) {
+        notePassedOn(group);
+      }
+      return entry;
+    } finally {
+      group.lock.unlock();
     }
-    if (group.settings.mode() == MultiConnMode.UNSAFE) {
-      notePassedOn(group);
+  }
+
+  private void turnReaders() {
+    turned.clear();
+    for (Member reader : scope.readers) {
+      int ended = reader.reads.turnWithoutWaiting();
+      if (ended >= 0) {
+        turned.add(new Turned(reader, ended));
+      }
     }
   }
 
   private void notePassedOn(Group group) {
+    passedOn.clear();
     coversGroupLeftBehind = group.leftBehind;
     for (FlushScope other : group.dirtyScopes) {
       for (Member member : other.dirty) {
@@ -190,34 +255,55 @@ final class FlushRound {
     }
   }
 
-  private @Nullable FlushRound leave(Group group, @Nullable Member entered, boolean succeeded) {
+  private void abandon(Group group, Member broken, LostException lost) {
     group.lock.lock();
     try {
-      if (entered != null) {
-        if (succeeded) {
-          cover(group);
-        }
-        for (Member member : targeted) {
-          member.target = -1;
-          group.settleWrites(member);
-        }
-        for (Turned phase : turned) {
-          group.settleReads(phase.member);
-        }
-        group.settle(scope);
-        entered.inside--;
-        group.left.signalAll();
-      }
-      return scope.next();
+      leaveHandle(group);
+      group.abandon(broken, lost);
     } finally {
       group.lock.unlock();
     }
   }
 
+  /** Ends it, and answers the flush that is to be run now. */
+  private @Nullable FlushRound finish(Group group, @Nullable IOException failure) {
+    @Nullable IOException told = failure;
+    group.lock.lock();
+    try {
+      if (failure == null && entered != null) {
+        cover(group);
+      }
+    } catch (RuntimeException | Error e) {
+      told = brokenOff(e);
+    }
+    for (Member member : targeted) {
+      member.target = -1;
+      group.settleWrites(member);
+    }
+    for (Turned phase : turned) {
+      group.settleReads(phase.member);
+    }
+    group.settle(scope);
+    leaveHandle(group);
+    FlushRound next = scope.next();
+    group.lock.unlock();
+    end.complete(told);
+    return next;
+  }
+
+  private void leaveHandle(Group group) {
+    if (entered != null) {
+      entered.inside--;
+      entered = null;
+      group.left.signalAll();
+    }
+  }
+
+  /** Marks as covered what was noted at the start. */
   private void cover(Group group) {
     boolean news = coversLeftBehind;
     for (Member member : targeted) {
-      news |= member.writes.cover(member.target);
+      news |= group.cover(member, member.target, entered);
     }
     if (news) {
       scope.advance();
@@ -225,8 +311,8 @@ final class FlushRound {
     for (Turned phase : turned) {
       phase.member.reads.clear(phase.phase);
     }
-    if (coversLeftBehind) {
-      scope.leftBehind = false;
+    if (coversLeftBehind && scope.hasLeftBehind()) {
+      scope.takeLeftBehind();
     }
     for (PassedOn noted : passedOn) {
       noted.member.passedOn = Math.max(noted.member.passedOn, noted.count);

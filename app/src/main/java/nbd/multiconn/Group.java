@@ -1,14 +1,18 @@
 package nbd.multiconn;
 
+import java.io.IOException;
 import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.Executor;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.LostException;
 import nbd.backend.LostWritesException;
+import nbd.protocol.NbdError;
 
 /**
  * The handles that a flush has to keep consistent, and how that is done.
@@ -61,8 +65,8 @@ final class Group {
   final Inbox writers = new Inbox();
   final Inbox readers = new Inbox();
 
-  /** How often something became visible; changed under the lock only. */
-  volatile long advances;
+  /** How often something became visible; takes no lock. */
+  final AtomicLong advances = new AtomicLong();
 
   /** Every scope that can be flushed. */
   final Set<FlushScope> scopes = new LinkedHashSet<>();
@@ -99,7 +103,7 @@ final class Group {
 
   void attach(Member member) {
     member.told = losses.toldToAny();
-    member.scope.members.add(member);
+    member.scope.members.put(member.number, member);
     if (member.decision.canFlush()) {
       scopes.add(member.scope);
     }
@@ -110,13 +114,16 @@ final class Group {
   void detach(Member member) {
     FlushScope scope = member.scope;
     member.attached = false;
-    scope.members.remove(member);
+    scope.members.remove(member.number);
     scope.dirty.remove(member);
     scope.readers.remove(member);
+    if (!scope.canCoverLeftBehindWithout(null)) {
+      losses.add(scope.exportName, scope.takeLeftBehind());
+    }
     settle(scope);
     if (scope.members.isEmpty()) {
       scopes.remove(scope);
-      if (!scope.leftBehind) {
+      if (!scope.hasLeftBehind()) {
         sharedScopes.remove(new ScopeKey(scope.exportName, scope.storage), scope);
       }
     }
@@ -138,6 +145,9 @@ final class Group {
       member.scope.dirty.add(member);
       settleWrites(member);
       settle(member.scope);
+    } else if (member.broken != null) {
+      // It was answered just before the handle broke, and noted just after.
+      lose(member, member.broken);
     }
   }
 
@@ -152,10 +162,9 @@ final class Group {
   /** Takes a member off the dirty ones if it is clean; {@link Enrolment} says why in this order. */
   void settleWrites(Member member) {
     if (member.attached && !member.writes.uncovered()) {
-      member.scope.dirty.remove(member);
       member.writes.enrolment.beginInterval();
-      if (member.writes.uncovered()) {
-        member.scope.dirty.add(member);
+      if (!member.writes.uncovered()) {
+        member.scope.dirty.remove(member);
       }
     }
   }
@@ -163,10 +172,9 @@ final class Group {
   /** Takes a member off the readers if it holds nothing. */
   void settleReads(Member member) {
     if (member.attached && !member.reads.any()) {
-      member.scope.readers.remove(member);
       member.reads.enrolment.beginInterval();
-      if (member.reads.any()) {
-        member.scope.readers.add(member);
+      if (!member.reads.any()) {
+        member.scope.readers.remove(member);
       }
     }
   }
@@ -188,7 +196,9 @@ final class Group {
   /** The scopes that may hold older data than what is visible. */
   Set<FlushScope> outdated() {
     Set<FlushScope> found = new LinkedHashSet<>();
-    if (nothingOutdatedAt == advances) {
+    // Read first: what advances from here on is looked at the next time.
+    long now = advances.get();
+    if (nothingOutdatedAt == now) {
       return found;
     }
     for (FlushScope scope : readerScopes) {
@@ -197,7 +207,7 @@ final class Group {
       }
     }
     if (found.isEmpty()) {
-      nothingOutdatedAt = advances;
+      nothingOutdatedAt = now;
     }
     return found;
   }
@@ -241,11 +251,35 @@ final class Group {
     if (!member.attached) {
       return;
     }
+    lose(member, failure);
     member.broken = failure;
-    if (member.decision.flushesBeforeClose() && member.writes.uncovered()) {
-      losses.add(member.scope.exportName, failure);
-    }
-    member.writes.cover(member.writes.completed());
     detach(member);
+  }
+
+  /**
+   * A flush has succeeded that had entered a handle, and covers that many writes of a member: but
+   * not on a connection that has broken, where nobody can tell any more what became of them.
+   * Answers whether that is news.
+   */
+  boolean cover(Member member, long count, Member entered) {
+    Optional<String> broken = member == entered ? Optional.empty() : member.handle.broken();
+    if (broken.isPresent()) {
+      abandon(member, new LostException(NbdError.EIO, broken.get()));
+      return false;
+    }
+    return member.writes.cover(count);
+  }
+
+  /**
+   * What a handle has answered that no flush covers any more is lost, if anybody but its own client
+   * relied on a flush for it. What is marked from now on comes by the inbox again.
+   */
+  void lose(Member member, IOException why) {
+    member.writes.enrolment.beginInterval();
+    long completed = member.writes.completed();
+    if (member.writes.uncovered() && member.decision.flushesBeforeClose()) {
+      losses.add(member.scope.exportName, why);
+    }
+    member.writes.cover(completed);
   }
 }

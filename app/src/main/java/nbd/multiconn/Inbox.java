@@ -20,18 +20,28 @@ final class Inbox {
     } while (!top.compareAndSet(below, node));
   }
 
-  /** Takes all; one thread at a time. */
+  /**
+   * Takes all; one thread at a time. What could not be handed over, for want of memory perhaps, is
+   * in the inbox again afterwards.
+   */
   void drain(Consumer<Member> to) {
     if (top.get() == null) {
       return;
     }
     Enrolment.Node node = top.getAndSet(null);
-    while (node != null) {
-      Enrolment.Node below = node.next;
-      Member member = node.member;
-      node.giveBack();
-      to.accept(member);
-      node = below;
+    try {
+      while (node != null) {
+        to.accept(node.member);
+        Enrolment.Node below = node.next;
+        node.giveBack();
+        node = below;
+      }
+    } finally {
+      while (node != null) {
+        Enrolment.Node below = node.next;
+        push(node);
+        node = below;
+      }
     }
   }
 }

@@ -2,6 +2,7 @@ package nbd.multiconn;
 
 import java.io.IOException;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -17,28 +18,49 @@ import org.tinylog.Logger;
  * has been: it may be the one that lost its writes, come back. So does Linux with files whose
  * writeback failed.
  *
+ * <p>A command with FUA fails once as well, since its success would say the same as a flush's. But
+ * its client takes that for the fate of this one command, so it does not count as told.
+ *
  * <p>Guarded by the group's lock. Invariant: a connection has been told of the losses up to its
  * {@link Member#told}, as far as they concern it.
  */
 final class Losses {
   private final Map<String, Loss> latest = new LinkedHashMap<>();
+
+  /** Of whatever export: what was lost when there was no memory to note which. */
+  private final Loss unnamed =
+      new Loss(0, new NbdException(NbdError.EIO, "writes were lost, and memory was short"));
+
   private long count;
 
   /** What was lost last on an export name. */
   private static final class Loss {
-    private final long number;
     private final NbdException what;
+    private long number;
     private boolean told;
 
     Loss(long number, NbdException what) {
       this.number = number;
       this.what = what;
     }
+
+    boolean isUntold() {
+      return number > 0 && !told;
+    }
   }
 
   /** Remembers that writes were lost. */
   void add(String exportName, IOException failure) {
     count++;
+    try {
+      latest.put(exportName, new Loss(count, described(exportName, failure)));
+    } catch (OutOfMemoryError e) {
+      unnamed.number = count;
+      unnamed.told = false;
+    }
+  }
+
+  private static NbdException described(String exportName, IOException failure) {
     String message =
         "writes of a connection to export \"%s\" were lost: %s"
             .formatted(exportName, failure.getMessage());
@@ -48,14 +70,14 @@ final class Losses {
     NbdException what =
         new NbdException(error == NbdError.ESHUTDOWN ? NbdError.EIO : error, message);
     what.initCause(failure);
-    latest.put(exportName, new Loss(count, what));
+    return what;
   }
 
   /** Up to where a connection that comes now need not be told. */
   long toldToAny() {
-    long all = count;
+    long all = unnamed.isUntold() ? Math.min(count, unnamed.number - 1) : count;
     for (Loss loss : latest.values()) {
-      if (!loss.told) {
+      if (loss.isUntold()) {
         all = Math.min(all, loss.number - 1);
       }
     }
@@ -67,28 +89,38 @@ final class Losses {
     return toldToAny() == count;
   }
 
-  /** What was lost on any export name, and this connection has not been told. */
-  List<NbdException> tell(Member member) {
-    List<NbdException> news = new ArrayList<>();
-    latest.values().forEach(loss -> tell(member, loss, news));
-    member.told = count;
-    return news;
+  /** What was lost on any export name, and this connection has to be told. */
+  List<NbdException> tell(Member member, boolean byFua) {
+    return tell(member, latest.values(), byFua);
   }
 
-  /** What was lost on its own export name, and this connection has not been told. */
-  List<NbdException> tellOwn(Member member) {
-    List<NbdException> news = new ArrayList<>();
+  /** What was lost on its own export name, and this connection has to be told. */
+  List<NbdException> tellOwn(Member member, boolean byFua) {
     Loss own = latest.get(member.scope.exportName);
-    if (own != null) {
-      tell(member, own, news);
+    return tell(member, own == null ? List.of() : List.of(own), byFua);
+  }
+
+  private List<NbdException> tell(Member member, Collection<Loss> losses, boolean byFua) {
+    long known = byFua ? Math.max(member.told, member.failedFua) : member.told;
+    if (known == count) {
+      return List.of();
+    }
+    List<NbdException> news = new ArrayList<>();
+    for (Loss loss : losses) {
+      addIfNews(loss, known, byFua, news);
+    }
+    addIfNews(unnamed, known, byFua, news);
+    if (byFua) {
+      member.failedFua = count;
+    } else {
       member.told = count;
     }
     return news;
   }
 
-  private static void tell(Member member, Loss loss, List<NbdException> news) {
-    if (loss.number > member.told) {
-      loss.told = true;
+  private static void addIfNews(Loss loss, long known, boolean byFua, List<NbdException> news) {
+    if (loss.number > known) {
+      loss.told |= !byFua;
       news.add(loss.what);
     }
   }

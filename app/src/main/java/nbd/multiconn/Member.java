@@ -16,6 +16,9 @@ final class Member {
   final WriteMarks writes = new WriteMarks();
   final ReadMarks reads = new ReadMarks();
 
+  /** Which opening of its scope it is, counted from 1 when it was done. */
+  final long number;
+
   /** Whether flushes may still enter the handle. */
   boolean attached = true;
 
@@ -28,16 +31,22 @@ final class Member {
   /** Up to which of the group's losses this connection has been told. */
   long told;
 
+  /** Up to which of the group's losses a command with FUA has failed for them. */
+  long failedFua;
+
   /** Why nothing can be done with the handle any more. */
   @Nullable LostException broken;
 
   /** Unsafe mode: how many writes had been completed when the last flush was passed on. */
   long passedOn;
 
+  /** A handle that is open; under the group's lock. */
   Member(Handle handle, Decision decision, FlushScope scope) {
     this.handle = handle;
     this.decision = decision;
     this.scope = scope;
+    this.number = scope.countOpening();
+    writes.answered(number);
   }
 
   /**
@@ -46,13 +55,22 @@ final class Member {
    */
   int beginRead() {
     int phase = reads.enter();
-    if (decision.tracksReads()) {
-      if (reads.since(phase) == ReadMarks.NONE) {
-        reads.note(phase, scope.age());
+    boolean noted = false;
+    try {
+      if (decision.tracksReads()) {
+        if (reads.since(phase) == ReadMarks.NONE) {
+          reads.note(phase, scope.age());
+        }
+        reads.enrolment.enrol(scope.group.readers, this);
       }
-      reads.enrolment.enrol(scope.group.readers, this);
+      noted = true;
+      return phase;
+    } finally {
+      if (!noted) {
+        // Memory was short: there is no read, and no flush may wait for one.
+        reads.leave(phase);
+      }
     }
-    return phase;
   }
 
   void endRead(int phase) {
@@ -64,8 +82,23 @@ final class Member {
     endRead(beginRead());
   }
 
-  /** A write is over, well or badly. */
-  void wrote() {
+  /** A write begins. Answers what to tell at its end. */
+  long beginWrite() {
+    return scope.openings();
+  }
+
+  /**
+   * A write has succeeded.
+   *
+   * @param openings what {@link #beginWrite} answered
+   */
+  void wrote(long openings) {
+    writes.answered(openings);
+    mayHaveWritten();
+  }
+
+  /** A write has failed, and may have changed something. */
+  void mayHaveWritten() {
     writes.count();
     if (decision.canFlush()) {
       writes.enrolment.enrol(scope.group.writers, this);
@@ -73,24 +106,36 @@ final class Member {
   }
 
   /** A write is over that needs no flush of this scope, but outdates what others have read. */
-  void wroteThrough() {
+  void wroteThrough(long openings) {
+    writes.answered(openings);
     if (decision.tracksReads()) {
-      scope.group.lock.lock();
-      try {
-        scope.advance();
-      } finally {
-        scope.group.lock.unlock();
-      }
+      scope.advance();
     }
+  }
+
+  /** Whether a flush that another handle of the scope answers covers this one's writes. */
+  boolean isProvenWith(Member other) {
+    return writes.provenWith() >= other.number;
   }
 
   /**
    * What this connection's flush has to do.
    *
+   * @param forFua whether it is for a command with FUA
    * @throws IOException if a flush that it needed failed, or writes were lost before
    */
-  void flush() throws IOException {
-    new ClientFlush(this).run();
+  void flush(boolean forFua) throws IOException {
+    new ClientFlush(this, forFua).run();
+  }
+
+  /** Leaves the group without having been used. */
+  void abort() {
+    scope.group.lock.lock();
+    try {
+      scope.group.detach(this);
+    } finally {
+      scope.group.lock.unlock();
+    }
   }
 
   /**

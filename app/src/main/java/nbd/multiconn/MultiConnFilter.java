@@ -44,8 +44,15 @@ public final class MultiConnFilter extends FilterBackend {
         readOnly,
         handle -> {
           Decision decision = Decision.of(settings, handle.capabilities(), threadModel());
+          Runnable leave = () -> table.leave(exportName);
           Member member = table.enter(handle, exportName, decision);
-          return new MultiConnHandle(handle, member, () -> table.leave(exportName));
+          try {
+            return new MultiConnHandle(handle, member, leave);
+          } catch (Error noMemory) {
+            member.abort();
+            leave.run();
+            throw noMemory;
+          }
         });
   }
 

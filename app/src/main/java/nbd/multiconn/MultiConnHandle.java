@@ -3,6 +3,7 @@ package nbd.multiconn;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicIntegerFieldUpdater;
 import nbd.backend.Capabilities;
 import nbd.backend.Completion;
 import nbd.backend.Extent;
@@ -14,12 +15,16 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import org.jspecify.annotations.Nullable;
 
 /**
  * One connection's handle: marks what the connection reads and writes, and has the group do its
  * flushes. Marks take no lock and allocate nothing, on the fast path as on the ordinary one.
  */
 final class MultiConnHandle extends FilterHandle {
+  private static final NbdException UNMARKED =
+      new NbdException(NbdError.ENOMEM, "memory was short when the write had been made");
+
   private final Member member;
   private final Runnable afterClose;
 
@@ -93,15 +98,18 @@ final class MultiConnHandle extends FilterHandle {
 
   @Override
   public boolean writeNow(ByteBuffer from, long offset) throws IOException {
-    boolean untouched = false;
+    long openings = member.beginWrite();
+    boolean written;
     try {
-      untouched = !next.writeNow(from, offset);
-      return !untouched;
-    } finally {
-      if (!untouched) {
-        member.wrote();
-      }
+      written = next.writeNow(from, offset);
+    } catch (IOException | RuntimeException | Error failure) {
+      member.mayHaveWritten();
+      throw failure;
     }
+    if (written) {
+      member.wrote(openings);
+    }
+    return written;
   }
 
   @Override
@@ -127,28 +135,32 @@ final class MultiConnHandle extends FilterHandle {
 
   /** Makes a change, and marks it. */
   private void marked(CommandFlags flags, Change change) throws IOException {
-    boolean succeeded = false;
-    boolean untouched = false;
+    long openings = member.beginWrite();
     try {
       change.make();
-      succeeded = true;
-    } catch (IOException failure) {
-      untouched = changedNothing(flags, failure);
+    } catch (IOException | RuntimeException | Error failure) {
+      markFailed(flags, failure);
       throw failure;
-    } finally {
-      mark(flags, succeeded, untouched);
     }
+    mark(flags, openings);
   }
 
   /**
-   * Marks a change that is over: one that failed too, since it may have changed something. One with
-   * FUA that succeeded is durable by itself, and where the backend is multi-conn visible too.
+   * Marks a change that has succeeded. One with FUA is durable by itself, and where the backend is
+   * multi-conn visible too.
    */
-  private void mark(CommandFlags flags, boolean succeeded, boolean untouched) {
-    if (succeeded && flags.has(CommandFlag.FUA) && member.decision.sharesFlush()) {
-      member.wroteThrough();
-    } else if (!untouched) {
-      member.wrote();
+  private void mark(CommandFlags flags, long openings) {
+    if (flags.has(CommandFlag.FUA) && member.decision.sharesFlush()) {
+      member.wroteThrough(openings);
+    } else {
+      member.wrote(openings);
+    }
+  }
+
+  /** A change that has failed may have changed something all the same. */
+  private void markFailed(CommandFlags flags, Throwable failure) {
+    if (!changedNothing(flags, failure)) {
+      member.mayHaveWritten();
     }
   }
 
@@ -157,7 +169,7 @@ final class MultiConnHandle extends FilterHandle {
    * lost nobody was told that it is done, and nothing can be done with its handle any more; and a
    * client that tries whether zeroing is fast does not pay with a flush if it is not.
    */
-  private static boolean changedNothing(CommandFlags flags, IOException failure) {
+  private static boolean changedNothing(CommandFlags flags, Throwable failure) {
     return failure instanceof LostException
         || (flags.has(CommandFlag.FAST_ZERO)
             && failure instanceof NbdException refused
@@ -166,21 +178,49 @@ final class MultiConnHandle extends FilterHandle {
 
   @Override
   public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-    int phase = member.beginRead();
+    BegunRead read = new BegunRead(member, end);
     boolean begun = false;
     try {
-      begun =
-          next.beginRead(
-              into,
-              offset,
-              failure -> {
-                member.endRead(phase);
-                end.done(failure);
-              });
+      begun = next.beginRead(into, offset, read);
       return begun;
     } finally {
       if (!begun) {
+        read.leave();
+      }
+    }
+  }
+
+  /**
+   * A read in flight. It is counted down once, also where a failure in the middle of beginning it
+   * is followed by its end: flushes wait for a count of zero.
+   */
+  private static final class BegunRead implements Completion {
+    private static final AtomicIntegerFieldUpdater<BegunRead> LEFT =
+        AtomicIntegerFieldUpdater.newUpdater(BegunRead.class, "left");
+
+    private final Member member;
+    private final int phase;
+    private final Completion end;
+    private volatile int left;
+
+    BegunRead(Member member, Completion end) {
+      this.member = member;
+      this.end = end;
+      this.phase = member.beginRead();
+    }
+
+    void leave() {
+      if (LEFT.compareAndSet(this, 0, 1)) {
         member.endRead(phase);
+      }
+    }
+
+    @Override
+    public void done(@Nullable IOException failure) {
+      try {
+        leave();
+      } finally {
+        end.done(failure);
       }
     }
   }
@@ -188,19 +228,35 @@ final class MultiConnHandle extends FilterHandle {
   /** Marked before the end is told, and with it the client. */
   @Override
   public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
+    long openings = member.beginWrite();
     return next.beginWrite(
-        from,
-        offset,
-        flags,
-        failure -> {
-          mark(flags, failure == null, failure != null && changedNothing(flags, failure));
-          end.done(failure);
-        });
+        from, offset, flags, failure -> end.done(marked(flags, openings, failure)));
+  }
+
+  /** Marks a begun change that has ended; answers what its client is told. */
+  private @Nullable IOException marked(
+      CommandFlags flags, long openings, @Nullable IOException failure) {
+    try {
+      if (failure == null) {
+        mark(flags, openings);
+      } else {
+        markFailed(flags, failure);
+      }
+      return failure;
+    } catch (RuntimeException | Error e) {
+      // No flush might ever find it.
+      return failure == null ? UNMARKED : failure;
+    }
   }
 
   @Override
   public void flush() throws IOException {
-    member.flush();
+    member.flush(false);
+  }
+
+  @Override
+  public void flushForFua() throws IOException {
+    member.flush(true);
   }
 
   @Override

@@ -27,6 +27,22 @@ final class WriteMarks extends WriteMarksFields {
     COMPLETED.getAndAdd(this, 1L);
   }
 
+  /**
+   * The storage has answered a request that began when there were that many openings of the scope;
+   * called before the write is counted. Of two that end at the same time the lower number may stay,
+   * which costs a flush and no more.
+   */
+  void answered(long openings) {
+    if (openings > provenWith) {
+      provenWith = openings;
+    }
+  }
+
+  /** See {@link FlushScope}; at least that of every write that was completed before. */
+  long provenWith() {
+    return provenWith;
+  }
+
   long completed() {
     return completed;
   }
@@ -49,6 +65,9 @@ final class WriteMarks extends WriteMarksFields {
 /** The fields that each write changes, or looks at. */
 abstract class WriteMarksFields extends Padding {
   volatile long completed;
+
+  /** Changes only with the first write after another handle was opened. */
+  volatile long provenWith;
 
   /** Guarded by the group's lock. */
   long covered;

@@ -4,7 +4,13 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import nbd.backend.Handle;
 import nbd.backend.LostException;
+import nbd.filter.FuaFilter;
+import nbd.filter.FuaMode;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.testing.Running;
@@ -149,6 +155,73 @@ class BrokenHandleTest {
     for (int connection = 1; connection < 4; connection++) {
       scene.flush(connection);
     }
+  }
+
+  @Test
+  void aWriteThatIsAnsweredWhenItsHandleHasJustBrokenIsToldAsLost() throws IOException {
+    for (boolean hasWrittenBefore : new boolean[] {false, true}) {
+      Scene scene = Scene.emulating(2);
+      scene.read(0);
+      scene.write(1);
+      if (hasWrittenBefore) {
+        scene.write(0);
+      }
+      Gate inWrite = new Gate();
+      scene.below(0).onWrite = inWrite;
+      Running write = Running.start(() -> scene.write(0));
+      inWrite.awaitReached();
+      scene.below(0).onFlush =
+          () -> {
+            throw lost();
+          };
+      if (hasWrittenBefore) {
+        assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
+      } else {
+        scene.flush(1);
+      }
+      inWrite.open();
+      write.join();
+
+      assertThatThrownBy(() -> scene.flush(1))
+          .as("written before: %s", hasWrittenBefore)
+          .hasMessageContaining("lost")
+          .hasMessageContaining("the cable is cut");
+      scene.flush(1);
+      scene.handle(0).close();
+      scene.flush(1);
+    }
+  }
+
+  @Test
+  void aWriteWithFuaThatFailsForALossDoesNotCountAsTold() throws IOException {
+    Scene scene = Scene.emulating(2);
+    Handle client = new FuaFilter(scene.filter, FuaMode.EMULATE).open("", false);
+    scene.write(0);
+    breakHandle(scene, 0);
+
+    assertThatThrownBy(() -> forcedWrite(client)).hasMessageContaining("lost");
+    forcedWrite(client);
+    assertThatThrownBy(client::flush).hasMessageContaining("lost");
+    client.flush();
+    assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
+    scene.flush(1);
+  }
+
+  @Test
+  void whoComesWhenOnlyAWriteWithFuaHasFailedIsToldToo() throws IOException {
+    Scene scene = Scene.emulating(1);
+    try (Handle client = new FuaFilter(scene.filter, FuaMode.EMULATE).open("", false)) {
+      scene.write(0);
+      breakHandle(scene, 0);
+      assertThatThrownBy(() -> forcedWrite(client)).hasMessageContaining("lost");
+    }
+    scene.open(1, "");
+
+    assertThatThrownBy(() -> scene.handle(1).flush()).hasMessageContaining("lost");
+  }
+
+  private static void forcedWrite(Handle handle) throws IOException {
+    handle.write(ByteBuffer.allocate(512), 0, CommandFlags.of(CommandFlag.FUA));
   }
 
   private static LostException lost() {

@@ -108,6 +108,58 @@ class DepartureTest {
   }
 
   @Test
+  void whatAClosedConnectionOfAnotherNameLostIsReportedToEverybodyOfTheGroup() throws IOException {
+    Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.EMULATE, TrackDirty.CONNECTION, 0);
+    scene.open(1, "a");
+    scene.open(2, "b");
+    scene.write(0);
+    failFlushes(scene, 0);
+    assertThatThrownBy(() -> scene.handle(0).close()).hasMessageContaining("broken");
+
+    for (int connection = 1; connection < 3; connection++) {
+      int number = connection;
+      assertThatThrownBy(() -> scene.flush(number)).hasMessageContaining("lost");
+      scene.flush(number);
+    }
+    scene.open(1, "a");
+    scene.flush(3);
+    for (int connection = 1; connection < 4; connection++) {
+      scene.handle(connection).close();
+    }
+    assertThat(scene.filter.groups()).isZero();
+  }
+
+  @Test
+  void whatTheLastConnectionOfAMultiConnExportLostIsReportedToTheNextThatComes()
+      throws IOException {
+    Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, TrackDirty.CONNECTION, 1);
+    scene.write(0);
+    failFlushes(scene, 0);
+    assertThatThrownBy(() -> scene.handle(0).close()).hasMessageContaining("broken");
+    scene.open(1, "");
+
+    assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
+    scene.flush(1);
+    scene.handle(1).close();
+    assertThat(scene.filter.groups()).isZero();
+  }
+
+  @Test
+  void whatIsLeftIsFlushedByTheLastConnectionThatCan() throws IOException {
+    Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, TrackDirty.CONNECTION, 2);
+    scene.write(0);
+    failFlushes(scene, 0);
+    assertThatThrownBy(() -> scene.handle(0).close()).hasMessageContaining("broken");
+    scene.open(1, "");
+    scene.fake.takeFlushed();
+
+    scene.handle(1).close();
+
+    assertThat(scene.fake.takeFlushed()).containsExactly(1);
+    scene.flush(2);
+  }
+
+  @Test
   void aFlushOfOthersThatAlreadyRunsCoversTheOneThatCloses() throws IOException {
     Scene scene = Scene.emulating(2);
     scene.write(0);

@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
 import nbd.backend.Backend;
 import nbd.backend.Capabilities;
 import nbd.backend.Capability;
@@ -14,7 +15,6 @@ import nbd.backend.Fua;
 import nbd.backend.Handle;
 import nbd.backend.ThreadModel;
 import nbd.protocol.CommandFlags;
-import org.jspecify.annotations.Nullable;
 
 /**
  * A backend that stores nothing, remembers which of its handles were flushed in which order, and
@@ -92,7 +92,7 @@ final class FakeBackend implements Backend {
     volatile boolean closed;
 
     /** What the handle knows of itself. */
-    volatile @Nullable String broken;
+    volatile Supplier<Optional<String>> broken = Optional::empty;
 
     volatile Hook onRead = () -> {};
     volatile Hook onWrite = () -> {};
@@ -140,7 +140,7 @@ final class FakeBackend implements Backend {
 
     @Override
     public Optional<String> broken() {
-      return Optional.ofNullable(broken);
+      return broken.get();
     }
 
     @Override

@@ -37,12 +37,12 @@ class MarksModelTest {
           Member member = member();
           Group group = member.scope.group;
           if (enrolledBefore) {
-            member.wrote();
+            member.wrote(member.beginWrite());
           }
           inThreads(
               () -> {
-                member.wrote();
-                member.wrote();
+                member.wrote(member.beginWrite());
+                member.wrote(member.beginWrite());
               },
               () -> settleAll(member));
           locked(

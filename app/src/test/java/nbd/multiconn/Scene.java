@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.Executor;
 import nbd.backend.Capabilities;
 import nbd.backend.Handle;
 import nbd.testing.Running;
@@ -16,8 +17,24 @@ final class Scene {
   private final List<Handle> handles = new ArrayList<>();
 
   private Scene(FakeBackend fake, MultiConnSettings settings) {
+    this(fake, new MultiConnFilter(fake, settings));
+  }
+
+  private Scene(FakeBackend fake, MultiConnFilter filter) {
     this.fake = fake;
-    this.filter = new MultiConnFilter(fake, settings);
+    this.filter = filter;
+  }
+
+  /** As {@link #emulating}, where something else runs the flushes that need a thread. */
+  static Scene emulating(int connections, Executor executor) throws IOException {
+    FakeBackend fake = new FakeBackend(FakeBackend.WRITABLE);
+    Scene scene =
+        new Scene(
+            fake,
+            new MultiConnFilter(
+                fake, MultiConnSettings.DEFAULT.with(MultiConnMode.EMULATE), executor));
+    scene.open(connections, "");
+    return scene;
   }
 
   /** Connections to the export "", in emulate mode over a backend that is not multi-conn. */
