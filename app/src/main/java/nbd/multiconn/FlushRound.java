@@ -17,7 +17,8 @@ import org.jspecify.annotations.Nullable;
  * nothing.
  */
 final class FlushRound {
-  /** What those who wait are told where there was no memory to say more. */
+  /** What those who wait are told where there was no memory to say more; made while there is. */
+  @SuppressWarnings("StaticAssignmentOfThrowable")
   private static final IOException BROKEN_OFF =
       new IOException("a flush was broken off, perhaps for want of memory");
 
@@ -270,8 +271,9 @@ final class FlushRound {
     @Nullable IOException told = failure;
     group.lock.lock();
     try {
-      if (failure == null && entered != null) {
-        cover(group);
+      Member handle = entered;
+      if (failure == null && handle != null) {
+        cover(group, handle);
       }
     } catch (RuntimeException | Error e) {
       told = brokenOff(e);
@@ -300,10 +302,10 @@ final class FlushRound {
   }
 
   /** Marks as covered what was noted at the start. */
-  private void cover(Group group) {
+  private void cover(Group group, Member handle) {
     boolean news = coversLeftBehind;
     for (Member member : targeted) {
-      news |= group.cover(member, member.target, entered);
+      news |= group.cover(member, member.target, handle);
     }
     if (news) {
       scope.advance();

@@ -22,6 +22,8 @@ import org.jspecify.annotations.Nullable;
  * flushes. Marks take no lock and allocate nothing, on the fast path as on the ordinary one.
  */
 final class MultiConnHandle extends FilterHandle {
+  /** Made while there is memory. */
+  @SuppressWarnings("StaticAssignmentOfThrowable")
   private static final NbdException UNMARKED =
       new NbdException(NbdError.ENOMEM, "memory was short when the write had been made");
 
@@ -201,6 +203,8 @@ final class MultiConnHandle extends FilterHandle {
     private final Member member;
     private final int phase;
     private final Completion end;
+
+    @SuppressWarnings("UnusedVariable") // By its updater.
     private volatile int left;
 
     BegunRead(Member member, Completion end) {

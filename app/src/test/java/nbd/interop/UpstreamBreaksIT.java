@@ -96,6 +96,32 @@ final class UpstreamBreaksIT {
     }
   }
 
+  /** nbdkit's cache is multi-conn, and forgets what was not flushed when it is killed. */
+  @ParameterizedTest(name = "{0}")
+  @ValueSource(strings = {"connection", "fast", "off"})
+  void aFlushOfAConnectionThatCameAfterARestartDoesNotHideWhatTheRestartLost(String tracking)
+      throws Exception {
+    try (UpstreamProcess nbdkit =
+            UpstreamProcess.nbdkit(directory, "--filter=cache", "file", disk.toString());
+        ServeProcess serve = serve(nbdkit.uri(), "--multi-conn-track-dirty=" + tracking)) {
+      RawClient writer = connect(serve, 1).getFirst();
+      writer.write(0, Bytes.random(1, 4096));
+      nbdkit.kill();
+      nbdkit.startAgain();
+      List<RawClient> later = connect(serve, 2);
+
+      for (RawClient client : later) {
+        client.call(RawClient.EIO, 0, RawClient.FLUSH, 0, 0);
+        client.write(8192, Bytes.random(2, 512)).flush();
+      }
+      assertThat(Files.readAllBytes(disk)).startsWith(new byte[8192]);
+      writer.call(NBD_ESHUTDOWN, 0, RawClient.FLUSH, 0, 0);
+      connect(serve, 1).getFirst().flush();
+      serve.stop();
+      assertThat(count(serve.err(), "every connection's next flush fails")).isEqualTo(1);
+    }
+  }
+
   @Test
   void whatWasFlushedIsNotReportedAsLost() throws Exception {
     try (UpstreamProcess nbdkit = UpstreamProcess.nbdkit(directory, "file", disk.toString());
