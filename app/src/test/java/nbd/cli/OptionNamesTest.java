@@ -85,7 +85,8 @@ final class OptionNamesTest {
         int start = line.indexOf("nbd-multiconn.jar");
         String word = line.replace("`", "").strip();
         if (start >= 0) {
-          ours.addAll(named(line.substring(start).replaceAll("'[^']*'", "").split("[|;&#]")[0]));
+          ours.addAll(
+              named(line.substring(start).replaceAll("'[^']*'|\"[^\"]*\"", "").split("[|;&#]")[0]));
         } else if (word.startsWith("-")) {
           ours.addAll(named(word));
         }
