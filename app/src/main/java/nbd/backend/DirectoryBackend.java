@@ -15,6 +15,8 @@ import nbd.posix.PathDescriptor;
 import nbd.posix.PosixException;
 import nbd.protocol.OptionException;
 import nbd.protocol.OptionReplyType;
+import nbd.threads.BlockingCalls;
+import nbd.threads.Turns;
 
 /**
  * A directory: each regular file in it is an export of its name, while it is there.
@@ -32,6 +34,10 @@ import nbd.protocol.OptionReplyType;
  *
  * <p>The directory itself is found once: when it is moved, it is served from where it is then.
  *
+ * <p>However long the storage of one file hangs, the others are listed and opened: clients that
+ * open the same name do so one after the other ({@link Turns}), and keep one thread of the
+ * directory waiting; what is open has threads of its own.
+ *
  * <p>Names of the same file, hard or symbolic links, share one opening ({@link SharedFiles}), and
  * with it what is known of a loss. They count as different exports otherwise: a flush on one covers
  * another's writes too, as the file is one, but nobody relies on that.
@@ -43,13 +49,16 @@ public final class DirectoryBackend implements Backend {
   private final FileSettings settings;
   private final Optional<PathDescriptor> directory;
   private final BlockingCalls blocking;
+  private final Listing listing;
+  private final Turns turns = new Turns();
   private final SharedFiles files = new SharedFiles();
 
   private DirectoryBackend(Path path, FileSettings settings, Optional<PathDescriptor> directory) {
     this.path = path;
     this.settings = settings;
     this.directory = directory;
-    this.blocking = new BlockingCalls("directory " + path);
+    this.blocking = BlockingCalls.ofManyFiles("directory " + path);
+    this.listing = new Listing(this::listed, blocking.threads(), Listing.PATIENCE);
   }
 
   /**
@@ -82,26 +91,22 @@ public final class DirectoryBackend implements Backend {
     return ThreadModel.PARALLEL;
   }
 
-  /** The regular files, in the order of their names. */
+  /** The regular files, in the order of their names; not those whose storage does not answer. */
   @Override
   public Optional<List<ListedExport>> exports() throws IOException {
-    List<ListedExport> found = new ArrayList<>();
-    blocking.run(() -> list(found));
-    found.sort(Comparator.comparing(ListedExport::name));
-    return Optional.of(found);
+    return Optional.of(
+        listing.served(blocking.ask(this::entries)).stream()
+            .sorted(Comparator.comparing(ListedExport::name))
+            .toList());
   }
 
-  private void list(List<ListedExport> found) throws IOException {
+  private List<Path> entries() throws IOException {
+    List<Path> found = new ArrayList<>();
     Path where = directory.isPresent() ? directory.get().descriptorPath() : path;
-    Path real = directory.isPresent() ? directory.get().realPath() : path;
     // With a slash: of a symbolic link, which the descriptor's path is, the target is meant.
     try (DirectoryStream<Path> entries = Files.newDirectoryStream(where.resolve("."))) {
-      for (Path entry : entries) {
-        String name = nameInUtf8(entry);
-        if (name.indexOf(REPLACEMENT) < 0 && isServed(entry, real)) {
-          found.add(new ListedExport(name, ""));
-        }
-      }
+      entries.forEach(found::add);
+      return found;
     } catch (DirectoryIteratorException failure) {
       throw failure.getCause();
     } catch (NoSuchFileException gone) {
@@ -119,14 +124,23 @@ public final class DirectoryBackend implements Backend {
     return decoded.substring(decoded.lastIndexOf('/') + 1);
   }
 
-  /** For the list only: what is opened is checked anew. */
-  private static boolean isServed(Path entry, Path real) {
+  /** For the list only: what is opened is checked anew. Asks the system, for the name as well. */
+  private Optional<ListedExport> listed(Path entry) {
     try {
-      return FileKind.of(entry) == FileKind.REGULAR
-          && (!Files.isSymbolicLink(entry) || isBelow(entry.toRealPath(), real));
+      boolean served =
+          FileKind.of(entry) == FileKind.REGULAR
+              && (!Files.isSymbolicLink(entry) || isBelow(entry.toRealPath(), realPath()));
+      String name = served ? nameInUtf8(entry) : "";
+      return served && name.indexOf(REPLACEMENT) < 0
+          ? Optional.of(new ListedExport(name, ""))
+          : Optional.empty();
     } catch (IOException notThere) {
-      return false;
+      return Optional.empty();
     }
+  }
+
+  private Path realPath() throws IOException {
+    return directory.isPresent() ? directory.get().realPath() : path;
   }
 
   private static boolean isBelow(Path file, Path real) {
@@ -145,9 +159,12 @@ public final class DirectoryBackend implements Backend {
       throw unknown("\"" + exportName.replace('\0', '?') + "\" is not the name of a file");
     }
     try {
-      return directory.isPresent()
-          ? openFound(directory.get(), exportName, readOnly)
-          : openByName(exportName, readOnly);
+      return turns.inTurn(
+          exportName,
+          () ->
+              directory.isPresent()
+                  ? openFound(directory.get(), exportName, readOnly)
+                  : openByName(exportName, readOnly));
     } catch (NoSuchFileException gone) {
       throw notThere(exportName);
     }
@@ -187,11 +204,16 @@ public final class DirectoryBackend implements Backend {
   }
 
   private Handle openByName(String exportName, boolean readOnly) throws IOException {
-    Path real = blocking.ask(() -> path.resolve(exportName).toRealPath());
+    Path real = blocking.ask(() -> servedPath(exportName));
+    return files.open(real, readOnly, opener(real, real.toString()));
+  }
+
+  private Path servedPath(String exportName) throws IOException {
+    Path real = path.resolve(exportName).toRealPath();
     if (FileKind.of(real) != FileKind.REGULAR || !isBelow(real, path)) {
       throw notServed(exportName);
     }
-    return files.open(real, readOnly, opener(real, real.toString()));
+    return real;
   }
 
   /**

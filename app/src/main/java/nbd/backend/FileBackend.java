@@ -17,6 +17,7 @@ import nbd.backend.FileSettings.CacheAdvice;
 import nbd.posix.PosixException;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.threads.BlockingCalls;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
@@ -36,7 +37,6 @@ public final class FileBackend implements Backend {
   private final OpenFile file;
   private final boolean readOnly;
   private final BlockingCalls blocking;
-  private final SlowWrites slowWrites = new SlowWrites();
   private final Optional<Eviction> eviction;
 
   private final ReentrantLock flushing = new ReentrantLock();
@@ -53,14 +53,22 @@ public final class FileBackend implements Backend {
 
   /** Serves what has been opened; tests give it a disk that fails or loses power. */
   FileBackend(String name, OpenFile file, FileSettings settings) {
+    this(name, file, settings, callsOf(name));
+  }
+
+  private FileBackend(String name, OpenFile file, FileSettings settings, BlockingCalls blocking) {
     this.name = name;
     this.file = file;
     this.readOnly = settings.readOnly();
-    this.blocking = new BlockingCalls("file " + name);
+    this.blocking = blocking;
     this.eviction =
         settings.cacheAdvice() == CacheAdvice.NONE
             ? Optional.of(new Eviction(file))
             : Optional.empty();
+  }
+
+  private static BlockingCalls callsOf(String name) {
+    return BlockingCalls.ofFile("file " + name);
   }
 
   /**
@@ -98,7 +106,7 @@ public final class FileBackend implements Backend {
     }
     if (!settings.readOnly()) {
       try {
-        return new FileBackend(name, openFile(path, name, settings, isDevice), settings);
+        return open(path, name, settings, isDevice);
       } catch (PosixException refused) {
         if (!isWriteRefused(refused)) {
           throw unopened(name, refused);
@@ -110,7 +118,7 @@ public final class FileBackend implements Backend {
     }
     FileSettings reading = settings.readOnly(true);
     try {
-      return new FileBackend(name, openFile(path, name, reading, isDevice), reading);
+      return open(path, name, reading, isDevice);
     } catch (PosixException refused) {
       throw refused.errno() == PosixException.EACCES
           ? new IOException(name + " may not be read", refused)
@@ -131,17 +139,19 @@ public final class FileBackend implements Backend {
     return new IOException(name + " cannot be opened: " + failure.errnoName(), failure);
   }
 
-  private static OpenFile openFile(Path path, String name, FileSettings settings, boolean isDevice)
+  private static FileBackend open(Path path, String name, FileSettings settings, boolean isDevice)
       throws IOException {
-    Optional<OpenFile> system = SystemFile.open(path, name, settings, isDevice);
+    BlockingCalls calls = callsOf(name);
+    Optional<OpenFile> system = SystemFile.open(path, name, settings, isDevice, calls);
     if (system.isPresent()) {
-      return system.get();
+      return new FileBackend(name, system.get(), settings, calls);
     }
     Set<StandardOpenOption> options = EnumSet.of(StandardOpenOption.READ);
     if (!settings.readOnly()) {
       options.add(StandardOpenOption.WRITE);
     }
-    return new ChannelFile(FileChannel.open(path, options));
+    OpenFile opened = new ChannelFile(FileChannel.open(path, options));
+    return new FileBackend(name, opened, settings, calls);
   }
 
   private static String reason(IOException failure) {
@@ -166,7 +176,8 @@ public final class FileBackend implements Backend {
 
   /** Opens a handle, at whose end something is to be done. */
   Handle open(boolean handleReadOnly, Closeable afterClose) throws IOException {
-    return new FileHandle(this, file.size(), readOnly || handleReadOnly, afterClose);
+    long size = blocking.ask(file::size);
+    return new FileHandle(this, size, readOnly || handleReadOnly, afterClose);
   }
 
   @Override
@@ -187,11 +198,15 @@ public final class FileBackend implements Backend {
 
   /** The second half. */
   void release() throws IOException {
-    try (file;
-        blocking) {
-      if (eviction.isPresent()) {
-        blocking.run(eviction.get()::end);
-      }
+    try (blocking) {
+      blocking.run(
+          () -> {
+            try (file) {
+              if (eviction.isPresent()) {
+                eviction.get().end();
+              }
+            }
+          });
     }
   }
 
@@ -206,10 +221,6 @@ public final class FileBackend implements Backend {
 
   BlockingCalls blocking() {
     return blocking;
-  }
-
-  SlowWrites slowWrites() {
-    return slowWrites;
   }
 
   Optional<Eviction> eviction() {
@@ -241,8 +252,12 @@ public final class FileBackend implements Backend {
     }
   }
 
-  /** Syncs without the lock; with it before and afterwards. */
-  private void sync() {
+  /**
+   * Syncs without the lock; with it before and afterwards.
+   *
+   * @throws BlockingCalls.NotMadeException if there was no thread for it, which loses nothing
+   */
+  private void sync() throws BlockingCalls.NotMadeException {
     running = true;
     long mine = ++begun;
     flushing.unlock();
@@ -251,6 +266,8 @@ public final class FileBackend implements Backend {
     try {
       blocking.run(file::sync);
       ended = true;
+    } catch (BlockingCalls.NotMadeException unmade) {
+      throw unmade;
     } catch (IOException failed) {
       failure = failed;
       ended = true;
@@ -283,6 +300,8 @@ public final class FileBackend implements Backend {
       if (!durable) {
         blocking.run(() -> file.write(from, offset));
       }
+    } catch (BlockingCalls.NotMadeException unmade) {
+      throw unmade;
     } catch (IOException failure) {
       if (errorOf(failure) == NbdError.ENOSPC) {
         flush();

@@ -13,6 +13,8 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.threads.BlockingCalls;
+import nbd.threads.ShortCalls;
 
 /**
  * One connection's handle on a {@link FileBackend}: the shared opening, the size that it had when
@@ -119,18 +121,27 @@ final class FileHandle implements Handle {
 
   @Override
   public boolean readNow(ByteBuffer into, long offset) {
-    return cached.read(into, offset);
+    ShortCalls here = backend.blocking().reads();
+    int begun = here.begin();
+    if (begun == ShortCalls.REFUSED) {
+      return false;
+    }
+    try {
+      return cached.read(into, offset);
+    } finally {
+      here.end(begun);
+    }
   }
 
   @Override
   public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
-    if (!cached.has(offset, length)) {
+    if (!isCached(offset, length)) {
       return false;
     }
     WritableByteChannel target = to.begin();
     long done = 0;
     while (done < length) {
-      long count = cached.transfer(offset + done, length - done, target);
+      long count = transfer(offset + done, length - done, target);
       if (count <= 0) {
         count = copy(offset + done, length - done, to.piece(), target);
       }
@@ -138,6 +149,33 @@ final class FileHandle implements Handle {
       done += count;
     }
     return true;
+  }
+
+  private boolean isCached(long offset, long length) {
+    ShortCalls here = backend.blocking().reads();
+    int begun = here.begin();
+    if (begun == ShortCalls.REFUSED) {
+      return false;
+    }
+    try {
+      return cached.has(offset, length);
+    } finally {
+      here.end(begun);
+    }
+  }
+
+  /** As {@link OpenFile.CachedReads#transfer}; nothing if it is not for this thread. */
+  private long transfer(long offset, long length, WritableByteChannel target) throws IOException {
+    ShortCalls here = backend.blocking().reads();
+    int begun = here.begin();
+    if (begun == ShortCalls.REFUSED) {
+      return 0;
+    }
+    try {
+      return cached.transfer(offset, length, target);
+    } finally {
+      here.end(begun);
+    }
   }
 
   /** Sends a piece by copying it, which waits until the client takes it. */
@@ -173,22 +211,27 @@ final class FileHandle implements Handle {
 
   @Override
   public boolean writeNow(ByteBuffer from, long offset) throws IOException {
-    long begin = System.nanoTime();
-    if (eviction.isPresent() || !from.isDirect() || backend.slowWrites().expected(begin)) {
+    if (eviction.isPresent() || !from.isDirect()) {
+      return false;
+    }
+    ShortCalls here = backend.blocking().writes();
+    int begun = here.begin();
+    if (begun == ShortCalls.REFUSED) {
       return false;
     }
     try {
       file.write(from, offset);
+      return true;
     } catch (IOException failure) {
       throw FileBackend.withProtocolError(failure);
+    } finally {
+      here.end(begun);
     }
-    backend.slowWrites().wrote(begin, System.nanoTime());
-    return true;
   }
 
   @Override
   public boolean fuaIsQuick() {
-    return eviction.isEmpty() && file.durableWritesAreQuick();
+    return eviction.isEmpty() && backend.blocking().areDurableWritesQuick();
   }
 
   /** Writes on this thread, which may have to wait. */

@@ -51,16 +51,11 @@ interface OpenFile extends Closeable {
 
   /**
    * Writes all, and returns when it is durable. What it throws may be of this write or of one that
-   * was lost before. For virtual threads, too: their carriers are replaced while it waits.
+   * was lost before. Called by a virtual thread it blocks no carrier.
    *
-   * @return false if the system cannot; then nothing has happened
+   * @return false if the system cannot, or has no descriptors left; then nothing has happened
    */
   boolean writeDurably(ByteBuffer from, long offset) throws IOException;
-
-  /** Whether {@link #writeDurably} has taken little time lately, and blocks no carrier. */
-  default boolean durableWritesAreQuick() {
-    return false;
-  }
 
   /** Returns when all that was written, punched and zeroed before the call is durable. */
   void sync() throws IOException;

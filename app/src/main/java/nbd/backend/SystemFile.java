@@ -18,6 +18,7 @@ import nbd.posix.BlockDevice;
 import nbd.posix.PosixException;
 import nbd.posix.PosixFile;
 import nbd.posix.PosixFile.Advice;
+import nbd.threads.BlockingCalls;
 import org.tinylog.Logger;
 
 /**
@@ -70,10 +71,12 @@ final class SystemFile implements OpenFile {
    * @param path by which it is found
    * @param name for messages
    * @param isDevice whether it is a block device
+   * @param calls by which writes wait until they are durable
    * @throws IOException if it cannot be opened that way, or another program has locked it; nothing
    *     is left open then
    */
-  static Optional<OpenFile> open(Path path, String name, FileSettings settings, boolean isDevice)
+  static Optional<OpenFile> open(
+      Path path, String name, FileSettings settings, boolean isDevice, BlockingCalls calls)
       throws IOException {
     boolean writable = !settings.readOnly();
     Optional<PosixFile> opened = PosixFile.open(path, writable, name);
@@ -104,7 +107,7 @@ final class SystemFile implements OpenFile {
         if (writable) {
           syncer = PosixFile.open(again, true, name).orElseThrow();
           open.add(syncer);
-          durableWrites = Optional.of(new DurableWrites(again, name));
+          durableWrites = Optional.of(new DurableWrites(again, name, calls));
         }
       } else {
         Logger.info("{}: without /proc, reads are copied and FUA flushes the whole file", name);
@@ -178,17 +181,8 @@ final class SystemFile implements OpenFile {
   }
 
   @Override
-  public boolean durableWritesAreQuick() {
-    return durableWrites.isPresent() && durableWrites.get().areQuick();
-  }
-
-  @Override
   public boolean writeDurably(ByteBuffer from, long offset) throws IOException {
-    if (durableWrites.isEmpty()) {
-      return false;
-    }
-    durableWrites.get().write(from, offset);
-    return true;
+    return durableWrites.isPresent() && durableWrites.get().write(from, offset);
   }
 
   @Override

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.net.StandardProtocolFamily;
 import java.net.UnixDomainSocketAddress;
 import java.nio.ByteBuffer;
@@ -12,6 +13,7 @@ import java.nio.channels.ServerSocketChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.FutureTask;
@@ -23,6 +25,7 @@ import nbd.protocol.CommandFlags;
 import nbd.protocol.OptionException;
 import nbd.protocol.OptionReplyType;
 import nbd.testing.Eventually;
+import nbd.testing.SlowFiles;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -369,5 +372,47 @@ final class DirectoryBackendTest {
         .hasMessageContainingAll("a.img", "is not a directory");
     assertThatThrownBy(() -> DirectoryBackend.open(directory.resolve("x"), FileSettings.DEFAULT))
         .hasMessageContaining("does not exist");
+  }
+
+  /** However the file hangs: when its name is looked up, when it is asked for, or opened. */
+  @ParameterizedTest
+  @ValueSource(strings = {"lookup", "getattr", "open"})
+  void whileOneFileHangsTheOthersAreListedAndOpened(String operation) throws Exception {
+    Path mount = Files.createDirectory(directory.resolve("mount"));
+    try (SlowFiles slow = SlowFiles.mount(mount, "slow:4096", "other:4096")) {
+      Files.createSymbolicLink(directory.resolve("slow"), slow.file("slow"));
+      Files.createSymbolicLink(directory.resolve("other"), slow.file("other"));
+      assertThat(listed()).containsExactly("a.img", "b.img", "other", "slow");
+      slow.hold(operation);
+      List<FutureTask<Handle>> opens = new ArrayList<>();
+      for (int i = 0; i < 70; i++) {
+        FutureTask<Handle> open = new FutureTask<>(() -> backend.open("slow", false));
+        opens.add(open);
+        Thread.ofVirtual().start(open);
+      }
+      slow.awaitHeld(1);
+      for (int i = 0; i < 10; i++) {
+        assertThat(listed()).contains("a.img", "b.img", "other");
+        for (String name : List.of("a.img", "other")) {
+          FutureTask<Handle> open = new FutureTask<>(() -> backend.open(name, false));
+          Thread.ofVirtual().start(open);
+          open.get().close();
+        }
+      }
+      assertThat(opens).noneMatch(FutureTask::isDone);
+      slow.release();
+      for (FutureTask<Handle> open : opens) {
+        open.get().close();
+      }
+      Eventually.isTrue("it is listed again", () -> listedByNow().contains("slow"));
+    }
+  }
+
+  private List<String> listedByNow() {
+    try {
+      return listed();
+    } catch (IOException failure) {
+      throw new UncheckedIOException(failure);
+    }
   }
 }

@@ -196,6 +196,28 @@ final class FilesIT {
     assertThat(result.err()).contains("EFBIG", "disk.img").doesNotContain("\tat ");
   }
 
+  /** What has not been written is not lost: the whole file is flushed instead. */
+  @Test
+  void aWriteWithFuaNeedsNoFurtherDescriptor() throws Exception {
+    Tools.need("prlimit");
+    try (ServeProcess serve = ServeProcess.ready("-U", socket, disk.toString());
+        RawClient client = RawClient.connect(serve.address())) {
+      client.enter("");
+      client.flush();
+      Tools.run("prlimit", "--pid=" + serve.pid(), "--nofile=1:").ok();
+      for (int i = 0; i < 10; i++) {
+        client.call(0, RawClient.FUA, RawClient.WRITE, i * 512L, 512, Bytes.random(i, 512));
+        client.flush();
+      }
+      Tools.run("prlimit", "--pid=" + serve.pid(), "--nofile=1024:").ok();
+      client.call(0, RawClient.FUA, RawClient.WRITE, 5120, 512, Bytes.random(10, 512));
+      client.flush();
+      assertThat(client.read(5120, 512)).isEqualTo(Bytes.random(10, 512));
+      client.disconnect();
+      serve.stopQuietly();
+    }
+  }
+
   @Test
   void aDirectoryIsListedAndServedByName() throws Exception {
     Tools.need("nbdinfo", "qemu-io");

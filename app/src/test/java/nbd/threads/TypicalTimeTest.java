@@ -1,4 +1,4 @@
-package nbd.backend;
+package nbd.threads;
 
 import static org.assertj.core.api.Assertions.assertThat;
 

@@ -1,24 +1,27 @@
-package nbd.backend;
+package nbd.threads;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.EOFException;
 import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import nbd.testing.Eventually;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** Calls that may wait for a disk, and how slow writes are remembered. */
+/** Calls that may wait for a disk. */
 @Timeout(60)
 final class BlockingCallsTest {
-  private final BlockingCalls calls = new BlockingCalls("test");
+  private final BlockingCalls calls = BlockingCalls.ofFile("test");
 
   @AfterEach
   void close() {
@@ -145,40 +148,72 @@ final class BlockingCallsTest {
     assertThatThrownBy(late::get).isInstanceOf(ExecutionException.class);
   }
 
+  /** Of one file; the carriers are the test's own. */
+  private static List<ShortCalls> files(int count, Carriers carriers) {
+    List<ShortCalls> files = new ArrayList<>();
+    for (int i = 0; i < count; i++) {
+      try (BlockingCalls calls = BlockingCalls.ofFile("file", carriers)) {
+        files.add(calls.writes());
+      }
+    }
+    return files;
+  }
+
+  /** The carriers that would be blocked are those of the permits, however many files hang. */
   @Test
-  void afterASlowWriteTheNextAreHandedOnForAWhile() {
-    SlowWrites writes = new SlowWrites();
-    long ms = 1_000_000;
-    long now = System.nanoTime() + 10_000 * ms;
-    assertThat(writes.expected(now)).isFalse();
-    writes.wrote(now, now + 19 * ms);
-    assertThat(writes.expected(now + 19 * ms)).as("quick enough").isFalse();
-    writes.wrote(now, now + 21 * ms);
-    assertThat(writes.expected(now + 21 * ms)).isTrue();
-    assertThat(writes.expected(now + (21 + 249) * ms)).isTrue();
-    assertThat(writes.expected(now + (21 + 251) * ms)).isFalse();
+  void howeverManyFilesHangOnlySoManyCallsBlockACarrier() throws Exception {
+    List<ShortCalls> files = files(10, new Carriers(3, Carriers.Scheduler.NONE));
+    CountDownLatch asked = new CountDownLatch(10);
+    CountDownLatch go = new CountDownLatch(1);
+    AtomicInteger inside = new AtomicInteger();
+    List<Thread> threads = new ArrayList<>();
+    for (ShortCalls file : files) {
+      threads.add(
+          Thread.ofVirtual()
+              .start(
+                  () -> {
+                    int began = file.begin();
+                    inside.addAndGet(began == ShortCalls.REFUSED ? 0 : 1);
+                    asked.countDown();
+                    if (began != ShortCalls.REFUSED) {
+                      Eventually.await(go);
+                      file.end(began);
+                    }
+                  }));
+    }
+    Eventually.await(asked);
+    assertThat(inside).hasValue(3);
+    go.countDown();
+    for (Thread thread : threads) {
+      thread.join();
+    }
+    List<Integer> begun = new ArrayList<>();
+    Thread.ofVirtual().start(() -> begun.add(files.getFirst().begin())).join();
+    assertThat(begun).as("the permits are free again").doesNotContain(ShortCalls.REFUSED);
   }
 
   @Test
-  void slowAgainMeansLongerAndQuickMeansForgotten() {
-    SlowWrites writes = new SlowWrites();
-    long ms = 1_000_000;
-    long now = System.nanoTime() + 10_000 * ms;
-    long longest = 0;
-    for (int i = 0; i < 20; i++) {
-      writes.wrote(now, now + 50 * ms);
-      long end = now + 50 * ms;
-      long held = 0;
-      while (writes.expected(end + held)) {
-        held += 50 * ms;
+  void anyNumberOfFilesOfADirectoryMayHang() throws Exception {
+    try (BlockingCalls directory = BlockingCalls.ofManyFiles("directory")) {
+      CountDownLatch begun = new CountDownLatch(100);
+      CountDownLatch go = new CountDownLatch(1);
+      for (int i = 0; i < 100; i++) {
+        Thread.ofVirtual()
+            .start(
+                () -> {
+                  try {
+                    directory.run(
+                        () -> {
+                          begun.countDown();
+                          Eventually.await(go);
+                        });
+                  } catch (IOException impossible) {
+                    throw new AssertionError(impossible);
+                  }
+                });
       }
-      assertThat(held).isGreaterThanOrEqualTo(longest);
-      longest = held;
-      now = end + held;
+      Eventually.await(begun);
+      go.countDown();
     }
-    assertThat(longest).isEqualTo(8000 * ms);
-    now += 1000 * ms;
-    writes.wrote(now, now + 50 * ms);
-    assertThat(writes.expected(now + 50 * ms + 251 * ms)).as("a new beginning").isFalse();
   }
 }

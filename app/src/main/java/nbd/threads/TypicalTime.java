@@ -1,11 +1,12 @@
-package nbd.backend;
+package nbd.threads;
 
 /**
- * How long calls of one kind take, as an average in which the newest count most.
+ * How long calls of one kind take, as an average in which the newest count most: for calls that
+ * always wait for the disk, a fast one or a slow one.
  *
  * <p>Any thread may call; an update that is lost makes the average a little older.
  */
-final class TypicalTime {
+final class TypicalTime implements CallTimes {
   /**
    * What a request that comes meanwhile may have to wait. Handing a call to another thread costs
    * some 0.03 ms.
@@ -17,6 +18,16 @@ final class TypicalTime {
 
   /** At first nothing is known: a few have to be seen. */
   private volatile long average = 2 * SHORT_NANOS;
+
+  @Override
+  public boolean mayBegin(long now) {
+    return isShort();
+  }
+
+  @Override
+  public void ended(long began, long now) {
+    took(now - began);
+  }
 
   /** Takes note of a call. */
   void took(long nanos) {

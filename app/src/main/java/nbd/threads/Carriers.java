@@ -1,0 +1,215 @@
+package nbd.threads;
+
+import java.lang.management.ManagementFactory;
+import java.time.Duration;
+import java.util.concurrent.atomic.AtomicLongArray;
+import java.util.concurrent.locks.LockSupport;
+import jdk.management.VirtualThreadSchedulerMXBean;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The carriers that calls into the kernel block, and others in their place. A call that blocks its
+ * carrier needs a permit, which is there at once or not at all. A watch sees which calls do not
+ * return: when all carriers are blocked for {@link #LONG}, the scheduler gets one more, and one for
+ * each that is blocked for {@link #VERY_LONG}, until the calls return. There are fewer permits than
+ * carriers that it can have; so <b>however many calls hang, a carrier is free for everybody else,
+ * and soon as many as there ever are</b>. While none hangs, the scheduler is as the JDK made it.
+ *
+ * <p>One carrier more from the start would need no watch. But three on two processors cost 4 KiB
+ * reads a sixth more processor time and a quarter of the p99 latency (4 connections x depth 8, a
+ * busy machine), since they take each other's turns. That is why those milliseconds are borne, and
+ * why a carrier that has only lost its processor for some is not made up for.
+ *
+ * <p>Invariant: a permit's slot holds when its call began, or {@link #FREE}. Whoever takes it sets
+ * it by compare-and-set; nobody else sets it until it is given back. While a slot is taken, the
+ * watch is awake or being woken: a caller takes a slot and then looks at {@code asleep}; the watch
+ * sets that and then looks at the slots.
+ */
+final class Carriers {
+  /** The machine's. */
+  static final Carriers MACHINE = machine();
+
+  /** There is no permit. */
+  static final int NONE = -1;
+
+  /** Longer than a thread mostly waits for its turn on a busy processor. */
+  static final Duration LONG = Duration.ofMillis(20);
+
+  /** Longer than any does that is not held up by storage. */
+  static final Duration VERY_LONG = Duration.ofMillis(200);
+
+  /** What hangs beyond so many calls keeps no further carriers. */
+  private static final int PERMITS = 64;
+
+  private static final Duration LOOK = Duration.ofMillis(10);
+
+  /** The watch sleeps after so many looks at which no call ran. */
+  private static final int QUIET_LOOKS = 100;
+
+  private static final long FREE = Long.MIN_VALUE;
+
+  /** Slots lie apart by a cache line, which processors would fight for. */
+  private static final int APART = 8;
+
+  private final int permits;
+  private final AtomicLongArray slots;
+  private final Scheduler scheduler;
+
+  /** The watch's own: how many carriers it has added. */
+  private int added;
+
+  private volatile boolean asleep = true;
+  private volatile @Nullable Thread watch;
+
+  /**
+   * All permits free, and no watch.
+   *
+   * @param scheduler used by the watch only
+   */
+  Carriers(int permits, Scheduler scheduler) {
+    this.permits = permits;
+    this.slots = new AtomicLongArray(permits * APART);
+    this.scheduler = scheduler;
+    for (int slot = 0; slot < permits; slot++) {
+      slots.set(slot * APART, FREE);
+    }
+  }
+
+  private static Carriers machine() {
+    if (ModuleLayer.boot().findModule("jdk.management").isEmpty()) {
+      // No carriers can be added: one of those that there are is kept.
+      int parallelism =
+          Integer.getInteger(
+              "jdk.virtualThreadScheduler.parallelism", Runtime.getRuntime().availableProcessors());
+      return new Carriers(parallelism - 1, Scheduler.NONE);
+    }
+    Carriers carriers = new Carriers(PERMITS, new VirtualThreadScheduler());
+    Thread watch = Thread.ofPlatform().daemon().name("carrier watch").unstarted(carriers::watch);
+    carriers.watch = watch;
+    watch.start();
+    return carriers;
+  }
+
+  /**
+   * Takes a permit for a call on this thread. Never waits.
+   *
+   * @param now in {@link System#nanoTime}'s count
+   * @return for {@link #leave}, or {@link #NONE}
+   */
+  int enter(long now) {
+    int first = (int) (Thread.currentThread().threadId() % Math.max(permits, 1));
+    for (int i = 0; i < permits; i++) {
+      int slot = (first + i) % permits;
+      if (slots.get(slot * APART) == FREE && slots.compareAndSet(slot * APART, FREE, now)) {
+        if (asleep) {
+          wake();
+        }
+        return slot;
+      }
+    }
+    return NONE;
+  }
+
+  /** Gives a permit back; answers when it was taken. */
+  long leave(int slot) {
+    long began = slots.get(slot * APART);
+    slots.setRelease(slot * APART, FREE);
+    return began;
+  }
+
+  private void wake() {
+    asleep = false;
+    LockSupport.unpark(watch);
+  }
+
+  private void watch() {
+    int usual = scheduler.usualCarriers();
+    int quiet = 0;
+    while (true) {
+      quiet = look(System.nanoTime(), usual) ? 0 : quiet + 1;
+      if (quiet < QUIET_LOOKS) {
+        LockSupport.parkNanos(this, LOOK.toNanos());
+        continue;
+      }
+      quiet = 0;
+      asleep = true;
+      while (asleep && !look(System.nanoTime(), usual)) {
+        LockSupport.park(this);
+      }
+      asleep = false;
+    }
+  }
+
+  /**
+   * Makes up for the carriers that are blocked.
+   *
+   * @param usual how many carriers there are if none is blocked
+   * @return whether any call runs
+   */
+  boolean look(long now, int usual) {
+    int running = 0;
+    int blocked = 0;
+    int hanging = 0;
+    for (int slot = 0; slot < permits; slot++) {
+      long began = slots.get(slot * APART);
+      if (began != FREE) {
+        running++;
+        blocked += now - began > LONG.toNanos() ? 1 : 0;
+        hanging += now - began > VERY_LONG.toNanos() ? 1 : 0;
+      }
+    }
+    int needed = Math.max(0, Math.max(hanging, blocked - usual + 1));
+    if (needed != added) {
+      added = needed;
+      scheduler.addCarriers(needed);
+    }
+    return running > 0;
+  }
+
+  /** What runs virtual threads on carriers. */
+  interface Scheduler {
+    /** One that cannot be changed. */
+    Scheduler NONE =
+        new Scheduler() {
+          @Override
+          public int usualCarriers() {
+            return 0;
+          }
+
+          @Override
+          public void addCarriers(int count) {
+            throw new UnsupportedOperationException();
+          }
+        };
+
+    /** How many carriers it has unless it is told otherwise; asked first, and once. */
+    int usualCarriers();
+
+    /** Says how many carriers to have beyond the usual ones; 0 for none. */
+    void addCarriers(int count);
+  }
+
+  /** The JDK's. It is loaded before it is needed: that takes some 50 ms, and a descriptor. */
+  private static final class VirtualThreadScheduler implements Scheduler {
+    private @Nullable VirtualThreadSchedulerMXBean bean;
+    private int usual;
+
+    @Override
+    public int usualCarriers() {
+      VirtualThreadSchedulerMXBean loaded =
+          ManagementFactory.getPlatformMXBean(VirtualThreadSchedulerMXBean.class);
+      bean = loaded;
+      usual = loaded.getParallelism();
+      return usual;
+    }
+
+    @Override
+    public void addCarriers(int count) {
+      if (bean != null) {
+        bean.setParallelism(usual + count);
+      }
+      // Only what is queued now makes the scheduler start another carrier.
+      Thread.startVirtualThread(() -> {});
+    }
+  }
+}
