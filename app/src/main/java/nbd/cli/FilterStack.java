@@ -20,14 +20,14 @@ import nbd.protocol.NbdException;
 /**
  * The filters around the storage: the one place for their order, and for what one of them being
  * there means to another. From the client inwards: statistics, FUA, multi-conn, cache, experiments,
- * reconnection, statistics, storage.
+ * shared connections and reconnection, statistics, storage.
  *
  * <ul>
  *   <li>FUA is above multi-conn: the flush that it may make of one is the group's.
  *   <li>The cache is below multi-conn, which so finds in it storage that all connections share.
  *   <li>Experiments make the storage worse, and stand where the storage does for all others.
- *   <li>Reconnection keeps what it has to write again for each handle, and so is below all that
- *       gives them out.
+ *   <li>Sharing connections to another server, and making them again, is below all that takes its
+ *       handles for connections.
  * </ul>
  *
  * <p>What clients are told, and what reaches the storage, is the table in the manual page (FLUSH
@@ -46,7 +46,7 @@ final class FilterStack {
    * @param multiConn what is promised about several connections
    * @param cache the cache, if there is to be one
    * @param experiments puts what makes the storage worse in front of it
-   * @param reconnection puts what makes it outlive its connections in front of it
+   * @param reconnection puts what shares its connections, or outlives them, in front of it
    * @param hasOwnNames whether each export name stands for content of its own; if not, all names
    *     stand for the same
    */

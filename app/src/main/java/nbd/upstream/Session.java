@@ -491,9 +491,9 @@ final class Session {
       } else {
         pauseSince(conn, broken);
       }
-      leaveUntried(tries);
       return broken;
     } finally {
+      leaveUntried(tries);
       lock.unlock();
     }
   }
@@ -594,26 +594,35 @@ final class Session {
       Tries tries,
       @Nullable IOException failure,
       Completion end) {
-    LostException broken = leave(conn, again, tries, failure);
-    if (broken == null) {
-      end.done(failure);
-      return;
+    boolean goesOn = false;
+    IOException outcome = failure;
+    try {
+      LostException broken = leave(conn, again, tries, failure);
+      if (broken != null) {
+        Thread.ofVirtual().name("again").start(() -> goOn(seat, again, tries, broken, end));
+        goesOn = true;
+      }
+    } catch (RuntimeException | Error mistake) {
+      outcome = new IOException("a mistake in the server: " + mistake, mistake);
+    } finally {
+      if (!goesOn) {
+        end.done(outcome);
+      }
     }
-    Thread.ofVirtual()
-        .name("again")
-        .start(
-            () -> {
-              IOException outcome = new IOException("a mistake in the server");
-              try {
-                tries.again(broken, again.changes());
-                run(seat, again, tries);
-                outcome = null;
-              } catch (IOException failed) {
-                outcome = failed;
-              } finally {
-                end.done(outcome);
-              }
-            });
+  }
+
+  /** Makes a begun request whose connection broke in the ordinary way. */
+  private void goOn(Seat seat, Call again, Tries tries, LostException broken, Completion end) {
+    IOException outcome = new IOException("a mistake in the server");
+    try {
+      tries.again(broken, again.changes());
+      run(seat, again, tries);
+      outcome = null;
+    } catch (IOException failed) {
+      outcome = failed;
+    } finally {
+      end.done(outcome);
+    }
   }
 
   // Writes and flushes.
@@ -624,8 +633,8 @@ final class Session {
     private final Range range;
     private final int dataBytes;
     private final CommandFlags flags;
-    private final @Nullable ByteBuffer copy;
     private final Call making;
+    private @Nullable ByteBuffer copy;
     private boolean isLogged;
 
     Change(Kind kind, Range range, ByteBuffer data, CommandFlags flags, Call making) {
@@ -634,11 +643,13 @@ final class Session {
       this.dataBytes = data.remaining();
       this.flags = flags;
       this.making = making;
-      this.copy = kind == Kind.WRITE && keeps && !isDurable() ? copy(data) : null;
     }
 
-    private static ByteBuffer copy(ByteBuffer data) {
-      return ByteBuffer.allocate(data.remaining()).put(data.duplicate()).flip();
+    /** Copies what the log is to keep, when there is room for it. */
+    void copy(ByteBuffer data) {
+      if (kind == Kind.WRITE && keeps && !isDurable()) {
+        copy = ByteBuffer.allocate(dataBytes).put(data.duplicate()).flip();
+      }
     }
 
     private boolean isDurable() {
@@ -692,6 +703,7 @@ final class Session {
    */
   void change(Seat seat, Kind kind, Range range, ByteBuffer data, CommandFlags flags, Call making)
       throws IOException {
+    Change change = new Change(kind, range, data, flags, making);
     takeRoom(seat, data.remaining());
     lock.lock();
     try {
@@ -701,8 +713,8 @@ final class Session {
     } finally {
       lock.unlock();
     }
-    Change change = new Change(kind, range, data, flags, making);
     try {
+      change.copy(data);
       run(seat, change);
     } finally {
       change.end();
@@ -722,6 +734,7 @@ final class Session {
       Beginning beginning,
       Call making,
       Completion end) {
+    Change change = new Change(Kind.WRITE, range, data, flags, making);
     lock.lock();
     try {
       if (paused || alone || lost != null || !ranges.tryLock(range)) {
@@ -734,20 +747,24 @@ final class Session {
     } finally {
       lock.unlock();
     }
-    Change change = new Change(Kind.WRITE, range, data, flags, making);
-    Handle begun =
-        begin(
-            seat,
-            beginning,
-            change,
-            failure -> {
-              change.end();
-              end.done(failure);
-            });
-    if (begun == null) {
-      change.end();
+    Handle begun = null;
+    try {
+      change.copy(data);
+      begun =
+          begin(
+              seat,
+              beginning,
+              change,
+              failure -> {
+                change.end();
+                end.done(failure);
+              });
+      return begun;
+    } finally {
+      if (begun == null) {
+        change.end();
+      }
     }
-    return begun;
   }
 
   /** One flush makes room for all who want some. */

@@ -6,6 +6,7 @@ import static org.junit.jupiter.params.provider.Arguments.argumentSet;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.lang.foreign.Arena;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -532,6 +533,59 @@ final class ClientInFlightTest {
         try (NbdClient client = open(server, Duration.ofHours(1))) {
           assertThat(client.export().size()).isEqualTo(SIZE);
         }
+      }
+    }
+  }
+
+  /** A buffer whose memory is gone stands for any Error on the way, such as too little memory. */
+  @Test
+  void anErrorWhileOneSendsLeavesNobodyWaiting() throws Exception {
+    try (ScriptedServer server =
+        ScriptedServer.of(
+            client -> {
+              client.open(Replies.SIMPLE, SIZE, FLAGS);
+              client.awaitEnd();
+            })) {
+      NbdClient client = open(server);
+      Callers callers = new Callers();
+      for (int i = 0; i < 4; i++) {
+        callers.start(() -> client.read(ByteBuffer.allocate(1), 0));
+      }
+      ByteBuffer gone;
+      try (Arena arena = Arena.ofShared()) {
+        gone = arena.allocate(512).asByteBuffer();
+      }
+      assertThatThrownBy(() -> client.write(gone, 0, CommandFlags.NONE))
+          .isInstanceOfSatisfying(
+              LostException.class, lost -> assertThat(lost.mayStillHappen()).isTrue())
+          .hasMessageContaining("could not be sent");
+      callers.join();
+      assertThatThrownBy(() -> client.flush()).isInstanceOf(LostException.class);
+      client.close();
+    }
+  }
+
+  @Test
+  void onlyAConnectionThatWasGivenUpHereLeavesItOpenWhetherARequestIsStillMade() throws Exception {
+    try (ScriptedServer server =
+        ScriptedServer.of(
+            client -> {
+              client.open(Replies.SIMPLE, SIZE, FLAGS);
+              client.request();
+            },
+            client -> {
+              client.open(Replies.SIMPLE, SIZE, FLAGS);
+              client.awaitEnd();
+            })) {
+      try (NbdClient ended = open(server)) {
+        assertThatThrownBy(() -> ended.write(ByteBuffer.allocate(1), 0, CommandFlags.NONE))
+            .isInstanceOfSatisfying(
+                LostException.class, lost -> assertThat(lost.mayStillHappen()).isFalse());
+      }
+      try (NbdClient silent = open(server, Duration.ofMillis(50))) {
+        assertThatThrownBy(() -> silent.write(ByteBuffer.allocate(1), 0, CommandFlags.NONE))
+            .isInstanceOfSatisfying(
+                LostException.class, lost -> assertThat(lost.mayStillHappen()).isTrue());
       }
     }
   }

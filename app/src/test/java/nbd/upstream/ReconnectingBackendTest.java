@@ -9,6 +9,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Optional;
 import java.util.Random;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
@@ -17,6 +18,7 @@ import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Capability;
 import nbd.backend.Handle;
 import nbd.backend.LostException;
+import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.testing.Eventually;
 import org.junit.jupiter.api.Test;
@@ -210,16 +212,21 @@ final class ReconnectingBackendTest {
     }
   }
 
-  /** Three connections write, flush and read at random while the storage crashes over and over. */
+  /**
+   * Three connections, under two names, write, flush and read at random while the storage crashes
+   * over and over. With an even seed they share one connection.
+   */
   @ParameterizedTest
   @ValueSource(longs = {1, 2, 3, 4, 5, 6})
   void nothingThatWasAnsweredIsEverMissed(long seed) throws Exception {
-    CrashingStorage crashing = new CrashingStorage(SIZE, seed);
+    CrashingStorage crashing =
+        new CrashingStorage(
+            SIZE, seed, seed % 2 == 0 ? CrashingStorage.SINGLE : CrashingStorage.CAPABILITIES);
     ReconnectingBackend filter = new ReconnectingBackend(crashing, name -> "", LONG, 900, false);
     Model model = new Model();
     List<Handle> handles = new ArrayList<>();
     for (int i = 0; i < 3; i++) {
-      handles.add(filter.open("", false));
+      handles.add(filter.open(i == 0 ? "one" : "other", false));
     }
     CompletableFuture<Void> chaos = new CompletableFuture<>();
     Thread crasher =
@@ -298,7 +305,7 @@ final class ReconnectingBackendTest {
     }
 
     private void play(Handle handle, Random random, int offset, int length) throws IOException {
-      switch (random.nextInt(8)) {
+      switch (random.nextInt(10)) {
         case 0 -> handle.flush();
         case 1 -> {
           handle.zero(offset, length, CommandFlags.NONE);
@@ -307,6 +314,22 @@ final class ReconnectingBackendTest {
         case 2, 3 -> {
           byte[] now = Arrays.copyOfRange(expected, offset, offset + length);
           assertThat(read(handle, offset, length)).as("at %d", offset).isEqualTo(now);
+        }
+        case 4 -> {
+          handle.write(bytes(length, 77), offset, CommandFlags.of(CommandFlag.FUA));
+          Arrays.fill(expected, offset, offset + length, (byte) 77);
+        }
+        case 5, 6 -> {
+          CompletableFuture<Optional<IOException>> end = new CompletableFuture<>();
+          if (handle.beginWrite(
+              bytes(length, 88),
+              offset,
+              CommandFlags.NONE,
+              failure -> end.complete(Optional.ofNullable(failure)))) {
+            handle.push();
+            assertThat(end.join()).isEmpty();
+            Arrays.fill(expected, offset, offset + length, (byte) 88);
+          }
         }
         default -> {
           int value = random.nextInt(256);
