@@ -36,7 +36,9 @@ public final class Launcher {
 
   /** For the Java that is started; options given to this one follow them and win. */
   private static final String[] JVM_OPTIONS = {
-    "--enable-native-access=ALL-UNNAMED", "-Xshare:auto",
+    "--enable-native-access=ALL-UNNAMED",
+    "--add-exports=java.base/sun.nio.ch=ALL-UNNAMED",
+    "-Xshare:auto",
   };
 
   private Launcher() {}

@@ -150,7 +150,7 @@ public final class DirectoryBackend implements Backend {
   @Override
   public Handle open(String exportName, boolean readOnly) throws IOException {
     if (exportName.isEmpty()) {
-      throw unknown("name one of the files in " + path.getFileName());
+      throw unknown("name one of the files in the directory");
     }
     if (exportName.indexOf('/') >= 0
         || exportName.indexOf('\0') >= 0

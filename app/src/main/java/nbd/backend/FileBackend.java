@@ -102,7 +102,7 @@ public final class FileBackend implements Backend {
     } catch (NoSuchFileException missing) {
       throw new IOException(name + " does not exist", missing);
     } catch (AccessDeniedException denied) {
-      throw new IOException(name + " may not be reached", denied);
+      throw new IOException(name + " cannot be reached: permission denied", denied);
     }
     if (!settings.readOnly()) {
       try {
@@ -113,7 +113,7 @@ public final class FileBackend implements Backend {
         }
         Logger.info("{} cannot be written ({}): served read-only", name, refused.errnoName());
       } catch (AccessDeniedException refused) {
-        Logger.info("{} may not be written: served read-only", name);
+        Logger.info("{} cannot be written (permission denied): served read-only", name);
       }
     }
     FileSettings reading = settings.readOnly(true);
@@ -121,10 +121,10 @@ public final class FileBackend implements Backend {
       return open(path, name, reading, isDevice);
     } catch (PosixException refused) {
       throw refused.errno() == PosixException.EACCES
-          ? new IOException(name + " may not be read", refused)
+          ? new IOException(name + " cannot be opened: permission denied", refused)
           : unopened(name, refused);
     } catch (AccessDeniedException denied) {
-      throw new IOException(name + " may not be read", denied);
+      throw new IOException(name + " cannot be opened: permission denied", denied);
     }
   }
 
@@ -157,6 +157,10 @@ public final class FileBackend implements Backend {
   private static String reason(IOException failure) {
     String message = failure.getMessage();
     return message == null ? failure.getClass().getSimpleName() : message;
+  }
+
+  private static String told(IOException failure) {
+    return failure instanceof PosixException known ? known.errnoName() : NbdException.told(failure);
   }
 
   @Override
@@ -326,7 +330,8 @@ public final class FileBackend implements Backend {
           new NbdException(
               errorOf(failure),
               "%s: %s, what was written before it may be lost: %s"
-                  .formatted(name, how, reason(failure)));
+                  .formatted(name, how, reason(failure)),
+              how + ", what was written before it may be lost: " + told(failure));
       report.initCause(failure);
       lost = report;
     }
@@ -335,7 +340,7 @@ public final class FileBackend implements Backend {
   private void throwIfLost() throws NbdException {
     NbdException report = lost;
     if (report != null) {
-      NbdException own = new NbdException(report.error(), reason(report));
+      NbdException own = new NbdException(report.error(), reason(report), told(report));
       own.initCause(report);
       throw own;
     }
@@ -360,7 +365,7 @@ public final class FileBackend implements Backend {
     if (error == NbdError.EIO || failure instanceof NbdException) {
       return failure;
     }
-    NbdException translated = new NbdException(error, reason(failure));
+    NbdException translated = new NbdException(error, reason(failure), told(failure));
     translated.initCause(failure);
     return translated;
   }

@@ -1,7 +1,6 @@
 package nbd.backend;
 
 import java.io.Closeable;
-import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
@@ -113,10 +112,10 @@ final class FileHandle implements Handle {
     }
   }
 
-  private EOFException truncated() throws IOException {
-    return new EOFException(
-        "%s was truncated to %d bytes while it was served with %d"
-            .formatted(backend.name(), file.size(), size));
+  private NbdException truncated() throws IOException {
+    String what =
+        "was truncated to %d bytes while it was served with %d".formatted(file.size(), size);
+    return new NbdException(NbdError.EIO, backend.name() + " " + what, "the file " + what);
   }
 
   @Override
@@ -263,7 +262,7 @@ final class FileHandle implements Handle {
           if (!file.zero(offset, length, mayPunch, mustBeFast)) {
             if (mustBeFast) {
               throw new NbdException(
-                  NbdError.ENOTSUP, backend.name() + " cannot be zeroed faster than by writing");
+                  NbdError.ENOTSUP, "the file cannot be zeroed faster than by writing");
             }
             writeZeroes(offset, length);
           }

@@ -6,7 +6,7 @@ import java.nio.file.Path;
 import java.nio.file.attribute.BasicFileAttributes;
 
 /** What a path leads to. Looking does not open it, and so waits for no pipe and wakes no device. */
-enum FileKind {
+public enum FileKind {
   REGULAR,
   DIRECTORY,
   BLOCK_DEVICE,
@@ -19,7 +19,7 @@ enum FileKind {
   private static final int CHARACTER = 0020000;
 
   /** Looks, also behind symbolic links. */
-  static FileKind of(Path path) throws IOException {
+  public static FileKind of(Path path) throws IOException {
     BasicFileAttributes attributes = Files.readAttributes(path, BasicFileAttributes.class);
     if (attributes.isRegularFile()) {
       return REGULAR;

@@ -18,7 +18,7 @@ public final class LostException extends NbdException {
    *
    * @param error what the client is told: EIO for a call that was running, ESHUTDOWN for a later
    *     one
-   * @param message for people: what broke, and why
+   * @param message for the log: what broke, and why
    */
   public LostException(NbdError error, String message) {
     this(error, message, false);
@@ -31,7 +31,7 @@ public final class LostException extends NbdException {
    *     was given up here, and has not ended
    */
   public LostException(NbdError error, String message, boolean mayStillHappen) {
-    super(error, message);
+    super(error, message, "the connection to the storage broke; the server's log says why");
     this.mayStillHappen = mayStillHappen;
   }
 

@@ -19,12 +19,12 @@ public final class LostWritesException extends NbdException {
   /**
    * Makes one.
    *
-   * @param message for people: what was lost, and why
+   * @param message for the log: what was lost, and why
    * @param number which loss it is, whatever handle tells of it: greater than 0, and higher than
    *     that of any loss of this process before
    */
   public LostWritesException(String message, long number) {
-    super(NbdError.EIO, message);
+    super(NbdError.EIO, message, "writes that were answered are lost; the server's log says why");
     this.number = number;
   }
 

@@ -4,12 +4,13 @@ package nbd.cli;
 final class Logging {
   private Logging() {}
 
-  /** Chooses what is logged: warnings and errors, or everything. */
+  /**
+   * Chooses what is logged.
+   *
+   * @param verbose whether to log what is usual, too, and the stack of each failure
+   */
   static void configure(boolean verbose) {
     System.setProperty("tinylog.level", verbose ? "debug" : "info");
-    if (!verbose) {
-      System.setProperty(
-          "tinylog.writer.format", "nbd-multiconn: {level|min-size=5}: {message-only}");
-    }
+    System.setProperty("tinylog.writer.stacks", "" + verbose);
   }
 }

@@ -68,7 +68,7 @@ final class Service {
    * @throws IOException if it could not start; the message is for the user
    */
   int serve(Listen listen) throws IOException {
-    ExitStatus.onSignal(this::end);
+    ExitStatus.onSignal(this::endOnSignal);
     try {
       Server started = start(listen, true);
       if (started != null) {
@@ -88,7 +88,7 @@ final class Service {
    * @throws IOException if it could not start; the message is for the user
    */
   int serveCommand(String shellCommand, Listen listen) throws IOException {
-    ExitStatus.beforeSignal(this::end);
+    ExitStatus.beforeSignal(this::endOnSignal);
     try {
       Server started = start(listen, false);
       RunCommand running = run(shellCommand);
@@ -194,6 +194,20 @@ final class Service {
         endStatus = endAll() ? ExitCode.OK : ExitCode.SOFTWARE;
       }
       return endStatus;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** As {@link #end}, and says so. */
+  private int endOnSignal() {
+    lock.lock();
+    try {
+      if (!ended) {
+        int clients = server == null ? 0 : server.connections();
+        Logger.info("stopping on a signal, connections: {}", clients);
+      }
+      return end();
     } finally {
       lock.unlock();
     }

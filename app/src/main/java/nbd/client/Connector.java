@@ -13,6 +13,7 @@ import java.util.ArrayList;
 import java.util.List;
 import nbd.client.Endpoint.Tcp;
 import nbd.client.Endpoint.Unix;
+import nbd.protocol.NbdException;
 import nbd.protocol.OptionException;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.WireInput;
@@ -130,7 +131,8 @@ final class Connector {
       return new IOException(uri + ": " + ended, failure);
     }
     return switch (failure) {
-      case OptionException refused -> new OptionException(refused.type(), uri + ": " + message);
+      case OptionException refused ->
+          new OptionException(refused.type(), uri + ": " + message, NbdException.told(refused));
       case ProtocolException broken -> new ProtocolException(uri + ": " + message);
       case EOFException _ ->
           new IOException(uri + ": the server closed the connection in the handshake", failure);

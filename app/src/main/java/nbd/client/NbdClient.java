@@ -290,7 +290,11 @@ public final class NbdClient implements AutoCloseable {
       return new LostException(NbdError.EIO, broken.reason(), broken.givenUp());
     }
     NbdError error = request.error();
-    return error == null ? null : new NbdException(error, described(request, error));
+    if (error == null) {
+      return null;
+    }
+    String what = described(request, error);
+    return new NbdException(error, link.name() + ": " + what, what);
   }
 
   private String described(Request request, NbdError error) {
@@ -300,7 +304,7 @@ public final class NbdClient implements AutoCloseable {
             : "%s of %d bytes at %d"
                 .formatted(request.command(), request.length(), request.offset());
     String text = request.message().isEmpty() ? "" : " (" + request.message() + ")";
-    return "%s: %s failed: %s%s".formatted(link.name(), what, error, text);
+    return "%s failed: %s%s".formatted(what, error, text);
   }
 
   /**

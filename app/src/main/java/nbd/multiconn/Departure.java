@@ -95,7 +95,7 @@ final class Departure {
       throw e;
     }
     if (failure != null) {
-      throw Failures.withMessage(failure, String.valueOf(failure.getMessage()));
+      throw Failures.ofItsOwn(failure);
     }
   }
 }

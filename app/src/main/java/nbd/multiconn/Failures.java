@@ -14,7 +14,7 @@ final class Failures {
       return;
     }
     IOException first = failures.getFirst();
-    NbdException thrown = withMessage(first, String.valueOf(first.getMessage()));
+    NbdException thrown = ofItsOwn(first);
     for (IOException other : failures.subList(1, failures.size())) {
       thrown.addSuppressed(other);
     }
@@ -22,8 +22,12 @@ final class Failures {
   }
 
   /** A failure of a client's own, since several may wait for the same flush. */
-  static NbdException withMessage(IOException failure, String message) {
-    NbdException made = new NbdException(NbdException.errorOf(failure), message);
+  static NbdException ofItsOwn(IOException failure) {
+    NbdException made =
+        new NbdException(
+            NbdException.errorOf(failure),
+            String.valueOf(failure.getMessage()),
+            NbdException.told(failure));
     made.initCause(failure);
     return made;
   }

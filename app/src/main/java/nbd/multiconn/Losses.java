@@ -8,6 +8,7 @@ import java.util.List;
 import java.util.Map;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.protocol.Printable;
 import org.tinylog.Logger;
 
 /**
@@ -61,14 +62,17 @@ final class Losses {
   }
 
   private static NbdException described(String exportName, IOException failure) {
-    String message =
-        "writes of a connection to export \"%s\" were lost: %s"
-            .formatted(exportName, failure.getMessage());
+    String lost =
+        "writes of a connection to export \"%s\" were lost: ".formatted(Printable.name(exportName));
+    String message = lost + failure.getMessage();
     Logger.error("{}; every connection's next flush fails", message);
     NbdError error = NbdException.errorOf(failure);
     // It is the lost writes' server that is gone; those who are told of it have theirs.
     NbdException what =
-        new NbdException(error == NbdError.ESHUTDOWN ? NbdError.EIO : error, message);
+        new NbdException(
+            error == NbdError.ESHUTDOWN ? NbdError.EIO : error,
+            message,
+            lost + NbdException.told(failure));
     what.initCause(failure);
     return what;
   }

@@ -78,6 +78,10 @@ final class Calls {
       withErrno("fcntl", FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS), 2);
   final MethodHandle ioctl =
       withErrno("ioctl", FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_LONG, ADDRESS), 2);
+  final MethodHandle getsockopt =
+      withErrno(
+          "getsockopt",
+          FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS, ADDRESS));
   final MethodHandle schedYield = plain("sched_yield", FunctionDescriptor.of(JAVA_INT));
   final MethodHandle cachestat =
       linker.downcallHandle(

@@ -12,9 +12,14 @@ public record ErrorReply(NbdError error, String message) {
   /** No error. */
   public static final ErrorReply NONE = new ErrorReply(NbdError.NONE, "");
 
+  /** Makes the message one line. */
+  public ErrorReply {
+    message = Printable.line(message);
+  }
+
   /** What a client is told of a failure. */
   public static ErrorReply of(IOException failure) {
-    return new ErrorReply(NbdException.errorOf(failure), String.valueOf(failure.getMessage()));
+    return new ErrorReply(NbdException.errorOf(failure), NbdException.told(failure));
   }
 
   /** Whether it is one. */

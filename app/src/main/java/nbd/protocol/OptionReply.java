@@ -16,9 +16,10 @@ public record OptionReply(OptionReplyType type, ByteBuffer data) {
     return new OptionReply(type, ByteBuffer.allocate(0));
   }
 
-  /** An error with a sentence for people. */
+  /** An error with a sentence for people, which is made one line. */
   public static OptionReply error(OptionReplyType type, String message) {
-    return new OptionReply(type, ByteBuffer.wrap(message.getBytes(StandardCharsets.UTF_8)));
+    return new OptionReply(
+        type, ByteBuffer.wrap(Printable.sentence(message).getBytes(StandardCharsets.UTF_8)));
   }
 
   /** An export of a list. */

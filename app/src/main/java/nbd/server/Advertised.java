@@ -2,7 +2,9 @@ package nbd.server;
 
 import java.util.Collections;
 import java.util.EnumSet;
+import java.util.Locale;
 import java.util.Set;
+import java.util.stream.Collectors;
 import nbd.backend.Capabilities;
 import nbd.backend.Capability;
 import nbd.backend.Fua;
@@ -56,6 +58,17 @@ record Advertised(Set<TransmissionFlag> flags, ReplyFormat format, boolean alloc
     if (condition) {
       flags.add(flag);
     }
+  }
+
+  /** For the log: the flags, and what else was agreed on. */
+  String described() {
+    String told =
+        flags.stream()
+            .map(flag -> flag.name().toLowerCase(Locale.ROOT).replace('_', '-'))
+            .collect(Collectors.joining(", "));
+    return "%s replies, %sflags: %s"
+        .formatted(
+            format.name().toLowerCase(Locale.ROOT), allocation ? "base:allocation, " : "", told);
   }
 
   boolean readOnly() {

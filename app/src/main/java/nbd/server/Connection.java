@@ -2,8 +2,9 @@ package nbd.server;
 
 import java.io.EOFException;
 import java.io.IOException;
-import java.net.SocketAddress;
+import java.net.InetSocketAddress;
 import java.net.SocketException;
+import java.net.UnixDomainSocketAddress;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
@@ -14,6 +15,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
 import javax.net.ssl.SSLException;
+import nbd.posix.UnixPeer;
+import nbd.protocol.Printable;
 import nbd.protocol.ProtocolException;
 import org.tinylog.Logger;
 
@@ -53,9 +56,7 @@ final class Connection implements Runnable {
       BooleanSupplier crowded,
       TlsPolicy tls)
       throws IOException {
-    SocketAddress address = channel.getRemoteAddress();
-    String from = address == null ? "" : address.toString();
-    this.name = "connection " + number + (from.isEmpty() ? "" : " from " + from.replace("/", ""));
+    this.name = "connection " + number + from(channel);
     this.channel = channel;
     this.exports = exports;
     this.memory = memory;
@@ -63,6 +64,15 @@ final class Connection implements Runnable {
     this.timer = timer;
     this.crowded = crowded;
     this.tls = tls;
+  }
+
+  private static String from(SocketChannel channel) throws IOException {
+    return switch (channel.getRemoteAddress()) {
+      case InetSocketAddress address -> " from " + address.toString().replace("/", "");
+      case UnixDomainSocketAddress _ ->
+          UnixPeer.of(channel).map(process -> " from " + process).orElse("");
+      case null, default -> "";
+    };
   }
 
   @Override
@@ -74,20 +84,17 @@ final class Connection implements Runnable {
     } catch (ProtocolException garbage) {
       Logger.warn("{}: ended, {}", name, garbage.getMessage());
     } catch (SSLException disagreed) {
-      Logger.warn("{}: ended, TLS failed: {}", name, disagreed.getMessage());
-      Logger.debug(disagreed);
+      Logger.warn(disagreed, "{}: ended, TLS failed: {}", name, disagreed.getMessage());
     } catch (EOFException | ClosedChannelException | SocketException gone) {
       ended(gone);
     } catch (IOException failure) {
       if (isBrokenPipe(failure)) {
         ended(failure);
       } else {
-        Logger.error("{}: ended, {}", name, failure.getMessage());
-        Logger.debug(failure);
+        Logger.error(failure, "{}: ended, {}", name, failure.getMessage());
       }
     } catch (RuntimeException | Error failure) {
-      Logger.error("{}: ended by a mistake in the server: {}", name, failure);
-      Logger.debug(failure);
+      Logger.error(failure, "{}: ended by a mistake in the server: {}", name, failure);
     }
   }
 
@@ -126,7 +133,11 @@ final class Connection implements Runnable {
   private void transmit(Wire wire, ReentrantLock sending, OpenExport export) throws IOException {
     try {
       if (advance(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
-        Logger.debug("{}: serves \"{}\" with {}", name, export.name(), export.advertised());
+        Logger.debug(
+            "{}: serves \"{}\" with {}",
+            name,
+            Printable.name(export.name()),
+            export.advertised().described());
         Replies replies = new Replies(wire.out(), sending, memory.buffers());
         ConnectionMemory own = new ConnectionMemory(memory, this::cutStalled);
         new Transmission(name, wire.in(), replies, export, own, new Turn(crowded))

@@ -14,11 +14,13 @@ import nbd.protocol.HandshakeFlag;
 import nbd.protocol.InfoType;
 import nbd.protocol.Magic;
 import nbd.protocol.MetaContextRequest;
+import nbd.protocol.NbdException;
 import nbd.protocol.Option;
 import nbd.protocol.OptionException;
 import nbd.protocol.OptionReply;
 import nbd.protocol.OptionReplyType;
 import nbd.protocol.OptionRequest;
+import nbd.protocol.Printable;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.TransmissionFlag;
@@ -36,10 +38,8 @@ final class Handshake {
 
   private static final int EXPORT_NAME_PADDING = 124;
 
-  private static final int LONGEST_SHOWN_NAME = 80;
-
-  /** In characters; the protocol recommends no more than 256 bytes. */
-  private static final int LONGEST_SENTENCE = 250;
+  /** A client that asks for one name after the other must not fill the log. */
+  private static final int MOST_REFUSALS_LOGGED = 10;
 
   private final String peer;
   private final Wire wire;
@@ -52,6 +52,9 @@ final class Handshake {
    * What the client last asked about by INFO or GO; the handle is this object's until it is used.
    */
   private @Nullable OpenExport opened;
+
+  private String lastRefusal = "";
+  private int refusals;
 
   private boolean fixed;
   private boolean padding;
@@ -76,6 +79,8 @@ final class Handshake {
    */
   private Handshake(Handshake before) {
     this(before.peer, before.wire, before.exports, before.tls);
+    this.lastRefusal = before.lastRefusal;
+    this.refusals = before.refusals;
     this.fixed = before.fixed;
     this.padding = before.padding;
   }
@@ -176,11 +181,12 @@ final class Handshake {
             .putShort((short) offered)
             .flip());
     if (!in.fill(4)) {
-      throw new EOFException("left without a word");
+      throw new EOFException("disconnected before the handshake");
     }
     int flags = in.buffer().getInt();
     if ((flags & ~offered) != 0) {
-      throw new ProtocolException("unknown client flags 0x%08x".formatted(flags));
+      throw new ProtocolException(
+          "unknown client flags 0x%08x (not an NBD client?)".formatted(flags));
     }
     fixed = HandshakeFlag.FIXED_NEWSTYLE.isIn(flags);
     padding = !HandshakeFlag.NO_ZEROES.isIn(flags);
@@ -200,16 +206,16 @@ final class Handshake {
       throw new ProtocolException("EXPORT_NAME: " + malformed.reason());
     }
     if (!exports.mayKnow(name)) {
-      throw new ProtocolException("EXPORT_NAME: there is no export \"" + printable(name) + "\"");
+      throw new ProtocolException(
+          "EXPORT_NAME: there is no export \"" + Printable.name(name) + "\"");
     }
     OpenExport export;
     try {
       export = open(name);
     } catch (IOException failure) {
-      Logger.debug(failure);
       throw new ProtocolException(
           "EXPORT_NAME: export \"%s\" cannot be opened: %s"
-              .formatted(printable(name), sentence(failure)));
+              .formatted(Printable.name(name), reason(failure)));
     }
     ByteBuffer reply = ByteBuffer.allocate(10 + (padding ? EXPORT_NAME_PADDING : 0));
     reply.putLong(0, export.handle().size());
@@ -350,10 +356,25 @@ final class Handshake {
     reply(option, OptionReply.of(OptionReplyType.ACK));
   }
 
-  private static OptionReply unknown(String name) {
+  private OptionReply unknown(String name) {
+    refused("there is no export \"" + Printable.name(name) + "\"");
     return OptionReply.error(
         OptionReplyType.ERR_UNKNOWN,
-        "there is no export \"%s\" here; LIST names them".formatted(printable(name)));
+        "there is no export \"%s\" here; LIST names them".formatted(Printable.name(name)));
+  }
+
+  /** For the log: it may repeat a name, or what another server said. */
+  private static String reason(IOException failure) {
+    return Printable.sentence(String.valueOf(failure.getMessage()));
+  }
+
+  /** Logs why a client does not get what it asked for, unless it only asks again. */
+  private void refused(String why) {
+    if (!why.equals(lastRefusal) && refusals < MOST_REFUSALS_LOGGED) {
+      lastRefusal = why;
+      refusals++;
+      Logger.warn("{}: refused, {}", peer, why);
+    }
   }
 
   private void list(OptionRequest option) throws IOException {
@@ -364,8 +385,8 @@ final class Handshake {
     try {
       list = exports.list();
     } catch (IOException failure) {
-      Logger.warn("{}: the exports cannot be listed: {}", peer, sentence(failure));
-      reply(option, refusal(failure, OptionReplyType.ERR_PLATFORM));
+      refused("the exports cannot be listed: " + reason(failure));
+      reply(option, refusal(failure, OptionReplyType.ERR_PLATFORM, "the exports cannot be listed"));
       return;
     }
     for (ListedExport export : list) {
@@ -392,9 +413,9 @@ final class Handshake {
     try {
       export = open(name);
     } catch (IOException failure) {
-      Logger.warn(
-          "{}: export \"{}\" cannot be opened: {}", peer, printable(name), sentence(failure));
-      reply(option, refusal(failure, OptionReplyType.ERR_UNKNOWN));
+      refused(
+          "export \"%s\" cannot be opened: %s".formatted(Printable.name(name), reason(failure)));
+      reply(option, refusal(failure, OptionReplyType.ERR_UNKNOWN, "the export cannot be opened"));
       return false;
     }
     reply(option, OptionReply.export(export.handle().size(), export.advertised().flags()));
@@ -412,7 +433,8 @@ final class Handshake {
   }
 
   /** What a client is told of a failure, which may have come from another server. */
-  private static OptionReply refusal(IOException failure, OptionReplyType otherwise) {
+  private static OptionReply refusal(
+      IOException failure, OptionReplyType otherwise, String summary) {
     OptionReplyType type = otherwise;
     if (failure instanceof OptionException refused) {
       type =
@@ -421,7 +443,7 @@ final class Handshake {
             default -> otherwise;
           };
     }
-    return OptionReply.error(type, sentence(failure));
+    return OptionReply.error(type, NbdException.told(failure, summary));
   }
 
   /** Opens an export; a GO gets the very handle that the INFO before it was answered from. */
@@ -462,20 +484,5 @@ final class Handshake {
     while (bytes.hasRemaining()) {
       out.write(bytes);
     }
-  }
-
-  /** A name that a client sent, fit for a log and an error text. */
-  private static String printable(String name) {
-    return printable(name, LONGEST_SHOWN_NAME);
-  }
-
-  /** Why storage failed, fit for the same: it may repeat a name, or what another server said. */
-  private static String sentence(IOException failure) {
-    return printable(String.valueOf(failure.getMessage()), LONGEST_SENTENCE);
-  }
-
-  private static String printable(String text, int most) {
-    String shown = text.length() > most ? text.substring(0, most) + "..." : text;
-    return shown.replaceAll("\\p{Cntrl}", "?");
   }
 }

@@ -132,7 +132,7 @@ final class Replies {
     } catch (IOException | RuntimeException failure) {
       if (!target.begun) {
         // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
-        Logger.debug(failure);
+        Logger.debug("data could not be sent straight from the storage: {}", failure.getMessage());
         return false;
       }
       if (!inChunk || !target.inData || target.sent > length) {

@@ -160,7 +160,7 @@ final class ReplyBatch {
       return handle.readNow(into, offset);
     } catch (IOException | RuntimeException failure) {
       // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
-      Logger.debug(failure);
+      Logger.debug("a read at once failed: {}", failure.getMessage());
       return false;
     }
   }

@@ -26,9 +26,6 @@ public final class Server {
   /** For Unix sockets, whose buffers do not grow by themselves: several of the usual replies. */
   private static final int UNIX_SEND_BUFFER = 2 << 20;
 
-  /** How long accepting pauses when the system has no file descriptors or memory left. */
-  private static final long ACCEPT_PAUSE_MILLIS = 100;
-
   /**
    * How long a client may send nothing of a write for which others wait: longer than a packet that
    * is lost takes, and much shorter than what makes the others' clients give up.
@@ -99,21 +96,23 @@ public final class Server {
 
   /** Accepts until {@link #stop}. */
   public void serve() {
+    Acceptance acceptance =
+        new Acceptance(listener, places, exports.maxConnections(), System::nanoTime);
     long number = 0;
     while (!stopping) {
-      places.acquireUninterruptibly();
+      boolean taken = false;
       boolean started = false;
       try {
-        SocketChannel channel = listener.accept();
+        SocketChannel channel = acceptance.next();
+        taken = true;
         number++;
         started = start(number, channel);
       } catch (ClosedChannelException closed) {
         return;
       } catch (IOException failure) {
-        Logger.error("no connection could be accepted: {}", failure.getMessage());
-        pause();
+        acceptance.failed(failure);
       } finally {
-        if (!started) {
+        if (taken && !started) {
           places.release();
         }
       }
@@ -165,17 +164,14 @@ public final class Server {
     return connections.size() >= processors;
   }
 
+  /** How many clients are connected at the moment. */
+  public int connections() {
+    return connections.size();
+  }
+
   /** The bytes that slow and large requests hold at the moment. */
   long memoryInFlight() {
     return memory.taken();
-  }
-
-  private static void pause() {
-    try {
-      Thread.sleep(ACCEPT_PAUSE_MILLIS);
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
-    }
   }
 
   /**

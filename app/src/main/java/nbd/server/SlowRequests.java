@@ -342,7 +342,7 @@ final class SlowRequests {
       } catch (CutShortException cut) {
         replies.send(failedRead(request, logCut(offset, length, cut), offset + cut.sent()));
       } catch (IOException | RuntimeException unsent) {
-        Logger.debug(unsent);
+        Logger.debug("{}: the data of a READ could not be sent: {}", peer, unsent.getMessage());
         // The client would wait for the rest of the data for ever.
         replies.cut();
         throw unsent;
@@ -391,6 +391,7 @@ final class SlowRequests {
   ErrorReply logFailure(Command command, long offset, long length, IOException failure) {
     ErrorReply reply = ErrorReply.of(failure);
     Logger.error(
+        failure,
         "{}: {} of {} bytes at {} failed with {}: {}",
         peer,
         command,
@@ -398,14 +399,12 @@ final class SlowRequests {
         offset,
         reply.error(),
         failure.getMessage());
-    Logger.debug(failure);
     return reply;
   }
 
   /** Logs that a call failed in a way that it must not, and gives what the client is told. */
   ErrorReply logMistake(Command command, Throwable failure) {
-    Logger.error("{}: {} failed by a mistake in the server: {}", peer, command, failure);
-    Logger.debug(failure);
+    Logger.error(failure, "{}: {} failed by a mistake in the server: {}", peer, command, failure);
     return new ErrorReply(NbdError.EIO, "a mistake in the server, which its log describes");
   }
 }

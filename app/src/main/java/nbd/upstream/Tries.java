@@ -62,7 +62,9 @@ final class Tries {
   }
 
   private static NbdException failure(LostException broken, String why) {
-    NbdException failure = new NbdException(NbdError.EIO, broken.getMessage() + "; " + why);
+    NbdException failure =
+        new NbdException(
+            NbdError.EIO, broken.getMessage() + "; " + why, NbdException.told(broken) + "; " + why);
     failure.initCause(broken);
     return failure;
   }

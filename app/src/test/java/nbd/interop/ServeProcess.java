@@ -131,7 +131,13 @@ final class ServeProcess implements AutoCloseable {
     return new String(Files.readAllBytes(out), UTF_8);
   }
 
+  /** Its log, without the line that says that a signal stops it. */
   String err() throws IOException {
+    return log().replaceAll("(?m)^.* INFO  stopping on a signal.*\\R", "");
+  }
+
+  /** Its log. */
+  String log() throws IOException {
     return new String(Files.readAllBytes(err), UTF_8);
   }
 

@@ -16,6 +16,8 @@ import nbd.backend.NullBackend;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.protocol.BlockSizes;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
 import nbd.testing.ChunkClient;
 import nbd.testing.ChunkClient.Answer;
 import nbd.testing.ChunkClient.Expect;
@@ -230,7 +232,7 @@ final class BlockStatusTest {
             1 << 20,
             (offset, length, most) -> {
               if (offset == 0) {
-                throw new IOException("no map");
+                throw new NbdException(NbdError.EIO, "no map");
               }
               if (offset == 1) {
                 throw new IllegalStateException("mistake");

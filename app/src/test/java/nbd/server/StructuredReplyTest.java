@@ -223,7 +223,7 @@ final class StructuredReplyTest {
         int flags = write ? client.writeFlags() : 0;
         fake.hook(
             call -> {
-              throw new IOException("the disk is on fire");
+              throw new NbdException(NbdError.EIO, "the disk is on fire");
             });
         Answer answer = client.call(EIO, flags, type, 0, length, payload);
         assertThat(answer.message()).isEqualTo("the disk is on fire");

@@ -110,8 +110,8 @@ final class ExportCache {
       storage.close();
       throw new NbdException(
           NbdError.EINVAL,
-          "%s has blocks of %d bytes, more than the cache's of %d; --cache-block-size says otherwise"
-              .formatted(backend.name(), sector, settings.blockSize()));
+          "the storage has blocks of %d bytes, more than the cache's of %d; raise --cache-block-size"
+              .formatted(sector, settings.blockSize()));
     }
     sectorShift = Integer.numberOfTrailingZeros(sector);
     blockShift = Integer.numberOfTrailingZeros(settings.blockSize());

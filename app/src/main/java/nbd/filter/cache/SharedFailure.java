@@ -46,8 +46,8 @@ final class SharedFailure {
     String message = String.valueOf(failure.getMessage());
     IOException own =
         failure instanceof OptionException refused
-            ? new OptionException(refused.type(), message)
-            : new NbdException(NbdException.errorOf(failure), message);
+            ? new OptionException(refused.type(), message, NbdException.told(failure))
+            : new NbdException(NbdException.errorOf(failure), message, NbdException.told(failure));
     own.initCause(failure);
     return own;
   }

@@ -174,7 +174,9 @@ final class Storage {
       return used.generation;
     } catch (LostException lost) {
       retire(used, lost);
-      NbdException failure = new NbdException(NbdError.EIO, String.valueOf(lost.getMessage()));
+      NbdException failure =
+          new NbdException(
+              NbdError.EIO, String.valueOf(lost.getMessage()), NbdException.told(lost));
       failure.initCause(lost);
       throw failure;
     } finally {
@@ -187,7 +189,7 @@ final class Storage {
     try {
       while (true) {
         if (isClosed) {
-          throw new NbdException(NbdError.EIO, name + ": the cache has let go of it");
+          throw new NbdException(NbdError.EIO, "the cache has let go of the storage");
         }
         if (current != null) {
           current.users++;
@@ -263,7 +265,7 @@ final class Storage {
         || !handle.capabilities().equals(before.capabilities())) {
       handle.close();
       throw new NbdException(
-          NbdError.EIO, name + ": it came back with another size, other flags or block sizes");
+          NbdError.EIO, "the storage came back with another size, other flags or block sizes");
     }
     Logger.info("{}: the cache opened it again", name);
     first = handle;

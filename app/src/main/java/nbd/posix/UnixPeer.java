@@ -1,0 +1,97 @@
+package nbd.posix;
+
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.lang.invoke.MethodHandle;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.MethodType;
+import java.nio.channels.SocketChannel;
+import java.util.Optional;
+import jdk.net.ExtendedSocketOptions;
+import jdk.net.UnixDomainPrincipal;
+import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
+
+/**
+ * Names the process at the other end of a Unix socket: by the process ID and user ID that the
+ * kernel noted when it connected (SO_PEERCRED, unix(7)).
+ *
+ * <p>The JDK has this option too, but answers the user's and group's names only: no process, and a
+ * look-up in the user database for each connection. The process needs the socket's descriptor,
+ * which the JDK keeps in {@code sun.nio.ch}; the jar's manifest exports that package (Add-Exports).
+ * Where it is not exported, as in tests, the JDK's answer has to do.
+ */
+public final class UnixPeer {
+  private static final int SOL_SOCKET = 1;
+  private static final int SO_PEERCRED = 17;
+  private static final int UCRED_BYTES = 12;
+
+  private static final @Nullable MethodHandle DESCRIPTOR = descriptor();
+
+  private UnixPeer() {}
+
+  private static @Nullable MethodHandle descriptor() {
+    try {
+      Class<?> channel = Class.forName("sun.nio.ch.SelChImpl");
+      return MethodHandles.lookup()
+          .findVirtual(channel, "getFDVal", MethodType.methodType(int.class))
+          .asType(MethodType.methodType(int.class, SocketChannel.class));
+    } catch (ReflectiveOperationException | RuntimeException hidden) {
+      Logger.debug("clients on Unix sockets are named by user only: {}", hidden.getMessage());
+      return null;
+    }
+  }
+
+  /**
+   * Who connected: {@code pid 4711, uid 1000}, or {@code user alice}.
+   *
+   * @param channel of a Unix socket, open
+   * @return empty where the system does not tell
+   */
+  public static Optional<String> of(SocketChannel channel) {
+    Optional<Calls> calls = Calls.LINKED;
+    MethodHandle descriptor = DESCRIPTOR;
+    try {
+      if (calls.isPresent() && descriptor != null) {
+        return Optional.of(ask(calls.get(), fd(descriptor, channel)));
+      }
+      UnixDomainPrincipal principal = channel.getOption(ExtendedSocketOptions.SO_PEERCRED);
+      return Optional.of("user " + principal.user().getName());
+    } catch (IOException | UnsupportedOperationException untold) {
+      Logger.debug("a client's process is not known: {}", untold.getMessage());
+      return Optional.empty();
+    }
+  }
+
+  private static int fd(MethodHandle descriptor, SocketChannel channel) {
+    try {
+      return (int) descriptor.invokeExact(channel);
+    } catch (Throwable impossible) {
+      throw new AssertionError(impossible);
+    }
+  }
+
+  private static String ask(Calls calls, int fd) throws PosixException {
+    String[] answer = new String[1];
+    Calls.checked(
+        "getsockopt",
+        "a Unix socket",
+        (arena, state) -> {
+          MemorySegment credentials = arena.allocate(UCRED_BYTES, Integer.BYTES);
+          MemorySegment length = arena.allocateFrom(JAVA_INT, UCRED_BYTES);
+          int result =
+              (int)
+                  calls.getsockopt.invokeExact(
+                      state, fd, SOL_SOCKET, SO_PEERCRED, credentials, length);
+          answer[0] =
+              "pid %d, uid %s"
+                  .formatted(
+                      credentials.get(JAVA_INT, 0),
+                      Integer.toUnsignedString(credentials.get(JAVA_INT, 4)));
+          return result;
+        });
+    return answer[0];
+  }
+}
