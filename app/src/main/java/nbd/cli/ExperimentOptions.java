@@ -62,8 +62,8 @@ final class ExperimentOptions {
       defaultValue = "0",
       converter = ErrorRateConverter.class,
       description =
-          "Experiment: let this part of the reads fail, from 0 to 1, with this error (default:"
-              + " EIO), e.g. 0.01:EIO.")
+          "Experiment: this fraction of reads fails, from 0 to 1, with this error (default: EIO),"
+              + " e.g. 0.01:EIO.")
   private ErrorRate errorRead = ErrorRate.NONE;
 
   @Option(
@@ -71,7 +71,7 @@ final class ExperimentOptions {
       paramLabel = "RATE[:ERRNO]",
       defaultValue = "0",
       converter = ErrorRateConverter.class,
-      description = "Experiment: let this part of the writes, trims and zeroes fail.")
+      description = "Experiment: this fraction of writes, trims and zeroes fails.")
   private ErrorRate errorWrite = ErrorRate.NONE;
 
   @Option(
@@ -79,7 +79,7 @@ final class ExperimentOptions {
       paramLabel = "RATE[:ERRNO]",
       defaultValue = "0",
       converter = ErrorRateConverter.class,
-      description = "Experiment: let this part of the flushes fail.")
+      description = "Experiment: this fraction of flushes fails.")
   private ErrorRate errorFlush = ErrorRate.NONE;
 
   /** To what the thread model is restricted. */

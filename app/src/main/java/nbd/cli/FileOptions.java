@@ -17,8 +17,8 @@ final class FileOptions {
   @Option(
       names = FORCE_SHARE,
       description =
-          "With files: do not lock them, and open those that other programs have locked. Two that"
-              + " write one image destroy what is in it.")
+          "With files: do not lock them, and open those that other programs have locked. Two"
+              + " writers corrupt an image.")
   private boolean forceShare;
 
   @Option(

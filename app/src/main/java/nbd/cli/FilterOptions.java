@@ -26,7 +26,7 @@ final class FilterOptions {
       converter = Names.Fua.class,
       completionCandidates = Names.Fua.class,
       description =
-          "What becomes of forced writes (FUA) and of flushes (default: ${DEFAULT-VALUE}, as the"
+          "How FUA writes and flushes are handled (default: ${DEFAULT-VALUE}, as the"
               + " storage has it; where that is a flush only, a write and a flush): one of"
               + " ${COMPLETION-CANDIDATES}; see FLUSH AND FUA in the manual page.")
   private FuaMode fua = FuaMode.PASS;

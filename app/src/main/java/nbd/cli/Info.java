@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import nbd.backend.Extent;
 import nbd.backend.ListedExport;
 import nbd.client.ClientSettings;
@@ -14,6 +15,7 @@ import nbd.client.NbdClient;
 import nbd.client.NbdUri;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
@@ -29,6 +31,9 @@ import picocli.CommandLine.Spec;
 final class Info implements Callable<Integer> {
   /** Extents asked for at a time. */
   private static final int EXTENTS = 1 << 16;
+
+  /** The exit status that says no, as nbdinfo's. */
+  private static final int NO = 2;
 
   private static final ClientSettings SETTINGS = ClientSettings.DEFAULT;
 
@@ -56,6 +61,29 @@ final class Info implements Callable<Integer> {
               + " each extent.")
   private boolean map;
 
+  @Option(names = "--size", description = "Print only the export's size, in bytes.")
+  private boolean size;
+
+  @Option(
+      names = "--can",
+      paramLabel = "ABILITY",
+      converter = Names.Ability.class,
+      completionCandidates = Names.Ability.class,
+      description =
+          "Print nothing, and exit with 0 if the server or export can do this, with 2 if it cannot:"
+              + " one of ${COMPLETION-CANDIDATES}.")
+  private @Nullable ExportQuestion can;
+
+  @Option(
+      names = "--is",
+      paramLabel = "PROPERTY",
+      converter = Names.Property.class,
+      completionCandidates = Names.Property.class,
+      description =
+          "Print nothing, and exit with 0 if the export or connection is like this, with 2 if it is"
+              + " not: one of ${COMPLETION-CANDIDATES}.")
+  private @Nullable ExportQuestion is;
+
   @Option(
       names = {"-h", "--help"},
       usageHelp = true,
@@ -66,8 +94,10 @@ final class Info implements Callable<Integer> {
   @Override
   public Integer call() throws IOException {
     Logging.configure(false);
-    if (list && map) {
-      throw usage("--list and --map cannot be used together");
+    List<String> modes =
+        Stream.of("--list", "--map", "--size", "--can", "--is").filter(this::isGiven).toList();
+    if (modes.size() > 1) {
+      throw usage(modes.get(0) + " and " + modes.get(1) + " cannot be used together");
     }
     NbdUri server;
     try {
@@ -75,16 +105,54 @@ final class Info implements Callable<Integer> {
     } catch (IllegalArgumentException wrong) {
       throw usage("URI: " + wrong.getMessage());
     }
-    System.out.print(map ? map(server) : reports(server));
+    ExportQuestion question = can == null ? is : can;
+    if (question != null) {
+      return answer(question, server);
+    }
+    if (size) {
+      System.out.println(size(server));
+    } else {
+      System.out.print(map ? map(server) : reports(server));
+    }
     System.out.flush();
-    return 0;
+    return ExitCode.OK;
+  }
+
+  /**
+   * Whether the exit status is the answer to a question. Wrong usage is no answer then: it must not
+   * be taken for "no", which is 2 as well.
+   */
+  static boolean isQuestion(String... arguments) {
+    return Stream.of(arguments)
+        .map(argument -> argument.split("=", 2)[0])
+        .anyMatch(option -> option.equals("--can") || option.equals("--is"));
+  }
+
+  private boolean isGiven(String option) {
+    return spec().commandLine().getParseResult().hasMatchedOption(option);
+  }
+
+  private static int answer(ExportQuestion question, NbdUri uri) throws IOException {
+    try (NbdClient client = NbdClient.connect(uri, uri.exportName(), SETTINGS)) {
+      return question.isTrue(uri, client.export()) ? ExitCode.OK : NO;
+    }
+  }
+
+  private static long size(NbdUri uri) throws IOException {
+    try (NbdClient client = NbdClient.connect(uri, uri.exportName(), SETTINGS)) {
+      return client.export().size();
+    }
   }
 
   private ParameterException usage(String message) {
+    return new ParameterException(spec().commandLine(), message);
+  }
+
+  private CommandSpec spec() {
     if (spec == null) {
       throw new IllegalStateException("not run by picocli");
     }
-    return new ParameterException(spec.commandLine(), message);
+    return spec;
   }
 
   private String reports(NbdUri server) throws IOException {

@@ -1,26 +1,27 @@
 package nbd.cli;
 
 import nbd.posix.ParentProcess;
-import picocli.AutoComplete.GenerateCompletion;
+import nbd.protocol.Printable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.HelpCommand;
 import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.UnmatchedArgumentException;
 
 /** The program: the commands below it do the work. */
 @Command(
     name = "nbd-multiconn",
     description = "An NBD server that keeps the promise of multi-conn.",
-    subcommands = {Serve.class, Info.class, HelpCommand.class, GenerateCompletion.class},
+    subcommands = {Serve.class, Info.class, HelpCommand.class, Completion.class},
     mixinStandardHelpOptions = true,
     versionProvider = Version.class,
     synopsisSubcommandLabel = "COMMAND",
     exitCodeListHeading = "%nExit status:%n",
     exitCodeList = {
       "0:Success.",
-      "1:It failed at run time.",
-      "2:Wrong usage.",
+      "1:Run-time error.",
+      "2:Wrong usage; with info --can and --is: no.",
       "78:There is no Java 25 to run it with."
     })
 public final class Main {
@@ -29,11 +30,9 @@ public final class Main {
   /** The commands' model, with how failures are reported. */
   public static CommandLine commandLine() {
     CommandLine line = new CommandLine(new Main());
-    CommandLine completion = line.getSubcommands().get("generate-completion");
-    if (completion != null) {
-      completion.getCommandSpec().usageMessage().hidden(true);
-    }
     line.setCaseInsensitiveEnumValuesAllowed(true);
+    // A file may be named @disk.
+    line.setExpandAtFiles(false);
     line.setUsageHelpAutoWidth(true);
     line.setExecutionExceptionHandler(Main::report);
     line.setParameterExceptionHandler(Main::reportUsage);
@@ -52,8 +51,35 @@ public final class Main {
   private static int reportUsage(ParameterException wrong, String[] arguments) {
     String command = wrong.getCommandLine().getCommandSpec().qualifiedName();
     System.err.println(
-        "nbd-multiconn: %s; see \"%s --help\"".formatted(wrong.getMessage(), command));
-    return ExitCode.USAGE;
+        "nbd-multiconn: %s%s; see \"%s --help\""
+            .formatted(Printable.line(problem(wrong)), suggestion(wrong), command));
+    return Info.isQuestion(arguments) ? ExitCode.SOFTWARE : ExitCode.USAGE;
+  }
+
+  private static String problem(ParameterException wrong) {
+    return wrong instanceof UnmatchedArgumentException unmatched && isCommand(unmatched)
+        ? "there is no command '" + unmatched.getUnmatched().getFirst() + "'"
+        : String.valueOf(wrong.getMessage());
+  }
+
+  private static boolean isCommand(UnmatchedArgumentException wrong) {
+    return !wrong.isUnknownOption() && !wrong.getCommandLine().getSubcommands().isEmpty();
+  }
+
+  /** The option or command that may have been meant. */
+  private static String suggestion(ParameterException wrong) {
+    if (!(wrong instanceof UnmatchedArgumentException unmatched)) {
+      return "";
+    }
+    String typed = unmatched.getUnmatched().getFirst().split("=", 2)[0];
+    CommandLine command = unmatched.getCommandLine();
+    return Suggestion.closest(
+            typed,
+            isCommand(unmatched)
+                ? command.getSubcommands().keySet()
+                : command.getCommandSpec().optionsMap().keySet())
+        .map(meant -> "; did you mean " + meant + "?")
+        .orElse("");
   }
 
   /** Runs a command and ends the program with its status. */

@@ -26,8 +26,8 @@ final class MultiConnOptions {
       converter = Names.Level.class,
       completionCandidates = Names.Level.class,
       description =
-          "How closely it is followed who needs a flush (default: ${DEFAULT-VALUE}): one of"
-              + " ${COMPLETION-CANDIDATES}.")
+          "How precisely the server tracks which connections need a flush (default:"
+              + " ${DEFAULT-VALUE}): one of ${COMPLETION-CANDIDATES}.")
   private TrackDirty tracking = TrackDirty.CONNECTION;
 
   @Option(

@@ -2,8 +2,9 @@ package nbd.cli;
 
 import java.util.Arrays;
 import java.util.Iterator;
+import java.util.List;
 import java.util.Locale;
-import java.util.stream.Collectors;
+import java.util.function.Predicate;
 import nbd.backend.FileSettings.AccessPattern;
 import nbd.backend.FileSettings.CacheAdvice;
 import nbd.backend.ThreadModel;
@@ -15,10 +16,14 @@ import picocli.CommandLine.TypeConversionException;
 
 /** Options that take one of a few names: what is written, and what is meant. */
 abstract class Names<E extends Enum<E>> implements ITypeConverter<E>, Iterable<String> {
-  private final E[] values;
+  private final List<E> values;
 
   private Names(E[] values) {
-    this.values = values;
+    this(values, value -> true);
+  }
+
+  private Names(E[] values, Predicate<E> which) {
+    this.values = Arrays.stream(values).filter(which).toList();
   }
 
   /** The name that users write: in lower case, words joined by hyphens. */
@@ -39,7 +44,7 @@ abstract class Names<E extends Enum<E>> implements ITypeConverter<E>, Iterable<S
 
   @Override
   public final Iterator<String> iterator() {
-    return Arrays.stream(values).map(Names::name).collect(Collectors.toList()).iterator();
+    return values.stream().<String>map(Names::name).iterator();
   }
 
   /** For --multi-conn-mode. */
@@ -95,6 +100,20 @@ abstract class Names<E extends Enum<E>> implements ITypeConverter<E>, Iterable<S
   static final class Advice extends Names<CacheAdvice> {
     Advice() {
       super(CacheAdvice.values());
+    }
+  }
+
+  /** For --can of info. */
+  static final class Ability extends Names<ExportQuestion> {
+    Ability() {
+      super(ExportQuestion.values(), question -> !question.isProperty());
+    }
+  }
+
+  /** For --is of info. */
+  static final class Property extends Names<ExportQuestion> {
+    Property() {
+      super(ExportQuestion.values(), ExportQuestion::isProperty);
     }
   }
 }

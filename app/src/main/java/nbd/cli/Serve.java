@@ -1,5 +1,7 @@
 package nbd.cli;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
+
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -9,6 +11,7 @@ import java.util.Optional;
 import java.util.concurrent.Callable;
 import java.util.stream.Stream;
 import nbd.backend.Backend;
+import nbd.protocol.ExportRequest;
 import nbd.server.Exports;
 import nbd.server.TlsPolicy;
 import org.jspecify.annotations.Nullable;
@@ -27,7 +30,12 @@ import picocli.CommandLine.Spec;
     name = "serve",
     description = "Serve storage to NBD clients until SIGTERM or SIGINT.",
     sortOptions = false,
-    usageHelpAutoWidth = true)
+    usageHelpAutoWidth = true,
+    footerHeading = "%n",
+    footer = {
+      "SIZE is a number of bytes, or of K, M, G, T, P or E: 1024 bytes, 1024 K and so on.",
+      "DURATION is a number with ms, s, m or h; without a unit, of seconds."
+    })
 final class Serve implements Callable<Integer> {
   @Spec private @Nullable CommandSpec spec;
 
@@ -41,7 +49,7 @@ final class Serve implements Callable<Integer> {
         "null:SIZE, which reads zeroes and forgets writes;",
         "an NBD URI (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH), another NBD"
             + " server.",
-        "SIZE is in bytes, or with K, M, G, T or P."
+        "SIZE and DURATION: see below."
       })
   private String backend = "";
 
@@ -138,8 +146,10 @@ final class Serve implements Callable<Integer> {
   public Integer call() throws IOException {
     check();
     Logging.configure(verbose);
+    VirtualThreads.openPollers();
     TlsPolicy tls = tlsOptions.policy();
     filters.warn();
+    StatisticsReport.check(statsFile);
     FilterStack stack = new FilterStack(openStorage(), choice());
     if (!BackendArgument.isUpstream(backend) && !BackendArgument.isDirectory(backend)) {
       warnIfRefused(stack);
@@ -224,6 +234,17 @@ final class Serve implements Callable<Integer> {
     if (BackendArgument.isDirectory(backend) && given.hasMatchedOption("--export-name")) {
       throw usage("--export-name: not with a directory, whose files' names are the exports'");
     }
+    Stream.concat(Stream.of(description), exportNames.stream())
+        .filter(text -> text.getBytes(UTF_8).length > ExportRequest.MAXIMUM_NAME_BYTES)
+        .findFirst()
+        .ifPresent(
+            text -> {
+              throw usage(
+                  "%s: longer than %d bytes, the most that NBD allows"
+                      .formatted(
+                          text.equals(description) ? "--description" : "--export-name",
+                          ExportRequest.MAXIMUM_NAME_BYTES));
+            });
     if (maxConnections < 0) {
       throw usage("--max-connections: " + maxConnections + " is negative");
     }

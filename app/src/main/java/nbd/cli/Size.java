@@ -1,15 +1,16 @@
 package nbd.cli;
 
+import java.math.BigInteger;
 import java.util.Locale;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.TypeConversionException;
 
-/** Sizes as users write them: bytes, or with K, M, G, T or P for powers of 1024. */
+/** Sizes as users write them: bytes, or with K, M, G, T, P or E for powers of 1024. */
 final class Size {
-  private static final Pattern FORM = Pattern.compile("(\\d{1,18})([KMGTP]?)");
-  private static final String SUFFIXES = "KMGTP";
+  private static final Pattern FORM = Pattern.compile("(\\d+)([KMGTPE]?)");
+  private static final String SUFFIXES = "KMGTPE";
 
   private Size() {}
 
@@ -35,13 +36,14 @@ final class Size {
     Matcher matcher = FORM.matcher(text.toUpperCase(Locale.ROOT));
     if (!matcher.matches()) {
       throw new IllegalArgumentException(
-          "\"" + text + "\" is not a size; write bytes, or a number with K, M, G, T or P");
+          "\"" + text + "\" is not a size; write bytes, or a number with K, M, G, T, P or E");
     }
     int shift = 10 * (SUFFIXES.indexOf(matcher.group(2).isEmpty() ? "?" : matcher.group(2)) + 1);
-    long number = Long.parseLong(matcher.group(1));
-    if (number > Long.MAX_VALUE >> shift) {
-      throw new IllegalArgumentException("\"" + text + "\" is too large");
+    BigInteger size = new BigInteger(matcher.group(1)).shiftLeft(shift);
+    if (size.bitLength() > Long.SIZE - 1) {
+      throw new IllegalArgumentException(
+          "\"" + text + "\" is too large, sizes are less than 8E (" + Long.MAX_VALUE + " bytes)");
     }
-    return number << shift;
+    return size.longValue();
   }
 }

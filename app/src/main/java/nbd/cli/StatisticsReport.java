@@ -3,6 +3,7 @@ package nbd.cli;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.Arrays;
 import java.util.Locale;
 import java.util.Optional;
@@ -23,6 +24,28 @@ import org.jspecify.annotations.Nullable;
 record StatisticsReport(
     Statistics client, Optional<CacheStatistics> cache, Statistics backend, @Nullable Path file) {
   /**
+   * Makes sure that the file can be written, before anybody relies on it.
+   *
+   * @param file null for none
+   * @throws IOException with a message for the user
+   */
+  static void check(@Nullable Path file) throws IOException {
+    if (file == null) {
+      return;
+    }
+    try {
+      Files.newByteChannel(file, StandardOpenOption.CREATE, StandardOpenOption.WRITE).close();
+    } catch (IOException failure) {
+      throw unwritten(file, failure);
+    }
+  }
+
+  private static IOException unwritten(Path file, IOException failure) {
+    return new IOException(
+        "--stats: %s cannot be written: %s".formatted(file, OwnFile.reason(failure)), failure);
+  }
+
+  /**
    * Writes the file, if one is wanted.
    *
    * @throws IOException with a message for the user
@@ -34,7 +57,7 @@ record StatisticsReport(
     try {
       Files.writeString(file, json());
     } catch (IOException failure) {
-      throw new IOException("statistics cannot be written to " + file + ": " + failure, failure);
+      throw unwritten(file, failure);
     }
   }
 

@@ -19,8 +19,8 @@ final class TlsOptions {
       completionCandidates = Names.Tls.class,
       description =
           "Whether clients use TLS: one of ${COMPLETION-CANDIDATES} (default: on with"
-              + " --tls-certificates, else off); with require, none is served without. See TLS in"
-              + " the manual page.")
+              + " --tls-certificates, else off); with require, clients without TLS are refused. See"
+              + " TLS in the manual page.")
   private @Nullable TlsMode mode;
 
   @Option(
@@ -47,7 +47,7 @@ final class TlsOptions {
           : Optional.empty();
     }
     return mode() == TlsMode.OFF
-        ? Optional.of("--tls-certificates: there is nothing to certify with --tls=off")
+        ? Optional.of("--tls-certificates: cannot be used with --tls=off")
         : Optional.empty();
   }
 

@@ -39,7 +39,7 @@ final class ArgumentsTest {
     Map<String, Long> sizes =
         Map.of(
             "0", 0L, "1", 1L, "4096", 4096L, "1K", 1024L, "1k", 1024L, "3M", 3L << 20, "8G",
-            8L << 30, "2t", 2L << 40, "1P", 1L << 50);
+            8L << 30, "2t", 2L << 40, "1P", 1L << 50, "7E", 7L << 60);
     sizes.forEach((text, size) -> assertThat(Size.parse(text)).as(text).isEqualTo(size));
     assertThat(Size.parse("8191P")).isEqualTo(8191L << 50);
   }
@@ -55,7 +55,8 @@ final class ArgumentsTest {
         "1KB",
         "1KiB",
         "0x10",
-        "1E",
+        "8E",
+        "9223372036854775808",
         "+1",
         "9999999999999999999",
         "8192P"
@@ -64,6 +65,14 @@ final class ArgumentsTest {
     assertThatThrownBy(() -> Size.parse(text))
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageContaining("\"" + text + "\"");
+  }
+
+  @Test
+  void aSizeThatNoNumberCanHoldIsSaidToBeTooLarge() {
+    assertThat(Size.parse("9223372036854775807")).isEqualTo(Long.MAX_VALUE);
+    for (String text : new String[] {"9223372036854775808", "8E", "8192P", "9".repeat(100)}) {
+      assertThatThrownBy(() -> Size.parse(text)).as(text).hasMessageContaining("too large");
+    }
   }
 
   @Test

@@ -8,7 +8,6 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.stream.Collectors;
-import picocli.AutoComplete;
 import picocli.CommandLine;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.codegen.docgen.manpage.ManPageGenerator;
@@ -36,8 +35,7 @@ final class ManPageSource {
     ManPageGenerator.generateManPage(
         pages.toFile(), null, new boolean[0], true, commands.getCommandSpec());
     Files.writeString(Path.of(arguments[1]), new ManPageSource(pages).sections(commands));
-    Files.writeString(
-        Path.of(arguments[2]), AutoComplete.bash(commands.getCommandName(), commands));
+    Files.writeString(Path.of(arguments[2]), Completion.script(commands));
   }
 
   private String sections(CommandLine commands) throws IOException {
@@ -48,7 +46,7 @@ final class ManPageSource {
       CommandSpec spec = command.getCommandSpec();
       if (!spec.usageMessage().hidden()) {
         text.append("\n=== ").append(spec.name()).append('\n');
-        for (String part : List.of("synopsis", "description", "arguments", "options")) {
+        for (String part : List.of("synopsis", "description", "arguments", "options", "footer")) {
           for (String paragraph : paragraphs(spec, part)) {
             text.append('\n').append(paragraph).append('\n');
           }
@@ -84,10 +82,13 @@ final class ManPageSource {
     return paragraphs;
   }
 
-  /** Two colons in the middle of a line, such as the address, would start a list in AsciiDoc. */
+  /**
+   * Two colons in the middle of a line, such as the address, would start a list in AsciiDoc; the
+   * bracket that ends a label, such as RATE[:ERRNO], would end the attributes of what follows.
+   */
   private static String escape(String line) {
     String term = line.endsWith("::") ? "::" : "";
     String text = line.substring(0, line.length() - term.length());
-    return text.replace("::", "{two-colons}") + term;
+    return text.replace("::", "{two-colons}").replace("]_", "{endsb}_") + term;
   }
 }

@@ -10,8 +10,12 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import picocli.CommandLine;
+import picocli.CommandLine.HelpCommand;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Model.OptionSpec;
 
 /** {@code --help}, the manual page and README name the same options. */
 final class OptionNamesTest {
@@ -67,6 +71,39 @@ final class OptionNamesTest {
     String text =
         page.replaceAll("\\\\f[BIRP]", "").replaceAll("\\\\\\(?-", "-").replace("\\-", "-");
     assertThat(named(text)).isEqualTo(accepted());
+  }
+
+  @Test
+  void theManualPagesSynopsisShowsEveryOption() throws IOException {
+    String page =
+        Files.readString(Path.of("../man/nbd-multiconn.1"))
+            .replaceAll("\\\\f[BIRP]", "")
+            .replace("\\-", "-");
+    for (CommandLine command : commands()) {
+      CommandSpec spec = command.getCommandSpec();
+      int start = page.indexOf("\n" + spec.qualifiedName() + " [");
+      if (spec.parent() == null || spec.userObject() instanceof HelpCommand) {
+        continue;
+      }
+      assertThat(start).as("the synopsis of " + spec.name()).isPositive();
+      String synopsis = page.substring(start, page.indexOf("\n.sp", start));
+      assertThat(synopsis).doesNotContain("] ]", "_", "I]").containsPattern("[A-Z]$");
+      for (OptionSpec option : spec.options()) {
+        String value = option.arity().max() == 0 ? "" : "=" + option.paramLabel();
+        assertThat(Stream.of(option.names()).map(name -> name + value))
+            .as("a name of %s in %s", option.longestName(), synopsis)
+            .anyMatch(
+                shown ->
+                    synopsis.replaceAll("\\s*\\[=(.*?)\\]", "=$1").contains(shown)
+                        || shown.length() == 2 && clustered(synopsis).contains(shown.substring(1)));
+      }
+    }
+  }
+
+  /** The letters of options that are shown together, as in -hv. */
+  private static String clustered(String synopsis) {
+    Matcher cluster = Pattern.compile("\\[-(\\w+)\\]").matcher(synopsis);
+    return cluster.find() ? cluster.group(1) : "";
   }
 
   /**

@@ -4,15 +4,25 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.ByteArrayOutputStream;
+import java.io.IOException;
 import java.io.PrintStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import picocli.CommandLine.Model.OptionSpec;
 
 /** Wrong usage: status 2, and one line that says what is wrong. */
 @Timeout(30)
 final class UsageTest {
+  /** 4098 bytes, 2049 characters. */
+  private static final String TOO_LONG = "\u00e9".repeat(2049);
+
   /** The options of later issues are among them: they are not taken and then do nothing. */
   @ParameterizedTest
   @ValueSource(
@@ -72,11 +82,21 @@ final class UsageTest {
         "info nbd://localhost:x/",
         "info nbd+unix:///x",
         "info --list --map nbd://localhost",
-        "info --size nbd://localhost",
+        "info --size --map nbd://localhost",
+        "info --size --list nbd://localhost",
+        "info --map --list nbd://localhost",
+        "serve http://localhost/disk",
+        "serve ram:1G",
+        "serve nbd:localhost:10809",
+        "serve --description=@TOO_LONG@ null:1M",
+        "serve --export-name=@TOO_LONG@ null:1M",
+        "serve null:8E",
+        "serve null:9223372036854775808",
         "info nbd://a nbd://b",
       })
   void wrongUsageIsStatusTwoAndOneLine(String line) {
-    String[] arguments = line.isEmpty() ? new String[0] : line.split(" ");
+    String[] arguments =
+        line.isEmpty() ? new String[0] : line.replace("@TOO_LONG@", TOO_LONG).split(" ");
     Said said = execute(arguments);
     assertThat(said.status).as(said.err).isEqualTo(2);
     assertThat(said.out).isEmpty();
@@ -99,6 +119,109 @@ final class UsageTest {
   void aCacheForWhichTheJvmHasNoRoomIsSaidToBeAndWhatToDo() {
     assertThat(execute("serve", "--cache=writeback", "--cache-size=1T", "null:1M").err)
         .contains("--cache-size", "1048576M", "-XX:MaxDirectMemorySize");
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "serve ram:1G, memory:1G",
+    "serve zero:1G, null:1G",
+    "serve nbd:localhost:10809, nbd://localhost:10809/",
+    "serve nbd:localhost:10809:exportname=a, nbd://localhost:10809/a",
+    "serve nbd:unix:/tmp/s, nbd+unix:///?socket=/tmp/s",
+    "serve --cahe=none null:1M, --cache",
+    "serve --read-olny null:1M, --read-only",
+    "info --lst nbd://localhost, --list",
+    "serv null:1M, serve",
+    "infos nbd://localhost, info",
+  })
+  void whatMayHaveBeenMeantIsAskedFor(String line, String meant) {
+    assertThat(execute(line.split(" ")).err).contains("did you mean " + meant + "?");
+  }
+
+  @Test
+  void anUnknownBackendIsAnsweredWithThoseThatThereAre() {
+    for (String backend : List.of("http://localhost/disk", "ssh://localhost/disk", "ram:1G")) {
+      assertThat(execute("serve", backend).err)
+          .contains("\"" + backend + "\"", "PATH", "dir:", "memory:", "null:", "nbd://");
+    }
+  }
+
+  @Test
+  void nothingIsSuggestedForWhatIsLikeNothing() {
+    assertThat(execute("serve", "--frobnicate", "null:1M").err).doesNotContain("did you mean");
+    assertThat(execute("frobnicate").err).doesNotContain("did you mean");
+  }
+
+  /** Or the last one would win, and the first one would have been ignored. */
+  @Test
+  void anOptionThatIsGivenTwiceIsRefused() {
+    for (String name : List.of("serve", "info")) {
+      for (OptionSpec option :
+          Main.commandLine().getSubcommands().get(name).getCommandSpec().options()) {
+        if (option.isMultiValue() || option.usageHelp()) {
+          continue;
+        }
+        String word = option.longestName();
+        String value = option.arity().min() == 0 ? word : word + "=" + aValue(option);
+        for (String again : List.of(value, value.replace(word, option.shortestName()))) {
+          Said said = execute(name, value, again, "null:1M");
+          assertThat(said.status).as(word).isEqualTo(Info.isQuestion(value) ? 1 : 2);
+          assertThat(said.err).as(word).contains("only once", word);
+        }
+      }
+    }
+  }
+
+  private static String aValue(OptionSpec option) {
+    return option.completionCandidates() == null
+        ? "1"
+        : option.completionCandidates().iterator().next();
+  }
+
+  @Test
+  void anArgumentThatBeginsWithAnAtSignIsNoFileOfArguments(@TempDir Path directory)
+      throws IOException {
+    Path file = Files.writeString(directory.resolve("words"), "--version");
+    Said said = execute("info", "@" + file);
+    assertThat(said.status).isEqualTo(2);
+    assertThat(said.err).contains("@" + file);
+  }
+
+  @Test
+  void aFileForStatisticsThatCannotBeWrittenIsSaidAtTheStart(@TempDir Path directory) {
+    String file = directory.resolve("missing/stats.json").toString();
+    Said said = execute("serve", "--stats=" + file, "null:1M");
+    assertThat(said.status).isEqualTo(1);
+    assertThat(said.err)
+        .hasLineCount(1)
+        .contains("--stats", file, "no such")
+        .doesNotContain("java");
+  }
+
+  @Test
+  void aCharacterDeviceIsNotServed() {
+    for (String device : List.of("/dev/null", "/dev/zero")) {
+      Said said = execute("serve", device);
+      assertThat(said.status).isEqualTo(1);
+      assertThat(said.err).hasLineCount(1).contains(device, "character device");
+    }
+  }
+
+  /** A script would take it for the answer "no". */
+  @Test
+  void wrongUsageIsNoAnswerToAQuestion() {
+    for (String line :
+        new String[] {
+          "info --can=fly nbd://a", "info --can trim", "info --is tls --size nbd://a"
+        }) {
+      assertThat(execute(line.split(" ")).status).as(line).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void unitsAreExplainedInTheHelp() {
+    assertThat(execute("serve", "--help").out)
+        .contains("SIZE is", "K, M, G, T, P or E", "DURATION is", "ms, s, m or h");
   }
 
   @Test

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -129,5 +130,47 @@ final class InfoCommandIT {
         .startsWith("nbd-multiconn: nbd+unix:///x?socket=")
         .contains("cannot connect")
         .hasLineCount(1);
+  }
+
+  @Test
+  void sizeAndQuestionsAreAnsweredAsNbdinfoDoes() throws Exception {
+    List<String> abilities =
+        List.of(
+            "cache",
+            "connect",
+            "df",
+            "fast-zero",
+            "flush",
+            "fua",
+            "multi-conn",
+            "read",
+            "structured-reply",
+            "trim",
+            "write",
+            "zero");
+    List<String> properties = List.of("read-only", "rotational", "tls");
+    try (PeerServer full = PeerServer.nbdkit(directory, "memory", "1M");
+        PeerServer poor = PeerServer.nbdkit(directory, "-r", "--no-sr", "null", "1000")) {
+      for (String uri : List.of(full.uri(), poor.uri())) {
+        sameAnswer(uri, "--size");
+        for (String ability : abilities) {
+          sameAnswer(uri, "--can", ability);
+        }
+        for (String property : properties) {
+          sameAnswer(uri, "--is", property);
+        }
+      }
+    }
+    sameAnswer("nbd+unix:///?socket=" + directory.resolve("nothing"), "--can", "connect");
+    sameAnswer("nbd+unix:///?socket=" + directory.resolve("nothing"), "--size");
+  }
+
+  private static void sameAnswer(String uri, String... options) throws Exception {
+    String[] words = Stream.concat(Stream.of(options), Stream.of(uri)).toArray(String[]::new);
+    Tools.Result nbdinfo =
+        Tools.run(Stream.concat(Stream.of("nbdinfo"), Stream.of(words)).toArray(String[]::new));
+    Tools.Result ours = info(words);
+    assertThat(ours.status()).as(String.join(" ", words)).isEqualTo(nbdinfo.status());
+    assertThat(ours.out()).as(String.join(" ", words)).isEqualTo(nbdinfo.out());
   }
 }
