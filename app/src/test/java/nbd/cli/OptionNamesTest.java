@@ -95,7 +95,8 @@ final class OptionNamesTest {
             .anyMatch(
                 shown ->
                     synopsis.replaceAll("\\s*\\[=(.*?)\\]", "=$1").contains(shown)
-                        || shown.length() == 2 && clustered(synopsis).contains(shown.substring(1)));
+                        || (shown.length() == 2
+                            && clustered(synopsis).contains(shown.substring(1))));
       }
     }
   }
