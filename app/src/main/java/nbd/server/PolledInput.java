@@ -25,6 +25,9 @@ final class PolledInput implements ReadableByteChannel {
 
   private static final int MOST_SKIPPED = 63;
 
+  /** How long a client that always has something ready may keep a carrier from others. */
+  private static final long SLICE_NANOS = 1_000_000;
+
   private final SocketChannel channel;
   private final ReentrantLock writing;
   private final BooleanSupplier crowded;
@@ -34,6 +37,8 @@ final class PolledInput implements ReadableByteChannel {
   private int penalty;
 
   private int toSkip;
+
+  private long yielded = System.nanoTime();
 
   /**
    * Reads from a socket.
@@ -53,6 +58,7 @@ final class PolledInput implements ReadableByteChannel {
 
   @Override
   public int read(ByteBuffer into) throws IOException {
+    giveWay();
     int read = 0;
     if (isWorthAsking() && writing.tryLock()) {
       try {
@@ -62,6 +68,20 @@ final class PolledInput implements ReadableByteChannel {
       }
     }
     return read == 0 ? channel.read(into) : read;
+  }
+
+  /**
+   * Whatever the client sends comes through here, also what needs no reply: the data of options,
+   * payloads that are dropped, TLS records without data.
+   */
+  @SuppressWarnings("ThreadPriorityCheck") // a virtual thread gives its carrier up in no other way
+  private void giveWay() {
+    if (System.nanoTime() - yielded > SLICE_NANOS) {
+      if (crowded.getAsBoolean()) {
+        Thread.yield();
+      }
+      yielded = System.nanoTime();
+    }
   }
 
   private boolean isWorthAsking() {

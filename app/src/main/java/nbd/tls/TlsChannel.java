@@ -20,16 +20,26 @@ import javax.net.ssl.SSLSession;
  * encrypted there. It blocks, as the channel below it does. One thread may read while others write;
  * none of them waits for the other kind.
  *
- * <p>Invariants: {@code received}, {@code rest} and {@code ended} are guarded by {@code reading};
- * {@code broken} and the order of records on the channel by {@code writing}: who holds it sends
- * every record that it takes from the engine, whole, or nothing is sent any more. Who reads never
- * takes {@code writing} but to leave with an alert, and does not wait for it then: the answer to a
- * TLS 1.3 KeyUpdate is due before the next data that is sent (RFC 8446, 4.6.3), and the engine puts
- * it there.
+ * <p>Invariants: {@code received}, {@code rest}, {@code ended} and what counts records without data
+ * are guarded by {@code reading}; {@code broken} and the order of records on the channel by {@code
+ * writing}: who holds it sends every record that it takes from the engine, whole, or nothing is
+ * sent any more. Who reads never takes {@code writing} but to leave with an alert, and does not
+ * wait for it then: the answer to a TLS 1.3 KeyUpdate is due before the next data that is sent (RFC
+ * 8446, 4.6.3), and the engine puts it there. What the engine keeps until then is bounded by {@link
+ * #MOST_WITHOUT_DATA}.
  */
 public final class TlsChannel implements ByteChannel, GatheringByteChannel {
   /** Two records, so that a whole one fits behind the beginning of another. */
   private static final int RECEIVED_BYTES = 2 * RecordBuffers.RECORD_BYTES;
+
+  /**
+   * So many records without data may follow each other, of which each costs the peer little: empty
+   * ones, warnings, KeyUpdates. OpenSSL allows 32 empty ones, too.
+   */
+  private static final int MOST_WITHOUT_DATA = 32;
+
+  /** After a while they may again: a peer that is idle may change its keys from time to time. */
+  private static final Duration WITHOUT_DATA = Duration.ofSeconds(10);
 
   /** How long a peer that takes nothing can delay the end by not taking the goodbye. */
   private static final Duration GOODBYE = Duration.ofSeconds(1);
@@ -50,6 +60,18 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
 
   /** Nothing more will come. */
   private boolean ended;
+
+  /** Records without data that count; see {@link #checkProgress}. */
+  private int withoutData;
+
+  private long withoutDataSince = System.nanoTime();
+  private boolean dataCame;
+
+  /**
+   * The peer has asked for a KeyUpdate. Set after the engine was told, and cleared before it is
+   * asked for a record: so it may be set too long, but is not cleared too early.
+   */
+  private volatile boolean answerDue;
 
   /** A record was sent in part, or the goodbye. */
   private boolean broken;
@@ -220,11 +242,38 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
       if (stuck || result.getHandshakeStatus() == HandshakeStatus.NEED_TASK) {
         throw new SSLException("the peer begins another handshake, which is not supported");
       }
+      if (result.getStatus() == Status.OK) {
+        checkProgress(result);
+      }
       return result;
     } catch (SSLException wrong) {
       ended = true;
       sendAlert();
       throw wrong;
+    }
+  }
+
+  /**
+   * Bounds records without data. They are forgotten when data comes, or after a while, but not
+   * while an answer is due: the engine keeps it until something is sent.
+   */
+  private void checkProgress(SSLEngineResult result) throws SSLException {
+    if (result.bytesProduced() > 0) {
+      dataCame = true;
+      return;
+    }
+    long now = System.nanoTime();
+    if (!answerDue && (dataCame || now - withoutDataSince > WITHOUT_DATA.toNanos())) {
+      withoutDataSince = now;
+      withoutData = 0;
+    }
+    dataCame = false;
+    withoutData++;
+    if (withoutData > MOST_WITHOUT_DATA) {
+      throw new SSLException("the peer sends records without data, or takes no answer to them");
+    }
+    if (result.getHandshakeStatus() == HandshakeStatus.NEED_WRAP) {
+      answerDue = true;
     }
   }
 
@@ -271,6 +320,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
       ByteBuffer records = buffers.take();
       try {
         do {
+          answerDue = false;
           encrypt(data, records.clear());
           broken = true;
           writeAll(records.flip());

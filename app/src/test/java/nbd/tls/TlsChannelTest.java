@@ -11,6 +11,7 @@ import java.util.Arrays;
 import java.util.Optional;
 import java.util.Random;
 import java.util.concurrent.Future;
+import java.util.concurrent.atomic.AtomicInteger;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLEngine;
 import javax.net.ssl.SSLException;
@@ -188,6 +189,67 @@ final class TlsChannelTest {
       assertThat(Handshakes.take(both.client(), large.length)).isEqualTo(large);
       Handshakes.await(writing);
       exchange(both, 8, 100_000);
+    }
+  }
+
+  /** Sends a KeyUpdate that asks for one, and then so many bytes, until the server is gone. */
+  private void floodWithKeyUpdates(int bytesBetween, AtomicInteger sent) throws IOException {
+    ByteBuffer records = ByteBuffer.allocate(4 * RecordBuffers.RECORD_BYTES);
+    try {
+      while (sent.get() < 100_000) {
+        clientEngine.beginHandshake();
+        clientEngine.wrap(ByteBuffer.allocate(0), records.clear());
+        if (bytesBetween > 0) {
+          clientEngine.wrap(ByteBuffer.allocate(bytesBetween), records);
+        }
+        records.flip();
+        while (records.hasRemaining()) {
+          pair.right().write(records);
+        }
+        sent.incrementAndGet();
+      }
+    } catch (IOException gone) {
+      // As it should be.
+    }
+  }
+
+  /** Each costs the peer 27 bytes, and the engine keeps an answer of a kilobyte. */
+  @ParameterizedTest
+  @ValueSource(ints = {0, 1})
+  void aPeerThatOnlySendsKeyUpdatesAndTakesNoAnswerIsRefused(int bytesBetween) throws Exception {
+    Connected both = connect("TLSv1.3");
+    AtomicInteger sent = new AtomicInteger();
+    Future<Void> flood =
+        Handshakes.start(
+            () -> {
+              floodWithKeyUpdates(bytesBetween, sent);
+              return null;
+            });
+    AtomicInteger taken = new AtomicInteger();
+    assertThatThrownBy(
+            () -> {
+              ByteBuffer into = ByteBuffer.allocate(1 << 16);
+              while (true) {
+                taken.addAndGet(both.server().read(into.clear()));
+              }
+            })
+        .isInstanceOf(SSLException.class)
+        .hasMessageContaining("without data");
+    assertThat(taken.get()).as("records with data before that").isLessThan(100);
+    both.server().close();
+    Handshakes.await(flood);
+  }
+
+  @Test
+  void keysMayChangeAsOftenAsDataGoesBothWays() throws Exception {
+    try (Connected both = connect("TLSv1.3")) {
+      for (int round = 0; round < 200; round++) {
+        clientEngine.beginHandshake();
+        both.client().write(ByteBuffer.allocate(10));
+        Handshakes.take(both.server(), 10);
+        both.server().write(ByteBuffer.allocate(10));
+        Handshakes.take(both.client(), 10);
+      }
     }
   }
 
