@@ -12,7 +12,8 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * A sparse RAM disk, shared by all connections: memory is taken page by page when something is
- * written, outside the heap, and given back by trim and zero.
+ * written, outside the heap, and given back by trim and zero. When the JVM has no more, writes fail
+ * with ENOSPC; requests and new connections have what {@link DirectMemory} reserves for them.
  *
  * <p>Invariant: a page that was replaced by a hole is never reused, so who still reads or writes it
  * does no harm; its command overlaps the trim or zero, and either order is right.
@@ -38,14 +39,21 @@ public final class MemoryBackend implements Backend {
           Capability.MULTI_CONN);
 
   private final long size;
+  private final DirectMemory memory;
   private final AtomicReferenceArray<@Nullable AtomicReferenceArray<@Nullable ByteBuffer>> tables;
 
   /** Serves so many bytes, at most {@link #MAXIMUM_SIZE}. */
   public MemoryBackend(long size) {
+    this(size, DirectMemory.JVM);
+  }
+
+  /** For tests that say how much memory there is. */
+  MemoryBackend(long size, DirectMemory memory) {
     if (size < 0 || size > MAXIMUM_SIZE) {
       throw new IllegalArgumentException("size " + size);
     }
     this.size = size;
+    this.memory = memory;
     long perTable = (long) PAGE * TABLE;
     this.tables = new AtomicReferenceArray<>((int) ((size + perTable - 1) / perTable));
   }
@@ -92,11 +100,9 @@ public final class MemoryBackend implements Backend {
     }
     ByteBuffer made;
     try {
-      made = ByteBuffer.allocateDirect(PAGE);
-    } catch (OutOfMemoryError none) {
-      throw new NbdException(
-          NbdError.ENOMEM,
-          "memory: no memory is left for what is written; raise -XX:MaxDirectMemorySize");
+      made = memory.allocate(PAGE);
+    } catch (NbdException none) {
+      throw new NbdException(NbdError.ENOSPC, "memory: it is full: " + none.getMessage());
     }
     ByteBuffer other = table.compareAndExchange((int) (number % TABLE), null, made);
     return other == null ? made : other;

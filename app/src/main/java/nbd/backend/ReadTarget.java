@@ -20,6 +20,10 @@ public interface ReadTarget {
    */
   void sent(long bytes);
 
-  /** A direct buffer for a piece that has to be copied, since the channel took none otherwise. */
-  ByteBuffer piece();
+  /**
+   * A direct buffer for a piece that has to be copied, since the channel took none otherwise.
+   *
+   * @throws IOException if there is no memory for it
+   */
+  ByteBuffer piece() throws IOException;
 }

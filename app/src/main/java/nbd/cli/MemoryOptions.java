@@ -1,7 +1,6 @@
 package nbd.cli;
 
-import com.sun.management.HotSpotDiagnosticMXBean;
-import java.lang.management.ManagementFactory;
+import nbd.backend.DirectMemory;
 import nbd.server.Server;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
@@ -26,7 +25,7 @@ final class MemoryOptions {
    * @param cache what a cache takes of the same memory, in bytes; 0 without one
    */
   @Nullable String problem(long cache) {
-    long limit = directMemory();
+    long limit = DirectMemory.JVM.limit();
     if (cache > 0 && cache > limit - bytes()) {
       return ("%s: %dM and %dM for requests in flight (%s) are more than the %dM of direct memory"
               + " that the JVM gives out; raise -XX:MaxDirectMemorySize")
@@ -47,21 +46,13 @@ final class MemoryOptions {
 
   /** In bytes. */
   long bytes() {
-    return given == null ? byDefault(Runtime.getRuntime().maxMemory(), directMemory()) : given;
+    return given == null
+        ? byDefault(Runtime.getRuntime().maxMemory(), DirectMemory.JVM.limit())
+        : given;
   }
 
   /** What holds where the user says nothing, on a JVM with so many bytes of heap and outside it. */
   static long byDefault(long heap, long direct) {
     return Math.max(Server.MINIMUM_MEMORY, Math.min(heap, direct) / 4);
-  }
-
-  /**
-   * The bytes outside its heap that the JVM gives out: as many as the heap may have, if not told.
-   */
-  private static long directMemory() {
-    HotSpotDiagnosticMXBean options =
-        ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class);
-    long told = Long.parseLong(options.getVMOption("MaxDirectMemorySize").getValue());
-    return told == 0 ? Runtime.getRuntime().maxMemory() : told;
   }
 }

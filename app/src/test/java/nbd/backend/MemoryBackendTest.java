@@ -8,9 +8,12 @@ import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
 import nbd.testing.Bytes;
 import org.junit.jupiter.api.RepeatedTest;
 import org.junit.jupiter.api.Test;
@@ -162,6 +165,25 @@ final class MemoryBackendTest {
       handle.zero(0, Long.MAX_VALUE, CommandFlags.NONE);
       handle.cache(0, Long.MAX_VALUE);
       handle.flush();
+    }
+  }
+
+  /** Requests and new connections need the rest. */
+  @Test
+  void aFullDiskRefusesWritesAndKeepsTheReserve() throws IOException {
+    AtomicLong used = new AtomicLong();
+    DirectMemory memory = new DirectMemory(100L << 20, used::get);
+    try (Handle handle = new MemoryBackend(4L * PAGE, memory).open("", false)) {
+      handle.write(ByteBuffer.wrap(new byte[] {1}), 0, CommandFlags.NONE);
+      used.set((100L << 20) - (12L << 20));
+      assertThatThrownBy(() -> handle.write(ByteBuffer.allocate(1), PAGE, CommandFlags.NONE))
+          .isInstanceOfSatisfying(
+              NbdException.class, full -> assertThat(full.error()).isEqualTo(NbdError.ENOSPC))
+          .hasMessageContaining("MaxDirectMemorySize");
+      handle.write(ByteBuffer.wrap(new byte[] {2}), 1, CommandFlags.NONE);
+      ByteBuffer read = ByteBuffer.allocate(2);
+      handle.read(read, 0);
+      assertThat(read.array()).containsExactly(1, 2);
     }
   }
 }
