@@ -23,8 +23,19 @@ public final class WireInput {
    * @param capacity the longest piece that {@link #fill} can be asked for
    */
   public WireInput(ReadableByteChannel channel, int capacity) {
+    this(channel, ByteBuffer.allocateDirect(capacity));
+  }
+
+  /**
+   * Reads ahead into a buffer.
+   *
+   * @param channel in blocking mode
+   * @param buffer big-endian, and used by this object only; its capacity is the longest piece that
+   *     {@link #fill} can be asked for
+   */
+  public WireInput(ReadableByteChannel channel, ByteBuffer buffer) {
     this.channel = channel;
-    this.buffer = ByteBuffer.allocateDirect(capacity).limit(0);
+    this.buffer = buffer.clear().limit(0);
   }
 
   /**
@@ -102,16 +113,32 @@ public final class WireInput {
    * @throws EOFException if the peer ended the stream before
    */
   public void readFully(ByteBuffer into) throws IOException {
-    int ready = Math.min(buffer.remaining(), into.remaining());
-    into.put(into.position(), buffer, buffer.position(), ready);
-    into.position(into.position() + ready);
-    buffer.position(buffer.position() + ready);
-    afterLongPayload = into.remaining() > buffer.capacity();
     while (into.hasRemaining()) {
-      if (channel.read(into) < 0) {
-        throw new EOFException("the peer ended the stream in the middle of a message");
-      }
+      readSome(into);
     }
+  }
+
+  /**
+   * Fills a part of another buffer, which has room.
+   *
+   * @return how many bytes came, at least one
+   * @throws EOFException if the peer ended the stream before
+   */
+  public int readSome(ByteBuffer into) throws IOException {
+    int ready = Math.min(buffer.remaining(), into.remaining());
+    if (ready > 0) {
+      into.put(into.position(), buffer, buffer.position(), ready);
+      into.position(into.position() + ready);
+      buffer.position(buffer.position() + ready);
+      afterLongPayload = into.remaining() > buffer.capacity();
+      return ready;
+    }
+    afterLongPayload |= into.remaining() > buffer.capacity();
+    int read = channel.read(into);
+    if (read < 0) {
+      throw new EOFException("the peer ended the stream in the middle of a message");
+    }
+    return read;
   }
 
   /**

@@ -6,13 +6,16 @@ import java.util.Deque;
 import java.util.List;
 import java.util.concurrent.ConcurrentLinkedDeque;
 import java.util.concurrent.atomic.AtomicLong;
+import nbd.backend.DirectMemory;
+import nbd.protocol.NbdException;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Native buffers for all connections, kept for the next request when one is done with, since
  * allocating costs more than a small request. Any thread may take and give back.
  *
  * <p>Invariant: what is kept is at most {@code mostKept} bytes; what is out is bounded by those who
- * take ({@link ServerMemory}).
+ * take ({@link Admission}).
  */
 final class BufferPool {
   private static final int SMALLEST_SHIFT = 12;
@@ -26,6 +29,7 @@ final class BufferPool {
 
   private final AtomicLong kept = new AtomicLong();
   private final long mostKept;
+  private final DirectMemory memory;
 
   /**
    * Keeps nothing yet.
@@ -33,6 +37,12 @@ final class BufferPool {
    * @param bytes what may be kept at most, if the pool does not keep less by itself
    */
   BufferPool(long bytes) {
+    this(bytes, DirectMemory.JVM);
+  }
+
+  /** For tests that say how much memory there is. */
+  BufferPool(long bytes, DirectMemory memory) {
+    this.memory = memory;
     mostKept = Math.min(bytes, MOST_KEPT);
     List<Deque<ByteBuffer>> queues = new ArrayList<>();
     for (int shift = SMALLEST_SHIFT; shift <= LARGEST_SHIFT; shift++) {
@@ -45,23 +55,45 @@ final class BufferPool {
    * Lends a direct big-endian buffer.
    *
    * @param length in bytes, at most 64 MiB; it is the buffer's limit, its capacity may be larger
+   * @throws NbdException ENOMEM if the JVM has none left
    */
-  ByteBuffer take(int length) {
-    int index = index(length);
-    ByteBuffer used = idle.get(index).pollFirst();
-    if (used == null) {
-      return ByteBuffer.allocateDirect(1 << (index + SMALLEST_SHIFT)).limit(length);
-    }
-    kept.addAndGet(-used.capacity());
-    return used.clear().limit(length);
+  ByteBuffer take(int length) throws NbdException {
+    ByteBuffer used = takeUsed(length);
+    return (used == null ? memory.allocate(capacityFor(length)) : used).limit(length);
   }
 
-  /** Takes back what {@link #take} lent. */
+  /**
+   * As {@link #take}, for what a connection cannot do without: its input, and an error.
+   *
+   * @throws NbdException ENOMEM if the JVM has nothing left at all
+   */
+  ByteBuffer takeReserved(int length) throws NbdException {
+    ByteBuffer used = takeUsed(length);
+    return (used == null ? memory.allocateReserved(capacityFor(length)) : used).limit(length);
+  }
+
+  private @Nullable ByteBuffer takeUsed(int length) {
+    ByteBuffer used = idle.get(index(length)).pollFirst();
+    if (used == null) {
+      return null;
+    }
+    kept.addAndGet(-used.capacity());
+    return used.clear();
+  }
+
+  /** Takes back what was lent; nobody uses it any more. */
   void giveBack(ByteBuffer buffer) {
-    if (kept.addAndGet(buffer.capacity()) <= mostKept) {
-      idle.get(index(buffer.capacity())).addFirst(buffer);
-    } else {
-      kept.addAndGet(-buffer.capacity());
+    boolean keeps = kept.addAndGet(buffer.capacity()) <= mostKept;
+    try {
+      if (keeps) {
+        idle.get(index(buffer.capacity())).addFirst(buffer);
+      }
+    } catch (OutOfMemoryError none) {
+      keeps = false;
+    } finally {
+      if (!keeps) {
+        kept.addAndGet(-buffer.capacity());
+      }
     }
   }
 

@@ -18,6 +18,7 @@ import javax.net.ssl.SSLException;
 import nbd.posix.UnixPeer;
 import nbd.protocol.Printable;
 import nbd.protocol.ProtocolException;
+import nbd.server.Admission.Share;
 import org.tinylog.Logger;
 
 /** One client's connection, from the greeting to the end; {@link #run} is its virtual thread. */
@@ -25,7 +26,7 @@ final class Connection implements Runnable {
   private final String name;
   private final SocketChannel channel;
   private final Exports exports;
-  private final ServerMemory memory;
+  private final Admission admission;
   private final Duration handshakeTimeout;
   private final ScheduledExecutorService timer;
   private final BooleanSupplier crowded;
@@ -50,7 +51,7 @@ final class Connection implements Runnable {
       long number,
       SocketChannel channel,
       Exports exports,
-      ServerMemory memory,
+      Admission admission,
       Duration handshakeTimeout,
       ScheduledExecutorService timer,
       BooleanSupplier crowded,
@@ -59,7 +60,7 @@ final class Connection implements Runnable {
     this.name = "connection " + number + from(channel);
     this.channel = channel;
     this.exports = exports;
-    this.memory = memory;
+    this.admission = admission;
     this.handshakeTimeout = handshakeTimeout;
     this.timer = timer;
     this.crowded = crowded;
@@ -119,7 +120,11 @@ final class Connection implements Runnable {
 
   private void serve() throws IOException {
     ReentrantLock sending = new ReentrantLock();
-    Wire wire = new Wire(new PolledInput(channel, sending, crowded, PolledInput.USUAL), channel);
+    Wire wire =
+        new Wire(
+            new PolledInput(channel, sending, crowded, PolledInput.USUAL),
+            channel,
+            admission.buffers());
     try {
       Optional<OpenExport> chosen = handshake(wire);
       if (chosen.isPresent()) {
@@ -138,19 +143,27 @@ final class Connection implements Runnable {
             name,
             Printable.name(export.name()),
             export.advertised().described());
-        Replies replies = new Replies(wire.out(), sending, memory.buffers());
-        ConnectionMemory own = new ConnectionMemory(memory, this::cutStalled);
-        new Transmission(name, wire.in(), replies, export, own, new Turn(crowded))
-            .run(() -> phase() == Phase.STOPPING);
+        transmit(wire, sending, export, admission.open(this::cutStalled));
       }
     } finally {
       export.handle().close();
     }
   }
 
+  private void transmit(Wire wire, ReentrantLock sending, OpenExport export, Share share)
+      throws IOException {
+    try (share) {
+      Replies replies = new Replies(wire.out(), sending, share.buffers(), share.sending());
+      new Transmission(name, wire.in(), replies, export, share, new Turn(crowded))
+          .run(() -> phase() == Phase.STOPPING);
+    }
+  }
+
   private void cutStalled() {
     Logger.warn(
-        "{}: is cut, it does not send the rest of a long write while others wait for memory", name);
+        "{}: is cut, it sends its writes or takes its replies too slowly while others wait for"
+            + " memory",
+        name);
     close();
   }
 

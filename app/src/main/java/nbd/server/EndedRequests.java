@@ -1,14 +1,16 @@
 package nbd.server;
 
+import static java.util.Objects.requireNonNull;
+
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.util.ArrayList;
-import java.util.List;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 import nbd.server.SlowRequests.Slow;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The replies of requests that a handle began and has ended. Whoever tells the end must not wait
@@ -16,62 +18,86 @@ import nbd.server.SlowRequests.Slow;
  * that come meanwhile leave together.
  *
  * <p>Invariant: {@code count} is how many are in the queue or in the hands of the one thread that
- * sends, which is there if and only if it is not 0.
+ * sends, which is there if and only if it is not 0. So whatever fails, a thread that has taken some
+ * counts them off; and a request leaves whether its reply was sent or not.
  */
 final class EndedRequests {
   /** So many leave by one call. */
   private static final int BATCH = 64;
 
   private final Replies replies;
-  private final Consumer<Slow> leave;
-  private final Consumer<IOException> unsent;
+  private final Consumer<Throwable> unsent;
   private final Queue<Ended> queue = new ConcurrentLinkedQueue<>();
   private final AtomicInteger count = new AtomicInteger();
+
+  /** Used by the one thread that sends. */
+  private final @Nullable Ended[] batch = new Ended[BATCH];
 
   private record Ended(Slow request, ByteBuffer reply) {}
 
   /**
    * Begins with none.
    *
-   * @param leave told of each request when its reply has been sent, or cannot be
-   * @param unsent told why replies cannot be sent
+   * @param unsent told why replies cannot be sent; ends the connection
    */
-  EndedRequests(Replies replies, Consumer<Slow> leave, Consumer<IOException> unsent) {
+  EndedRequests(Replies replies, Consumer<Throwable> unsent) {
     this.replies = replies;
-    this.leave = leave;
     this.unsent = unsent;
   }
 
-  /** Adds a reply, from its position to its limit; any thread may. */
-  void add(Slow request, ByteBuffer reply) {
-    queue.add(new Ended(request, reply));
+  /**
+   * Adds a request that has ended; any thread may, and is thrown nothing.
+   *
+   * @param reply makes the reply, from its position to its limit; called at once
+   */
+  void add(Slow request, Supplier<ByteBuffer> reply) {
+    try {
+      queue.add(new Ended(request, reply.get()));
+    } catch (RuntimeException | Error failure) {
+      unsent.accept(failure);
+      request.place().leave();
+      return;
+    }
     if (count.getAndIncrement() == 0) {
-      Thread.ofVirtual().start(this::send);
+      try {
+        Thread.ofVirtual().start(this::send);
+      } catch (RuntimeException | Error noThread) {
+        unsent.accept(noThread);
+        // Nothing is sent any more, so this waits for nobody.
+        send();
+      }
     }
   }
 
   private void send() {
-    List<Ended> batch = new ArrayList<>(BATCH);
+    int taken;
     do {
-      batch.clear();
-      while (batch.size() < BATCH) {
-        Ended next = queue.poll();
-        if (next == null) {
-          break;
+      taken = 0;
+      try {
+        while (taken < BATCH && (batch[taken] = queue.poll()) != null) {
+          taken++;
         }
-        batch.add(next);
+        send(taken);
+      } catch (Exception | Error failure) {
+        unsent.accept(failure);
+      } finally {
+        leave(taken);
       }
-      send(batch);
-    } while (count.addAndGet(-batch.size()) > 0);
+    } while (count.addAndGet(-taken) > 0);
   }
 
-  private void send(List<Ended> batch) {
-    try {
-      replies.send(batch.stream().map(Ended::reply).toArray(ByteBuffer[]::new));
-    } catch (IOException failure) {
-      unsent.accept(failure);
-    } finally {
-      batch.forEach(ended -> leave.accept(ended.request()));
+  private void send(int taken) throws IOException {
+    ByteBuffer[] sent = new ByteBuffer[taken];
+    for (int i = 0; i < taken; i++) {
+      sent[i] = requireNonNull(batch[i]).reply();
+    }
+    replies.send(sent);
+  }
+
+  private void leave(int taken) {
+    for (int i = 0; i < taken; i++) {
+      requireNonNull(batch[i]).request().place().leave();
+      batch[i] = null;
     }
   }
 }

@@ -8,6 +8,8 @@ import java.nio.channels.WritableByteChannel;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.backend.Handle;
 import nbd.backend.ReadTarget;
+import nbd.protocol.NbdException;
+import nbd.server.Admission.Pace;
 import nbd.tls.TlsChannel;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
@@ -16,14 +18,19 @@ import org.tinylog.Logger;
  * Where a connection's replies leave. The connection's own thread sends what it has collected, the
  * threads of slow commands send theirs when they are done.
  *
- * <p>Invariant: who holds the lock writes a whole number of replies, or ends the stream.
+ * <p>Invariant: who holds the lock writes a whole number of replies, or closes the channel:
+ * whatever goes wrong in between, no client waits for the rest.
  */
 final class Replies {
   private static final int PIECE_BYTES = 1 << 16;
 
+  /** For the rest of a chunk whose data failed. */
+  private static final ByteBuffer ZEROES = ByteBuffer.allocateDirect(PIECE_BYTES);
+
   private final WritableByteChannel channel;
   private final BufferPool buffers;
   private final ReentrantLock sending;
+  private final Pace pace;
 
   /** Why nothing can be sent any more; guarded by the lock. */
   private boolean broken;
@@ -33,8 +40,10 @@ final class Replies {
    *
    * @param channel in blocking mode while the lock is held
    * @param sending the lock of those who write to the channel
+   * @param pace told how quickly the client takes replies
    */
-  Replies(WritableByteChannel channel, ReentrantLock sending, BufferPool buffers) {
+  Replies(WritableByteChannel channel, ReentrantLock sending, BufferPool buffers, Pace pace) {
+    this.pace = pace;
     this.channel = channel;
     this.sending = sending;
     this.buffers = buffers;
@@ -55,7 +64,7 @@ final class Replies {
     try {
       write(replies);
     } finally {
-      sending.unlock();
+      unlock();
     }
   }
 
@@ -75,16 +84,26 @@ final class Replies {
         return;
       }
       begin();
+      pace.begin();
       int first = 0;
       while (first < replies.length) {
-        gathering.write(replies, first, replies.length - first);
+        pace.moved(gathering.write(replies, first, replies.length - first));
         while (first < replies.length && !replies[first].hasRemaining()) {
           first++;
         }
       }
       broken = false;
     } finally {
-      sending.unlock();
+      pace.end();
+      unlock();
+    }
+  }
+
+  private void unlock() {
+    boolean ends = broken;
+    sending.unlock();
+    if (ends) {
+      cut();
     }
   }
 
@@ -92,7 +111,7 @@ final class Replies {
   @FunctionalInterface
   interface Source {
     /** Sends all of it, or begins nothing and says so. */
-    boolean transfer(ReadTarget to) throws IOException;
+    boolean transfer(Target to) throws IOException;
   }
 
   /**
@@ -117,7 +136,7 @@ final class Replies {
       }
       return sent;
     } finally {
-      sending.unlock();
+      unlock();
     }
   }
 
@@ -129,7 +148,7 @@ final class Replies {
         throw new IllegalStateException(target.sent + " of " + length + " bytes were sent");
       }
       return sent;
-    } catch (IOException | RuntimeException failure) {
+    } catch (IOException | RuntimeException | Error failure) {
       if (!target.begun) {
         // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
         Logger.debug("data could not be sent straight from the storage: {}", failure.getMessage());
@@ -155,14 +174,14 @@ final class Replies {
   }
 
   /** Where a source's data goes; the lock is held. */
-  private final class Target implements ReadTarget, AutoCloseable {
+  final class Target implements ReadTarget, AutoCloseable {
     private final ByteBuffer head;
     private boolean begun;
     private boolean inData;
     private long sent;
     private @Nullable ByteBuffer piece;
 
-    Target(ByteBuffer head) {
+    private Target(ByteBuffer head) {
       this.head = head;
     }
 
@@ -172,35 +191,44 @@ final class Replies {
       write(head);
       broken = true;
       inData = true;
+      pace.begin();
       return channel;
     }
 
     @Override
     public void sent(long bytes) {
       sent += bytes;
+      pace.moved(bytes);
+    }
+
+    /** The client is not to blame for the time until {@link #awaitClient}. */
+    void awaitStorage() {
+      pace.end();
+    }
+
+    /** The client is waited for again. */
+    void awaitClient() {
+      pace.begin();
     }
 
     @Override
-    public ByteBuffer piece() {
+    public ByteBuffer piece() throws NbdException {
       if (piece == null) {
-        piece = buffers.take(PIECE_BYTES);
+        piece = buffers.takeReserved(PIECE_BYTES);
       }
       return piece;
     }
 
     private void fillUp(long count) throws IOException {
-      ByteBuffer filling = piece().clear();
-      while (filling.hasRemaining()) {
-        filling.put((byte) 0);
-      }
       long left = count;
       while (left > 0) {
-        left -= channel.write(filling.position(0).limit((int) Math.min(left, PIECE_BYTES)));
+        left -= channel.write(ZEROES.slice(0, (int) Math.min(left, PIECE_BYTES)));
       }
     }
 
     @Override
     public void close() {
+      pace.end();
       if (piece != null) {
         buffers.giveBack(piece);
       }
@@ -217,8 +245,13 @@ final class Replies {
 
   private void write(ByteBuffer bytes) throws IOException {
     begin();
-    while (bytes.hasRemaining()) {
-      channel.write(bytes);
+    pace.begin();
+    try {
+      while (bytes.hasRemaining()) {
+        pace.moved(channel.write(bytes));
+      }
+    } finally {
+      pace.end();
     }
     broken = false;
   }

@@ -5,6 +5,7 @@ import java.nio.ByteBuffer;
 import java.util.Optional;
 import nbd.backend.Handle;
 import nbd.protocol.ErrorReply;
+import nbd.protocol.NbdException;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
 import org.tinylog.Logger;
@@ -13,6 +14,11 @@ import org.tinylog.Logger;
  * Replies that the connection's own thread collects, so that those of requests that arrived
  * together leave by one system call. The buffer is borrowed while there are some. Used by one
  * thread.
+ *
+ * <p>What that thread has begun at the storage is on its way before it waits for anything: here it
+ * is pushed before the thread waits for others that send ({@link #pushed}), and {@link #send} is
+ * called before it waits for its client, for memory or for other requests. A flush elsewhere may
+ * wait for what was begun, and must not wait for this client.
  */
 final class ReplyBatch {
   /** The longest READ whose data is collected. */
@@ -23,6 +29,9 @@ final class ReplyBatch {
 
   /** Two of the longest reads, or 32 of 4 KiB. */
   private static final int BYTES = 2 * (LONGEST_READ + (1 << 12));
+
+  /** For replies without data where the JVM has no memory left for more. */
+  private static final int FEWEST_BYTES = 1 << 12;
 
   private final Replies replies;
   private final Handle handle;
@@ -42,16 +51,34 @@ final class ReplyBatch {
   /**
    * The collected replies, with room for so many bytes behind them, at most {@link #LONGEST_READ}
    * and a header; sends what is collected if it has to.
+   *
+   * @throws NbdException ENOMEM if there is no memory for so many; an error always has room
    */
   ByteBuffer room(int bytes) throws IOException {
     if (borrowed.isPresent() && borrowed.get().remaining() < bytes) {
       send();
     }
     if (borrowed.isEmpty()) {
-      ByteBuffer buffer = buffers.take(BYTES);
+      ByteBuffer buffer = borrow(bytes);
       borrowed = Optional.of(buffer.limit(buffer.capacity()));
     }
     return borrowed.get();
+  }
+
+  private ByteBuffer borrow(int bytes) throws NbdException {
+    try {
+      return buffers.take(BYTES);
+    } catch (NbdException noMemory) {
+      if (bytes > FEWEST_BYTES) {
+        throw noMemory;
+      }
+      return buffers.takeReserved(FEWEST_BYTES);
+    }
+  }
+
+  private Replies pushed() {
+    handle.push();
+    return replies;
   }
 
   /** The bytes that precede a READ's data. */
@@ -105,11 +132,12 @@ final class ReplyBatch {
     boolean sent = false;
     try {
       sent =
-          replies.sendFrom(
-              target -> handle.transferNow(offset, length, target),
-              length,
-              buffer.flip(),
-              format.hasChunks());
+          pushed()
+              .sendFrom(
+                  target -> handle.transferNow(offset, length, target),
+                  length,
+                  buffer.flip(),
+                  format.hasChunks());
     } catch (CutShortException reported) {
       buffer.clear();
       throw reported;
@@ -139,14 +167,19 @@ final class ReplyBatch {
     if (length > LONGEST_SENT_READ) {
       return false;
     }
-    ByteBuffer data = buffers.take(length);
+    ByteBuffer data;
+    try {
+      data = buffers.take(length);
+    } catch (NbdException noMemory) {
+      return false;
+    }
     try {
       if (!readNow(data, offset)) {
         return false;
       }
       ByteBuffer head = room(format.dataHeaderBytes());
       format.data(head, request.cookie(), offset, offset, length, true);
-      replies.send(new ByteBuffer[] {head.flip(), data.flip()});
+      pushed().send(new ByteBuffer[] {head.flip(), data.flip()});
       head.clear();
     } finally {
       buffers.giveBack(data);
@@ -158,7 +191,7 @@ final class ReplyBatch {
   private boolean readNow(ByteBuffer into, long offset) {
     try {
       return handle.readNow(into, offset);
-    } catch (IOException | RuntimeException failure) {
+    } catch (IOException | RuntimeException | Error failure) {
       // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
       Logger.debug("a read at once failed: {}", failure.getMessage());
       return false;
@@ -167,13 +200,13 @@ final class ReplyBatch {
 
   /** Sends everything, to the storage as well as to the client: called before waiting. */
   void send() throws IOException {
-    handle.push();
+    Replies out = pushed();
     if (borrowed.isEmpty()) {
       return;
     }
     try {
       if (borrowed.get().position() > 0) {
-        replies.send(borrowed.get().flip());
+        out.send(borrowed.get().flip());
       }
     } finally {
       discard();

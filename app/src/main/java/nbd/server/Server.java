@@ -21,14 +21,14 @@ import org.tinylog.Logger;
  */
 public final class Server {
   /** The memory in bytes without which the longest request could not be served. */
-  public static final long MINIMUM_MEMORY = ServerMemory.MINIMUM_BYTES;
+  public static final long MINIMUM_MEMORY = Admission.MINIMUM_BYTES;
 
   /** For Unix sockets, whose buffers do not grow by themselves: several of the usual replies. */
   private static final int UNIX_SEND_BUFFER = 2 << 20;
 
   /**
-   * How long a client may send nothing of a write for which others wait: longer than a packet that
-   * is lost takes, and much shorter than what makes the others' clients give up.
+   * How long a client that holds memory may move nothing while others wait for it: longer than a
+   * packet that is lost takes, and much shorter than what makes the others' clients give up.
    */
   private static final Duration STALL = Duration.ofSeconds(2);
 
@@ -40,7 +40,7 @@ public final class Server {
   private final ServerSocketChannel listener;
   private final Exports exports;
   private final Duration handshakeTimeout;
-  private final ServerMemory memory;
+  private final Admission admission;
   private final TlsPolicy tls;
   private final Semaphore places;
   private final Map<Connection, Thread> connections = new ConcurrentHashMap<>();
@@ -63,19 +63,19 @@ public final class Server {
       Duration handshakeTimeout,
       long memory,
       TlsPolicy tls) {
-    this(listener, exports, handshakeTimeout, new ServerMemory(memory, STALL), tls);
+    this(listener, exports, handshakeTimeout, new Admission(memory, STALL), tls);
   }
 
   Server(
       ServerSocketChannel listener,
       Exports exports,
       Duration handshakeTimeout,
-      ServerMemory memory,
+      Admission admission,
       TlsPolicy tls) {
     this.listener = listener;
     this.exports = exports;
     this.handshakeTimeout = handshakeTimeout;
-    this.memory = memory;
+    this.admission = admission;
     this.tls = tls;
     int maxConnections = exports.maxConnections();
     this.places = new Semaphore(maxConnections == 0 ? UNLIMITED : maxConnections);
@@ -91,7 +91,17 @@ public final class Server {
   @SuppressWarnings("FutureReturnValueIgnored") // it lasts as long as the timer
   private void watch() {
     timer.scheduleWithFixedDelay(
-        memory::cutStalled, WATCH_MILLIS, WATCH_MILLIS, TimeUnit.MILLISECONDS);
+        this::cutStalled, WATCH_MILLIS, WATCH_MILLIS, TimeUnit.MILLISECONDS);
+  }
+
+  /** Counts the interval, however late it is called: a machine that pauses is no client's fault. */
+  private void cutStalled() {
+    try {
+      admission.cutStalled(TimeUnit.MILLISECONDS.toNanos(WATCH_MILLIS));
+    } catch (RuntimeException | Error failure) {
+      // The timer would not call again.
+      Logger.error("stalled clients could not be looked for: {}", failure.toString());
+    }
   }
 
   /** Accepts until {@link #stop}. */
@@ -111,6 +121,9 @@ public final class Server {
         return;
       } catch (IOException failure) {
         acceptance.failed(failure);
+      } catch (RuntimeException | Error failure) {
+        // Of one connection, mostly for lack of memory; the next ones may do better.
+        acceptance.failed(new IOException(failure.toString(), failure));
       } finally {
         if (taken && !started) {
           places.release();
@@ -120,42 +133,62 @@ public final class Server {
   }
 
   private boolean start(long number, SocketChannel channel) {
+    boolean started = false;
     try {
-      if (channel.getLocalAddress() instanceof java.net.InetSocketAddress) {
-        channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
-        channel.setOption(StandardSocketOptions.SO_KEEPALIVE, true);
-      } else {
-        channel.setOption(StandardSocketOptions.SO_SNDBUF, UNIX_SEND_BUFFER);
-      }
-      Connection connection =
-          new Connection(
-              number, channel, exports, memory, handshakeTimeout, timer, this::isCrowded, tls);
-      Thread thread =
-          Thread.ofVirtual()
-              .name("connection " + number)
-              .unstarted(
-                  () -> {
-                    try {
-                      connection.run();
-                    } finally {
-                      connections.remove(connection);
-                      places.release();
-                    }
-                  });
-      connections.put(connection, thread);
-      thread.start();
-      if (stopping) {
-        connection.stop();
-      }
-      return true;
+      startThread(number, channel);
+      started = true;
     } catch (IOException goneAlready) {
       Logger.debug("connection {}: {}", number, goneAlready.getMessage());
-      try {
-        channel.close();
-      } catch (IOException ignored) {
-        Logger.debug("connection {}: {}", number, ignored.getMessage());
+    } finally {
+      if (!started) {
+        close(number, channel);
       }
-      return false;
+    }
+    return started;
+  }
+
+  private void startThread(long number, SocketChannel channel) throws IOException {
+    if (channel.getLocalAddress() instanceof java.net.InetSocketAddress) {
+      channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
+      channel.setOption(StandardSocketOptions.SO_KEEPALIVE, true);
+    } else {
+      channel.setOption(StandardSocketOptions.SO_SNDBUF, UNIX_SEND_BUFFER);
+    }
+    Connection connection =
+        new Connection(
+            number, channel, exports, admission, handshakeTimeout, timer, this::isCrowded, tls);
+    Thread thread =
+        Thread.ofVirtual()
+            .name("connection " + number)
+            .unstarted(
+                () -> {
+                  try {
+                    connection.run();
+                  } finally {
+                    connections.remove(connection);
+                    places.release();
+                  }
+                });
+    connections.put(connection, thread);
+    boolean started = false;
+    try {
+      thread.start();
+      started = true;
+    } finally {
+      if (!started) {
+        connections.remove(connection);
+      }
+    }
+    if (stopping) {
+      connection.stop();
+    }
+  }
+
+  private static void close(long number, SocketChannel channel) {
+    try {
+      channel.close();
+    } catch (IOException failure) {
+      Logger.debug("connection {}: {}", number, failure.getMessage());
     }
   }
 
@@ -171,7 +204,7 @@ public final class Server {
 
   /** The bytes that slow and large requests hold at the moment. */
   long memoryInFlight() {
-    return memory.taken();
+    return admission.held();
   }
 
   /**
@@ -205,7 +238,12 @@ public final class Server {
     for (Thread thread : connections.values()) {
       try {
         long left = deadline - System.nanoTime();
-        if (left <= 0 || !thread.join(Duration.ofNanos(left))) {
+        while (thread.getState() == Thread.State.NEW && connections.containsValue(thread)) {
+          // Accepted at this moment: it starts at once, or is taken out again.
+          Thread.sleep(1);
+        }
+        if (left <= 0
+            || (thread.getState() != Thread.State.NEW && !thread.join(Duration.ofNanos(left)))) {
           return false;
         }
       } catch (InterruptedException interrupted) {

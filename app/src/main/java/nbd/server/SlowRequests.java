@@ -3,15 +3,14 @@ package nbd.server;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
-import java.util.List;
 import nbd.backend.Extent;
 import nbd.backend.Handle;
-import nbd.backend.ReadTarget;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.ErrorReply;
 import nbd.protocol.NbdError;
 import nbd.protocol.ReplyFormat;
+import nbd.server.Admission.Place;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
@@ -25,69 +24,39 @@ final class SlowRequests {
   private final Handle handle;
   private final Replies replies;
   private final ReplyFormat format;
-  private final ConnectionMemory memory;
   private final BlockStatus blockStatus;
   private final SparseReads sparseReads;
-  private final InFlight inFlight = new InFlight();
   private final EndedRequests ended;
 
   /** What has not started when the peer is gone must not: its client may have sent it elsewhere. */
   private volatile boolean abandoned;
 
-  SlowRequests(
-      String peer, Handle handle, Replies replies, ReplyFormat format, ConnectionMemory memory) {
+  SlowRequests(String peer, Handle handle, Replies replies, ReplyFormat format) {
     this.peer = peer;
     this.handle = handle;
     this.replies = replies;
     this.format = format;
-    this.memory = memory;
     this.blockStatus = new BlockStatus(handle, format);
     this.sparseReads = new SparseReads(handle, format);
-    this.ended = new EndedRequests(replies, this::leave, this::unsent);
+    this.ended = new EndedRequests(replies, this::unsent);
   }
 
   /**
    * A request.
    *
-   * @param place what it has entered with
-   * @param memory what it holds until it is done: a WRITE's payload, each buffer from its position
-   *     to its limit; a buffer for a reply with content, unless there was no memory for it; else
-   *     nothing
+   * @param place left when it is done; its buffer holds a WRITE's payload from its position to its
+   *     limit, or is for a reply with content, unless there was no memory for that
    */
   record Slow(
-      Command command,
-      CommandFlags flags,
-      long cookie,
-      long offset,
-      long length,
-      int place,
-      RequestMemory memory) {}
-
-  /**
-   * Takes a place among the requests in flight, for one that holds up to so many bytes.
-   *
-   * @param batch sent before this waits, so that the client gets what is ready
-   */
-  void enter(int bytes, ReplyBatch batch) throws IOException {
-    if (!inFlight.tryEnter(bytes)) {
-      batch.send();
-      inFlight.enter(bytes);
+      Command command, CommandFlags flags, long cookie, long offset, long length, Place place) {
+    private ByteBuffer buffer() {
+      return place.buffer().orElseThrow();
     }
   }
 
   /** Whether a READ of so many bytes gains nothing by coming here, where holes are looked for. */
   boolean isPlain(int length) {
     return sparseReads.isPlain(length);
-  }
-
-  /** Whether there are none. */
-  boolean isEmpty() {
-    return inFlight.isEmpty();
-  }
-
-  /** Gives a place back. */
-  void leave(int bytes) {
-    inFlight.leave(bytes);
   }
 
   /** The bytes that a request's reply may need. */
@@ -99,40 +68,45 @@ final class SlowRequests {
     };
   }
 
-  /** Memory for a request that has entered. */
-  RequestMemory memory() {
-    return memory.forRequest();
-  }
-
-  /** Starts a request; its place and memory are given back when it is done. */
+  /** Starts a request; its place is left when it is done. */
   void start(Slow request) {
-    boolean begun =
-        switch (request.command()) {
-          case READ -> beginRead(request);
-          case WRITE -> beginWrite(request);
-          default -> false;
-        };
-    if (!begun) {
-      Thread.ofVirtual().start(() -> run(request));
+    boolean started = false;
+    try {
+      boolean begun =
+          switch (request.command()) {
+            case READ -> beginRead(request);
+            case WRITE -> beginWrite(request);
+            default -> false;
+          };
+      if (!begun) {
+        Thread.ofVirtual().start(() -> run(request));
+      }
+      started = true;
+    } finally {
+      if (!started) {
+        // It is not known what the handle has begun, and whether it will tell the end.
+        request.place().abandon();
+      }
     }
   }
 
   private boolean beginRead(Slow request) {
     int length = (int) request.length();
-    if (request.memory().buffers().isEmpty() || !sparseReads.isPlain(length)) {
+    if (request.place().buffer().isEmpty() || !sparseReads.isPlain(length)) {
       return false;
     }
-    ByteBuffer reply = request.memory().buffer();
+    ByteBuffer reply = request.buffer();
     int header = format.dataHeaderBytes();
     return handle.beginRead(
         reply.slice(header, length),
         request.offset(),
         failure ->
-            ended.add(request, failure == null ? data(request) : failedRead(request, failure)));
+            ended.add(
+                request, () -> failure == null ? data(request) : failedRead(request, failure)));
   }
 
   private ByteBuffer data(Slow request) {
-    ByteBuffer reply = request.memory().buffer();
+    ByteBuffer reply = request.buffer();
     long offset = request.offset();
     int end = reply.limit();
     format.data(reply, request.cookie(), offset, offset, (int) request.length(), true);
@@ -145,16 +119,11 @@ final class SlowRequests {
   }
 
   private boolean beginWrite(Slow request) {
-    if (request.memory().buffers().size() != 1) {
-      return false;
-    }
-    ByteBuffer payload = request.memory().buffer();
-    return payload.remaining() == request.length()
-        && handle.beginWrite(
-            payload.duplicate(),
-            request.offset(),
-            request.flags(),
-            failure -> ended.add(request, written(request, failure)));
+    return handle.beginWrite(
+        request.buffer().duplicate(),
+        request.offset(),
+        request.flags(),
+        failure -> ended.add(request, () -> written(request, failure)));
   }
 
   private ByteBuffer written(Slow request, @Nullable IOException failure) {
@@ -163,7 +132,7 @@ final class SlowRequests {
             ? ErrorReply.NONE
             : logFailure(Command.WRITE, request.offset(), request.length(), failure);
     // The payload is not needed any more.
-    return plain(request.memory().buffer().clear(), request, error);
+    return plain(request.buffer().clear(), request, error);
   }
 
   /** Lets no request begin any more; those that have begun end as they can. */
@@ -171,37 +140,34 @@ final class SlowRequests {
     abandoned = true;
   }
 
-  /** Waits until all requests that were started are done. */
-  void awaitNone() {
-    inFlight.awaitNone();
-  }
-
   private void run(Slow request) {
     try {
       if (!abandoned) {
         serve(request);
       }
-    } catch (IOException unsent) {
+    } catch (IOException | RuntimeException | Error unsent) {
       unsent(unsent);
     } finally {
-      leave(request);
+      request.place().leave();
     }
   }
 
-  private void unsent(IOException failure) {
+  /** Ends the connection: a client must not wait for a reply that does not come. */
+  private void unsent(Throwable failure) {
     abandoned = true;
-    Logger.debug("{}: a reply could not be sent: {}", peer, failure.getMessage());
-  }
-
-  private void leave(Slow request) {
-    request.memory().release();
-    inFlight.leave(request.place());
+    replies.cut();
+    if (failure instanceof IOException) {
+      Logger.debug("{}: a reply could not be sent: {}", peer, failure.getMessage());
+    } else {
+      Logger.error("{}: a reply could not be made: {}", peer, failure);
+      Logger.debug(failure);
+    }
   }
 
   private void serve(Slow request) throws IOException {
     switch (request.command()) {
       case READ -> {
-        if (request.memory().buffers().isEmpty()) {
+        if (request.place().buffer().isEmpty()) {
           new PieceByPiece(request).send();
         } else {
           replies.send(read(request));
@@ -211,7 +177,7 @@ final class SlowRequests {
       default -> {
         ErrorReply error = perform(request);
         // What waits for a client that takes no replies needs no payload any more.
-        request.memory().release();
+        request.place().releaseBuffer();
         replies.send(plain(request, error));
       }
     }
@@ -222,7 +188,7 @@ final class SlowRequests {
     long length = request.length();
     try {
       switch (request.command()) {
-        case WRITE -> write(request.memory().buffers(), offset, request.flags());
+        case WRITE -> handle.write(request.buffer(), offset, request.flags());
         case FLUSH -> handle.flush();
         case TRIM -> handle.trim(offset, length, request.flags());
         case WRITE_ZEROES -> handle.zero(offset, length, request.flags());
@@ -234,19 +200,6 @@ final class SlowRequests {
       return logFailure(request.command(), offset, length, failure);
     } catch (RuntimeException | Error failure) {
       return logMistake(request.command(), failure);
-    }
-  }
-
-  private void write(List<ByteBuffer> pieces, long offset, CommandFlags flags) throws IOException {
-    long at = offset;
-    for (ByteBuffer piece : pieces) {
-      int count = piece.limit();
-      // Some may have been written before the storage began to be slow.
-      if (piece.hasRemaining()
-          && (!flags.equals(CommandFlags.NONE) || !handle.writeNow(piece, at))) {
-        handle.write(piece, at, flags);
-      }
-      at += count;
     }
   }
 
@@ -264,7 +217,7 @@ final class SlowRequests {
   }
 
   private ByteBuffer status(Slow request) {
-    ByteBuffer reply = request.memory().buffer();
+    ByteBuffer reply = request.buffer();
     long offset = request.offset();
     try {
       blockStatus.answer(reply, request.cookie(), offset, request.length(), request.flags());
@@ -278,7 +231,7 @@ final class SlowRequests {
 
   /** Reads everything, and gives the reply. */
   private ByteBuffer read(Slow request) {
-    ByteBuffer reply = request.memory().buffer();
+    ByteBuffer reply = request.buffer();
     int end = reply.limit();
     long at = request.offset();
     long stop = at + request.length();
@@ -341,20 +294,16 @@ final class SlowRequests {
         }
       } catch (CutShortException cut) {
         replies.send(failedRead(request, logCut(offset, length, cut), offset + cut.sent()));
-      } catch (IOException | RuntimeException unsent) {
-        Logger.debug("{}: the data of a READ could not be sent: {}", peer, unsent.getMessage());
-        // The client would wait for the rest of the data for ever.
-        replies.cut();
-        throw unsent;
       }
     }
 
-    private boolean transfer(ReadTarget to) throws IOException {
-      ByteBuffer piece = to.piece();
+    private boolean transfer(Replies.Target to) throws IOException {
       long at = request.offset();
       long end = at + request.length();
-      piece.clear().limit((int) Math.min(piece.capacity(), end - at));
+      ByteBuffer piece;
       try {
+        piece = to.piece();
+        piece.clear().limit((int) Math.min(piece.capacity(), end - at));
         handle.read(piece, at);
       } catch (IOException failure) {
         early = logFailure(Command.READ, at, request.length(), failure);
@@ -375,7 +324,9 @@ final class SlowRequests {
         if (at == end) {
           return true;
         }
+        to.awaitStorage();
         handle.read(piece.clear().limit((int) Math.min(piece.capacity(), end - at)), at);
+        to.awaitClient();
       }
     }
   }

@@ -3,7 +3,6 @@ package nbd.server;
 import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.util.List;
 import java.util.Optional;
 import java.util.function.BooleanSupplier;
 import nbd.backend.Handle;
@@ -17,6 +16,9 @@ import nbd.protocol.ProtocolException;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
 import nbd.protocol.WireInput;
+import nbd.server.Admission.Pace;
+import nbd.server.Admission.Place;
+import nbd.server.Admission.Share;
 import nbd.server.SlowRequests.Slow;
 import org.tinylog.Logger;
 
@@ -44,9 +46,6 @@ final class Transmission {
   /** The payload of a BLOCK_STATUS: the length of the range, and the one context that there is. */
   private static final int STATUS_PAYLOAD = 12;
 
-  /** Of what is received on the seat, so much counts as progress. */
-  private static final int STEP = 64 << 10;
-
   private static final Optional<ErrorReply> SUCCESS = Optional.of(ErrorReply.NONE);
 
   private final String peer;
@@ -54,26 +53,23 @@ final class Transmission {
   private final Handle handle;
   private final int maximumPayload;
   private final RequestCheck check;
+  private final Share share;
   private final ReplyBatch batch;
   private final SlowRequests slow;
   private final RequestHeader request;
   private final boolean encrypted;
 
   Transmission(
-      String peer,
-      WireInput in,
-      Replies replies,
-      OpenExport export,
-      ConnectionMemory memory,
-      Turn turn) {
+      String peer, WireInput in, Replies replies, OpenExport export, Share share, Turn turn) {
     this.peer = peer;
     this.in = in;
     this.handle = export.handle();
     this.maximumPayload = handle.blockSizes().maximumPayload();
     this.check = new RequestCheck(handle, export.advertised());
     ReplyFormat format = export.advertised().format();
-    this.batch = new ReplyBatch(replies, handle, format, memory.server().buffers(), turn);
-    this.slow = new SlowRequests(peer, handle, replies, format, memory);
+    this.share = share;
+    this.batch = new ReplyBatch(replies, handle, format, share.buffers(), turn);
+    this.slow = new SlowRequests(peer, handle, replies, format);
     this.request = new RequestHeader(format == ReplyFormat.EXTENDED);
     this.encrypted = replies.encrypts();
   }
@@ -95,8 +91,11 @@ final class Transmission {
         slow.abandon();
       }
       batch.discard();
-      handle.push();
-      slow.awaitNone();
+      try {
+        handle.push();
+      } finally {
+        share.awaitNone();
+      }
     }
   }
 
@@ -236,7 +235,13 @@ final class Transmission {
   private boolean readNow(int length) throws IOException {
     long offset = request.offset();
     int header = batch.dataHeaderBytes();
-    ByteBuffer replies = batch.room(header + length);
+    ByteBuffer replies;
+    try {
+      replies = batch.room(header + length);
+    } catch (NbdException noMemory) {
+      refuse(Command.READ.name(), ErrorReply.of(noMemory));
+      return true;
+    }
     int start = replies.position();
     int end = start + header + length;
     ErrorReply error = ErrorReply.NONE;
@@ -246,7 +251,7 @@ final class Transmission {
     } catch (IOException failure) {
       done = true;
       error = slow.logFailure(Command.READ, offset, length, failure);
-    } catch (RuntimeException mistake) {
+    } catch (RuntimeException | Error mistake) {
       done = true;
       error = slow.logMistake(Command.READ, mistake);
     }
@@ -286,24 +291,22 @@ final class Transmission {
         return;
       }
     }
-    slow.enter(length, batch);
-    RequestMemory memory = slow.memory();
+    Place place = admitWrite(length);
     boolean handedOn = false;
     Optional<ErrorReply> done = Optional.empty();
     try {
       // Nothing is written before all of it is here: who is gone may send it again elsewhere.
-      done = receive(memory, length);
+      done = receive(place, length);
       if (done.isEmpty() && flags.equals(CommandFlags.NONE)) {
-        done = writeNow(memory.buffers());
+        done = writeHere(place.buffer().orElseThrow(), flags, request.offset());
       }
       if (done.isEmpty()) {
         handedOn = true;
-        start(Command.WRITE, flags, length, length, memory);
+        start(Command.WRITE, flags, length, place);
       }
     } finally {
       if (!handedOn) {
-        memory.release();
-        slow.leave(length);
+        place.leave();
       }
     }
     if (done.isPresent()) {
@@ -319,53 +322,62 @@ final class Transmission {
     }
   }
 
+  private Place admit(long bytes) throws IOException {
+    Optional<Place> place = share.tryAdmit(bytes);
+    if (place.isPresent()) {
+      return place.get();
+    }
+    batch.send();
+    return share.admit(bytes);
+  }
+
+  /** Memory that has to be waited for goes to clients that send something. */
+  private Place admitWrite(int length) throws IOException {
+    Optional<Place> place = share.tryAdmit(Admission.bytesFor(length));
+    if (place.isPresent()) {
+      return place.get();
+    }
+    batch.send();
+    in.require(Math.min(length, in.capacity()));
+    return share.admit(Admission.bytesFor(length));
+  }
+
+  /** With memory for the whole reply, or if that is not plentiful, without. */
+  private Place admitRead(int length) throws IOException {
+    long bytes = Admission.bytesFor(length);
+    if (!share.hasRoom(bytes)) {
+      batch.send();
+      share.awaitRoom(bytes);
+    }
+    Optional<Place> place = share.tryAdmitReply(bytes);
+    return place.isPresent() ? place.get() : admit(Admission.REQUEST_BYTES);
+  }
+
   /**
-   * Takes a payload; if memory is not plentiful and it is long, in pieces, and memory for each
-   * piece when it is its turn.
+   * Takes a payload.
    *
-   * @return empty, or the error if there was no memory; the rest of the payload is dropped then
+   * @return empty, or the error if there was no memory; the payload is dropped then
    */
-  private Optional<ErrorReply> receive(RequestMemory memory, int length) throws IOException {
-    int left = length;
-    while (left > 0) {
-      int count = Math.min(left, left == length ? firstPiece(length) : ServerMemory.PIECE_BYTES);
-      try {
-        if (left == length && memory.tryAddWhole(length)) {
-          count = length;
-        } else {
-          // Memory that is scarce goes to who sends something.
-          in.require(1);
-          if (!memory.tryAdd(count)) {
-            batch.send();
-            memory.add(count);
-          }
-        }
-      } catch (NbdException none) {
-        in.skip(left);
-        return Optional.of(ErrorReply.of(none));
-      }
-      receive(memory.buffers().getLast(), memory.seat());
-      left -= count;
+  private Optional<ErrorReply> receive(Place place, int length) throws IOException {
+    ByteBuffer payload;
+    try {
+      payload = place.allocate(length);
+    } catch (NbdException noMemory) {
+      place.releaseBuffer();
+      in.skip(length);
+      return Optional.of(ErrorReply.of(noMemory));
     }
-    memory.seat().ifPresent(ServerMemory.Seat::received);
+    Pace pace = share.receiving();
+    pace.begin();
+    try {
+      while (payload.hasRemaining()) {
+        pace.moved(in.readSome(payload));
+      }
+    } finally {
+      pace.end();
+    }
+    payload.flip();
     return Optional.empty();
-  }
-
-  private static int firstPiece(int length) {
-    return length <= ServerMemory.OWN_BYTES ? length : ServerMemory.FIRST_PIECE_BYTES;
-  }
-
-  private void receive(ByteBuffer piece, Optional<ServerMemory.Seat> seat) throws IOException {
-    if (seat.isEmpty()) {
-      in.readFully(piece);
-    } else {
-      int end = piece.limit();
-      while (piece.position() < end) {
-        in.readFully(piece.limit(Math.min(end, piece.position() + STEP)));
-        seat.get().moved();
-      }
-    }
-    piece.flip();
   }
 
   /**
@@ -376,7 +388,7 @@ final class Transmission {
     if (flags.equals(CommandFlags.NONE)) {
       return true;
     }
-    boolean alone = in.buffered() == payload && slow.isEmpty();
+    boolean alone = in.buffered() == payload && share.isEmpty();
     if (!alone || !handle.fuaIsQuick()) {
       return false;
     }
@@ -401,19 +413,6 @@ final class Transmission {
     return done.isPresent();
   }
 
-  /** Writes all pieces at once if the handle can; if not, those that are left are left. */
-  private Optional<ErrorReply> writeNow(List<ByteBuffer> pieces) {
-    long at = request.offset();
-    for (ByteBuffer piece : pieces) {
-      Optional<ErrorReply> done = writeHere(piece, CommandFlags.NONE, at);
-      if (done.isEmpty() || done.get().isError()) {
-        return done;
-      }
-      at += piece.limit();
-    }
-    return SUCCESS;
-  }
-
   /**
    * Writes on this thread: with FUA whatever it takes, else at once if the handle can. Says how it
    * went; empty if nothing has happened.
@@ -428,7 +427,7 @@ final class Transmission {
       return handle.writeNow(data, offset) ? SUCCESS : Optional.empty();
     } catch (IOException failure) {
       return Optional.of(slow.logFailure(Command.WRITE, offset, length, failure));
-    } catch (RuntimeException mistake) {
+    } catch (RuntimeException | Error mistake) {
       return Optional.of(slow.logMistake(Command.WRITE, mistake));
     }
   }
@@ -443,28 +442,20 @@ final class Transmission {
   /** Hands the current request to a thread of its own. */
   private void start(Command command, CommandFlags flags, long length) throws IOException {
     int bytes = slow.replyBytes(command, flags, length);
-    slow.enter(bytes, batch);
-    RequestMemory memory = slow.memory();
-    boolean started = false;
+    Place place = command == Command.READ ? admitRead(bytes) : admit(Admission.bytesFor(bytes));
     try {
-      if (bytes > 0 && !memory.tryAddForReply(bytes) && command != Command.READ) {
-        batch.send();
-        memory.add(bytes);
+      if (place.hasMemory()) {
+        place.allocate(bytes);
       }
-      started = true;
-      start(command, flags, length, bytes, memory);
     } catch (NbdException noMemory) {
+      place.leave();
       refuse(command.name(), ErrorReply.of(noMemory));
-    } finally {
-      if (!started) {
-        memory.release();
-        slow.leave(bytes);
-      }
+      return;
     }
+    start(command, flags, length, place);
   }
 
-  private void start(
-      Command command, CommandFlags flags, long length, int place, RequestMemory memory) {
-    slow.start(new Slow(command, flags, request.cookie(), request.offset(), length, place, memory));
+  private void start(Command command, CommandFlags flags, long length, Place place) {
+    slow.start(new Slow(command, flags, request.cookie(), request.offset(), length, place));
   }
 }

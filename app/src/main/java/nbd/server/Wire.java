@@ -6,6 +6,7 @@ import java.nio.channels.ByteChannel;
 import java.nio.channels.ReadableByteChannel;
 import java.nio.channels.WritableByteChannel;
 import java.util.Optional;
+import nbd.protocol.NbdException;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.WireInput;
 import nbd.tls.TlsChannel;
@@ -21,13 +22,21 @@ final class Wire {
   private static final int INPUT_BYTES = 32 << 10;
 
   private final Socket socket;
+  private final BufferPool buffers;
+  private final ByteBuffer buffer;
   private WireInput in;
   private Optional<TlsChannel> tls = Optional.empty();
 
-  /** Uses a socket, of which the two are one direction each. */
-  Wire(ReadableByteChannel input, ByteChannel output) {
+  /**
+   * Uses a socket, of which the two are one direction each.
+   *
+   * @throws NbdException ENOMEM if there is no memory for what is read ahead
+   */
+  Wire(ReadableByteChannel input, ByteChannel output, BufferPool buffers) throws NbdException {
     this.socket = new Socket(input, output);
-    this.in = new WireInput(input, INPUT_BYTES);
+    this.buffers = buffers;
+    this.buffer = buffers.takeReserved(INPUT_BYTES);
+    this.in = new WireInput(input, buffer);
   }
 
   /** What arrives; another one after {@link #startTls}. */
@@ -67,12 +76,16 @@ final class Wire {
   TlsChannel startTls(TlsServer server) throws IOException {
     TlsChannel channel = server.accept(socket);
     tls = Optional.of(channel);
-    in = new WireInput(channel, INPUT_BYTES);
+    in = new WireInput(channel, buffer);
     return channel;
   }
 
-  /** Ends TLS with close_notify, as the protocol asks for; the socket is closed then. */
+  /**
+   * Ends TLS with close_notify, as the protocol asks for; the socket is closed then. Called once,
+   * and nothing is read after that.
+   */
   void close() throws IOException {
+    buffers.giveBack(buffer);
     if (tls.isPresent()) {
       tls.get().close();
     }

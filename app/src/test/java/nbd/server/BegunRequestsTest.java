@@ -6,7 +6,15 @@ import java.io.IOException;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Random;
+import nbd.backend.Capabilities;
+import nbd.backend.Capability;
+import nbd.backend.Fua;
 import nbd.backend.MemoryBackend;
+import nbd.multiconn.MultiConnFilter;
+import nbd.multiconn.MultiConnMode;
+import nbd.multiconn.MultiConnSettings;
+import nbd.multiconn.TrackDirty;
+import nbd.protocol.BlockSizes;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.testing.Bytes;
@@ -150,6 +158,37 @@ final class BegunRequestsTest {
         stalled.take(length);
       }
       stalled.disconnect();
+    }
+  }
+
+  /** The long read waits for the reply that is being sent, and the short one would with it. */
+  @Test
+  void aReadThatWasBegunEndsThoughItsClientTakesNoReplies() throws Exception {
+    int length = 8 << 20;
+    Capabilities alone = Capabilities.of(Fua.NATIVE, Capability.WRITE, Capability.FLUSH);
+    FarBackend far = new FarBackend(new FakeBackend(length, BlockSizes.DEFAULT, alone), 1);
+    try (TestServer server =
+            TestServer.of(
+                new MultiConnFilter(
+                    far,
+                    new MultiConnSettings(
+                        MultiConnMode.EMULATE, TrackDirty.CONNECTION, false, false)));
+        RawClient stalled = server.client();
+        RawClient other = server.client()) {
+      stalled.request(0, RawClient.READ, 1, 0, length).expectReply(0, 1);
+      stalled.send(
+          Bytes.of()
+              .raw(RawClient.requestBytes(0, RawClient.READ, 2, 0, 4096))
+              .raw(RawClient.requestBytes(0, RawClient.READ, 3, 0, length))
+              .toArray());
+      Eventually.isTrue("the short one is begun", () -> server.memoryInFlight() > 2L * length);
+      // A flush waits for reads that have begun.
+      other.write(0, (byte) 1).flush();
+      stalled.take(length);
+      stalled.expectReply(0, 2).take(4096);
+      stalled.expectReply(0, 3).take(length);
+      stalled.disconnect();
+      other.disconnect();
     }
   }
 

@@ -75,7 +75,7 @@ public final class FuzzedServer {
             Setup.DESCRIPTION,
             setup.readOnly(),
             0);
-    ServerMemory memory = new ServerMemory(ServerMemory.SEAT_BYTES + setup.memory(), LONG);
+    Admission memory = new Admission(Admission.MINIMUM_BYTES + setup.memory(), LONG);
     MemorySocket socket = new MemorySocket(peer, setup.most());
     TlsPolicy tls = setup.tls() ? Tls.OFFERED : TlsPolicy.OFF;
     new Connection(1, socket, exports, memory, LONG, TIMER, () -> !setup.polls(), tls).run();
@@ -85,7 +85,7 @@ public final class FuzzedServer {
     assertThat(contract.openHandles()).as("handles left open").isZero();
     assertThat(contract.violations()).as("violations of the contract").isEmpty();
     // A thread that has told the end of its request may still be giving its memory back.
-    Eventually.isTrue("memory is given back", () -> memory.taken() == 0);
+    Eventually.isTrue("memory is given back", () -> memory.held() == 0);
     try (Handle handle = storage.open("", true)) {
       ByteBuffer content = ByteBuffer.allocate((int) setup.size());
       handle.read(content, 0);

@@ -161,7 +161,7 @@ final class GoneClientTest {
    */
   @Test
   void writesThatHaveNotBegunWhenTheClientIsGoneDoNotBegin() throws Exception {
-    int most = InFlight.MAXIMUM_REQUESTS;
+    int most = Admission.MAXIMUM_REQUESTS;
     CountDownLatch begun = new CountDownLatch(most);
     Semaphore turns = new Semaphore(0);
     FakeBackend fake = new FakeBackend(SIZE);
@@ -181,7 +181,7 @@ final class GoneClientTest {
       // None
       // of them stays there, while the others that have begun are still held up.
       turns.release(1);
-      long others = 4096L * (most - 1);
+      long others = (4096L + Admission.REQUEST_BYTES) * (most - 1);
       Eventually.isTrue("none began", () -> server.server().memoryInFlight() == others);
       turns.release(most + 50);
       server.awaitHandles(1);

@@ -37,7 +37,8 @@ final class RepliesTest {
   @Test
   void aReplyIsSentWhole() throws IOException {
     ThirteenBytes channel = new ThirteenBytes();
-    new Replies(channel, new ReentrantLock(), buffers).send(ByteBuffer.wrap(Bytes.random(1, 1000)));
+    new Replies(channel, new ReentrantLock(), buffers, new Admission.Pace())
+        .send(ByteBuffer.wrap(Bytes.random(1, 1000)));
     assertThat(channel.written()).isEqualTo(Bytes.random(1, 1000));
   }
 
@@ -46,7 +47,7 @@ final class RepliesTest {
     int threads = 4;
     int each = 500;
     ThirteenBytes channel = new ThirteenBytes();
-    Replies replies = new Replies(channel, new ReentrantLock(), buffers);
+    Replies replies = new Replies(channel, new ReentrantLock(), buffers, new Admission.Pace());
     List<Thread> senders = new ArrayList<>();
     for (int i = 0; i < threads; i++) {
       long first = (long) i * each;
@@ -100,7 +101,7 @@ final class RepliesTest {
           @Override
           public void close() {}
         };
-    Replies replies = new Replies(breaking, new ReentrantLock(), buffers);
+    Replies replies = new Replies(breaking, new ReentrantLock(), buffers, new Admission.Pace());
     assertThatThrownBy(() -> replies.send(reply(1))).hasMessage("Broken pipe");
     assertThatThrownBy(() -> replies.send(reply(2))).hasMessageContaining("earlier reply");
   }
@@ -108,7 +109,7 @@ final class RepliesTest {
   @Test
   void dataThatTheHandleSendsItselfFollowsItsHeader() throws IOException {
     ThirteenBytes channel = new ThirteenBytes();
-    Replies replies = new Replies(channel, new ReentrantLock(), buffers);
+    Replies replies = new Replies(channel, new ReentrantLock(), buffers, new Admission.Pace());
     byte[] data = Bytes.random(3, 100);
     Handle handle = sending(data, data.length);
     assertThat(sendFrom(replies, handle, reply(5), false)).isTrue();
@@ -120,7 +121,7 @@ final class RepliesTest {
   @Test
   void aHandleThatCannotSendLeavesNothingBehind() throws IOException {
     ThirteenBytes channel = new ThirteenBytes();
-    Replies replies = new Replies(channel, new ReentrantLock(), buffers);
+    Replies replies = new Replies(channel, new ReentrantLock(), buffers, new Admission.Pace());
     Handle handle = new NullBackend(100).open("", false);
     assertThat(sendFrom(replies, handle, reply(5), false)).isFalse();
     replies.send(reply(6));
@@ -136,7 +137,7 @@ final class RepliesTest {
   void aHandleThatFailsInTheMiddleOfAChunkHasItFilledUp() throws IOException {
     for (int until : new int[] {0, 1, 50, 99}) {
       ThirteenBytes channel = new ThirteenBytes();
-      Replies replies = new Replies(channel, new ReentrantLock(), buffers);
+      Replies replies = new Replies(channel, new ReentrantLock(), buffers, new Admission.Pace());
       byte[] data = Bytes.random(4, 100);
       assertThatThrownBy(() -> sendFrom(replies, sending(data, until), reply(5), true))
           .isInstanceOfSatisfying(
@@ -151,7 +152,8 @@ final class RepliesTest {
 
   @Test
   void aHandleThatSaysItSentMoreThanItWasAskedForEndsTheStream() {
-    Replies replies = new Replies(new ThirteenBytes(), new ReentrantLock(), buffers);
+    Replies replies =
+        new Replies(new ThirteenBytes(), new ReentrantLock(), buffers, new Admission.Pace());
     Replies.Source boasting =
         to -> {
           to.begin();
@@ -165,7 +167,8 @@ final class RepliesTest {
 
   @Test
   void aHandleThatFailsAfterItsHeaderEndsTheStream() {
-    Replies replies = new Replies(new ThirteenBytes(), new ReentrantLock(), buffers);
+    Replies replies =
+        new Replies(new ThirteenBytes(), new ReentrantLock(), buffers, new Admission.Pace());
     Handle handle = sending(new byte[100], 50);
     assertThatThrownBy(() -> sendFrom(replies, handle, reply(5), false)).hasMessage("half way");
     assertThatThrownBy(() -> replies.send(reply(6))).hasMessageContaining("earlier reply");
@@ -213,7 +216,7 @@ final class RepliesTest {
         };
     ReplyBatch batch =
         new ReplyBatch(
-            new Replies(counting, new ReentrantLock(), buffers),
+            new Replies(counting, new ReentrantLock(), buffers, new Admission.Pace()),
             new NullBackend(0).open("", false),
             ReplyFormat.SIMPLE,
             buffers,

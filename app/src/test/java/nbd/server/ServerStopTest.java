@@ -88,7 +88,7 @@ final class ServerStopTest {
   /** The half request is the server's doing: the client is not gone, and waits for the others. */
   @Test
   void whatWasReceivedBeforeHalfARequestIsDoneAndAnswered() throws Exception {
-    int most = InFlight.MAXIMUM_REQUESTS;
+    int most = Admission.MAXIMUM_REQUESTS;
     int more = 100;
     CountDownLatch begun = new CountDownLatch(most);
     CountDownLatch go = new CountDownLatch(1);
@@ -184,7 +184,7 @@ final class ServerStopTest {
                 1,
                 listener.accept(),
                 new Exports(fake, List.of(""), "", false, 0),
-                new ServerMemory(ServerMemory.MINIMUM_BYTES, LONG),
+                new Admission(Admission.MINIMUM_BYTES, LONG),
                 LONG,
                 timer,
                 () -> true,

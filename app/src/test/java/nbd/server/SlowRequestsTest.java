@@ -1,12 +1,17 @@
 package nbd.server;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
+import nbd.backend.Completion;
 import nbd.backend.NullBackend;
+import nbd.filter.FilterHandle;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.ReplyFormat;
@@ -26,20 +31,14 @@ final class SlowRequestsTest {
   private static final long SHARED = 64 << 20;
 
   private final FakeBackend fake = new FakeBackend(1 << 20);
-  private final ServerMemory server = new ServerMemory(SHARED, Duration.ofMinutes(1));
+  private final Admission server = new Admission(SHARED, Duration.ofMinutes(1));
+  private final Admission.Share share = server.open(() -> {});
   private final ThirteenBytes channel = new ThirteenBytes();
-  private final Replies replies = new Replies(channel, new ReentrantLock(), server.buffers());
-  private final ReplyBatch batch =
-      new ReplyBatch(
-          replies,
-          new NullBackend(0).open("", false),
-          ReplyFormat.SIMPLE,
-          server.buffers(),
-          new Turn(() -> false));
+  private final Replies replies =
+      new Replies(channel, new ReentrantLock(), server.buffers(), share.sending());
 
   private SlowRequests requests() throws IOException {
-    ConnectionMemory memory = new ConnectionMemory(server, () -> {});
-    return new SlowRequests("test", fake.open("", false), replies, ReplyFormat.SIMPLE, memory);
+    return new SlowRequests("test", fake.open("", false), replies, ReplyFormat.SIMPLE);
   }
 
   /** A request whose cookie is what matters. */
@@ -51,49 +50,46 @@ final class SlowRequestsTest {
     return request;
   }
 
-  private Slow write(SlowRequests requests, int length) throws IOException {
-    requests.enter(length, batch);
-    RequestMemory memory = requests.memory();
-    assertThat(memory.tryAdd(length)).isTrue();
-    memory.buffer().put(new byte[length]).flip();
-    return new Slow(Command.WRITE, CommandFlags.NONE, 7, 0, length, length, memory);
+  private Slow write(int length) throws IOException {
+    Admission.Place place = share.tryAdmit(Admission.bytesFor(length)).orElseThrow();
+    place.allocate(length).put(new byte[length]).flip();
+    return new Slow(Command.WRITE, CommandFlags.NONE, 7, 0, length, place);
   }
 
   @Test
   void aRequestIsAnsweredAndItsMemoryComesBack() throws IOException {
     SlowRequests requests = requests();
-    Slow write = write(requests, 100_000);
-    assertThat(server.taken()).isGreaterThanOrEqualTo(100_000);
+    Slow write = write(100_000);
+    assertThat(server.held()).isGreaterThanOrEqualTo(100_000);
     requests.start(write);
-    requests.awaitNone();
+    share.awaitNone();
     assertThat(fake.count(Command.WRITE)).isEqualTo(1);
     assertThat(channel.written()).isEqualTo(Bytes.of().u32(0x67446698).u32(0).u64(7).toArray());
-    assertThat(server.taken()).isZero();
+    assertThat(server.held()).isZero();
   }
 
   @Test
   void afterTheClientIsGoneNothingBeginsAndAllMemoryComesBack() throws IOException {
     SlowRequests requests = requests();
-    Slow write = write(requests, 100_000);
+    Slow write = write(100_000);
     requests.abandon();
     requests.start(write);
-    requests.awaitNone();
+    share.awaitNone();
     assertThat(fake.calls()).isEmpty();
     assertThat(channel.written()).isEmpty();
-    assertThat(server.taken()).isZero();
+    assertThat(server.held()).isZero();
   }
 
   private byte[] read(boolean withMemory, int offset, int length) throws IOException {
     SlowRequests requests = requests();
-    int bytes = 16 + length;
-    requests.enter(bytes, batch);
-    RequestMemory memory = requests.memory();
+    int bytes = withMemory ? 16 + length : 0;
+    Admission.Place place = share.tryAdmitReply(Admission.bytesFor(bytes)).orElseThrow();
     if (withMemory) {
-      assertThat(memory.tryAddForReply(bytes)).isTrue();
+      place.allocate(bytes);
     }
-    requests.start(new Slow(Command.READ, CommandFlags.NONE, 9, offset, length, bytes, memory));
-    requests.awaitNone();
-    assertThat(server.taken()).isZero();
+    requests.start(new Slow(Command.READ, CommandFlags.NONE, 9, offset, length, place));
+    share.awaitNone();
+    assertThat(server.held()).isZero();
     return channel.written();
   }
 
@@ -131,32 +127,80 @@ final class SlowRequestsTest {
   }
 
   @Test
-  void aPlaceThatIsNotUsedIsGivenBack() throws IOException {
+  void anErrorInTheMiddleOfAReadEndsTheStream() throws IOException {
+    fake.hook(
+        call -> {
+          if (call.offset() > 0) {
+            throw new OutOfMemoryError("no memory");
+          }
+        });
+    assertThat(read(false, 0, 300_000)).hasSize(16 + 65_536);
+    assertThat(channel.isClosed()).isTrue();
+  }
+
+  /** The request's thread cannot make a reply: the client would wait for it for ever. */
+  @Test
+  void aReplyThatCannotBeMadeEndsTheStream() throws IOException {
     SlowRequests requests = requests();
-    requests.enter(64 << 10, batch);
-    requests.leave(64 << 10);
-    requests.awaitNone();
+    Admission.Place place = share.tryAdmit(Admission.REQUEST_BYTES).orElseThrow();
+    requests.start(new Slow(Command.BLOCK_STATUS, CommandFlags.NONE, 9, 0, 1, place));
+    share.awaitNone();
+    assertThat(channel.isClosed()).isTrue();
+    assertThat(server.held()).isZero();
+  }
+
+  private SlowRequests begun(Begin begin) {
+    return new SlowRequests(
+        "test",
+        new FilterHandle(new NullBackend(1 << 20).open("", false)) {
+          @Override
+          public boolean beginRead(ByteBuffer into, long offset, Completion end) {
+            begin.begin(end);
+            return true;
+          }
+        },
+        replies,
+        ReplyFormat.SIMPLE);
+  }
+
+  private interface Begin {
+    void begin(Completion end);
+  }
+
+  private Slow beginnable() throws IOException {
+    Admission.Place place = share.tryAdmitReply(Admission.bytesFor(116)).orElseThrow();
+    place.allocate(116);
+    return new Slow(Command.READ, CommandFlags.NONE, 9, 0, 100, place);
+  }
+
+  /** Whoever tells the end is thrown nothing, and the connection does not wait for the request. */
+  @Test
+  void anEndWhoseReplyCannotBeMadeLeavesNothingBehind() throws IOException {
+    List<Completion> ends = new ArrayList<>();
+    SlowRequests requests = begun(ends::add);
+    Slow read = beginnable();
+    requests.start(read);
+    read.place().releaseBuffer();
+    ends.getFirst().done(null);
+    share.awaitNone();
+    assertThat(channel.isClosed()).isTrue();
+    assertThat(server.held()).isZero();
   }
 
   @Test
-  void whatIsReadyIsSentBeforeARequestWaitsForAPlace() throws Exception {
-    SlowRequests requests = requests();
-    requests.enter((int) InFlight.MAXIMUM_BYTES, batch);
-    batch.succeed(request(3));
-    assertThat(channel.written()).isEmpty();
-    Thread waiting =
-        Thread.ofVirtual()
-            .start(
-                () -> {
-                  try {
-                    requests.enter(1, batch);
-                    requests.leave(1);
-                  } catch (IOException impossible) {
-                    throw new AssertionError(impossible);
-                  }
-                });
-    nbd.testing.Eventually.isTrue("the reply is sent", () -> channel.written().length == 16);
-    requests.leave((int) InFlight.MAXIMUM_BYTES);
-    waiting.join();
+  void aHandleThatFailsToBeginLeavesNothingBehindEvenIfItTellsTheEndLater() throws IOException {
+    List<Completion> ends = new ArrayList<>();
+    SlowRequests requests =
+        begun(
+            end -> {
+              ends.add(end);
+              throw new OutOfMemoryError("no memory");
+            });
+    Slow read = beginnable();
+    assertThatThrownBy(() -> requests.start(read)).isInstanceOf(OutOfMemoryError.class);
+    share.awaitNone();
+    assertThat(server.held()).isZero();
+    ends.getFirst().done(null);
+    assertThat(server.held()).isZero();
   }
 }

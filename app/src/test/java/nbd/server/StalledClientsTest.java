@@ -6,6 +6,7 @@ import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import nbd.backend.Backend;
 import nbd.backend.MemoryBackend;
@@ -20,16 +21,22 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/** Clients that stall in payloads or never read their replies hold up nobody but themselves. */
+/**
+ * Clients that stall in payloads or never read their replies hold others up for moments at most.
+ */
 @Timeout(120)
 final class StalledClientsTest {
   private static final int LONGEST = 32 << 20;
   private static final long BUDGETS = 64 << 20;
-  private static final long SHARED = BUDGETS + ServerMemory.SEAT_BYTES;
+  private static final long SHARED = BUDGETS + Admission.MINIMUM_BYTES;
+
+  /** A few looks of the one who watches. */
+  private static final Duration SHORT = Duration.ofSeconds(1);
+
   private static final Duration NEVER = Duration.ofDays(1);
 
   private static TestServer server(Backend backend, Duration patience) throws IOException {
-    return TestServer.with(backend).memory(new ServerMemory(SHARED, patience)).start();
+    return TestServer.with(backend).memory(new Admission(SHARED, patience)).start();
   }
 
   /** Clients that each ask for much more than they take. */
@@ -75,14 +82,14 @@ final class StalledClientsTest {
   @EnumSource
   void manyWhoNeverReadAndManyWhoStallInAPayloadDisturbNobody(Layout layout) throws Exception {
     List<RawClient> bad = new ArrayList<>();
-    try (TestServer server = server(new MemoryBackend(2 * LONGEST), NEVER);
+    try (TestServer server = server(new MemoryBackend(2 * LONGEST), SHORT);
         ChunkClient good = StructuredReplyTest.enter(server, layout)) {
       greedy(server, 10, bad);
       stalling(server, 20, 1 << 20, bad);
       Eventually.isTrue("they hold memory", () -> server.server().memoryInFlight() > 20 << 20);
       worksWell(good);
       // What is shared, and what each connection may have of its own.
-      long most = SHARED + 32L * ServerMemory.OWN_BYTES;
+      long most = SHARED + 32L * Admission.OWN_BYTES;
       assertThat(server.server().memoryInFlight()).isLessThanOrEqualTo(most);
       good.disconnect();
       leave(bad);
@@ -94,7 +101,7 @@ final class StalledClientsTest {
   @Test
   void whatTakesTheSlowWayIsNotDisturbedEither() throws Exception {
     List<RawClient> bad = new ArrayList<>();
-    try (TestServer server = server(new FakeBackend(2 * LONGEST), NEVER);
+    try (TestServer server = server(new FakeBackend(2 * LONGEST), SHORT);
         RawClient simple = server.client();
         ChunkClient good = StructuredReplyTest.enter(server, Layout.STRUCTURED)) {
       greedy(server, 10, bad);
@@ -115,7 +122,7 @@ final class StalledClientsTest {
   void whoHoldsTheLastMemoryWithoutSendingIsCutWhenOthersNeedIt() throws Exception {
     List<RawClient> bad = new ArrayList<>();
     byte[] before = Bytes.random(3, 4 << 20);
-    try (TestServer server = server(new MemoryBackend(2 * LONGEST), Duration.ofMillis(50));
+    try (TestServer server = server(new MemoryBackend(2 * LONGEST), SHORT);
         RawClient good = server.client()) {
       good.write(0, before);
       stalling(server, 6, LONGEST - 1, bad);
@@ -131,6 +138,44 @@ final class StalledClientsTest {
     }
   }
 
+  /** Two stall, a third one sends just enough not to be silent. */
+  @Test
+  void whoDribblesDoesNotKeepOthersFromWriting() throws Exception {
+    List<RawClient> bad = new ArrayList<>();
+    try (TestServer server =
+            TestServer.with(new MemoryBackend(2 * LONGEST))
+                .memory(new Admission(Admission.MINIMUM_BYTES, SHORT))
+                .start();
+        RawClient good = server.client()) {
+      stalling(server, 3, 100_000, bad);
+      Eventually.isTrue("one holds all", () -> server.memoryInFlight() >= LONGEST);
+      AtomicBoolean done = new AtomicBoolean();
+      Thread dribbling =
+          Thread.ofVirtual()
+              .start(
+                  () -> {
+                    try {
+                      while (!done.get()) {
+                        bad.getLast().send(new byte[1000]);
+                        Thread.sleep(20);
+                      }
+                    } catch (IOException | InterruptedException cut) {
+                      // As it should be.
+                    }
+                  });
+      byte[] data = Bytes.random(5, 1 << 20);
+      for (int i = 0; i < 3; i++) {
+        good.write(i, data);
+      }
+      done.set(true);
+      dribbling.join();
+      assertThat(good.read(2, data.length)).isEqualTo(data);
+      good.disconnect();
+      leave(bad);
+      server.awaitHandles(1);
+    }
+  }
+
   @Test
   void manyLongWritesAtATimeAllEndWithLittleMemory() throws Exception {
     int writers = 12;
@@ -138,7 +183,7 @@ final class StalledClientsTest {
     AtomicInteger done = new AtomicInteger();
     try (TestServer server =
         TestServer.with(new MemoryBackend((long) writers * LONGEST))
-            .memory(new ServerMemory(ServerMemory.MINIMUM_BYTES, NEVER))
+            .memory(new Admission(Admission.MINIMUM_BYTES, NEVER))
             .start()) {
       List<Thread> threads = new ArrayList<>();
       for (int i = 0; i < writers; i++) {

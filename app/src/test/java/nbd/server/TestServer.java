@@ -94,7 +94,7 @@ public final class TestServer implements AutoCloseable {
     private boolean tcp;
     private int maxConnections;
     private Duration handshakeTimeout = Duration.ofMinutes(1);
-    private ServerMemory memory = new ServerMemory(MEMORY, PATIENCE);
+    private Admission memory = new Admission(MEMORY, PATIENCE);
     private TlsPolicy tls = TlsPolicy.OFF;
 
     private Options(Backend backend) {
@@ -138,14 +138,14 @@ public final class TestServer implements AutoCloseable {
       return this;
     }
 
-    Options memory(ServerMemory shared) {
+    Options memory(Admission shared) {
       memory = shared;
       return this;
     }
 
     /** So many bytes for requests in flight. */
     public Options memory(long bytes) {
-      return memory(new ServerMemory(bytes, PATIENCE));
+      return memory(new Admission(bytes, PATIENCE));
     }
 
     /** The storage has names of its own, and this is one of them. */
