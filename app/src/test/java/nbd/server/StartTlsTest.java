@@ -237,7 +237,8 @@ final class StartTlsTest {
                       .startTls(plain -> stranger.client(plain, ""))
                       .option(RawClient.LIST)
                       .reply(RawClient.LIST))
-          .isInstanceOf(SSLException.class);
+          // Or the server is gone before the client has sent its option.
+          .isInstanceOf(IOException.class);
       expectWarning("TLS failed");
       assertThat(Log.at(Level.ERROR)).isEmpty();
     }
