@@ -404,16 +404,20 @@ final class Session {
   private void run(Seat seat, Call call, Tries tries) throws IOException {
     while (true) {
       Conn conn = enter(seat, tries);
-      IOException failure = new IOException("a mistake in the server");
-      LostException broken;
+      IOException failure = null;
+      boolean ended = false;
       try {
         call.on(conn.handle);
-        failure = null;
+        ended = true;
       } catch (IOException failed) {
         failure = failed;
+        ended = true;
       } finally {
-        broken = leave(conn, call, tries, failure);
+        if (!ended) {
+          leaveUndone(tries);
+        }
       }
+      LostException broken = leave(conn, call, tries, failure);
       if (broken == null) {
         if (failure != null) {
           throw failure;
@@ -498,6 +502,16 @@ final class Session {
     }
   }
 
+  /** A request leaves that was not begun, or that ended by a mistake. */
+  private void leaveUndone(Tries tries) {
+    lock.lock();
+    try {
+      leaveUntried(tries);
+    } finally {
+      lock.unlock();
+    }
+  }
+
   /** The lock is held. */
   private void leaveUntried(Tries tries) {
     inFlight--;
@@ -576,12 +590,7 @@ final class Session {
       return begun ? conn.handle : null;
     } finally {
       if (!begun) {
-        lock.lock();
-        try {
-          leaveUntried(tries);
-        } finally {
-          lock.unlock();
-        }
+        leaveUndone(tries);
       }
     }
   }

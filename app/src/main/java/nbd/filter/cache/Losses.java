@@ -11,8 +11,6 @@ import org.tinylog.Logger;
  * by a failed flush, and one that comes later too if nobody has been. Any thread may call.
  */
 final class Losses {
-  private static final AtomicLong NUMBERS = new AtomicLong();
-
   private final ReentrantLock lock = new ReentrantLock();
 
   /** How many there were; changed under the lock. */
@@ -23,7 +21,6 @@ final class Losses {
 
   private @Nullable String last;
 
-  /** Of all losses of all caches. */
   private long lastNumber;
 
   void add(String message) {
@@ -31,7 +28,7 @@ final class Losses {
     try {
       count.incrementAndGet();
       last = message;
-      lastNumber = NUMBERS.incrementAndGet();
+      lastNumber = LostWritesException.nextNumber();
     } finally {
       lock.unlock();
     }
