@@ -127,6 +127,7 @@ final class ClientFlush {
       if (caller.decision.mode() == MultiConnMode.EMULATE) {
         failures.addAll(group.losses.tell(caller, forFua));
       } else if (caller.decision.sharesFlush()) {
+        group.abandonBroken(caller.scope.exportName);
         failures.addAll(group.losses.tellOwn(caller, forFua));
       }
     } finally {

@@ -3,6 +3,7 @@ package nbd.multiconn;
 import java.io.IOException;
 import java.util.HashMap;
 import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -254,6 +255,23 @@ final class Group {
     lose(member, failure);
     member.broken = failure;
     detach(member);
+  }
+
+  /**
+   * Finds what is lost on an export name with handles that nobody enters who has opened it since:
+   * it may stand for a new session with the same server.
+   */
+  void abandonBroken(String exportName) {
+    for (FlushScope scope : List.copyOf(dirtyScopes)) {
+      if (scope.exportName.equals(exportName)) {
+        for (Member member : List.copyOf(scope.dirty)) {
+          member
+              .handle
+              .broken()
+              .ifPresent(why -> abandon(member, new LostException(NbdError.EIO, why)));
+        }
+      }
+    }
   }
 
   /**

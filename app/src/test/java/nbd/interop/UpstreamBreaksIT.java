@@ -98,12 +98,17 @@ final class UpstreamBreaksIT {
 
   /** nbdkit's cache is multi-conn, and forgets what was not flushed when it is killed. */
   @ParameterizedTest(name = "{0}")
-  @ValueSource(strings = {"connection", "fast", "off"})
-  void aFlushOfAConnectionThatCameAfterARestartDoesNotHideWhatTheRestartLost(String tracking)
+  @ValueSource(
+      strings = {
+        "--multi-conn-track-dirty=connection",
+        "--multi-conn-track-dirty=fast",
+        "--multi-conn-track-dirty=off"
+      })
+  void aFlushOfAConnectionThatCameAfterARestartDoesNotHideWhatTheRestartLost(String option)
       throws Exception {
     try (UpstreamProcess nbdkit =
             UpstreamProcess.nbdkit(directory, "--filter=cache", "file", disk.toString());
-        ServeProcess serve = serve(nbdkit.uri(), "--multi-conn-track-dirty=" + tracking)) {
+        ServeProcess serve = serve(nbdkit.uri(), option)) {
       RawClient writer = connect(serve, 1).getFirst();
       writer.write(0, Bytes.random(1, 4096));
       nbdkit.kill();

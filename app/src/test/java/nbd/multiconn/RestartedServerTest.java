@@ -63,6 +63,29 @@ class RestartedServerTest {
   }
 
   @Test
+  void whatTheConnectionsOfAnOldSessionLostIsToldToThoseOfTheNewOne() throws IOException {
+    for (TrackDirty tracking : TrackDirty.values()) {
+      Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, tracking, 1);
+      scene.write(0);
+      restart(scene, true);
+      scene.fake.storage = "a new session";
+      scene.open(2, "");
+      scene.write(1);
+
+      for (int connection = 1; connection < 3; connection++) {
+        int number = connection;
+        assertThatThrownBy(() -> scene.flush(number))
+            .as("%s", tracking)
+            .hasMessageContaining("lost");
+        scene.flush(number);
+      }
+      scene.handle(0).close();
+      scene.open(1, "");
+      scene.flush(3);
+    }
+  }
+
+  @Test
   void whereAConnectionCameAfterTheWriteTheOneThatWroteIsFlushedAndNoOther() throws IOException {
     Scene scene = multiConn(1);
     scene.write(0);
