@@ -268,7 +268,7 @@ final class Group {
           member
               .handle
               .broken()
-              .ifPresent(why -> abandon(member, new LostException(NbdError.EIO, why)));
+              .ifPresent(why -> abandon(member, new LostException(NbdError.ESHUTDOWN, why)));
         }
       }
     }
@@ -282,7 +282,7 @@ final class Group {
   boolean cover(Member member, long count, Member entered) {
     Optional<String> broken = member == entered ? Optional.empty() : member.handle.broken();
     if (broken.isPresent()) {
-      abandon(member, new LostException(NbdError.EIO, broken.get()));
+      abandon(member, new LostException(NbdError.ESHUTDOWN, broken.get()));
       return false;
     }
     return member.writes.cover(count);

@@ -102,7 +102,8 @@ final class UpstreamBreaksIT {
       strings = {
         "--multi-conn-track-dirty=connection",
         "--multi-conn-track-dirty=fast",
-        "--multi-conn-track-dirty=off"
+        "--multi-conn-track-dirty=off",
+        "--share-connection"
       })
   void aFlushOfAConnectionThatCameAfterARestartDoesNotHideWhatTheRestartLost(String option)
       throws Exception {
