@@ -164,7 +164,8 @@ final class UpstreamBreaksIT {
       try (RawClient early = RawClient.connect(serve.address())) {
         early.hello(3).option(RawClient.GO, RawClient.infoData(""));
         assertThat(early.expectError(RawClient.GO, RawClient.ERR_UNKNOWN))
-            .contains("cannot connect", "upstream");
+            .contains("cannot be opened");
+        Eventually.isTrue("the log says why", () -> serve.said("cannot connect"));
       }
 
       nbdkit.startAgain();
