@@ -179,6 +179,7 @@ final class WriteBack {
     int mostBlocks =
         Math.max(1, Math.min(RUN, cache.blockSizes().maximumPayload()) / cache.blockSize());
     Collection<IOException> met = new ConcurrentLinkedQueue<>();
+    AtomicBoolean stored = new AtomicBoolean();
     Semaphore ended = new Semaphore(0);
     int started = 0;
     int from = 0;
@@ -193,7 +194,9 @@ final class WriteBack {
       Runnable run =
           () -> {
             try {
-              new Run(first, last, epoch, since, met).write();
+              if (new Run(first, last, epoch, since, met).write()) {
+                stored.set(true);
+              }
             } catch (RuntimeException | Error mistake) {
               // Nobody else sees it in this thread, and a flush must not count on this run.
               met.add(new IOException("writing back failed by a mistake: " + mistake, mistake));
@@ -212,7 +215,7 @@ final class WriteBack {
     }
     ended.acquireUninterruptibly(started);
     failures.addAll(met);
-    if (started > 0) {
+    if (stored.get() || !met.isEmpty()) {
       note(met);
     }
   }
@@ -256,7 +259,8 @@ final class WriteBack {
     /** Consecutive sectors. */
     private record Span(int from, int to) {}
 
-    void write() {
+    /** Answers whether there was anything to write. */
+    boolean write() {
       long end = (last + 1) << cache.blockShift();
       Turn turn = cache.order.enter(start, end);
       int ended = 0;
@@ -271,6 +275,7 @@ final class WriteBack {
           end(span, generation);
         }
         cache.buffers.giveBack(copies);
+        return !spans.isEmpty();
       } finally {
         // Not reached but by a mistake: nothing may stay for ever as if it were under way.
         try {
