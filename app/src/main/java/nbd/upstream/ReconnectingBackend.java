@@ -45,6 +45,10 @@ public final class ReconnectingBackend extends FilterBackend {
       SharedByName<Session>.Lease lease = sessions.acquire(real, () -> session(exportName, real));
       boolean joined = false;
       try {
+        if (stopping) {
+          // It may have been made while the others were told.
+          lease.thing().stopWaiting();
+        }
         SessionHandle handle = new SessionHandle(lease, lease.thing().join(), readOnly);
         joined = true;
         return handle;
@@ -61,15 +65,10 @@ public final class ReconnectingBackend extends FilterBackend {
   }
 
   private Session session(String exportName, String real) throws IOException {
-    Session session =
-        Session.open(
-            real.isEmpty() ? name() : "%s (export \"%s\")".formatted(name(), real),
-            () -> next.open(exportName, false),
-            settings);
-    if (stopping) {
-      session.stopWaiting();
-    }
-    return session;
+    return Session.open(
+        real.isEmpty() ? name() : "%s (export \"%s\")".formatted(name(), real),
+        () -> next.open(exportName, false),
+        settings);
   }
 
   @Override

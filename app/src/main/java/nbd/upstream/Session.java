@@ -46,9 +46,9 @@ import org.tinylog.Logger;
  * LostException}, and the next client begins another session.
  *
  * <p><b>Several connections.</b> Over a server that is multi-conn each client has one of its own.
- * Invariant: those on which something in the log was written lead to one process of the server, to
- * which every other one leads as well or is broken; so a flush on one covers what was answered on
- * any. {@link #join} sees to that.
+ * Invariant: those on which something in the log was written, or an answer waits to be taken that
+ * puts it there, lead to one process of the server, to which every other one leads as well or is
+ * broken; so a flush on one covers what was answered on any. {@link #join} sees to that.
  *
  * <p><b>No circle.</b> Who waits for room holds nothing; who waits for a range holds room; who
  * waits to enter holds room and a range; who is in flight waits for the server alone. The thread
@@ -79,9 +79,6 @@ final class Session {
     final Handle handle;
     private boolean retired;
     private int users;
-
-    /** The number in the log of the last write that was answered on it. */
-    private long lastWrite;
 
     private Conn(Handle handle) {
       this.handle = handle;
@@ -200,7 +197,7 @@ final class Session {
   /**
    * A client comes: over a server that is multi-conn it gets a connection of its own. That may lead
    * to a server that was started again, while the others have yet to meet the break of theirs: so
-   * what is at risk is flushed through one of those first, which finds out.
+   * if anything is at risk, or about to be, one of those is flushed first, which finds out.
    *
    * @throws LostException if the session is lost
    * @throws IOException if there is no connection to be had
@@ -212,8 +209,8 @@ final class Session {
       long seen = awaitGoingOn();
       Handle made = opening.open();
       try {
+        flushBefore();
         if (difference(made).isEmpty()) {
-          flushBefore();
           joined = tryAdd(seat, made, seen);
         } else {
           suspectAll();
@@ -256,19 +253,17 @@ final class Session {
     }
   }
 
+  /** Needed for a write in flight as well: its answer may have come, and not been taken yet. */
   private void flushBefore() throws IOException {
     Seat visitor = new Seat();
     lock.lock();
     try {
-      if (log.isEmpty() || conns.isEmpty()) {
+      if (log.isUnused() || conns.isEmpty()) {
         return;
       }
-      Conn wrote = conns.getFirst();
-      for (Conn conn : conns) {
-        wrote = conn.lastWrite > wrote.lastWrite ? conn : wrote;
-      }
-      wrote.users++;
-      visitor.conn = wrote;
+      Conn any = conns.getFirst();
+      any.users++;
+      visitor.conn = any;
     } finally {
       lock.unlock();
     }
@@ -685,7 +680,6 @@ final class Session {
         return;
       }
       log.add(kind, range.start(), range.length(), copy, flags.without(CommandFlag.FAST_ZERO));
-      conn.lastWrite = log.mark();
       isLogged = true;
     }
 
@@ -929,35 +923,44 @@ final class Session {
     long began = System.nanoTime();
     broken.forEach(conn -> close(conn.handle));
     List<Conn> made = new ArrayList<>();
-    made.add(new Conn(reopen(entries, why, since)));
-    while (made.size() < broken.size() && tryOpenAnother(made)) {
-      // Whoever gets none of its own shares one with others.
-    }
-    lock.lock();
     try {
-      if (lost == null) {
-        conns.addAll(made);
-        made.clear();
-        log.drop(log.mark());
-        recoveries++;
-        paused = false;
-        if (!entries.isEmpty()) {
-          troubleSince = OptionalLong.empty();
-        }
-        changed.signalAll();
+      made.add(new Conn(reopen(entries, why, since)));
+      while (made.size() < broken.size() && tryOpenAnother(made)) {
+        // Whoever gets none of its own shares one with others.
       }
+      if (!tryGoOn(made, !entries.isEmpty())) {
+        return;
+      }
+      made = List.of();
     } finally {
-      lock.unlock();
-    }
-    if (!made.isEmpty()) {
       made.forEach(conn -> close(conn.handle));
-      return;
     }
     Logger.info(
         "{}: connected again after {} ms, {} pieces were written again",
         name,
         (System.nanoTime() - began) / 1_000_000,
         entries.size());
+  }
+
+  /** Goes on with these connections, unless the session was lost meanwhile. */
+  private boolean tryGoOn(List<Conn> made, boolean hasAnswered) {
+    lock.lock();
+    try {
+      if (lost != null) {
+        return false;
+      }
+      conns.addAll(made);
+      log.drop(log.mark());
+      recoveries++;
+      paused = false;
+      if (hasAnswered) {
+        troubleSince = OptionalLong.empty();
+      }
+      changed.signalAll();
+      return true;
+    } finally {
+      lock.unlock();
+    }
   }
 
   /** Nobody enters these any more. The lock is held. */
@@ -1114,14 +1117,15 @@ final class Session {
       if (lost == null) {
         lost = why;
       }
+      // First, and without memory: whatever fails below, nobody waits any more.
+      paused = false;
+      changed.signalAll();
       atRisk = log.isEmpty() ? "" : log.describe();
       log.drop(log.mark());
       left = retireAll();
-      paused = false;
       if (!atRisk.isEmpty() && stopping) {
         settings.lossAtStop().accept("%s: %s".formatted(name, atRisk));
       }
-      changed.signalAll();
     } finally {
       lock.unlock();
     }

@@ -171,6 +171,11 @@ final class WriteLog {
             });
   }
 
+  /** Whether nothing is at risk, and no write has taken room. */
+  boolean isUnused() {
+    return bytes == 0;
+  }
+
   /** Whether nothing is at risk. */
   boolean isEmpty() {
     return pieces.isEmpty();

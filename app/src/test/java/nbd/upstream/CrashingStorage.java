@@ -79,7 +79,7 @@ final class CrashingStorage implements Backend {
     crashes++;
   }
 
-  /** From now on every call does this first. */
+  /** From now on every call does this first, and its answer once it is on its way. */
   void hook(Hook before) {
     hook = before;
   }
@@ -109,6 +109,10 @@ final class CrashingStorage implements Backend {
   synchronized void change(Capabilities other) {
     capabilities = other;
     crashes++;
+  }
+
+  synchronized void changeForNewHandles(Capabilities other) {
+    capabilities = other;
   }
 
   synchronized byte[] durable() {
@@ -189,6 +193,7 @@ final class CrashingStorage implements Backend {
           throw new LostException(NbdError.EIO, "it has crashed after that");
         }
       }
+      hook.before("answered " + what);
     }
 
     @Override

@@ -12,6 +12,7 @@ import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
+import nbd.backend.Capability;
 import nbd.backend.Handle;
 import nbd.backend.LostException;
 import nbd.backend.LostWritesException;
@@ -465,6 +466,72 @@ final class SessionTest {
     a.close();
     assertThat(storage.durable()[0]).isEqualTo((byte) 1);
     assertThat(storage.open()).isZero();
+  }
+
+  @Test
+  void aWriteWhoseAnswerHasNotBeenTakenSurvivesACrashWhenAClientComesMeanwhile() throws Exception {
+    ReconnectingBackend backend = backend(LONG);
+    CountDownLatch answered = new CountDownLatch(1);
+    CountDownLatch taken = new CountDownLatch(1);
+    CountDownLatch joins = new CountDownLatch(1);
+    storage.hook(
+        call -> {
+          if (call.equals("answered write 1 at 0")) {
+            answered.countDown();
+            Eventually.await(taken);
+          } else if (call.equals("flush")) {
+            joins.countDown();
+          }
+        });
+    try (Handle a = backend.open("a", false)) {
+      CompletableFuture<Byte> writing = startWrite(a, 0, 1);
+      Eventually.await(answered);
+      storage.crash();
+      CompletableFuture<Handle> opening = start(() -> backend.open("b", false));
+      Eventually.isTrue("b is there or asks", () -> opening.isDone() || joins.getCount() == 0);
+      taken.countDown();
+      writing.get();
+      try (Handle b = opening.get()) {
+        b.flush();
+        assertThat(storage.durable()[0]).isEqualTo((byte) 1);
+      }
+    }
+  }
+
+  @Test
+  void whatWasAnsweredIsFlushedBeforeAnExportThatHasChangedEndsTheSession() throws Exception {
+    ReconnectingBackend backend = backend(LONG);
+    try (Handle a = backend.open("a", false)) {
+      write(a, 0, 1, 1);
+      storage.changeForNewHandles(CrashingStorage.CAPABILITIES.without(Capability.TRIM));
+      try (Handle b = backend.open("b", false)) {
+        assertThat(b.capabilities().has(Capability.TRIM)).isFalse();
+        assertThat(storage.durable()[0]).isEqualTo((byte) 1);
+      }
+    }
+  }
+
+  @Test
+  void anErrorWhileALossIsNotedLeavesNobodyWaiting() throws Exception {
+    Session session =
+        Session.open(
+            "session",
+            () -> storage.open("", false),
+            new Session.Settings(
+                LONG,
+                1 << 20,
+                false,
+                loss -> {
+                  throw new OutOfMemoryError("on purpose");
+                }));
+    SharedByName<Session> sessions = new SharedByName<>(any -> true, any -> {});
+    Handle a = new SessionHandle(sessions.acquire("", () -> session), session.join(), false);
+    write(a, 0, 1, 1);
+    storage.down(true);
+    storage.crash();
+    CompletableFuture<Byte> reading = start(() -> read(a, 0));
+    session.stopWaiting();
+    assertThat(reading.handle((value, failure) -> failure).get()).isInstanceOf(LostException.class);
   }
 
   // Stopping.
