@@ -138,8 +138,8 @@ final class Link {
     if (owed.get() == 0) {
       owedSince = System.nanoTime();
     }
-    owed.incrementAndGet();
     inFlight.put(request.cookie(), request);
+    owed.incrementAndGet();
     Broken why = broken.get();
     if (why != null && inFlight.remove(request.cookie()) != null) {
       owed.decrementAndGet();
@@ -167,12 +167,31 @@ final class Link {
 
   /** Nothing can be sent or read any more; what is in flight fails when the reading thread ends. */
   void fail(IOException failure) {
-    end(described(failure), !isServersEnd(failure));
+    String reason = UNKNOWN.reason;
+    boolean givenUp = true;
+    try {
+      reason = described(failure);
+      givenUp = !isServersEnd(failure);
+    } catch (RuntimeException | Error outOfMemory) {
+      // Whose end it was is not known.
+    }
+    end(reason, givenUp);
   }
 
   /** The server has ended the connection. */
   void ended() {
     end("the server closed the connection", false);
+  }
+
+  /** Ends the connection after a mistake, or for want of memory. */
+  void giveUp(String what, Throwable mistake) {
+    String reason = what;
+    try {
+      reason = what + ": " + mistake;
+    } catch (RuntimeException | Error outOfMemory) {
+      // What it was about is known without.
+    }
+    end(reason, true);
   }
 
   /** Ends the connection for a reason of this side's. */

@@ -39,6 +39,16 @@ public final class NbdClient implements AutoCloseable {
   /** So many leave by one call. */
   private static final int MOST_STAGED = 32;
 
+  /** Made while there is memory. */
+  @SuppressWarnings("StaticAssignmentOfThrowable")
+  private static final LostException LOST =
+      new LostException(NbdError.EIO, "the connection broke, and memory was short", true);
+
+  /** Made while there is memory. */
+  @SuppressWarnings("StaticAssignmentOfThrowable")
+  private static final NbdException FAILED =
+      new NbdException(NbdError.EIO, "a request failed, and memory was short");
+
   private static final Duration FAREWELL = Duration.ofSeconds(1);
 
   private final Wire wire;
@@ -175,7 +185,7 @@ public final class NbdClient implements AutoCloseable {
     }
     Request request =
         Request.begun(
-            done -> end.done(outcome(done)),
+            done -> end.done(certainOutcome(done)),
             command,
             flags.bits(),
             link.nextCookie(),
@@ -280,6 +290,15 @@ public final class NbdClient implements AutoCloseable {
     IOException failure = outcome(request);
     if (failure != null) {
       throw failure;
+    }
+  }
+
+  /** Of a begun request, which has an outcome also where there is no memory to describe it. */
+  private @Nullable IOException certainOutcome(Request request) {
+    try {
+      return outcome(request);
+    } catch (RuntimeException | Error outOfMemory) {
+      return request.isLost() ? LOST : FAILED;
     }
   }
 

@@ -43,7 +43,7 @@ final class ReplyReader implements Runnable {
     } catch (IOException failure) {
       link.fail(failure);
     } catch (RuntimeException | Error mistake) {
-      link.giveUp("a reply could not be taken: " + mistake);
+      link.giveUp("a reply could not be taken", mistake);
       Logger.error(mistake, "{}: a reply could not be taken", link.name());
     } finally {
       link.loseAll();

@@ -245,7 +245,11 @@ final class Request {
     try {
       end.accept(this);
     } catch (RuntimeException | Error mistake) {
-      Logger.error(mistake, "the end of {} at {} could not be told", command, offset);
+      try {
+        Logger.error(mistake, "the end of {} at {} could not be told", command, offset);
+      } catch (RuntimeException | Error outOfMemory) {
+        // The others count for more than the message.
+      }
     }
   }
 

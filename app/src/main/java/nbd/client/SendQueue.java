@@ -159,7 +159,7 @@ final class SendQueue {
     } catch (RuntimeException | Error failure) {
       // What has been sent of a request is unknown; others wait for this thread to go on.
       rest = rest == first ? first.next : rest;
-      link.giveUp("a request could not be sent: " + failure);
+      link.giveUp("a request could not be sent", failure);
     } finally {
       java.util.Arrays.fill(pieces, 0, pieceCount, null);
       Request sent = first;

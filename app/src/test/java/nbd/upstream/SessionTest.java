@@ -312,6 +312,7 @@ final class SessionTest {
               NbdException.class, e -> assertThat(e.error()).isEqualTo(NbdError.EIO))
           .isNotInstanceOf(LostException.class)
           .hasMessageContaining("may still make");
+      assertThat(read(a, 5)).as("the session goes on").isZero();
       storage.hook(failing("write 1 at 6", 1, silent));
       assertThat(beginWrite(a, 6, 9, FUA).get()).get().isNotInstanceOf(LostException.class);
       storage.hook(failing("trim", 1, silent));
