@@ -18,7 +18,7 @@ final class ShortOfMemoryTest {
     private static final long serialVersionUID = 1;
 
     @Override
-    public String toString() {
+    public String getMessage() {
       throw new InternalError("on purpose");
     }
   }
