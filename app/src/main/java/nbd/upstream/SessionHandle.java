@@ -11,7 +11,9 @@ import nbd.backend.Extent;
 import nbd.backend.Handle;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlags;
+import nbd.upstream.Connections.Client;
 import nbd.upstream.RangeLocks.Range;
+import nbd.upstream.Requests.Call;
 import nbd.upstream.WriteLog.Kind;
 import org.jspecify.annotations.Nullable;
 
@@ -20,17 +22,17 @@ final class SessionHandle implements Handle {
   private static final ByteBuffer NO_DATA = ByteBuffer.allocate(0);
 
   private final Session session;
-  private final Session.Seat seat;
+  private final Client client;
   private final SharedByName<Session>.Lease lease;
   private final Capabilities capabilities;
 
   /** Where something was begun and not pushed; used by the thread that begins. */
   private @Nullable Handle begunOn;
 
-  SessionHandle(SharedByName<Session>.Lease lease, Session.Seat seat, boolean readOnly) {
+  SessionHandle(SharedByName<Session>.Lease lease, Client client, boolean readOnly) {
     this.lease = lease;
     this.session = lease.thing();
-    this.seat = seat;
+    this.client = client;
     Capabilities all = session.capabilities();
     this.capabilities = readOnly ? all.readOnly() : all;
   }
@@ -68,14 +70,14 @@ final class SessionHandle implements Handle {
   @Override
   public void read(ByteBuffer into, long offset) throws IOException {
     int start = into.position();
-    session.run(seat, handle -> handle.read(into.position(start), offset));
+    session.requests.run(client, handle -> handle.read(into.position(start), offset));
   }
 
   @Override
   public boolean beginRead(ByteBuffer into, long offset, Completion end) {
     return noteBegun(
-        session.begin(
-            seat,
+        session.requests.begin(
+            client,
             (handle, done) -> handle.beginRead(into, offset, done),
             handle -> handle.read(into.duplicate(), offset),
             end));
@@ -84,8 +86,8 @@ final class SessionHandle implements Handle {
   @Override
   public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
     return noteBegun(
-        session.beginWrite(
-            seat,
+        session.changes.beginWrite(
+            client,
             new Range(offset, offset + from.remaining()),
             from,
             flags,
@@ -116,20 +118,20 @@ final class SessionHandle implements Handle {
 
   @Override
   public void cache(long offset, long length) throws IOException {
-    session.run(seat, handle -> handle.cache(offset, length));
+    session.requests.run(client, handle -> handle.cache(offset, length));
   }
 
   @Override
   public List<Extent> extents(long offset, long length, int most) throws IOException {
     List<Extent> found = new ArrayList<>();
-    session.run(seat, handle -> found.addAll(handle.extents(offset, length, most)));
+    session.requests.run(client, handle -> found.addAll(handle.extents(offset, length, most)));
     return found;
   }
 
   @Override
   public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-    session.change(
-        seat,
+    session.changes.change(
+        client,
         Kind.WRITE,
         new Range(offset, offset + from.remaining()),
         from,
@@ -148,19 +150,20 @@ final class SessionHandle implements Handle {
     change(Kind.TRIM, offset, length, flags, handle -> handle.trim(offset, length, flags));
   }
 
-  private void change(Kind kind, long offset, long length, CommandFlags flags, Session.Call making)
+  private void change(Kind kind, long offset, long length, CommandFlags flags, Call making)
       throws IOException {
-    session.change(seat, kind, new Range(offset, offset + length), NO_DATA, flags, making);
+    session.changes.change(
+        client, kind, new Range(offset, offset + length), NO_DATA, flags, making);
   }
 
   @Override
   public void flush() throws IOException {
-    session.flush(seat);
+    session.changes.flush(client);
   }
 
   @Override
   public void close() throws IOException {
-    session.leave(seat);
+    session.leave(client);
     lease.release();
   }
 }

@@ -1,0 +1,110 @@
+package nbd.upstream;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import nbd.backend.Handle;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The connections of a {@link Session}, and which client uses which. Guarded by the session's lock,
+ * but for the handles.
+ */
+final class Connections {
+  /** Empty only while the session is paused, or when it is lost. */
+  private final List<Conn> all = new ArrayList<>();
+
+  /** One connection. */
+  static final class Conn {
+    final Handle handle;
+    private boolean retired;
+    private int users;
+
+    Conn(Handle handle) {
+      this.handle = handle;
+    }
+
+    /** Whether nobody enters it any more. */
+    boolean isRetired() {
+      return retired;
+    }
+  }
+
+  /** One client, and the connection that it uses. */
+  static final class Client {
+    private @Nullable Conn conn;
+  }
+
+  boolean isEmpty() {
+    return all.isEmpty();
+  }
+
+  Conn first() {
+    return all.getFirst();
+  }
+
+  void addAll(List<Conn> made) {
+    all.addAll(made);
+  }
+
+  /** Adds a connection for a client of its own. */
+  void add(Conn made, Client client) {
+    all.add(made);
+    use(made, client);
+  }
+
+  /** A client that has none uses this one. */
+  void use(Conn conn, Client client) {
+    conn.users++;
+    client.conn = conn;
+  }
+
+  /** Gives a client a connection that nobody uses, if there is one. */
+  boolean tryIdle(Client client) {
+    for (Conn conn : all) {
+      if (conn.users == 0) {
+        use(conn, client);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** The client's own connection; after a break the one that the fewest use. */
+  Conn of(Client client) {
+    Conn own = client.conn;
+    if (own != null && !own.retired) {
+      return own;
+    }
+    Conn least = all.getFirst();
+    for (Conn conn : all) {
+      least = conn.users < least.users ? conn : least;
+    }
+    use(least, client);
+    return least;
+  }
+
+  /** A client goes. Answers the connection that is to be closed, if one is of no use any more. */
+  Optional<Conn> leave(Client client) {
+    Conn conn = client.conn;
+    client.conn = null;
+    if (conn == null || conn.retired) {
+      return Optional.empty();
+    }
+    conn.users--;
+    if (conn.users > 0 || all.size() == 1) {
+      return Optional.empty();
+    }
+    all.remove(conn);
+    conn.retired = true;
+    return Optional.of(conn);
+  }
+
+  /** Nobody enters these any more. */
+  List<Conn> retireAll() {
+    List<Conn> retired = List.copyOf(all);
+    all.clear();
+    retired.forEach(conn -> conn.retired = true);
+    return retired;
+  }
+}

@@ -1,0 +1,239 @@
+package nbd.upstream;
+
+import java.io.IOException;
+import java.time.Duration;
+import java.util.OptionalLong;
+import nbd.backend.Completion;
+import nbd.backend.Handle;
+import nbd.backend.LostException;
+import nbd.protocol.NbdError;
+import nbd.upstream.Connections.Client;
+import nbd.upstream.Connections.Conn;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The requests of a {@link Session}: each enters a connection, is in flight, and leaves, and if the
+ * connection has broken, enters again.
+ */
+final class Requests {
+  private final Session session;
+
+  Requests(Session session) {
+    this.session = session;
+  }
+
+  /** A request. */
+  interface Call {
+    /** Makes it; called again, on another connection, if this one breaks. */
+    void on(Handle handle) throws IOException;
+
+    /** It has succeeded, and is still in flight; the session's lock is held. */
+    default void succeeded(Conn conn) {}
+
+    /** Whether it changes what is stored. */
+    default boolean changes() {
+      return false;
+    }
+  }
+
+  /** Begins a request, as {@link Handle#beginRead} does. */
+  @FunctionalInterface
+  interface Beginning {
+    boolean on(Handle handle, Completion end);
+  }
+
+  /** Makes a request, again after each break. */
+  void run(Client client, Call call) throws IOException {
+    run(client, call, new Tries(session.settings.within()));
+  }
+
+  private void run(Client client, Call call, Tries tries) throws IOException {
+    while (true) {
+      Conn conn = enter(client, tries);
+      IOException failure = null;
+      boolean ended = false;
+      try {
+        call.on(conn.handle);
+        ended = true;
+      } catch (IOException failed) {
+        failure = failed;
+        ended = true;
+      } finally {
+        if (!ended) {
+          leaveUndone(tries);
+        }
+      }
+      LostException broken = leave(conn, call, tries, failure);
+      if (broken == null) {
+        if (failure != null) {
+          throw failure;
+        }
+        return;
+      }
+      tries.again(broken, call.changes());
+      pauseFor(tries.pause());
+    }
+  }
+
+  /** Waits until the session goes on, and enters the client's connection. */
+  private Conn enter(Client client, Tries tries) throws LostException {
+    session.lock.lock();
+    try {
+      boolean waited = tries.isRepeated();
+      while (session.lost == null && (session.paused || session.alone)) {
+        waited = true;
+        session.changed.awaitUninterruptibly();
+      }
+      if (session.lost == null && tries.isSuspect()) {
+        session.alone = true;
+        tries.isAlone = true;
+        while (session.lost == null && (session.paused || session.inFlight > 0)) {
+          session.changed.awaitUninterruptibly();
+        }
+      }
+      if (session.lost != null) {
+        endAlone(tries);
+        throw session.lostFor(waited ? NbdError.EIO : NbdError.ESHUTDOWN);
+      }
+      session.inFlight++;
+      return session.conns.of(client);
+    } finally {
+      session.lock.unlock();
+    }
+  }
+
+  /**
+   * A request leaves its connection.
+   *
+   * @param failure how it failed; null if it has succeeded
+   * @return the break that it met, if it did: then it has not ended
+   */
+  private @Nullable LostException leave(
+      Conn conn, Call call, Tries tries, @Nullable IOException failure) {
+    LostException broken = failure == null ? null : Replay.breakOf(failure);
+    session.lock.lock();
+    try {
+      if (failure == null) {
+        call.succeeded(conn);
+      }
+      if (broken == null) {
+        session.troubleSince = OptionalLong.empty();
+      } else {
+        session.pauseSince(conn, broken);
+      }
+      return broken;
+    } finally {
+      leaveUntried(tries);
+      session.lock.unlock();
+    }
+  }
+
+  /** A request leaves that was not begun, or that ended by a mistake. */
+  private void leaveUndone(Tries tries) {
+    session.lock.lock();
+    try {
+      leaveUntried(tries);
+    } finally {
+      session.lock.unlock();
+    }
+  }
+
+  /** The lock is held. */
+  private void leaveUntried(Tries tries) {
+    session.inFlight--;
+    endAlone(tries);
+    if (session.inFlight == 0) {
+      session.changed.signalAll();
+    }
+  }
+
+  private void endAlone(Tries tries) {
+    if (tries.isAlone) {
+      tries.isAlone = false;
+      session.alone = false;
+      session.changed.signalAll();
+    }
+  }
+
+  private void pauseFor(Duration time) {
+    if (time.isZero()) {
+      return;
+    }
+    session.lock.lock();
+    try {
+      session.awaitStop(time);
+    } finally {
+      session.lock.unlock();
+    }
+  }
+
+  /**
+   * Begins a request, without waiting for anything.
+   *
+   * @param again makes it in the ordinary way, if the connection breaks
+   * @param end told by any thread
+   * @return the handle on which it was begun; null if it was not
+   */
+  @Nullable Handle begin(Client client, Beginning beginning, Call again, Completion end) {
+    Tries tries = new Tries(session.settings.within());
+    Conn conn;
+    session.lock.lock();
+    try {
+      if (session.paused || session.alone || session.lost != null) {
+        return null;
+      }
+      session.inFlight++;
+      conn = session.conns.of(client);
+    } finally {
+      session.lock.unlock();
+    }
+    boolean begun = false;
+    try {
+      begun = beginning.on(conn.handle, failure -> ended(client, conn, again, tries, failure, end));
+      return begun ? conn.handle : null;
+    } finally {
+      if (!begun) {
+        leaveUndone(tries);
+      }
+    }
+  }
+
+  /** Told by the thread that reads the replies: it must not wait for one. */
+  private void ended(
+      Client client,
+      Conn conn,
+      Call again,
+      Tries tries,
+      @Nullable IOException failure,
+      Completion end) {
+    boolean goesOn = false;
+    IOException outcome = failure;
+    try {
+      LostException broken = leave(conn, again, tries, failure);
+      if (broken != null) {
+        Thread.ofVirtual().name("again").start(() -> goOn(client, again, tries, broken, end));
+        goesOn = true;
+      }
+    } catch (RuntimeException | Error mistake) {
+      outcome = new IOException("a mistake in the server: " + mistake, mistake);
+    } finally {
+      if (!goesOn) {
+        end.done(outcome);
+      }
+    }
+  }
+
+  /** Makes a begun request whose connection broke in the ordinary way. */
+  private void goOn(Client client, Call again, Tries tries, LostException broken, Completion end) {
+    IOException outcome = new IOException("a mistake in the server");
+    try {
+      tries.again(broken, again.changes());
+      run(client, again, tries);
+      outcome = null;
+    } catch (IOException failed) {
+      outcome = failed;
+    } finally {
+      end.done(outcome);
+    }
+  }
+}
