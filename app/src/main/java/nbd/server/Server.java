@@ -121,8 +121,8 @@ public final class Server {
         return;
       } catch (IOException failure) {
         acceptance.failed(failure);
-      } catch (RuntimeException | Error failure) {
-        // Of one connection, mostly for lack of memory; the next ones may do better.
+      } catch (RuntimeException | OutOfMemoryError failure) {
+        // It is about one connection, or passes; any other Error ends the server.
         acceptance.failed(new IOException(failure.toString(), failure));
       } finally {
         if (taken && !started) {

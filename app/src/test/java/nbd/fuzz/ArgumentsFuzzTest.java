@@ -34,9 +34,9 @@ final class ArgumentsFuzzTest {
   private static Optional<Long> size(String text) {
     int digits = digits(text);
     String unit = text.substring(digits);
-    int power = unit.isEmpty() ? 0 : 1 + "KMGTP".indexOf(unit.toUpperCase(Locale.ROOT));
+    int power = unit.isEmpty() ? 0 : 1 + "KMGTPE".indexOf(unit.toUpperCase(Locale.ROOT));
     boolean known = unit.isEmpty() || (unit.length() == 1 && power > 0);
-    if (digits == 0 || digits > 18 || !known) {
+    if (digits == 0 || !known) {
       return Optional.empty();
     }
     BigInteger size = new BigInteger(text.substring(0, digits)).shiftLeft(10 * power);
