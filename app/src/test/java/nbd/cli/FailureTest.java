@@ -34,8 +34,11 @@ final class FailureTest {
   }
 
   private void endsInOrder(Process process) throws Exception {
-    CompletableFuture<Process> end = process.onExit().orTimeout(50, TimeUnit.SECONDS);
-    end.whenComplete((ended, late) -> process.destroyForcibly());
+    CompletableFuture<Process> _ =
+        process
+            .onExit()
+            .orTimeout(50, TimeUnit.SECONDS)
+            .whenComplete((ended, late) -> process.destroyForcibly());
     String said = new String(process.getErrorStream().readAllBytes(), UTF_8);
     assertThat(process.waitFor()).as(said).isEqualTo(1);
     assertThat(said).hasLineCount(1).startsWith("nbd-multiconn: ");
