@@ -7,6 +7,7 @@ import nbd.backend.Completion;
 import nbd.backend.Handle;
 import nbd.backend.LostException;
 import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
 import nbd.upstream.Connections.Client;
 import nbd.upstream.Connections.Conn;
 import org.jspecify.annotations.Nullable;
@@ -70,8 +71,26 @@ final class Requests {
         }
         return;
       }
-      tries.again(broken, call.changes());
+      again(tries, broken, call);
       pauseFor(tries.pause());
+    }
+  }
+
+  /** Throws if a request is not made again; then no trouble of its lasts. */
+  private void again(Tries tries, LostException broken, Call call) throws NbdException {
+    boolean goesOn = false;
+    try {
+      tries.again(broken, call.changes());
+      goesOn = true;
+    } finally {
+      if (!goesOn) {
+        session.lock.lock();
+        try {
+          session.troubleSince = OptionalLong.empty();
+        } finally {
+          session.lock.unlock();
+        }
+      }
     }
   }
 
@@ -227,7 +246,7 @@ final class Requests {
   private void goOn(Client client, Call again, Tries tries, LostException broken, Completion end) {
     IOException outcome = new IOException("a mistake in the server");
     try {
-      tries.again(broken, again.changes());
+      again(tries, broken, again);
       run(client, again, tries);
       outcome = null;
     } catch (IOException failed) {

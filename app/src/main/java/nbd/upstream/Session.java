@@ -108,7 +108,7 @@ final class Session {
   /** The last client has left. */
   boolean ending;
 
-  /** When the first break was since something was last answered. */
+  /** When the first break was since something was last answered, or given up. */
   OptionalLong troubleSince = OptionalLong.empty();
 
   final Requests requests = new Requests(this);

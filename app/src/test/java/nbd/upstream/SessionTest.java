@@ -325,6 +325,20 @@ final class SessionTest {
     }
   }
 
+  /** Lets the time of reconnecting pass, which says nothing about any order. */
+  @Test
+  void timeInWhichNothingIsAskedDoesNotCountForTheNextBreak() throws Exception {
+    Duration within = Duration.ofSeconds(4);
+    try (Handle a = backend(within).open("", false)) {
+      storage.hook(failing("write", 1, new LostException(NbdError.EIO, "silent", true)));
+      assertThatThrownBy(() -> write(a, 5, 1, 9)).hasMessageContaining("may still make");
+      Thread.sleep(within.plusMillis(100));
+      storage.cut();
+      storage.hook(failing("open", 1, new IOException("not yet")));
+      assertThat(read(a, 0)).isZero();
+    }
+  }
+
   @Test
   void aServerThatFallsSilentWhileItWritesAgainIsALoss() throws Exception {
     try (Handle a = backend(LONG).open("", false)) {
