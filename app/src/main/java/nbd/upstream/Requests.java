@@ -17,6 +17,11 @@ import org.jspecify.annotations.Nullable;
  * connection has broken, enters again.
  */
 final class Requests {
+  /** Made while there is memory. */
+  @SuppressWarnings("StaticAssignmentOfThrowable")
+  private static final NbdException UNKEPT =
+      new NbdException(NbdError.ENOMEM, "memory was short when a request had been made");
+
   private final Session session;
 
   Requests(Session session) {
@@ -226,10 +231,12 @@ final class Requests {
       @Nullable IOException failure,
       Completion end) {
     boolean goesOn = false;
-    IOException outcome = failure;
+    IOException outcome = UNKEPT;
     try {
       LostException broken = leave(conn, again, tries, failure);
-      if (broken != null) {
+      if (broken == null) {
+        outcome = failure;
+      } else {
         Thread.ofVirtual().name("again").start(() -> goOn(client, again, tries, broken, end));
         goesOn = true;
       }
@@ -244,7 +251,7 @@ final class Requests {
 
   /** Makes a begun request whose connection broke in the ordinary way. */
   private void goOn(Client client, Call again, Tries tries, LostException broken, Completion end) {
-    IOException outcome = new IOException("a mistake in the server");
+    IOException outcome = broken;
     try {
       again(tries, broken, again);
       run(client, again, tries);

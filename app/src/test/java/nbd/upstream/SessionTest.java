@@ -549,6 +549,45 @@ final class SessionTest {
     assertThat(reading.handle((value, failure) -> failure).get()).isInstanceOf(LostException.class);
   }
 
+  @Test
+  void aBegunWriteThatCouldNotBeKeptIsNotAnsweredWithSuccess() throws Exception {
+    Session session =
+        Session.open(
+            "session",
+            () -> storage.open("", false),
+            new Session.Settings(LONG, 1 << 20, false, loss -> {}));
+    Requests.Call unkept =
+        new Requests.Call() {
+          @Override
+          public void on(Handle handle) {
+            throw new AssertionError("nothing breaks");
+          }
+
+          @Override
+          public void succeeded(Connections.Conn conn) {
+            throw new IllegalStateException() {
+              private static final long serialVersionUID = 1;
+
+              @Override
+              public String getMessage() {
+                throw new InternalError("on purpose");
+              }
+            };
+          }
+        };
+    CompletableFuture<Optional<IOException>> end = new CompletableFuture<>();
+    Handle on =
+        session.requests.begin(
+            session.join(),
+            (handle, done) -> handle.beginWrite(bytes(1, 1), 0, CommandFlags.NONE, done),
+            unkept,
+            failure -> end.complete(Optional.ofNullable(failure)));
+    assertThat(on).isNotNull();
+    on.push();
+    assertThat(end.get()).isPresent();
+    session.end();
+  }
+
   // Stopping.
 
   @Test
