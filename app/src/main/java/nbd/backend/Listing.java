@@ -94,7 +94,7 @@ final class Listing {
     private Optional<ListedExport> answer(Path entry) {
       try {
         return look.apply(entry);
-      } catch (RuntimeException unexpected) {
+      } catch (RuntimeException | Error unexpected) {
         Logger.debug(unexpected);
         return Optional.empty();
       }

@@ -81,6 +81,24 @@ final class ListingTest {
   }
 
   @Test
+  void whatCouldNotBeLookedAtForLackOfMemoryIsListedTheNextTime() throws IOException {
+    AtomicInteger looks = new AtomicInteger();
+    Listing failing =
+        new Listing(
+            entry -> {
+              if (looks.getAndIncrement() == 0) {
+                throw new OutOfMemoryError("of the test");
+              }
+              return look(entry);
+            },
+            threads,
+            Duration.ofMillis(50));
+    List<Path> entries = List.of(Path.of("a"), Path.of("b"), Path.of("c"));
+    failing.served(entries);
+    assertThat(failing.served(entries)).isEqualTo(QUICK);
+  }
+
+  @Test
   void anEmptyDirectoryHasNothing() throws IOException {
     assertThat(listing.served(List.of())).isEmpty();
   }
