@@ -6,6 +6,7 @@ import java.util.concurrent.atomic.AtomicLongArray;
 import java.util.concurrent.locks.LockSupport;
 import jdk.management.VirtualThreadSchedulerMXBean;
 import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
 
 /**
  * The carriers that calls into the kernel block, and others in their place. A call that blocks its
@@ -141,7 +142,7 @@ final class Carriers {
   }
 
   /**
-   * Makes up for the carriers that are blocked.
+   * Makes up for the carriers that are blocked; where that fails, the next look tries it again.
    *
    * @param usual how many carriers there are if none is blocked
    * @return whether any call runs
@@ -160,8 +161,12 @@ final class Carriers {
     }
     int needed = Math.max(0, Math.max(hanging, blocked - usual + 1));
     if (needed != added) {
-      added = needed;
-      scheduler.addCarriers(needed);
+      try {
+        scheduler.addCarriers(needed);
+        added = needed;
+      } catch (OutOfMemoryError noThread) {
+        Logger.debug("no carrier could be added: {}", noThread.getMessage());
+      }
     }
     return running > 0;
   }

@@ -27,6 +27,22 @@ final class CarriersTest {
     }
   }
 
+  /** Has no thread for the first carrier that it is asked for. */
+  private record OutOfThreads(List<Integer> added) implements Carriers.Scheduler {
+    @Override
+    public int usualCarriers() {
+      return 2;
+    }
+
+    @Override
+    public void addCarriers(int count) {
+      added.add(count);
+      if (added.size() == 1) {
+        throw new OutOfMemoryError("of the test");
+      }
+    }
+  }
+
   private boolean look(long now) {
     return carriers.look(now, 2);
   }
@@ -88,6 +104,16 @@ final class CarriersTest {
     carriers.leave(one);
     look(VERY_LONG + 12);
     assertThat(added).containsExactly(1, 2, 1);
+  }
+
+  @Test
+  void aCarrierThatCouldNotBeAddedIsTriedAgain() {
+    Carriers few = new Carriers(1, new OutOfThreads(added));
+    few.enter(0);
+    assertThat(few.look(VERY_LONG + 1, 2)).isTrue();
+    assertThat(few.look(VERY_LONG + 2, 2)).isTrue();
+    few.look(VERY_LONG + 3, 2);
+    assertThat(added).containsExactly(1, 1);
   }
 
   @Test
