@@ -11,12 +11,16 @@ import nbd.protocol.NbdException;
 
 /**
  * The memory outside the heap that the JVM gives out (-XX:MaxDirectMemorySize). Requests and RAM
- * disks leave a reserve of it, from which new connections are greeted and errors are sent. Any
- * thread may call.
+ * disks leave a reserve of it, from which new connections are greeted and errors are sent; unless
+ * the JVM does not tell how much is used, for want of the module jdk.management. Any thread may
+ * call.
  */
 public final class DirectMemory {
   /** This JVM's. */
-  public static final DirectMemory JVM = new DirectMemory(limitOfJvm(), usedOfJvm());
+  public static final DirectMemory JVM =
+      ModuleLayer.boot().findModule("jdk.management").isPresent()
+          ? new DirectMemory(Told.limit(), Told.used())
+          : new DirectMemory(Runtime.getRuntime().maxMemory(), () -> 0);
 
   private static final long MOST_RESERVED = 32L << 20;
 
@@ -45,22 +49,6 @@ public final class DirectMemory {
     this.limit = limit;
     this.reserve = Math.min(MOST_RESERVED, limit / 8);
     this.used = used;
-  }
-
-  /** As many bytes as the heap may have, if the user does not say. */
-  private static long limitOfJvm() {
-    HotSpotDiagnosticMXBean options =
-        ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class);
-    long told = Long.parseLong(options.getVMOption("MaxDirectMemorySize").getValue());
-    return told == 0 ? Runtime.getRuntime().maxMemory() : told;
-  }
-
-  private static LongSupplier usedOfJvm() {
-    return ManagementFactory.getPlatformMXBeans(BufferPoolMXBean.class).stream()
-        .filter(pool -> pool.getName().equals("direct"))
-        .findAny()
-        .<LongSupplier>map(pool -> pool::getMemoryUsed)
-        .orElse(() -> 0);
   }
 
   /** The bytes that there are in all. */
@@ -123,6 +111,25 @@ public final class DirectMemory {
           NbdError.ENOMEM,
           "no memory is left outside the heap, not even for a new connection;"
               + " raise -XX:MaxDirectMemorySize");
+    }
+  }
+
+  /** What the JVM tells, where it has the module for that. */
+  private static final class Told {
+    /** As many bytes as the heap may have, if the user does not say. */
+    static long limit() {
+      HotSpotDiagnosticMXBean options =
+          ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class);
+      long told = Long.parseLong(options.getVMOption("MaxDirectMemorySize").getValue());
+      return told == 0 ? Runtime.getRuntime().maxMemory() : told;
+    }
+
+    static LongSupplier used() {
+      return ManagementFactory.getPlatformMXBeans(BufferPoolMXBean.class).stream()
+          .filter(pool -> pool.getName().equals("direct"))
+          .findAny()
+          .<LongSupplier>map(pool -> pool::getMemoryUsed)
+          .orElse(() -> 0);
     }
   }
 }
