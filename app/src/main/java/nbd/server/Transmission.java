@@ -301,8 +301,9 @@ final class Transmission {
         done = writeHere(place.buffer().orElseThrow(), flags, request.offset());
       }
       if (done.isEmpty()) {
+        Slow started = slow(Command.WRITE, flags, length, place);
         handedOn = true;
-        start(Command.WRITE, flags, length, place);
+        slow.start(started);
       }
     } finally {
       if (!handedOn) {
@@ -443,19 +444,25 @@ final class Transmission {
   private void start(Command command, CommandFlags flags, long length) throws IOException {
     int bytes = slow.replyBytes(command, flags, length);
     Place place = command == Command.READ ? admitRead(bytes) : admit(Admission.bytesFor(bytes));
+    boolean handedOn = false;
     try {
       if (place.hasMemory()) {
         place.allocate(bytes);
       }
+      Slow started = slow(command, flags, length, place);
+      handedOn = true;
+      slow.start(started);
     } catch (NbdException noMemory) {
       place.leave();
       refuse(command.name(), ErrorReply.of(noMemory));
-      return;
+    } finally {
+      if (!handedOn) {
+        place.leave();
+      }
     }
-    start(command, flags, length, place);
   }
 
-  private void start(Command command, CommandFlags flags, long length, Place place) {
-    slow.start(new Slow(command, flags, request.cookie(), request.offset(), length, place));
+  private Slow slow(Command command, CommandFlags flags, long length, Place place) {
+    return new Slow(command, flags, request.cookie(), request.offset(), length, place);
   }
 }

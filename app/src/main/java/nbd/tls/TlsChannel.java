@@ -414,6 +414,14 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
    */
   @Override
   public void close() throws IOException {
+    try {
+      sayGoodbye();
+    } finally {
+      plain.close();
+    }
+  }
+
+  private void sayGoodbye() {
     if (plain.isOpen()) {
       Thread goodbye =
           Thread.ofVirtual()
@@ -428,6 +436,5 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
         Thread.currentThread().interrupt();
       }
     }
-    plain.close();
   }
 }
