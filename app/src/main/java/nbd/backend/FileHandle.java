@@ -141,10 +141,11 @@ final class FileHandle implements Handle {
     long done = 0;
     while (done < length) {
       long count = transfer(offset + done, length - done, target);
-      if (count <= 0) {
-        count = copy(offset + done, length - done, to.piece(), target);
+      if (count > 0) {
+        to.sent(count);
+      } else {
+        count = copy(offset + done, length - done, to);
       }
-      to.sent(count);
       done += count;
     }
     return true;
@@ -178,15 +179,11 @@ final class FileHandle implements Handle {
   }
 
   /** Sends a piece by copying it, which waits until the client takes it. */
-  private int copy(long offset, long length, ByteBuffer piece, WritableByteChannel target)
-      throws IOException {
-    piece.clear().limit((int) Math.min(length, piece.capacity()));
-    read(piece, offset);
-    piece.flip();
-    int count = piece.remaining();
-    while (piece.hasRemaining()) {
-      target.write(piece);
-    }
+  private int copy(long offset, long length, ReadTarget to) throws IOException {
+    ByteBuffer piece = to.piece();
+    int count = (int) Math.min(length, piece.capacity());
+    read(piece.clear().limit(count), offset);
+    to.write(piece.flip());
     return count;
   }
 

@@ -9,14 +9,13 @@ public interface ReadTarget {
   /**
    * Promises the client the data; called once, before the first byte.
    *
-   * @return where the data goes; it may take nothing from a file while the client is slow, and
-   *     waits when it is given a buffer
+   * @return where the data goes straight from a file; it may take nothing while the client is slow
    */
   WritableByteChannel begin() throws IOException;
 
   /**
-   * Counts bytes that the channel has taken; told after each piece, so that after a failure it is
-   * known where the data stopped.
+   * Counts bytes that the channel has taken from a file; told after each piece, so that after a
+   * failure it is known where the data stopped.
    */
   void sent(long bytes);
 
@@ -26,4 +25,10 @@ public interface ReadTarget {
    * @throws IOException if there is no memory for it
    */
   ByteBuffer piece() throws IOException;
+
+  /**
+   * Sends a piece, and counts it. Waits until the client has taken it, which the client answers for
+   * if others need the memory that it holds; so storage is never waited for in here.
+   */
+  void write(ByteBuffer piece) throws IOException;
 }

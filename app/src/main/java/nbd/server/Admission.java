@@ -22,10 +22,11 @@ import nbd.protocol.NbdException;
  * <ul>
  *   <li>The first {@link #OWN_BYTES} that a connection holds are its own. Only what it holds beyond
  *       them counts against the bound.
- *   <li>Those that do not fit wait, and only the first of them is given what becomes free. Who
- *       wants less goes before those that want more, so that many who announce much do not keep
- *       others waiting; but only until {@link #OVERTAKING} times the bytes that a request wants
- *       have been admitted since it came.
+ *   <li>Those that do not fit wait, and only the first of them is given what becomes free; but
+ *       nobody waits behind others once its connection's own bytes suffice. Who wants less goes
+ *       before those that want more, so that many who announce much do not keep others waiting; but
+ *       only until {@link #OVERTAKING} times the bytes that a request wants have been admitted
+ *       since it came.
  *   <li>A READ never waits for its buffer. It gets one only while half of the bound is left, and is
  *       sent piece by piece otherwise. So clients that take no replies leave half to WRITEs.
  *   <li>A client that holds memory beyond its own is cut while others wait, if it has moved so
@@ -37,11 +38,11 @@ import nbd.protocol.NbdException;
  * most the bound.
  */
 final class Admission {
-  /** A READ or two WRITEs of 256 KiB, as nbdcopy sends them; held only while it is used. */
-  static final int OWN_BYTES = 512 << 10;
-
   /** What a request costs beside its buffer: mostly the stack of its virtual thread. */
   static final int REQUEST_BYTES = 2 << 10;
+
+  /** A READ or two WRITEs of 256 KiB, as nbdcopy sends them; held only while it is used. */
+  static final int OWN_BYTES = (512 << 10) + 2 * REQUEST_BYTES;
 
   /** More than any client keeps in flight on one connection at slow storage. */
   static final int MAXIMUM_REQUESTS = 1024;
@@ -82,9 +83,8 @@ final class Admission {
    *
    * @param rank the least is the first: what the request wants, and what had been admitted when it
    *     came, divided by {@link #OVERTAKING}
-   * @param freed signalled when it may be its turn
    */
-  private record Waiter(long rank, long arrival, Condition freed) implements Comparable<Waiter> {
+  private record Waiter(long rank, long arrival, Share share) implements Comparable<Waiter> {
     @Override
     public int compareTo(Waiter other) {
       int byRank = Long.compare(rank, other.rank);
@@ -153,12 +153,12 @@ final class Admission {
   private void await(Share share, long bytes) {
     lock.lock();
     try {
-      Waiter me = new Waiter(admitted / OVERTAKING + bytes, arrivals++, lock.newCondition());
+      Waiter me = new Waiter(admitted / OVERTAKING + bytes, arrivals++, share);
       try {
         queue.add(me);
         contested = true;
-        while (queue.peek() != me || !share.tryTakePlace(bytes, bound)) {
-          me.freed.awaitUninterruptibly();
+        while (!share.tryTakePlace(bytes, queue.peek() == me ? bound : 0)) {
+          share.freed.awaitUninterruptibly();
         }
         admitted += bytes;
       } finally {
@@ -174,17 +174,18 @@ final class Admission {
   private void signalFirst() {
     Waiter first = queue.peek();
     if (first != null) {
-      first.freed.signal();
+      first.share.freed.signal();
     }
   }
 
-  private void giveBack(long bytes) {
+  private void giveBack(Share share, long bytes) {
     shared.addAndGet(-bytes);
     // Who waits looks again after it has said so: what it could miss is seen here.
     if (contested) {
       lock.lock();
       try {
         signalFirst();
+        share.freed.signal();
       } finally {
         lock.unlock();
       }
@@ -264,6 +265,10 @@ final class Admission {
     private final Pace sending = new Pace();
     private final ReentrantLock lock = new ReentrantLock();
     private final Condition left = lock.newCondition();
+
+    /** Signalled when the thread that waits for memory may be admitted. */
+    private final Condition freed = Admission.this.lock.newCondition();
+
     private int requests;
     private long bytes;
     private volatile boolean waitsForMemory;
@@ -375,7 +380,7 @@ final class Admission {
       } finally {
         lock.unlock();
       }
-      giveBack(back);
+      giveBack(this, back);
     }
 
     /** Whether no request is in flight. */

@@ -164,11 +164,11 @@ final class Replies {
     }
   }
 
-  /** Ends the stream, since it cannot go on. */
+  /** Ends the stream, since it cannot go on. Throws nothing: it ends what an Error has stopped. */
   void cut() {
     try {
       channel.close();
-    } catch (IOException failure) {
+    } catch (IOException | RuntimeException | Error failure) {
       Logger.debug(failure);
     }
   }
@@ -188,10 +188,9 @@ final class Replies {
     @Override
     public WritableByteChannel begin() throws IOException {
       begun = true;
-      write(head);
+      Replies.this.write(head);
       broken = true;
       inData = true;
-      pace.begin();
       return channel;
     }
 
@@ -199,16 +198,6 @@ final class Replies {
     public void sent(long bytes) {
       sent += bytes;
       pace.moved(bytes);
-    }
-
-    /** The client is not to blame for the time until {@link #awaitClient}. */
-    void awaitStorage() {
-      pace.end();
-    }
-
-    /** The client is waited for again. */
-    void awaitClient() {
-      pace.begin();
     }
 
     @Override
@@ -219,16 +208,24 @@ final class Replies {
       return piece;
     }
 
+    @Override
+    public void write(ByteBuffer data) throws IOException {
+      int count = data.remaining();
+      writeAll(data);
+      sent += count;
+    }
+
     private void fillUp(long count) throws IOException {
       long left = count;
       while (left > 0) {
-        left -= channel.write(ZEROES.slice(0, (int) Math.min(left, PIECE_BYTES)));
+        int next = (int) Math.min(left, PIECE_BYTES);
+        writeAll(ZEROES.slice(0, next));
+        left -= next;
       }
     }
 
     @Override
     public void close() {
-      pace.end();
       if (piece != null) {
         buffers.giveBack(piece);
       }
@@ -245,6 +242,11 @@ final class Replies {
 
   private void write(ByteBuffer bytes) throws IOException {
     begin();
+    writeAll(bytes);
+    broken = false;
+  }
+
+  private void writeAll(ByteBuffer bytes) throws IOException {
     pace.begin();
     try {
       while (bytes.hasRemaining()) {
@@ -253,6 +255,5 @@ final class Replies {
     } finally {
       pace.end();
     }
-    broken = false;
   }
 }

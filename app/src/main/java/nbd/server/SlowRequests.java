@@ -2,7 +2,6 @@ package nbd.server;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.nio.channels.WritableByteChannel;
 import nbd.backend.Extent;
 import nbd.backend.Handle;
 import nbd.protocol.Command;
@@ -312,21 +311,14 @@ final class SlowRequests {
         early = logMistake(Command.READ, failure);
         return false;
       }
-      WritableByteChannel out = to.begin();
+      to.begin();
       while (true) {
-        piece.flip();
-        int count = piece.remaining();
-        while (piece.hasRemaining()) {
-          out.write(piece);
-        }
-        to.sent(count);
-        at += count;
+        at += piece.flip().remaining();
+        to.write(piece);
         if (at == end) {
           return true;
         }
-        to.awaitStorage();
         handle.read(piece.clear().limit((int) Math.min(piece.capacity(), end - at)), at);
-        to.awaitClient();
       }
     }
   }

@@ -135,6 +135,11 @@ final class FileBackendTest {
             public ByteBuffer piece() {
               return ByteBuffer.allocateDirect(1000);
             }
+
+            @Override
+            public void write(ByteBuffer piece) throws IOException {
+              sent(Channels.newChannel(sent).write(piece));
+            }
           };
       if (handle.transferNow(123, 200_000, target)) {
         assertThat(sent.toByteArray()).isEqualTo(java.util.Arrays.copyOfRange(data, 123, 200_123));

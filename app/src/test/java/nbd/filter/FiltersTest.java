@@ -203,6 +203,11 @@ final class FiltersTest {
         public ByteBuffer piece() {
           throw new AssertionError("nothing is to be sent");
         }
+
+        @Override
+        public void write(ByteBuffer piece) {
+          throw new AssertionError("nothing is to be sent");
+        }
       };
 
   private static void assertCounts(Statistics statistics, long... expected) {

@@ -260,6 +260,11 @@ class FlushSharingTest {
         public ByteBuffer piece() {
           throw new AssertionError("not needed");
         }
+
+        @Override
+        public void write(ByteBuffer piece) {
+          throw new AssertionError("not needed");
+        }
       };
 
   private static List<Running> startFlushes(Scene scene, int connections) {

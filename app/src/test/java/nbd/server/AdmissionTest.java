@@ -2,6 +2,8 @@ package nbd.server;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.nio.ByteBuffer;
+import java.nio.channels.WritableByteChannel;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -10,9 +12,11 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.locks.ReentrantLock;
 import nbd.server.Admission.Place;
 import nbd.server.Admission.Share;
 import nbd.testing.Eventually;
+import nbd.testing.ThirteenBytes;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
@@ -188,6 +192,32 @@ final class AdmissionTest {
     thread.join();
   }
 
+  /** The first who waits may do so for storage that hangs. */
+  @Test
+  void whoseOwnMemorySufficesDoesNotWaitBehindThoseWhoNeedMore() throws Exception {
+    assertThat(other.tryAdmit(BOUND + OWN)).isPresent();
+    Share greedy = admission.open(() -> {});
+    assertThat(greedy.tryAdmit(OWN)).isPresent();
+    waiting(greedy, OWN);
+    Place own = share.tryAdmit(OWN).orElseThrow();
+    Thread thread = waiting(share, OWN);
+    own.leave();
+    thread.join();
+  }
+
+  /** A READ's reply is a little longer than its data, and its buffer a power of two. */
+  @Test
+  void aReadOrTwoWritesOfTheUsualLengthFitInAConnectionsOwnMemory() {
+    assertThat(other.tryAdmit(BOUND + OWN)).isPresent();
+    int usual = 256 << 10;
+    List<Place> writes = new ArrayList<>();
+    for (int i = 0; i < 2; i++) {
+      writes.add(share.tryAdmit(Admission.bytesFor(usual)).orElseThrow());
+    }
+    writes.forEach(Place::leave);
+    assertThat(share.tryAdmitReply(Admission.bytesFor(32 + usual))).isPresent();
+  }
+
   @Test
   void threadsNeverHoldMoreThanTheBound() throws Exception {
     int count = 8;
@@ -329,6 +359,62 @@ final class AdmissionTest {
     Thread waiting = waiting(other, MIB);
     tick(100);
     assertThat(cut).isFalse();
+    place.leave();
+    waiting.join();
+  }
+
+  /** Data is copied where it cannot be sent straight from the storage. */
+  @Test
+  void whoWaitsForStorageInTheMiddleOfAReplyIsNotCut() throws Exception {
+    Place place = share.tryAdmit(BOUND + OWN).orElseThrow();
+    Thread waiting = waiting(other, MIB);
+    Replies replies =
+        new Replies(new ThirteenBytes(), new ReentrantLock(), admission.buffers(), share.sending());
+    Replies.Source slow =
+        to -> {
+          to.begin();
+          ByteBuffer piece = to.piece().clear().limit(100);
+          tick(100);
+          to.write(piece);
+          return true;
+        };
+    assertThat(replies.sendFrom(slow, 100, ByteBuffer.allocate(16), true)).isTrue();
+    assertThat(cut).isFalse();
+    place.leave();
+    waiting.join();
+  }
+
+  @Test
+  void aClientThatTakesNoDataInTheMiddleOfAReplyIsCutWhileOthersWait() throws Exception {
+    Place place = share.tryAdmit(BOUND + OWN).orElseThrow();
+    Thread waiting = waiting(other, MIB);
+    WritableByteChannel slow =
+        new WritableByteChannel() {
+          @Override
+          public int write(ByteBuffer from) {
+            tick(from.remaining() == 100 ? 100 : 0);
+            int count = from.remaining();
+            from.position(from.limit());
+            return count;
+          }
+
+          @Override
+          public boolean isOpen() {
+            return true;
+          }
+
+          @Override
+          public void close() {}
+        };
+    Replies replies = new Replies(slow, new ReentrantLock(), admission.buffers(), share.sending());
+    Replies.Source source =
+        to -> {
+          to.begin();
+          to.write(to.piece().clear().limit(100));
+          return true;
+        };
+    assertThat(replies.sendFrom(source, 100, ByteBuffer.allocate(16), true)).isTrue();
+    assertThat(cut).isTrue();
     place.leave();
     waiting.join();
   }
