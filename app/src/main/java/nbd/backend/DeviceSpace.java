@@ -101,7 +101,7 @@ final class DeviceSpace implements Space {
     file.writeFully(zeroes.limit((int) length), offset);
   }
 
-  /** Whether it is, only trying tells: then it is refused where it is not. */
+  /** Unknown until tried; a zero that has to be fast is refused then if it is not. */
   @Override
   public boolean isFast() {
     return true;

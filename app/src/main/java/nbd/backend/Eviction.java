@@ -34,7 +34,7 @@ final class Eviction {
   }
 
   /** A range was read, or written through. */
-  void isClean(long offset, long length) throws IOException {
+  void noteClean(long offset, long length) throws IOException {
     // Without what was read ahead behind it, which is wanted next.
     long start = offset & -FOLIO;
     file.dropCached(start, offset + length - start);

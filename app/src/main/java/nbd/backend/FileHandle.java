@@ -96,7 +96,7 @@ final class FileHandle implements Handle {
                 into.put(direct.flip());
               }
               if (eviction.isPresent()) {
-                eviction.get().isClean(offset, length);
+                eviction.get().noteClean(offset, length);
               }
             });
   }
@@ -195,7 +195,7 @@ final class FileHandle implements Handle {
       if (flags.has(CommandFlag.FUA)) {
         backend.writeDurably(data, offset);
         if (eviction.isPresent()) {
-          backend.blocking().run(() -> eviction.get().isClean(offset, length));
+          backend.blocking().run(() -> eviction.get().noteClean(offset, length));
         }
       } else {
         backend.blocking().run(() -> writeHere(data, offset));

@@ -24,7 +24,7 @@ public record FileSettings(
     SEQUENTIAL
   }
 
-  /** What becomes of the page cache. */
+  /** How the page cache is used. */
   public enum CacheAdvice {
     /** It is the system's. */
     NORMAL,

@@ -13,14 +13,14 @@ import nbd.protocol.CommandFlags;
  * <p>The caller owes: ranges are not empty, lie inside {@link #size()} and are multiples of the
  * minimum block size; no call without its {@link Capability}; no flag that the capabilities do not
  * name; no more calls at a time than the backend's {@link ThreadModel} allows; {@link #close} once,
- * when no other call runs. The storage is never to be trusted with the checks again.
+ * when no other call runs. The caller has made these checks; implementations do not repeat them.
  *
  * <p>An implementer owes: {@link #size}, {@link #blockSizes}, {@link #capabilities} and {@link
  * #identity} are constant and cheap. A call returns when it is done; it may block, and a virtual
  * thread that it blocks must not hold up a carrier for long. It never interrupts a thread. A buffer
  * belongs to it only during the call. What {@link #transferNow} sends is not kept for later reads;
- * a write leaves no older data of other bytes behind, and its own writes never outdate a handle's
- * own reads: a filter that flushes handles for each other relies on that.
+ * a write never caches stale neighbouring bytes, and a handle always sees its own writes: a filter
+ * that flushes handles for each other relies on that.
  *
  * <p>The calls named {@code ...Now} are the fast path: they do the work at once if that needs no
  * waiting, else nothing at all. They are only called where the thread model is {@link

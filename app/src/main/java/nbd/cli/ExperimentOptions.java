@@ -12,7 +12,7 @@ import nbd.filter.SerializeFilter;
 import org.tinylog.Logger;
 import picocli.CommandLine.Option;
 
-/** What makes the storage behave worse than it does, to see how clients and modes cope. */
+/** The options of serve that make the storage slow, faulty or stale, to test clients and modes. */
 final class ExperimentOptions {
   @Option(
       names = "--thread-model",
@@ -28,8 +28,7 @@ final class ExperimentOptions {
   @Option(
       names = "--connection-cache",
       description =
-          "Experiment: each connection caches what it reads and writes for itself, until its own"
-              + " flush.")
+          "Each connection caches what it reads and writes for itself, until its own" + " flush.")
   private boolean connectionCache;
 
   @Option(
@@ -37,7 +36,7 @@ final class ExperimentOptions {
       paramLabel = "DURATION",
       defaultValue = "0",
       converter = DurationConverter.class,
-      description = "Experiment: delay each read by this long.")
+      description = "Delay each read by this long.")
   private Duration delayRead = Duration.ZERO;
 
   @Option(
@@ -45,7 +44,7 @@ final class ExperimentOptions {
       paramLabel = "DURATION",
       defaultValue = "0",
       converter = DurationConverter.class,
-      description = "Experiment: delay each write, trim and zero by this long.")
+      description = "Delay each write, trim and zero by this long.")
   private Duration delayWrite = Duration.ZERO;
 
   @Option(
@@ -53,7 +52,7 @@ final class ExperimentOptions {
       paramLabel = "DURATION",
       defaultValue = "0",
       converter = DurationConverter.class,
-      description = "Experiment: delay each flush by this long.")
+      description = "Delay each flush by this long.")
   private Duration delayFlush = Duration.ZERO;
 
   @Option(
@@ -62,7 +61,7 @@ final class ExperimentOptions {
       defaultValue = "0",
       converter = ErrorRateConverter.class,
       description =
-          "Experiment: this fraction of reads fails, from 0 to 1, with this error (default: EIO),"
+          "This fraction of reads fails, from 0 to 1, with this error (default: EIO),"
               + " e.g. 0.01:EIO.")
   private ErrorRate errorRead = ErrorRate.NONE;
 
@@ -71,7 +70,7 @@ final class ExperimentOptions {
       paramLabel = "RATE[:ERRNO]",
       defaultValue = "0",
       converter = ErrorRateConverter.class,
-      description = "Experiment: this fraction of writes, trims and zeroes fails.")
+      description = "This fraction of writes, trims and zeroes fails.")
   private ErrorRate errorWrite = ErrorRate.NONE;
 
   @Option(
@@ -79,7 +78,7 @@ final class ExperimentOptions {
       paramLabel = "RATE[:ERRNO]",
       defaultValue = "0",
       converter = ErrorRateConverter.class,
-      description = "Experiment: this fraction of flushes fails.")
+      description = "This fraction of flushes fails.")
   private ErrorRate errorFlush = ErrorRate.NONE;
 
   /** To what the thread model is restricted. */

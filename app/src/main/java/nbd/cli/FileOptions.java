@@ -17,8 +17,8 @@ final class FileOptions {
   @Option(
       names = FORCE_SHARE,
       description =
-          "With files: do not lock them, and open those that other programs have locked. Two"
-              + " writers corrupt an image.")
+          "Do not lock files, and open those that other programs have locked."
+              + " Two writers corrupt an image.")
   private boolean forceShare;
 
   @Option(
@@ -28,8 +28,8 @@ final class FileOptions {
       converter = Names.Pattern.class,
       completionCandidates = Names.Pattern.class,
       description =
-          "With files: tell the system how they will be read (default: ${DEFAULT-VALUE}): one of"
-              + " ${COMPLETION-CANDIDATES}.")
+          "Tell the system how clients will read: one of ${COMPLETION-CANDIDATES}"
+              + " (default: ${DEFAULT-VALUE}).")
   private AccessPattern pattern = AccessPattern.NORMAL;
 
   @Option(
@@ -39,8 +39,8 @@ final class FileOptions {
       converter = Names.Advice.class,
       completionCandidates = Names.Advice.class,
       description =
-          "With files: none keeps what is read and written from filling the page cache (default:"
-              + " ${DEFAULT-VALUE}): one of ${COMPLETION-CANDIDATES}.")
+          "normal, or none: read and write files without filling the page cache"
+              + " (default: ${DEFAULT-VALUE}).")
   private CacheAdvice cacheAdvice = CacheAdvice.NORMAL;
 
   /**

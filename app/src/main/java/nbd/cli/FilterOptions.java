@@ -12,7 +12,7 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 import picocli.CommandLine.Option;
 
-/** What stands between clients and storage, whatever that is. */
+/** The options of serve for FUA and the cache. */
 final class FilterOptions {
   private static final String FUA = "--fua";
   private static final String CACHE = "--cache";
@@ -26,9 +26,9 @@ final class FilterOptions {
       converter = Names.Fua.class,
       completionCandidates = Names.Fua.class,
       description =
-          "How FUA writes and flushes are handled (default: ${DEFAULT-VALUE}, as the"
-              + " storage has it; where that is a flush only, a write and a flush): one of"
-              + " ${COMPLETION-CANDIDATES}; see FLUSH AND FUA in the manual page.")
+          "How FUA writes and flushes are handled: one of ${COMPLETION-CANDIDATES} (default:"
+              + " ${DEFAULT-VALUE}, FUA as the storage has it, else a write and a flush); see FLUSH"
+              + " AND FUA in the manual page.")
   private FuaMode fua = FuaMode.PASS;
 
   @Option(
@@ -48,8 +48,8 @@ final class FilterOptions {
       defaultValue = "256M",
       converter = Size.Converter.class,
       description =
-          "With --cache: how much data it holds, for all exports together (default:"
-              + " ${DEFAULT-VALUE}).")
+          "With --cache: memory for cached data, for all exports together"
+              + " (default: ${DEFAULT-VALUE}).")
   private long cacheSize = CacheSettings.DEFAULT_SIZE;
 
   @Option(
@@ -58,8 +58,8 @@ final class FilterOptions {
       defaultValue = "64K",
       converter = Size.Converter.class,
       description =
-          "With --cache: how much is read and kept as one, a power of 2 (default:"
-              + " ${DEFAULT-VALUE}).")
+          "With --cache: read and keep blocks of this size, a power of 2"
+              + " (default: ${DEFAULT-VALUE}).")
   private long cacheBlockSize = CacheSettings.DEFAULT_BLOCK_SIZE;
 
   /**
@@ -104,7 +104,7 @@ final class FilterOptions {
     }
   }
 
-  /** What becomes of FUA. */
+  /** How FUA and flushes are handled. */
   FuaMode fua() {
     return fua;
   }

@@ -42,11 +42,11 @@ final class FilterStack {
   /**
    * What the user chose for the filters.
    *
-   * @param fua what becomes of FUA and flushes
+   * @param fua how FUA and flushes are handled
    * @param multiConn what is promised about several connections
    * @param cache the cache, if there is to be one
-   * @param experiments puts what makes the storage worse in front of it
-   * @param reconnection puts what shares its connections, or outlives them, in front of it
+   * @param experiments adds the delay, error and private-cache filters
+   * @param reconnection adds the sharing of connections to another server, or reconnecting
    * @param hasOwnNames whether each export name stands for content of its own; if not, all names
    *     stand for the same
    */

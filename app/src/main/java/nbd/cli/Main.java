@@ -1,5 +1,6 @@
 package nbd.cli;
 
+import java.util.Objects;
 import nbd.posix.ParentProcess;
 import nbd.protocol.Printable;
 import picocli.CommandLine;
@@ -34,6 +35,7 @@ public final class Main {
     // A file may be named @disk.
     line.setExpandAtFiles(false);
     line.setUsageHelpAutoWidth(true);
+    OptionSections.show(Objects.requireNonNull(line.getSubcommands().get("serve")));
     line.setExecutionExceptionHandler(Main::report);
     line.setParameterExceptionHandler(Main::reportUsage);
     return line;
@@ -59,7 +61,7 @@ public final class Main {
   private static String problem(ParameterException wrong) {
     return wrong instanceof UnmatchedArgumentException unmatched && isCommand(unmatched)
         ? "there is no command '" + unmatched.getUnmatched().getFirst() + "'"
-        : String.valueOf(wrong.getMessage());
+        : String.valueOf(wrong.getMessage()).replaceFirst("\\.$", "");
   }
 
   private static boolean isCommand(UnmatchedArgumentException wrong) {

@@ -14,9 +14,9 @@ final class MemoryOptions {
       paramLabel = "SIZE",
       converter = Size.Converter.class,
       description =
-          "How much the requests in flight of all connections may hold together, beyond half a MiB"
-              + " for each connection: at least 33M (default: a quarter of the memory that the JVM"
-              + " gives out).")
+          "Limit the memory for requests in flight of all connections together, beyond half a MiB"
+              + " for each: at least 33M (default: a quarter of the memory that the JVM gives"
+              + " out).")
   private @Nullable Long given;
 
   /**

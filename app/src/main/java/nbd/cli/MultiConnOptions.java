@@ -5,7 +5,7 @@ import nbd.multiconn.MultiConnSettings;
 import nbd.multiconn.TrackDirty;
 import picocli.CommandLine.Option;
 
-/** What clients are promised about several connections. */
+/** The options of serve for several connections. */
 final class MultiConnOptions {
   @Option(
       names = "--multi-conn-mode",
@@ -14,7 +14,7 @@ final class MultiConnOptions {
       converter = Names.Mode.class,
       completionCandidates = Names.Mode.class,
       description =
-          "What clients are promised about several connections, and what a flush does (default:"
+          "The promise to clients about several connections, and the reach of a flush (default:"
               + " ${DEFAULT-VALUE}): one of ${COMPLETION-CANDIDATES}; see MULTI-CONN in the manual"
               + " page.")
   private MultiConnMode mode = MultiConnMode.AUTO;

@@ -42,18 +42,16 @@ final class Serve implements Callable<Integer> {
   @Parameters(
       paramLabel = "BACKEND",
       description = {
-        "What to serve:",
+        "The storage to serve:",
         "PATH or file:PATH, an image file or block device;",
         "dir:PATH, every regular file in a directory, by its name;",
         "memory:SIZE, a sparse RAM disk that all connections share;",
         "null:SIZE, which reads zeroes and forgets writes;",
         "an NBD URI (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH), another NBD"
             + " server.",
-        "SIZE and DURATION: see below."
+        "SIZE and DURATION are explained at the end."
       })
   private String backend = "";
-
-  @Mixin private ListenOptions listen = new ListenOptions();
 
   @Option(
       names = {"-e", "--export-name"},
@@ -76,6 +74,18 @@ final class Serve implements Callable<Integer> {
       description = "Refuse every writing command.")
   private boolean readOnly;
 
+  @Mixin private ListenOptions listen = new ListenOptions();
+
+  @Mixin private MultiConnOptions multiConnOptions = new MultiConnOptions();
+
+  @Mixin private FilterOptions filters = new FilterOptions();
+
+  @Mixin private UpstreamOptions upstream = new UpstreamOptions();
+
+  @Mixin private FileOptions files = new FileOptions();
+
+  @Mixin private TlsOptions tlsOptions = new TlsOptions();
+
   @Option(
       names = "--max-connections",
       paramLabel = "N",
@@ -91,20 +101,11 @@ final class Serve implements Callable<Integer> {
       defaultValue = "10s",
       converter = DurationConverter.class,
       description =
-          "Drop a client that has not chosen an export by then (default: ${DEFAULT-VALUE}).")
+          "Drop a client that has not chosen an export after this long (default:"
+              + " ${DEFAULT-VALUE}).")
   private Duration handshakeTimeout = Duration.ofSeconds(10);
 
   @Mixin private MemoryOptions memory = new MemoryOptions();
-
-  @Mixin private TlsOptions tlsOptions = new TlsOptions();
-
-  @Mixin private FileOptions files = new FileOptions();
-
-  @Mixin private MultiConnOptions multiConnOptions = new MultiConnOptions();
-
-  @Mixin private FilterOptions filters = new FilterOptions();
-
-  @Mixin private UpstreamOptions upstream = new UpstreamOptions();
 
   @Mixin private ExperimentOptions experiments = new ExperimentOptions();
 
@@ -127,7 +128,8 @@ final class Serve implements Callable<Integer> {
       names = "--stats",
       paramLabel = "FILE",
       description =
-          "Write what clients asked for and what the backend did to this file, as JSON, at exit.")
+          "Write the counts of requests, from clients and to the storage, to this file at exit, as"
+              + " JSON.")
   private @Nullable Path statsFile;
 
   @Option(
@@ -244,6 +246,13 @@ final class Serve implements Callable<Integer> {
                       .formatted(
                           text.equals(description) ? "--description" : "--export-name",
                           ExportRequest.MAXIMUM_NAME_BYTES));
+            });
+    Stream.of("--unix", "--pid-file", "--stats")
+        .filter(option -> given.matchedOptionValue(option, Path.of("-")).toString().isEmpty())
+        .findFirst()
+        .ifPresent(
+            option -> {
+              throw usage(option + ": the name of the file is missing");
             });
     if (maxConnections < 0) {
       throw usage("--max-connections: " + maxConnections + " is negative");

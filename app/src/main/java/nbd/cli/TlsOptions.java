@@ -18,7 +18,7 @@ final class TlsOptions {
       converter = Names.Tls.class,
       completionCandidates = Names.Tls.class,
       description =
-          "Whether clients use TLS: one of ${COMPLETION-CANDIDATES} (default: on with"
+          "TLS for clients: one of ${COMPLETION-CANDIDATES} (default: on with"
               + " --tls-certificates, else off); with require, clients without TLS are refused. See"
               + " TLS in the manual page.")
   private @Nullable TlsMode mode;

@@ -24,14 +24,13 @@ final class UpstreamOptions {
   @Option(
       names = DYNAMIC_EXPORT,
       description =
-          "With another NBD server: pass the client's export name on to it, and its list of exports"
-              + " to the client.")
+          "Pass the client's export name on to it, and its list of exports" + " to the client.")
   private boolean dynamicExport;
 
   @Option(
       names = SHARE_CONNECTION,
       description =
-          "With another NBD server: let all clients of an export share one connection to it, so"
+          "Let all clients of an export share one connection to it, so"
               + " that one flush covers all of them and each sees what the others write at once."
               + " With --reconnect this is so unless that server offers multi-conn.")
   private boolean shareConnection;
@@ -42,7 +41,7 @@ final class UpstreamOptions {
       defaultValue = "5s",
       converter = DurationConverter.class,
       description =
-          "With another NBD server: how long connecting to it may take, from looking up its name"
+          "Give up connecting to it after this long, from looking up its name"
               + " to the end of the handshake (default: ${DEFAULT-VALUE}).")
   private Duration connectTimeout = Duration.ofSeconds(5);
 
@@ -52,8 +51,8 @@ final class UpstreamOptions {
       defaultValue = "60s",
       converter = DurationConverter.class,
       description =
-          "With another NBD server: give a connection up on which an answer is due and nothing has"
-              + " come for so long (default: ${DEFAULT-VALUE}; 0: never).")
+          "Close a connection when a reply is due and nothing has arrived for this long"
+              + " (default: ${DEFAULT-VALUE}; 0: never).")
   private Duration requestTimeout = Duration.ofSeconds(60);
 
   @Option(
@@ -62,9 +61,9 @@ final class UpstreamOptions {
       defaultValue = "0",
       converter = DurationConverter.class,
       description =
-          "With another NBD server: when a connection to it breaks, try for this long to connect"
-              + " again, write again what was answered and not flushed, and go on; clients wait"
-              + " meanwhile (default: not at all).")
+          "When a connection to it breaks, try for this long to connect again,"
+              + " and repeat the writes that were answered and not flushed; clients wait meanwhile"
+              + " (default: not at all).")
   private Duration reconnect = Duration.ZERO;
 
   @Option(
@@ -73,9 +72,9 @@ final class UpstreamOptions {
       defaultValue = "16M",
       converter = Size.Converter.class,
       description =
-          "With --reconnect: how much to keep of what was written to an export and not flushed, by"
-              + " all its clients together, to write it again; when that is full, the export is"
-              + " flushed (default: ${DEFAULT-VALUE}).")
+          "With --reconnect: memory for the writes of all clients of an export that are answered"
+              + " and not flushed, kept to be made again; when it is full, the export is flushed"
+              + " (default: ${DEFAULT-VALUE}).")
   private long reconnectBuffer = 16L << 20;
 
   /**

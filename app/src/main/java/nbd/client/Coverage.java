@@ -9,7 +9,7 @@ import org.jspecify.annotations.Nullable;
  * remembered. Used by one thread.
  */
 final class Coverage {
-  /** What a server could scatter a read over before it has to be called mad. */
+  /** Limit on out-of-order pieces; beyond it the server is treated as broken. */
   private static final int MOST_PIECES = 1 << 16;
 
   /** Everything before it has come. */

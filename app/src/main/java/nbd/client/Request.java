@@ -120,7 +120,7 @@ final class Request {
     this.extents = extents;
   }
 
-  /** One that is never sent and that nobody waits for: to tell it from others. */
+  /** A sentinel: never sent, and waited for by nobody. */
   static Request mark() {
     return new Request(null, null, Command.DISC, 0, 0, 0, 0, null, null);
   }

@@ -23,8 +23,8 @@ final class SendQueue {
   /** The end of the queue while somebody leads. */
   private static final Request LEADING = Request.mark();
 
-  /** The request of a leader that waits for none: it is never done. */
-  private static final Request NOBODYS = Request.mark();
+  /** Sentinel: the leader waits for no request of its own. */
+  private static final Request NO_CALLER = Request.mark();
 
   private final Wire wire;
   private final Link link;
@@ -60,7 +60,7 @@ final class SendQueue {
    */
   void sendAll(Request newest, Request oldest) {
     if (queue(newest, oldest)) {
-      lead(NOBODYS);
+      lead(NO_CALLER);
     }
   }
 

@@ -14,9 +14,9 @@ import nbd.protocol.CommandFlags;
 /**
  * A handle that passes every call on to the next one; filters override what they change. All of
  * {@code read}, {@code readNow} and {@code transferNow} are reads, and {@code write}, {@code
- * writeNow} are writes: who changes one has to change the others. What is to be begun goes the
- * ordinary way, unless a filter says otherwise: it has to follow it to its end. Nor is FUA quick
- * unless a filter says so: many of them wait for more than the next handle does.
+ * writeNow} are writes: a filter that changes one has to change the others. {@code beginRead} and
+ * {@code beginWrite} decline unless overridden, because a filter must see the completion too. FUA
+ * is not quick unless overridden, because many filters wait for more than the next handle does.
  */
 public abstract class FilterHandle implements Handle {
   /** The handle below. */

@@ -1,6 +1,6 @@
 package nbd.filter;
 
-/** What becomes of the flag FUA and of flushes that clients send; as nbdkit's fua filter has it. */
+/** How FUA and flushes are handled, as in nbdkit's fua filter. */
 public enum FuaMode {
   /** Clients are not offered FUA. */
   NONE,

@@ -161,7 +161,7 @@ final class ClientFlush {
       abandonCaller(lost);
       return;
     } catch (LostWritesException lost) {
-      group.tellAll(caller.scope, lost);
+      group.recordLoss(caller.scope, lost);
       failures.add(lost);
       return;
     } catch (IOException e) {

@@ -181,7 +181,7 @@ final class FlushRound {
       } catch (LostException lost) {
         abandon(group, handle, lost);
       } catch (LostWritesException lost) {
-        group.tellAll(scope, lost);
+        group.recordLoss(scope, lost);
         return lost;
       } catch (IOException failure) {
         return failure;

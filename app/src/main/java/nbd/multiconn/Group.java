@@ -232,7 +232,7 @@ final class Group {
    * A flush has found that writes of the scope's export are lost, on whichever handle. The handles
    * say so one by one, but not every connection's flush gets to its own.
    */
-  void tellAll(FlushScope scope, LostWritesException lost) {
+  void recordLoss(FlushScope scope, LostWritesException lost) {
     lock.lock();
     try {
       // Other groups and export names may stand for the same storage, and hear of it on their own.

@@ -1,6 +1,6 @@
 package nbd.multiconn;
 
-/** How closely it is followed who needs a flush. */
+/** How precisely the server tracks which connections need a flush. */
 public enum TrackDirty {
   /** For each connection: only what needs a flush gets one. */
   CONNECTION,

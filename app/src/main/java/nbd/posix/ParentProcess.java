@@ -21,7 +21,7 @@ public final class ParentProcess {
   /**
    * Makes the kernel send SIGTERM to this process when its parent ends.
    *
-   * @param parent the parent's process number; if it has ended already, so does this
+   * @param parent the parent's process ID; if the parent has ended already, this process ends, too
    */
   @SuppressWarnings("restricted") // calling the system is what this package is for
   public static void endWith(long parent) {

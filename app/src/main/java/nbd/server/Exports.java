@@ -24,7 +24,7 @@ public record Exports(
     names = List.copyOf(names);
   }
 
-  /** Whether there may be an export of this name; whether there is one, opening it tells. */
+  /** False if no export has this name; where true, only opening it tells whether one has. */
   boolean mayKnow(String name) {
     return names.isEmpty() || names.contains(name);
   }

@@ -48,9 +48,7 @@ final class Handshake {
   private final Exports exports;
   private final TlsPolicy tls;
 
-  /**
-   * What the client last asked about by INFO or GO; the handle is this object's until it is used.
-   */
+  /** The export of the client's last INFO or GO; its handle is owned here until it is used. */
   private @Nullable OpenExport opened;
 
   private String lastRefusal = "";

@@ -86,7 +86,7 @@ final class ReplyBatch {
     return format.dataHeaderBytes();
   }
 
-  /** Collects a READ whose data has been put behind the place for its header, up to this end. */
+  /** Adds the header of a READ whose data already ends at {@code end}. */
   void addRead(RequestHeader request, int end) throws IOException {
     ByteBuffer out = room(0);
     long offset = request.offset();

@@ -60,7 +60,7 @@ final class RequestCheck {
     return new ErrorReply(NbdError.EINVAL, message);
   }
 
-  /** What answers a BLOCK_STATUS whose payload is not the list of the one context. */
+  /** The error for a BLOCK_STATUS payload that does not name exactly the selected context. */
   ErrorReply blockStatusPayload() {
     return STATUS_PAYLOAD;
   }

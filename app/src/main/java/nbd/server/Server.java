@@ -192,7 +192,7 @@ public final class Server {
     }
   }
 
-  /** With fewer connections than processors there is a carrier left for what else is to be done. */
+  /** True when connections may outnumber carriers; else one is free for other work. */
   private boolean isCrowded() {
     return connections.size() >= processors;
   }

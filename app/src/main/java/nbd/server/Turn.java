@@ -10,9 +10,8 @@ import nbd.posix.ProcessorSharing;
  */
 final class Turn {
   /**
-   * Much longer, and the p99 latency of the others rises above other servers'. Moving threads
-   * between carriers costs little after the processor was given up, since many requests have
-   * arrived then.
+   * A longer slice raises other connections' p99. Moving threads between carriers costs little
+   * after the processor was given up, since many requests have arrived then.
    */
   private static final long NANOS = 30_000;
 

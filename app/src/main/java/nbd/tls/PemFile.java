@@ -40,7 +40,7 @@ record PemFile(Path path, List<Block> blocks) {
   /**
    * Reads a file.
    *
-   * @throws CertificateFileException if it is not there, may not be read, or is damaged
+   * @throws CertificateFileException if it is missing, unreadable or damaged
    */
   static PemFile read(Path path) throws CertificateFileException {
     String text;
@@ -50,7 +50,7 @@ record PemFile(Path path, List<Block> blocks) {
     } catch (NoSuchFileException missing) {
       throw new CertificateFileException(path, "does not exist", missing);
     } catch (AccessDeniedException denied) {
-      throw new CertificateFileException(path, "may not be read by this user", denied);
+      throw new CertificateFileException(path, "permission denied", denied);
     } catch (IOException failure) {
       throw new CertificateFileException(path, "cannot be read: " + failure.getMessage(), failure);
     }

@@ -6,6 +6,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Optional;
 import java.util.Set;
 import java.util.stream.Collectors;
 import picocli.CommandLine;
@@ -68,6 +69,7 @@ final class ManPageSource {
     }
     List<String> paragraphs = new ArrayList<>();
     for (String paragraph : page.substring(start + begin.length(), end).strip().split("\n\n+")) {
+      section(spec, paragraph).ifPresent(paragraphs::add);
       boolean heading = paragraph.startsWith("== ");
       boolean everywhere =
           paragraph.startsWith("*-h*, *--help*::") || paragraph.startsWith("*-V*, *--version*::");
@@ -80,6 +82,17 @@ final class ManPageSource {
       }
     }
     return paragraphs;
+  }
+
+  /** The heading of the section that begins with the option of a paragraph. */
+  private static Optional<String> section(CommandSpec spec, String paragraph) {
+    return spec.options().stream()
+        .filter(
+            option -> paragraph.lines().findFirst().orElse("").contains(option.longestName() + "*"))
+        .findFirst()
+        .filter(option -> spec.name().equals("serve"))
+        .flatMap(OptionSections::heading)
+        .map(heading -> "==== " + heading);
   }
 
   /**

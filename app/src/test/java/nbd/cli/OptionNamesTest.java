@@ -6,6 +6,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.regex.Matcher;
@@ -63,6 +64,18 @@ final class OptionNamesTest {
       help.append(command.getUsageMessage(CommandLine.Help.Ansi.OFF));
     }
     assertThat(named(help.toString())).isEqualTo(accepted());
+  }
+
+  @Test
+  void everySectionOfServesOptionsHasItsHeading() {
+    CommandLine serve = Main.commandLine().getSubcommands().get("serve");
+    List<String> headings =
+        serve.getCommandSpec().options().stream()
+            .flatMap(option -> OptionSections.heading(option).stream())
+            .toList();
+    assertThat(headings).hasSize(10).doesNotHaveDuplicates();
+    assertThat(serve.getUsageMessage(CommandLine.Help.Ansi.OFF).lines())
+        .containsSubsequence(headings.stream().map(heading -> heading + ":").toList());
   }
 
   @Test

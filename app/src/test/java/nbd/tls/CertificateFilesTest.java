@@ -143,7 +143,7 @@ final class CertificateFilesTest {
     Assumptions.assumeFalse(System.getProperty("user.name").equals("root"), "root may");
     Files.setPosixFilePermissions(
         directory.resolve("server-key.pem"), PosixFilePermissions.fromString("---------"));
-    refused(false, "server-key.pem", "may not be read");
+    refused(false, "server-key.pem", "permission denied");
   }
 
   @Test

@@ -118,7 +118,7 @@ final class Block {
     return frame != null && Bits.all(valid, from, to);
   }
 
-  /** Whether nothing would be lost, and nobody surprised, by forgetting it. */
+  /** No pending fetch or watch, nothing dirty or being written. */
   boolean isForgettable() {
     return watches == null && fetch == null && (changes == null || !changes.any());
   }

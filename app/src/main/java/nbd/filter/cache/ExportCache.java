@@ -54,8 +54,8 @@ final class ExportCache {
   /** When the storage last changed, as an epoch. */
   private final AtomicLong lastChanged = new AtomicLong(-1);
 
-  /** When it was last changed in a way that the cache could not repeat. */
-  private final AtomicLong lastUnrepeatable = new AtomicLong(-1);
+  /** The epoch of the last write that could not be resent from memory. */
+  private final AtomicLong lastUncachedWrite = new AtomicLong(-1);
 
   private final AtomicLong coveredUpTo = new AtomicLong();
   private final AtomicLong dirtySectors = new AtomicLong();
@@ -406,7 +406,7 @@ final class ExportCache {
       if (changes != null
           && changes.writtenAt >= coveredUpTo.get()
           && !Bits.isEmpty(changes.unflushed)) {
-        raise(lastUnrepeatable, changes.writtenAt);
+        raise(lastUncachedWrite, changes.writtenAt);
       }
       block.frame = null;
       stripe.remove(block);
@@ -446,7 +446,7 @@ final class ExportCache {
     long now = epoch.get();
     raise(lastChanged, now);
     if (!isRepeatable) {
-      raise(lastUnrepeatable, now);
+      raise(lastUncachedWrite, now);
     }
   }
 
@@ -653,11 +653,11 @@ final class ExportCache {
                     distrust(stripe, block, 0, sectorsPerBlock());
                   }
                 }));
-    if ((through ? lastChanged : lastUnrepeatable).get() >= covered) {
+    if ((through ? lastChanged : lastUncachedWrite).get() >= covered) {
       losses.add(
           "writes to export \"%s\" that were not flushed were lost when its storage broke"
               .formatted(exportName));
-      lastUnrepeatable.set(-1);
+      lastUncachedWrite.set(-1);
     }
   }
 
@@ -733,7 +733,7 @@ final class ExportCache {
     LongAdder sectors = new LongAdder();
     forEachStripe(stripe -> stripe.forEach(block -> sectors.add(unstoredOf(block))));
     long bytes = sectors.sum() << sectorShift;
-    boolean isAll = lastUnrepeatable.get() < coveredUpTo.get();
+    boolean isAll = lastUncachedWrite.get() < coveredUpTo.get();
     return new IOException(
         bytes > 0
             ? "%s%d bytes that were written to export \"%s\", and not flushed, cannot be stored: %s"

@@ -20,9 +20,9 @@ import org.tinylog.Logger;
  *
  * <p>Memory is taken in chunks when it is first needed, and not given back.
  *
- * <p>Invariant, guarded by the lock: a block that has a frame is in one queue, or with the one who
- * has taken it off to evict it. The lock is taken under that of a {@link Stripe}, so no other is
- * taken under it.
+ * <p>Invariant, guarded by the lock: a block that has a frame is in one queue, or with the thread
+ * that has taken it off to evict it. The lock is taken under that of a {@link Stripe}, so no other
+ * is taken under it.
  */
 final class Frames {
   /** Uses that count. */
@@ -107,13 +107,13 @@ final class Frames {
     return capacity;
   }
 
-  /** How many blocks may wait for being written back before those who write have to wait. */
-  int mostDirty() {
+  /** How many blocks may be dirty before writers have to wait. */
+  int dirtyLimit() {
     return Math.max(1, capacity / 4 * 3);
   }
 
-  /** How many may wait before they are written back without anybody asking for it. */
-  int manyDirty() {
+  /** How many blocks may be dirty before they are written back in the background. */
+  int dirtyBackgroundLimit() {
     return Math.max(1, capacity / 4);
   }
 
@@ -121,9 +121,9 @@ final class Frames {
     return dirty.get();
   }
 
-  /** Counts a block that became dirty; whether it was the one that makes them many. */
+  /** Counts a block that became dirty; true if it was the first above the background limit. */
   boolean countDirty() {
-    return dirty.incrementAndGet() == manyDirty() + 1;
+    return dirty.incrementAndGet() == dirtyBackgroundLimit() + 1;
   }
 
   void countClean() {

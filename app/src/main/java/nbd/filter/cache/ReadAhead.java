@@ -26,7 +26,8 @@ final class ReadAhead {
     this.cache = cache;
     // A stream must not push out of the cache what it has brought itself.
     this.mostBlocks =
-        Math.max(1, Math.min(MOST_BYTES / cache.blockSize(), cache.frames.manyDirty() / 2));
+        Math.max(
+            1, Math.min(MOST_BYTES / cache.blockSize(), cache.frames.dirtyBackgroundLimit() / 2));
   }
 
   /** A read of these blocks, which may have several neighbours in flight, in any order. */

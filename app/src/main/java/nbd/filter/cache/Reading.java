@@ -133,7 +133,8 @@ final class Reading {
      * @return false if the storage failed, or no memory is free
      */
     boolean fetch() {
-      int most = Math.max(1, Math.min(RUN / cache.blockSize(), cache.frames.manyDirty()));
+      int most =
+          Math.max(1, Math.min(RUN / cache.blockSize(), cache.frames.dirtyBackgroundLimit()));
       Plan plan = Plan.ADDED;
       while (plan == Plan.ADDED && next <= last && parts.size() < most) {
         plan = plan(next);

@@ -8,13 +8,13 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * Work that many ask for, each of whom needs one run that begins after it has asked: at most one
- * runs and one waits, whoever asks, and all who wait for a run get its failure.
+ * runs and one waits, and all callers that wait for a run get its failure.
  *
  * <p>Invariant, guarded by the lock: a run that waits has not begun, so whoever finds it there may
  * share it; there is one only while another runs.
  */
 final class SharedRuns {
-  /** What is done. */
+  /** The work that concurrent callers share. */
   @FunctionalInterface
   interface Work {
     /**

@@ -53,7 +53,7 @@ final class Storage {
 
   private boolean isClosed;
 
-  /** Used by the one who opens, but for being set. */
+  /** Set under the lock; read and cleared only by the thread that reopens. */
   private boolean isLossUntold;
 
   private final AtomicLong generation = new AtomicLong();

@@ -97,7 +97,7 @@ final class WriteBack {
       if (!woken) {
         tick.incrementAndGet();
       }
-      boolean many = cache.frames.dirty() > cache.frames.manyDirty();
+      boolean many = cache.frames.dirty() > cache.frames.dirtyBackgroundLimit();
       long dueTick = tick.get() - LONG_TICKS;
       long[] due =
           cache.dirtyBlocks(
@@ -108,7 +108,9 @@ final class WriteBack {
       List<IOException> failures = new ArrayList<>();
       all(due, Long.MAX_VALUE, cache.storage.failedOpenings(), failures);
       goOn =
-          failures.isEmpty() && due.length > 0 && cache.frames.dirty() > cache.frames.manyDirty();
+          failures.isEmpty()
+              && due.length > 0
+              && cache.frames.dirty() > cache.frames.dirtyBackgroundLimit();
       if (cache.dirtyBytes() == 0) {
         inBackground.set(false);
         // Somebody may have found this thread still there.

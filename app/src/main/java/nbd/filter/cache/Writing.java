@@ -208,7 +208,7 @@ final class Writing {
       toBeDirty += block != null && block.changes != null && block.changes.listed ? 0 : 1;
       withoutFrame += block != null && block.frame != null ? 0 : 1;
     }
-    if (toBeDirty > 0 && cache.frames.dirty() + toBeDirty > cache.frames.mostDirty()) {
+    if (toBeDirty > 0 && cache.frames.dirty() + toBeDirty > cache.frames.dirtyLimit()) {
       return Outcome.TOO_DIRTY;
     }
     return spares.has(withoutFrame) ? Outcome.WRITTEN : Outcome.NO_FRAME;
