@@ -86,9 +86,9 @@ final class ManPageSource {
 
   /** The heading of the section that begins with the option of a paragraph. */
   private static Optional<String> section(CommandSpec spec, String paragraph) {
+    String term = paragraph.lines().findFirst().orElse("");
     return spec.options().stream()
-        .filter(
-            option -> paragraph.lines().findFirst().orElse("").contains(option.longestName() + "*"))
+        .filter(option -> term.endsWith("::") && term.contains(option.longestName() + "*"))
         .findFirst()
         .filter(option -> spec.name().equals("serve"))
         .flatMap(OptionSections::heading)
