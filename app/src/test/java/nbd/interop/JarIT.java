@@ -71,6 +71,7 @@ final class JarIT {
   void whatGoesWrongAtTheEndIsSaid() throws Exception {
     try (ServeProcess serve = serve(disk.toString())) {
       overwriteJar();
+      Files.delete(stats);
       Files.createDirectory(stats);
       serve.signal("TERM");
       assertThat(serve.awaitEnd()).isEqualTo(1);
