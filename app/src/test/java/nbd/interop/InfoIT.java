@@ -26,7 +26,8 @@ final class InfoIT {
 
   @AfterAll
   static void stop() throws Exception {
-    tcp.stopQuietly();
+    tcp.stop();
+    assertThat(tcp.err().lines()).allMatch(line -> line.contains("there is no export"));
     unix.stopQuietly();
     tcp.close();
     unix.close();

@@ -75,7 +75,7 @@ final class JarIT {
       Files.createDirectory(stats);
       serve.signal("TERM");
       assertThat(serve.awaitEnd()).isEqualTo(1);
-      assertThat(serve.err()).hasLineCount(1).contains("statistics", stats.toString());
+      assertThat(serve.err()).hasLineCount(1).contains("--stats", stats.toString());
     }
     assertThat(pid).doesNotExist();
   }
