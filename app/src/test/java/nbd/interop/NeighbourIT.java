@@ -10,6 +10,7 @@ import java.util.ArrayList;
 import java.util.List;
 import nbd.testing.Bytes;
 import nbd.testing.RawClient;
+import nbd.testing.Running;
 import nbd.testing.SlowFiles;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -174,15 +175,21 @@ final class NeighbourIT {
         client.call(0, RawClient.FUA, RawClient.WRITE, 0, 512, new byte[512]);
       }
       slow.hold("write");
-      for (int i = 0; i < 300; i++) {
-        client.request(RawClient.FUA, RawClient.WRITE, i, i * 512L, 512, new byte[512]);
-      }
-      slow.awaitHeld(32);
+      // The connection's own thread may make the first one, and read no further until it is done.
+      Running sending =
+          Running.start(
+              () -> {
+                for (int i = 0; i < 300; i++) {
+                  client.request(RawClient.FUA, RawClient.WRITE, i, i * 512L, 512, new byte[512]);
+                }
+              });
+      slow.awaitHeld(1);
       assertServed(serve, neighbour);
       slow.release();
       for (int i = 0; i < 300; i++) {
         client.expectReply(0);
       }
+      sending.join();
       serve.stop();
     }
   }
