@@ -10,14 +10,14 @@ import java.util.Objects;
 import java.util.function.Predicate;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
-import nbd.backend.Backend;
-import nbd.backend.DirectoryBackend;
-import nbd.backend.FileBackend;
-import nbd.backend.FileKind;
-import nbd.backend.FileSettings;
-import nbd.backend.MemoryBackend;
-import nbd.backend.NullBackend;
 import nbd.client.NbdUri;
+import nbd.file.DirectoryBackend;
+import nbd.file.FileBackend;
+import nbd.file.FileKind;
+import nbd.file.FileSettings;
+import nbd.memory.MemoryBackend;
+import nbd.memory.NullBackend;
+import nbd.storage.Backend;
 import org.jspecify.annotations.Nullable;
 
 /** The argument BACKEND of serve. */

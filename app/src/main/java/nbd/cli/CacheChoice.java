@@ -4,10 +4,10 @@ package nbd.cli;
 enum CacheChoice {
   /** No cache. */
   NONE,
-  /** {@link nbd.filter.cache.CacheMode#WRITEBACK}. */
+  /** {@link nbd.cache.CacheMode#WRITEBACK}. */
   WRITEBACK,
-  /** {@link nbd.filter.cache.CacheMode#WRITETHROUGH}. */
+  /** {@link nbd.cache.CacheMode#WRITETHROUGH}. */
   WRITETHROUGH,
-  /** {@link nbd.filter.cache.CacheMode#UNSAFE}. */
+  /** {@link nbd.cache.CacheMode#UNSAFE}. */
   UNSAFE
 }

@@ -2,13 +2,13 @@ package nbd.cli;
 
 import java.time.Duration;
 import java.util.concurrent.ThreadLocalRandom;
-import nbd.backend.Backend;
-import nbd.backend.ThreadModel;
 import nbd.filter.ConnectionCacheFilter;
 import nbd.filter.DelayFilter;
 import nbd.filter.ErrorFilter;
 import nbd.filter.ErrorRate;
 import nbd.filter.SerializeFilter;
+import nbd.storage.Backend;
+import nbd.storage.ThreadModel;
 import org.tinylog.Logger;
 import picocli.CommandLine.Option;
 

@@ -2,9 +2,9 @@ package nbd.cli;
 
 import java.util.List;
 import java.util.function.Predicate;
-import nbd.backend.FileSettings;
-import nbd.backend.FileSettings.AccessPattern;
-import nbd.backend.FileSettings.CacheAdvice;
+import nbd.file.FileSettings;
+import nbd.file.FileSettings.AccessPattern;
+import nbd.file.FileSettings.CacheAdvice;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 

@@ -3,19 +3,19 @@ package nbd.cli;
 import java.io.IOException;
 import java.util.Optional;
 import java.util.function.UnaryOperator;
-import nbd.backend.Backend;
-import nbd.backend.ThreadModel;
+import nbd.cache.CacheFilter;
+import nbd.cache.CacheSettings;
+import nbd.cache.CacheStatistics;
 import nbd.filter.FuaFilter;
 import nbd.filter.FuaMode;
 import nbd.filter.Statistics;
 import nbd.filter.StatisticsFilter;
-import nbd.filter.cache.CacheFilter;
-import nbd.filter.cache.CacheSettings;
-import nbd.filter.cache.CacheStatistics;
 import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
 import nbd.protocol.NbdException;
+import nbd.storage.Backend;
+import nbd.storage.ThreadModel;
 
 /**
  * The filters around the storage: the one place for their order, and for what one of them being

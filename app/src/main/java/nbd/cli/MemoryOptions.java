@@ -1,7 +1,7 @@
 package nbd.cli;
 
-import nbd.backend.DirectMemory;
 import nbd.server.Server;
+import nbd.storage.DirectMemory;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 

@@ -5,12 +5,12 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Locale;
 import java.util.function.Predicate;
-import nbd.backend.FileSettings.AccessPattern;
-import nbd.backend.FileSettings.CacheAdvice;
-import nbd.backend.ThreadModel;
+import nbd.file.FileSettings.AccessPattern;
+import nbd.file.FileSettings.CacheAdvice;
 import nbd.filter.FuaMode;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.TrackDirty;
+import nbd.storage.ThreadModel;
 import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.TypeConversionException;
 

@@ -8,9 +8,9 @@ import java.util.Arrays;
 import java.util.Locale;
 import java.util.Optional;
 import java.util.stream.Collectors;
+import nbd.cache.CacheStatistics;
 import nbd.filter.Statistics;
 import nbd.filter.Statistics.Count;
-import nbd.filter.cache.CacheStatistics;
 import org.jspecify.annotations.Nullable;
 
 /**

@@ -2,7 +2,7 @@ package nbd.client;
 
 import java.util.ArrayList;
 import java.util.List;
-import nbd.backend.Extent;
+import nbd.storage.Extent;
 
 /**
  * The extents of an answer to BLOCK_STATUS, alike neighbours made one, as many as are wanted. Used

@@ -9,15 +9,15 @@ import java.util.Optional;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
-import nbd.backend.Completion;
-import nbd.backend.Extent;
-import nbd.backend.ListedExport;
-import nbd.backend.LostException;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Completion;
+import nbd.storage.Extent;
+import nbd.storage.ListedExport;
+import nbd.storage.LostException;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -166,7 +166,7 @@ public final class NbdClient implements AutoCloseable {
   }
 
   /**
-   * Begins a read as {@link nbd.backend.Handle#beginRead} has it. Any thread may begin and push;
+   * Begins a read as {@link nbd.storage.Handle#beginRead} has it. Any thread may begin and push;
    * who pushes sends what others have begun as well.
    */
   public boolean beginRead(ByteBuffer into, long offset, Completion end) {
@@ -256,7 +256,7 @@ public final class NbdClient implements AutoCloseable {
    * server does not tell.
    *
    * @param most how many extents are wanted at most, at least 1
-   * @return consecutive extents as {@link nbd.backend.Handle#extents} promises them
+   * @return consecutive extents as {@link nbd.storage.Handle#extents} promises them
    */
   public List<Extent> extents(long offset, long length, int most) throws IOException {
     if (!export.tellsExtents()) {

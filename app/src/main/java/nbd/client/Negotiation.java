@@ -9,7 +9,6 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import nbd.backend.ListedExport;
 import nbd.protocol.ExportRequest;
 import nbd.protocol.HandshakeFlag;
 import nbd.protocol.InfoType;
@@ -20,6 +19,7 @@ import nbd.protocol.OptionReply;
 import nbd.protocol.OptionReplyType;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.WireInput;
+import nbd.storage.ListedExport;
 
 /**
  * The client's side of the handshake: newstyle, fixed or not. Messages of what it throws do not

@@ -3,8 +3,8 @@ package nbd.filter;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.BitSet;
-import nbd.backend.Handle;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Handle;
 
 /**
  * One block of a connection's private cache, byte by byte known or not, and written or not: a write

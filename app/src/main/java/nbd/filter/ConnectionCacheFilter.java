@@ -1,8 +1,8 @@
 package nbd.filter;
 
 import java.io.IOException;
-import nbd.backend.Backend;
-import nbd.backend.Handle;
+import nbd.storage.Backend;
+import nbd.storage.Handle;
 
 /**
  * Gives each connection a cache of its own, for what it reads and for what it writes, until its own

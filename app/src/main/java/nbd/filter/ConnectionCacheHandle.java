@@ -8,13 +8,13 @@ import java.util.Map;
 import java.util.NavigableMap;
 import java.util.TreeMap;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Extent;
-import nbd.backend.Fua;
-import nbd.backend.Handle;
-import nbd.backend.ReadTarget;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Extent;
+import nbd.storage.Fua;
+import nbd.storage.Handle;
+import nbd.storage.ReadTarget;
 
 /**
  * One connection's private cache, in blocks. Its flush writes back what the connection has written,

@@ -5,11 +5,11 @@ import java.io.InterruptedIOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.List;
-import nbd.backend.Backend;
-import nbd.backend.Extent;
-import nbd.backend.Handle;
-import nbd.backend.ReadTarget;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Extent;
+import nbd.storage.Handle;
+import nbd.storage.ReadTarget;
 
 /** Makes storage slow: each call sleeps before it goes on. For experiments. */
 public final class DelayFilter extends FilterBackend {

@@ -4,12 +4,12 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicLong;
-import nbd.backend.Backend;
-import nbd.backend.Extent;
-import nbd.backend.Handle;
-import nbd.backend.ReadTarget;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdException;
+import nbd.storage.Backend;
+import nbd.storage.Extent;
+import nbd.storage.Handle;
+import nbd.storage.ReadTarget;
 
 /**
  * Makes storage fail now and then: such a call throws instead of going on. For experiments. Which

@@ -3,10 +3,10 @@ package nbd.filter;
 import java.io.IOException;
 import java.util.List;
 import java.util.Optional;
-import nbd.backend.Backend;
-import nbd.backend.Handle;
-import nbd.backend.ListedExport;
-import nbd.backend.ThreadModel;
+import nbd.storage.Backend;
+import nbd.storage.Handle;
+import nbd.storage.ListedExport;
+import nbd.storage.ThreadModel;
 
 /** A backend around another one; closing it closes that one. */
 public abstract class FilterBackend implements Backend {

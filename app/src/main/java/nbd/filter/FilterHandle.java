@@ -4,12 +4,12 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.Optional;
-import nbd.backend.Capabilities;
-import nbd.backend.Extent;
-import nbd.backend.Handle;
-import nbd.backend.ReadTarget;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Capabilities;
+import nbd.storage.Extent;
+import nbd.storage.Handle;
+import nbd.storage.ReadTarget;
 
 /**
  * A handle that passes every call on to the next one; filters override what they change. All of

@@ -1,10 +1,10 @@
 package nbd.filter;
 
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Fua;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Fua;
 
 /**
  * What one connection is offered of FUA, and what becomes of it: the one place where the mode and

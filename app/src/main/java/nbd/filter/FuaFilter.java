@@ -2,13 +2,13 @@ package nbd.filter;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import nbd.backend.Backend;
-import nbd.backend.Capabilities;
-import nbd.backend.Completion;
-import nbd.backend.Handle;
 import nbd.filter.FuaDecision.Becomes;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Capabilities;
+import nbd.storage.Completion;
+import nbd.storage.Handle;
 
 /**
  * Changes what clients are offered of FUA, and what becomes of it and of their flushes ({@link

@@ -6,12 +6,12 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.backend.Backend;
-import nbd.backend.Extent;
-import nbd.backend.Handle;
-import nbd.backend.ReadTarget;
-import nbd.backend.ThreadModel;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Extent;
+import nbd.storage.Handle;
+import nbd.storage.ReadTarget;
+import nbd.storage.ThreadModel;
 
 /**
  * Keeps a backend's thread model, or a stricter one, whoever calls: the server, or a filter that

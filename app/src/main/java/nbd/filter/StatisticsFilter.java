@@ -4,14 +4,14 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.concurrent.atomic.LongAdder;
-import nbd.backend.Backend;
-import nbd.backend.Completion;
-import nbd.backend.Extent;
-import nbd.backend.Handle;
-import nbd.backend.ReadTarget;
 import nbd.filter.Statistics.Count;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Completion;
+import nbd.storage.Extent;
+import nbd.storage.Handle;
+import nbd.storage.ReadTarget;
 import org.jspecify.annotations.Nullable;
 
 /** Counts what passes. One stands before all other filters, one between them and the backend. */

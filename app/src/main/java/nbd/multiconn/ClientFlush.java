@@ -5,9 +5,9 @@ import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
-import nbd.backend.LostException;
-import nbd.backend.LostWritesException;
 import nbd.multiconn.FlushScope.Need;
+import nbd.storage.LostException;
+import nbd.storage.LostWritesException;
 
 /**
  * A flush that a client sent, or that a command with FUA became: what it needs in its connection's

@@ -4,7 +4,7 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.Executor;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.backend.Handle;
+import nbd.storage.Handle;
 
 /**
  * Which group each connection belongs to.

@@ -1,11 +1,11 @@
 package nbd.multiconn;
 
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Fua;
-import nbd.backend.ThreadModel;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Fua;
+import nbd.storage.ThreadModel;
 
 /**
  * What one connection is promised, and whose flush covers whom: the one place where mode, backend,

@@ -4,8 +4,8 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
-import nbd.backend.LostException;
-import nbd.backend.LostWritesException;
+import nbd.storage.LostException;
+import nbd.storage.LostWritesException;
 import org.jspecify.annotations.Nullable;
 
 /**

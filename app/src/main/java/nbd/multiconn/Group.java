@@ -11,9 +11,9 @@ import java.util.concurrent.Executor;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.backend.LostException;
-import nbd.backend.LostWritesException;
 import nbd.protocol.NbdError;
+import nbd.storage.LostException;
+import nbd.storage.LostWritesException;
 
 /**
  * The handles that a flush has to keep consistent, and how that is done.

@@ -1,8 +1,8 @@
 package nbd.multiconn;
 
 import java.io.IOException;
-import nbd.backend.Handle;
-import nbd.backend.LostException;
+import nbd.storage.Handle;
+import nbd.storage.LostException;
 import org.jspecify.annotations.Nullable;
 
 /**

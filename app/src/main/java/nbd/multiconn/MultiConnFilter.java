@@ -2,16 +2,16 @@ package nbd.multiconn;
 
 import java.io.IOException;
 import java.util.concurrent.Executor;
-import nbd.backend.Backend;
-import nbd.backend.Handle;
 import nbd.filter.FilterBackend;
+import nbd.storage.Backend;
+import nbd.storage.Handle;
 
 /**
  * Makes a flush on one connection cover the completed writes of all of its group, and shows
  * multi-conn to the clients to whom that is promised.
  *
  * <p>It calls {@code flush} of a handle on behalf of other connections, at any time between open
- * and close. A backend with a thread model other than {@link nbd.backend.ThreadModel#PARALLEL} has
+ * and close. A backend with a thread model other than {@link nbd.storage.ThreadModel#PARALLEL} has
  * to be wrapped in a {@link nbd.filter.SerializeFilter} below this filter, which keeps these calls
  * apart from the connection's own.
  */

@@ -4,17 +4,17 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicIntegerFieldUpdater;
-import nbd.backend.Capabilities;
-import nbd.backend.Completion;
-import nbd.backend.Extent;
-import nbd.backend.Handle;
-import nbd.backend.LostException;
-import nbd.backend.ReadTarget;
 import nbd.filter.FilterHandle;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Capabilities;
+import nbd.storage.Completion;
+import nbd.storage.Extent;
+import nbd.storage.Handle;
+import nbd.storage.LostException;
+import nbd.storage.ReadTarget;
 import org.jspecify.annotations.Nullable;
 
 /**

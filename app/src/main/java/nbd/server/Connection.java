@@ -18,7 +18,12 @@ import javax.net.ssl.SSLException;
 import nbd.posix.UnixPeer;
 import nbd.protocol.Printable;
 import nbd.protocol.ProtocolException;
-import nbd.server.Admission.Share;
+import nbd.transmission.Admission;
+import nbd.transmission.Admission.Share;
+import nbd.transmission.OpenExport;
+import nbd.transmission.Replies;
+import nbd.transmission.Transmission;
+import nbd.transmission.Turn;
 import org.tinylog.Logger;
 
 /** One client's connection, from the greeting to the end; {@link #run} is its virtual thread. */

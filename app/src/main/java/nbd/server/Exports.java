@@ -2,10 +2,12 @@ package nbd.server;
 
 import java.io.IOException;
 import java.util.List;
-import nbd.backend.Backend;
-import nbd.backend.Handle;
-import nbd.backend.ListedExport;
 import nbd.protocol.ReplyFormat;
+import nbd.storage.Backend;
+import nbd.storage.Handle;
+import nbd.storage.ListedExport;
+import nbd.transmission.Advertised;
+import nbd.transmission.OpenExport;
 
 /**
  * What is served: one backend under one or more names.

@@ -6,7 +6,6 @@ import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
 import java.util.List;
 import java.util.Optional;
-import nbd.backend.ListedExport;
 import nbd.protocol.BaseAllocation;
 import nbd.protocol.ExportRequest;
 import nbd.protocol.ExportRequest.MalformedException;
@@ -25,6 +24,9 @@ import nbd.protocol.ProtocolException;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.TransmissionFlag;
 import nbd.protocol.WireInput;
+import nbd.storage.ListedExport;
+import nbd.transmission.BlockStatus;
+import nbd.transmission.OpenExport;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 

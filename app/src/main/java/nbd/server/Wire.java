@@ -11,6 +11,7 @@ import nbd.protocol.ProtocolException;
 import nbd.protocol.WireInput;
 import nbd.tls.TlsChannel;
 import nbd.tls.TlsServer;
+import nbd.transmission.BufferPool;
 
 /**
  * What a connection's bytes come from and go to: its socket, or from STARTTLS on, TLS above it.

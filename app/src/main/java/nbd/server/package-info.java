@@ -1,6 +1,6 @@
 /**
  * The server: an accept loop, and for each connection a virtual thread that negotiates ({@link
- * nbd.server.Handshake}) and then serves requests ({@link nbd.server.Transmission}). It sees
+ * nbd.server.Handshake}) and then serves requests ({@link nbd.transmission.Transmission}). It sees
  * handles, never what is behind them.
  */
 @NullMarked

@@ -2,13 +2,13 @@ package nbd.upstream;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import nbd.backend.Completion;
-import nbd.backend.Handle;
-import nbd.backend.LostException;
-import nbd.backend.LostWritesException;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
+import nbd.storage.Completion;
+import nbd.storage.Handle;
+import nbd.storage.LostException;
+import nbd.storage.LostWritesException;
 import nbd.upstream.Connections.Client;
 import nbd.upstream.Connections.Conn;
 import nbd.upstream.RangeLocks.Range;

@@ -3,7 +3,7 @@ package nbd.upstream;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
-import nbd.backend.Handle;
+import nbd.storage.Handle;
 import org.jspecify.annotations.Nullable;
 
 /**

@@ -1,9 +1,9 @@
 package nbd.upstream;
 
 import java.io.IOException;
-import nbd.backend.Handle;
-import nbd.backend.LostException;
 import nbd.protocol.NbdError;
+import nbd.storage.Handle;
+import nbd.storage.LostException;
 import nbd.upstream.Connections.Client;
 import nbd.upstream.Connections.Conn;
 

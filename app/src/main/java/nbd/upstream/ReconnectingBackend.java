@@ -5,10 +5,10 @@ import java.time.Duration;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.function.UnaryOperator;
-import nbd.backend.Backend;
-import nbd.backend.Handle;
-import nbd.backend.LostException;
 import nbd.filter.FilterBackend;
+import nbd.storage.Backend;
+import nbd.storage.Handle;
+import nbd.storage.LostException;
 
 /**
  * Outlives the connections to a server: what its clients of one export share is a {@link Session}.

@@ -5,9 +5,9 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.OptionalLong;
-import nbd.backend.Handle;
-import nbd.backend.LostException;
 import nbd.protocol.NbdError;
+import nbd.storage.Handle;
+import nbd.storage.LostException;
 import nbd.upstream.Connections.Conn;
 import org.tinylog.Logger;
 

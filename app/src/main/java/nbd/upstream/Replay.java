@@ -2,10 +2,10 @@ package nbd.upstream;
 
 import java.io.IOException;
 import java.util.List;
-import nbd.backend.Handle;
-import nbd.backend.LostException;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Handle;
+import nbd.storage.LostException;
 import nbd.upstream.WriteLog.Kind;
 import org.jspecify.annotations.Nullable;
 

@@ -3,14 +3,14 @@ package nbd.upstream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.function.UnaryOperator;
-import nbd.backend.Backend;
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Completion;
-import nbd.backend.Handle;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Completion;
+import nbd.storage.Handle;
 
 /**
  * All handles of an export share one handle of the backend below, a connection: so one flush covers

@@ -1,9 +1,9 @@
 package nbd.upstream;
 
 import java.time.Duration;
-import nbd.backend.LostException;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.LostException;
 
 /**
  * How often one request has met a break, and whether it is tried again. Used by one thread at a

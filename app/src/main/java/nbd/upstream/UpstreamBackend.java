@@ -6,14 +6,14 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
-import nbd.backend.Backend;
-import nbd.backend.Handle;
-import nbd.backend.ListedExport;
-import nbd.backend.ThreadModel;
 import nbd.client.ClientSettings;
 import nbd.client.ConnectAttempts;
 import nbd.client.NbdClient;
 import nbd.client.NbdUri;
+import nbd.storage.Backend;
+import nbd.storage.Handle;
+import nbd.storage.ListedExport;
+import nbd.storage.ThreadModel;
 
 /**
  * Another NBD server: each handle is a connection of its own to it, made when the handle is opened.

@@ -6,17 +6,17 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Completion;
-import nbd.backend.Extent;
-import nbd.backend.Fua;
-import nbd.backend.Handle;
 import nbd.client.ExportInfo;
 import nbd.client.NbdClient;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.TransmissionFlag;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Completion;
+import nbd.storage.Extent;
+import nbd.storage.Fua;
+import nbd.storage.Handle;
 
 /** A connection to another NBD server, whose export is passed on as that server describes it. */
 final class UpstreamHandle implements Handle {

@@ -37,12 +37,12 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.stream.Stream;
-import nbd.backend.ListedExport;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.OptionException;
 import nbd.protocol.OptionReplyType;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.TransmissionFlag;
+import nbd.storage.ListedExport;
 import nbd.testing.Bytes;
 import nbd.testing.ScriptedServer;
 import nbd.testing.ScriptedServer.Peer;
@@ -211,7 +211,7 @@ final class ClientHandshakeTest {
         NbdClient client = open(server)) {
       assertThat(client.export().structuredReplies()).isTrue();
       assertThat(client.export().tellsExtents()).isFalse();
-      assertThat(client.extents(0, 1, 1)).containsExactly(nbd.backend.Extent.data(1));
+      assertThat(client.extents(0, 1, 1)).containsExactly(nbd.storage.Extent.data(1));
     }
   }
 

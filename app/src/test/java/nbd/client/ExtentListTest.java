@@ -2,7 +2,7 @@ package nbd.client;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import nbd.backend.Extent;
+import nbd.storage.Extent;
 import org.junit.jupiter.api.Test;
 
 /** What is kept of a server's extents. */

@@ -3,8 +3,8 @@ package nbd.client;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
-import nbd.backend.ListedExport;
 import nbd.protocol.WireInput;
+import nbd.storage.ListedExport;
 import nbd.testing.MemorySocket;
 
 /** The client on a socket in memory, whose other end may say anything. */

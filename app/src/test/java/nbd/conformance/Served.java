@@ -6,10 +6,10 @@ import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
-import nbd.backend.Backend;
-import nbd.backend.ThreadModel;
 import nbd.protocol.BlockSizes;
 import nbd.server.TestServer;
+import nbd.storage.Backend;
+import nbd.storage.ThreadModel;
 import nbd.testing.RawClient;
 
 /** A server of one {@link Storage}, with what a client has to know of it. */

@@ -15,13 +15,11 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.stream.Stream;
-import nbd.backend.Backend;
-import nbd.backend.Capability;
-import nbd.backend.DirectoryBackend;
-import nbd.backend.FileBackend;
-import nbd.backend.FileSettings;
-import nbd.backend.MemoryBackend;
 import nbd.conformance.Talk.Outcome;
+import nbd.file.DirectoryBackend;
+import nbd.file.FileBackend;
+import nbd.file.FileSettings;
+import nbd.memory.MemoryBackend;
 import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnSettings;
 import nbd.protocol.BlockSizes;
@@ -31,6 +29,8 @@ import nbd.protocol.NbdException;
 import nbd.server.Server;
 import nbd.server.TestServer;
 import nbd.server.TlsPolicy;
+import nbd.storage.Backend;
+import nbd.storage.Capability;
 import nbd.testing.Bytes;
 import nbd.testing.ChunkClient;
 import nbd.testing.ChunkClient.Layout;
@@ -369,7 +369,7 @@ final class WaysServersBrokeTest {
   }
 
   // 5. Names, where they are files' names. More: nbd.server.InfoAndGoTest, ExportNameTest,
-  // nbd.backend.DirectoryBackendTest.
+  // nbd.file.DirectoryBackendTest.
 
   /** Bytes that are no name of a file in the directory, and must not be made into another. */
   private static List<byte[]> strangeNames() {
@@ -988,7 +988,7 @@ final class WaysServersBrokeTest {
     client.disconnect();
   }
 
-  // 15. Storage that fails. More: nbd.backend.FileFlushTest, nbd.multiconn.BrokenHandleTest,
+  // 15. Storage that fails. More: nbd.file.FileFlushTest, nbd.multiconn.BrokenHandleTest,
   // nbd.server.InFlightRequestsTest.
 
   @ParameterizedTest

@@ -7,13 +7,13 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import nbd.backend.Backend;
-import nbd.backend.Capability;
-import nbd.backend.Fua;
-import nbd.backend.Handle;
-import nbd.backend.MemoryBackend;
+import nbd.memory.MemoryBackend;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
+import nbd.storage.Backend;
+import nbd.storage.Capability;
+import nbd.storage.Fua;
+import nbd.storage.Handle;
 import org.junit.jupiter.api.Test;
 
 /** Each connection sees its own world until it flushes. */

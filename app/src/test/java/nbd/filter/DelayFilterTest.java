@@ -7,8 +7,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
-import nbd.backend.Handle;
-import nbd.backend.MemoryBackend;
+import nbd.memory.MemoryBackend;
+import nbd.storage.Handle;
 import org.junit.jupiter.api.Test;
 
 /** Storage that is slow where it was told to be. */

@@ -7,11 +7,11 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import nbd.backend.Handle;
-import nbd.backend.MemoryBackend;
+import nbd.memory.MemoryBackend;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Handle;
 import org.junit.jupiter.api.Test;
 
 /** Storage that fails as often as it was told to, and in the same places again. */

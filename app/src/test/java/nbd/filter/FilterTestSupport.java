@@ -3,8 +3,8 @@ package nbd.filter;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
-import nbd.backend.Handle;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Handle;
 
 /** Text in and out of handles. */
 final class FilterTestSupport {

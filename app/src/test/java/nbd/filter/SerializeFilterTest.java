@@ -8,10 +8,10 @@ import java.nio.ByteBuffer;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
-import nbd.backend.Backend;
-import nbd.backend.Handle;
-import nbd.backend.MemoryBackend;
-import nbd.backend.ThreadModel;
+import nbd.memory.MemoryBackend;
+import nbd.storage.Backend;
+import nbd.storage.Handle;
+import nbd.storage.ThreadModel;
 import org.junit.jupiter.api.Test;
 
 /** What the thread models keep apart; requests beside flushes are in ThreadModelTest. */

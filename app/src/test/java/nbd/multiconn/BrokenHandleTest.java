@@ -5,14 +5,14 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import nbd.backend.Handle;
-import nbd.backend.LostException;
 import nbd.filter.FuaFilter;
 import nbd.filter.FuaMode;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Handle;
+import nbd.storage.LostException;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 

@@ -2,8 +2,8 @@ package nbd.multiconn;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import nbd.backend.Handle;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Handle;
 
 /** The calls of a handle as tests need them: with any data, and in threads of their own. */
 final class Calls {

@@ -4,11 +4,11 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Fua;
-import nbd.backend.ThreadModel;
 import nbd.protocol.NbdException;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Fua;
+import nbd.storage.ThreadModel;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;

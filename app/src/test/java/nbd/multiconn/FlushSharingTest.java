@@ -8,11 +8,11 @@ import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
 import java.util.ArrayList;
 import java.util.List;
-import nbd.backend.ReadTarget;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.ReadTarget;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 

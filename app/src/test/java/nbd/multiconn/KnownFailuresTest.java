@@ -4,9 +4,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
-import nbd.backend.Capability;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Capability;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 

@@ -5,7 +5,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
-import nbd.backend.ThreadModel;
+import nbd.storage.ThreadModel;
 import org.jetbrains.lincheck.Lincheck;
 import org.junit.jupiter.api.Test;
 

@@ -10,15 +10,15 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.SplittableRandom;
-import nbd.backend.Backend;
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Fua;
-import nbd.backend.Handle;
-import nbd.backend.LostException;
-import nbd.backend.ThreadModel;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
+import nbd.storage.Backend;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Fua;
+import nbd.storage.Handle;
+import nbd.storage.LostException;
+import nbd.storage.ThreadModel;
 import org.junit.jupiter.api.Test;
 
 /**

@@ -5,8 +5,8 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.util.Optional;
-import nbd.backend.LostException;
 import nbd.protocol.NbdError;
+import nbd.storage.LostException;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 

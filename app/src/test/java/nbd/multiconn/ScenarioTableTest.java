@@ -6,8 +6,8 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
-import nbd.backend.Capabilities;
-import nbd.backend.Handle;
+import nbd.storage.Capabilities;
+import nbd.storage.Handle;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 

@@ -6,8 +6,8 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Executor;
-import nbd.backend.Capabilities;
-import nbd.backend.Handle;
+import nbd.storage.Capabilities;
+import nbd.storage.Handle;
 import nbd.testing.Running;
 
 /** A filter over a {@link FakeBackend}, and connections by number. */

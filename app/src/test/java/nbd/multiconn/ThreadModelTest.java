@@ -4,9 +4,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
 import java.util.concurrent.atomic.AtomicInteger;
-import nbd.backend.Handle;
-import nbd.backend.ThreadModel;
 import nbd.filter.SerializeFilter;
+import nbd.storage.Handle;
+import nbd.storage.ThreadModel;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 

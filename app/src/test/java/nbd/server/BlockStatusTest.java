@@ -7,17 +7,17 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.atomic.AtomicInteger;
-import nbd.backend.Backend;
-import nbd.backend.Capabilities;
-import nbd.backend.Extent;
-import nbd.backend.Handle;
-import nbd.backend.MemoryBackend;
-import nbd.backend.NullBackend;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
+import nbd.memory.MemoryBackend;
+import nbd.memory.NullBackend;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Backend;
+import nbd.storage.Capabilities;
+import nbd.storage.Extent;
+import nbd.storage.Handle;
 import nbd.testing.ChunkClient;
 import nbd.testing.ChunkClient.Answer;
 import nbd.testing.ChunkClient.Expect;
@@ -48,7 +48,7 @@ final class BlockStatusTest {
         return new FilterHandle(next.open(name, readOnly)) {
           @Override
           public Capabilities capabilities() {
-            return next.capabilities().with(nbd.backend.Capability.EXTENTS);
+            return next.capabilities().with(nbd.storage.Capability.EXTENTS);
           }
 
           @Override

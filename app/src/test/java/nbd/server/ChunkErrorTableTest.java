@@ -3,7 +3,7 @@ package nbd.server;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
-import nbd.backend.NullBackend;
+import nbd.memory.NullBackend;
 import nbd.protocol.BlockSizes;
 import nbd.testing.ChunkClient;
 import nbd.testing.ChunkClient.Answer;

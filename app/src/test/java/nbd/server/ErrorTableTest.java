@@ -3,11 +3,11 @@ package nbd.server;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Fua;
-import nbd.backend.NullBackend;
+import nbd.memory.NullBackend;
 import nbd.protocol.BlockSizes;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Fua;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.Test;

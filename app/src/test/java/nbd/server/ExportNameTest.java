@@ -6,7 +6,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
-import nbd.backend.NullBackend;
+import nbd.memory.NullBackend;
 import nbd.testing.Bytes;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;

@@ -3,8 +3,8 @@ package nbd.server;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
-import nbd.backend.MemoryBackend;
-import nbd.backend.NullBackend;
+import nbd.memory.MemoryBackend;
+import nbd.memory.NullBackend;
 import nbd.testing.Bytes;
 import nbd.testing.ChunkClient;
 import nbd.testing.ChunkClient.Expect;

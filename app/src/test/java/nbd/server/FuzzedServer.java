@@ -11,23 +11,24 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Executors;
 import java.util.concurrent.ScheduledExecutorService;
-import nbd.backend.Backend;
-import nbd.backend.Completion;
-import nbd.backend.Handle;
-import nbd.backend.MemoryBackend;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.filter.FuaFilter;
 import nbd.filter.FuaMode;
 import nbd.fuzz.Setup;
+import nbd.memory.MemoryBackend;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Completion;
+import nbd.storage.Handle;
 import nbd.testing.ContractBackend;
 import nbd.testing.Eventually;
 import nbd.testing.Log;
 import nbd.testing.MemorySocket;
 import nbd.testing.TestCertificates;
 import nbd.tls.TlsServer;
+import nbd.transmission.Admission;
 import org.tinylog.Level;
 
 /**

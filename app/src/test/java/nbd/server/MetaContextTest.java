@@ -5,7 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
-import nbd.backend.MemoryBackend;
+import nbd.memory.MemoryBackend;
 import nbd.testing.Bytes;
 import nbd.testing.ChunkClient;
 import nbd.testing.ChunkClient.Expect;

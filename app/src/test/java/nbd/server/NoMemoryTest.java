@@ -4,12 +4,14 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.time.Duration;
 import java.util.concurrent.atomic.AtomicLong;
-import nbd.backend.Backend;
-import nbd.backend.DirectMemory;
-import nbd.backend.MemoryBackend;
+import nbd.memory.MemoryBackend;
+import nbd.storage.Backend;
+import nbd.storage.DirectMemory;
 import nbd.testing.Bytes;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;
+import nbd.transmission.Admission;
+import nbd.transmission.BufferPool;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;

@@ -3,7 +3,7 @@ package nbd.server;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
-import nbd.backend.NullBackend;
+import nbd.memory.NullBackend;
 import nbd.testing.Bytes;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.AfterEach;

@@ -9,7 +9,7 @@ import java.nio.channels.ByteChannel;
 import java.time.Duration;
 import java.util.Optional;
 import javax.net.ssl.SSLException;
-import nbd.backend.MemoryBackend;
+import nbd.memory.MemoryBackend;
 import nbd.testing.Bytes;
 import nbd.testing.Eventually;
 import nbd.testing.Leave;

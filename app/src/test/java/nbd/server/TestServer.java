@@ -15,13 +15,14 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.stream.Stream;
-import nbd.backend.Backend;
 import nbd.filter.FuaFilter;
 import nbd.filter.FuaMode;
+import nbd.storage.Backend;
 import nbd.testing.ContractBackend;
 import nbd.testing.Eventually;
 import nbd.testing.Log;
 import nbd.testing.RawClient;
+import nbd.transmission.Admission;
 import org.tinylog.Level;
 
 /**

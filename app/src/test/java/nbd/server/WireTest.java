@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
 import java.nio.channels.SocketChannel;
+import nbd.transmission.BufferPool;
 import org.junit.jupiter.api.Test;
 
 /** What a connection's bytes go to. */

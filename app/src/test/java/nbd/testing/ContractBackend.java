@@ -7,16 +7,16 @@ import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
-import nbd.backend.Backend;
-import nbd.backend.Capability;
-import nbd.backend.Completion;
-import nbd.backend.Fua;
-import nbd.backend.Handle;
-import nbd.backend.ReadTarget;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Capability;
+import nbd.storage.Completion;
+import nbd.storage.Fua;
+import nbd.storage.Handle;
+import nbd.storage.ReadTarget;
 
 /** Checks that the server keeps what a caller of {@link Handle} owes, and counts open handles. */
 public final class ContractBackend extends FilterBackend {

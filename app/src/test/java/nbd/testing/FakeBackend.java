@@ -5,15 +5,15 @@ import java.nio.ByteBuffer;
 import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
-import nbd.backend.Backend;
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Fua;
-import nbd.backend.Handle;
-import nbd.backend.ThreadModel;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Fua;
+import nbd.storage.Handle;
+import nbd.storage.ThreadModel;
 
 /**
  * Storage in an array whose calls a test can hold up, fail and look at. Every call takes the slow

@@ -6,12 +6,12 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.backend.Backend;
-import nbd.backend.Completion;
-import nbd.backend.Handle;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Completion;
+import nbd.storage.Handle;
 import org.jspecify.annotations.Nullable;
 
 /**

@@ -7,17 +7,17 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.locks.LockSupport;
-import nbd.backend.Backend;
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Completion;
-import nbd.backend.Fua;
-import nbd.backend.Handle;
-import nbd.backend.LostException;
-import nbd.backend.ThreadModel;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
+import nbd.storage.Backend;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Completion;
+import nbd.storage.Fua;
+import nbd.storage.Handle;
+import nbd.storage.LostException;
+import nbd.storage.ThreadModel;
 
 /**
  * Storage in another place: it crashes and comes back, with what was flushed and nothing else, and

@@ -5,11 +5,11 @@ import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.backend.Backend;
-import nbd.backend.Handle;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Handle;
 
 /**
  * The simplest filter that emulates multi-conn, to compare with: one lock for everything, dirty

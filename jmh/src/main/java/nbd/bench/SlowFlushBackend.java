@@ -3,13 +3,13 @@ package nbd.bench;
 import java.nio.ByteBuffer;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.concurrent.locks.LockSupport;
-import nbd.backend.Backend;
-import nbd.backend.Capabilities;
-import nbd.backend.Capability;
-import nbd.backend.Fua;
-import nbd.backend.Handle;
-import nbd.backend.ThreadModel;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Fua;
+import nbd.storage.Handle;
+import nbd.storage.ThreadModel;
 
 /** Storage that stores nothing, whose flush takes a given time, and which counts flushes. */
 final class SlowFlushBackend implements Backend {

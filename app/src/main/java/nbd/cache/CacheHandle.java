@@ -1,0 +1,277 @@
+package nbd.cache;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
+import nbd.protocol.BlockSizes;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Extent;
+import nbd.storage.Fua;
+import nbd.storage.Handle;
+
+/** One client's way into the cache of its export. */
+final class CacheHandle implements Handle {
+  private final ExportCache cache;
+  private final Capabilities capabilities;
+  private final String description;
+  private final Runnable afterClose;
+  private final ReadAhead readAhead;
+
+  /** Up to which loss this client need not be told. */
+  private volatile long told;
+
+  /** The block that was read last: to go on in it is not a new use of it. A hint. */
+  private long lastUsed = -1;
+
+  CacheHandle(ExportCache cache, boolean readOnly, Runnable afterClose) {
+    this.cache = cache;
+    this.afterClose = afterClose;
+    Capabilities shown = shown(cache.mode(), cache.below());
+    this.capabilities = readOnly ? shown.readOnly() : shown;
+    this.description = cache.facts().description();
+    this.told = cache.losses.toldToAny();
+    this.readAhead = new ReadAhead(cache);
+  }
+
+  /**
+   * All clients share one cache, and the cache reaches the storage through one handle: where it
+   * answers before the storage, a flush writes back what anybody wrote and one flush of that handle
+   * covers it, so multi-conn is kept whatever the storage says. Where it does not, the storage's
+   * own word is passed on; a flush of the one handle covers all clients there too, but whether that
+   * may be relied on, multi-conn's modes decide.
+   */
+  static Capabilities shown(CacheMode mode, Capabilities below) {
+    Capabilities shown = below.with(Capability.CACHE);
+    return mode == CacheMode.WRITETHROUGH
+        ? shown
+        : shown.with(Capability.MULTI_CONN).with(Capability.FLUSH).with(Fua.NATIVE);
+  }
+
+  @Override
+  public long size() {
+    return cache.size();
+  }
+
+  @Override
+  public BlockSizes blockSizes() {
+    return cache.blockSizes();
+  }
+
+  @Override
+  public String description() {
+    return description;
+  }
+
+  @Override
+  public Capabilities capabilities() {
+    return capabilities;
+  }
+
+  @Override
+  public void read(ByteBuffer into, long offset) throws IOException {
+    int length = into.remaining();
+    if (readHits(into, offset)) {
+      cache.statistics.hits.increment();
+      return;
+    }
+    cache.statistics.misses.increment();
+    cache.reading.read(into, offset, lastUsed);
+    used(offset, length);
+  }
+
+  @Override
+  public boolean readNow(ByteBuffer into, long offset) {
+    boolean done = readHits(into, offset);
+    if (done) {
+      cache.statistics.hits.increment();
+    }
+    return done;
+  }
+
+  /** Reads if all is cached; if not, the position is where it was. */
+  private boolean readHits(ByteBuffer into, long offset) {
+    int start = into.position();
+    int length = into.remaining();
+    long end = offset + length;
+    long at = offset;
+    while (at < end) {
+      long number = cache.blockOf(at);
+      int inBlock = cache.inBlock(at);
+      int count = (int) Math.min(cache.blockSize() - inBlock, end - at);
+      if (!cache.readHit(number, inBlock, count, into, number != lastUsed)) {
+        into.position(start);
+        return false;
+      }
+      at += count;
+    }
+    used(offset, length);
+    return true;
+  }
+
+  private void used(long offset, int length) {
+    long last = cache.blockOf(offset + length - 1);
+    lastUsed = last;
+    readAhead.sees(cache.blockOf(offset), last);
+  }
+
+  @Override
+  public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+    cache.writing.write(from, offset, flags);
+  }
+
+  @Override
+  public boolean writeNow(ByteBuffer from, long offset) {
+    return cache.writing.writeNow(from, offset);
+  }
+
+  @Override
+  public void flush() throws IOException {
+    switch (cache.mode()) {
+      case WRITEBACK -> cache.flush();
+      case WRITETHROUGH -> cache.flushThrough(cache.storage.failedOpenings());
+      case UNSAFE -> {
+        return;
+      }
+    }
+    long now = cache.losses.count();
+    if (now != told) {
+      told = now;
+      cache.losses.tell();
+    }
+  }
+
+  /** What is undefined may stay as it is: the parts of sectors at the ends. */
+  @Override
+  public void trim(long offset, long length, CommandFlags flags) throws IOException {
+    long start = alignedUp(offset);
+    long end = alignedDown(offset + length);
+    if (start < end) {
+      clear(start, end, flags, (handle, passed) -> handle.trim(start, end - start, passed));
+    }
+  }
+
+  /** The parts of sectors at the ends are written; last, since zeroing may be refused. */
+  @Override
+  public void zero(long offset, long length, CommandFlags flags) throws IOException {
+    long start = alignedUp(offset);
+    long end = alignedDown(offset + length);
+    CommandFlags onWrites =
+        flags.has(CommandFlag.FUA) ? CommandFlags.of(CommandFlag.FUA) : CommandFlags.NONE;
+    if (start >= end) {
+      cache.writing.write(ByteBuffer.allocate((int) length), offset, onWrites);
+      return;
+    }
+    clear(start, end, flags, (handle, passed) -> handle.zero(start, end - start, passed));
+    if (offset < start) {
+      cache.writing.write(ByteBuffer.allocate((int) (start - offset)), offset, onWrites);
+    }
+    if (end < offset + length) {
+      cache.writing.write(ByteBuffer.allocate((int) (offset + length - end)), end, onWrites);
+    }
+  }
+
+  /** A call with the flags that the storage is to get. */
+  @FunctionalInterface
+  private interface Clearing {
+    void on(Handle handle, CommandFlags flags) throws IOException;
+  }
+
+  private void clear(long start, long end, CommandFlags flags, Clearing clearing)
+      throws IOException {
+    boolean passesFua =
+        switch (cache.mode()) {
+          case WRITETHROUGH -> true;
+          case WRITEBACK -> cache.below().fua() == Fua.NATIVE;
+          case UNSAFE -> false;
+        };
+    CommandFlags passed = passesFua ? flags : flags.without(CommandFlag.FUA);
+    long since = cache.storage.failedOpenings();
+    long generation = cache.writing.clear(start, end, since, handle -> clearing.on(handle, passed));
+    if (cache.mode() == CacheMode.WRITEBACK && !passesFua && flags.has(CommandFlag.FUA)) {
+      cache.flushGiven(generation, since);
+    }
+  }
+
+  private long alignedUp(long offset) {
+    long sector = 1L << cache.sectorShift();
+    return Math.min(cache.size(), (offset + sector - 1) & -sector);
+  }
+
+  private long alignedDown(long offset) {
+    return offset == cache.size() ? offset : offset & -(1L << cache.sectorShift());
+  }
+
+  /** No more than there is room for: what follows would push out what has just been brought. */
+  @Override
+  public void cache(long offset, long length) {
+    long first = cache.blockOf(offset);
+    long last = cache.blockOf(offset + length - 1);
+    cache.reading.loadAhead(first, Math.min(last, first + cache.frames.capacity() - 1));
+  }
+
+  /**
+   * What has yet to be written back is data; it is looked at first, since it may be meanwhile. So
+   * is what is being changed, of which a read may still give what was there before; it is looked at
+   * last, since the change may begin meanwhile. Of what is behind the range the storage's word is
+   * not passed on: there the cache was not looked at.
+   */
+  @Override
+  public List<Extent> extents(long offset, long length, int most) throws IOException {
+    List<ByteRange> dirty = cache.dirtyRanges(offset, offset + length, most);
+    // Behind the last of as many as are wanted there may be more, so nothing is said of that.
+    long end =
+        dirty.size() < most ? offset + length : Math.min(offset + length, dirty.getLast().end());
+    List<Extent> below = new ArrayList<>();
+    cache.storage.run(
+        cache.storage.failedOpenings(),
+        handle -> below.addAll(handle.extents(offset, end - offset, most)));
+    List<Extent> found = overlaid(below, dirty, offset, end);
+    found = overlaid(found, cache.order.changing(offset, end), offset, end);
+    return found.size() > most ? List.copyOf(found.subList(0, most)) : found;
+  }
+
+  /**
+   * Extents up to the end, in which what lies in the ranges is data.
+   *
+   * @param ranges in the order of their starts
+   */
+  private static List<Extent> overlaid(
+      List<Extent> below, List<ByteRange> ranges, long offset, long end) {
+    List<Extent> found = new ArrayList<>();
+    int next = 0;
+    long at = offset;
+    for (Extent extent : below) {
+      long extentEnd = Math.min(end, at + extent.length());
+      while (at < extentEnd) {
+        while (next < ranges.size() && ranges.get(next).end() <= at) {
+          next++;
+        }
+        ByteRange range = next < ranges.size() ? ranges.get(next) : new ByteRange(end, end);
+        boolean inside = range.start() <= at;
+        long length = Math.min(inside ? range.end() : range.start(), extentEnd) - at;
+        add(found, inside ? Extent.data(length) : new Extent(length, extent.hole(), extent.zero()));
+        at += length;
+      }
+    }
+    return found;
+  }
+
+  private static void add(List<Extent> found, Extent extent) {
+    if (!found.isEmpty() && found.getLast().isLike(extent)) {
+      Extent last = found.removeLast();
+      found.add(new Extent(last.length() + extent.length(), extent.hole(), extent.zero()));
+    } else {
+      found.add(extent);
+    }
+  }
+
+  /** What was written stays in the cache, to be written back. */
+  @Override
+  public void close() {
+    afterClose.run();
+  }
+}

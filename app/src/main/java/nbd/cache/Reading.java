@@ -1,0 +1,353 @@
+package nbd.cache;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
+import nbd.cache.Block.Watch;
+import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
+
+/**
+ * Brings data from the storage. A read of missing sectors is a {@link Fetch}: it reads neighbouring
+ * blocks together, others who miss the same block wait for it, and what it brings fills only
+ * sectors that are still missing when it comes back, and have not changed at the storage since it
+ * went. So it never replaces what a client wrote in the meantime.
+ */
+final class Reading {
+  /** What is read by one call at most, but for larger blocks. */
+  private static final int RUN = 1 << 20;
+
+  private final ExportCache cache;
+
+  Reading(ExportCache cache) {
+    this.cache = cache;
+  }
+
+  /** A block of a fetch: the sectors from the first that is missing to the last. */
+  private record Part(Block block, Watch watch, int from, int to) {}
+
+  /** What a fetch can do about a block. */
+  private enum Plan {
+    ADDED,
+    NOT_NEEDED,
+    OTHERS_FETCH,
+    NO_FRAME,
+    NOT_ADJACENT
+  }
+
+  /**
+   * Reads what is not all cached.
+   *
+   * @param into filled from its position to its limit
+   */
+  void read(ByteBuffer into, long offset, long lastUsed) throws IOException {
+    long since = cache.storage.failedOpenings();
+    long end = offset + into.remaining();
+    long at = offset;
+    long used = lastUsed;
+    while (at < end) {
+      long number = cache.blockOf(at);
+      int inBlock = cache.inBlock(at);
+      int count = (int) Math.min(cache.blockSize() - inBlock, end - at);
+      if (cache.readHit(number, inBlock, count, into, number != used)) {
+        at += count;
+        used = number;
+        continue;
+      }
+      FetchRun run = new FetchRun(number, inBlock, count, cache.blockOf(end - 1), into, since);
+      boolean fetched = run.fetch();
+      // What a client wrote meanwhile is there though the storage failed.
+      boolean isThere = at < end - into.remaining();
+      if (!fetched && !isThere) {
+        readAround(number, inBlock, count, into, since);
+      }
+      at = end - into.remaining();
+      used = number;
+    }
+  }
+
+  /**
+   * Brings a part of a block into the cache, if there is room for it.
+   *
+   * @param since what {@link Storage#failedOpenings} was when the request came
+   * @return whether it may be there now
+   */
+  boolean load(long number, int inBlock, int count, long since) {
+    return new FetchRun(number, inBlock, count, number, null, since).fetch();
+  }
+
+  /** Brings blocks into the cache, as far as there is room for them. */
+  void loadAhead(long first, long last) {
+    long since = cache.storage.failedOpenings();
+    long number = first;
+    while (number <= last) {
+      FetchRun run = new FetchRun(number, 0, cache.bytesOf(number), last, null, since);
+      if (!run.fetch()) {
+        return;
+      }
+      number = Math.max(run.next, number + 1);
+    }
+  }
+
+  /** One fetch, from its planning to its end. */
+  private final class FetchRun {
+    private final long first;
+    private final int inFirst;
+    private final int count;
+    private final long last;
+    private final @Nullable ByteBuffer into;
+    private final long since;
+    private final Fetch fetch = new Fetch();
+    private final List<Part> parts = new ArrayList<>();
+
+    /** The one that somebody else is fetching. */
+    private @Nullable Fetch other;
+
+    /** The block after the last one that was taken care of. */
+    private long next;
+
+    private @Nullable Frame spare;
+
+    /**
+     * Plans one.
+     *
+     * @param first the block whose part is wanted
+     * @param last how far it may go
+     * @param into where the wanted part of the first block is copied to when it is there
+     * @param since what {@link Storage#failedOpenings} was when the request came
+     */
+    FetchRun(long first, int inFirst, int count, long last, @Nullable ByteBuffer into, long since) {
+      this.first = first;
+      this.inFirst = inFirst;
+      this.count = count;
+      this.last = last;
+      this.into = into;
+      this.since = since;
+      this.next = first;
+    }
+
+    /**
+     * Fetches, or waits for somebody else who does.
+     *
+     * @return false if the storage failed, or no memory is free
+     */
+    boolean fetch() {
+      int most =
+          Math.max(1, Math.min(RUN / cache.blockSize(), cache.frames.dirtyBackgroundLimit()));
+      Plan plan = Plan.ADDED;
+      while (plan == Plan.ADDED && next <= last && parts.size() < most) {
+        plan = plan(next);
+        if (plan == Plan.NO_FRAME) {
+          spare = cache.frames.take();
+          plan = spare == null ? Plan.NO_FRAME : plan(next);
+        }
+        if (plan == Plan.ADDED || (plan == Plan.NOT_NEEDED && parts.isEmpty())) {
+          next++;
+        }
+      }
+      if (spare != null) {
+        cache.frames.giveBack(spare);
+      }
+      if (!parts.isEmpty()) {
+        return bring();
+      }
+      Fetch joined = other;
+      if (joined != null) {
+        joined.await();
+        next++;
+      }
+      return plan != Plan.NO_FRAME;
+    }
+
+    private Plan plan(long number) {
+      Stripe stripe = cache.stripe(number);
+      stripe.lock.lock();
+      try {
+        Block block = stripe.get(number);
+        int sectors = cache.sectorsOf(number);
+        if (block != null && block.isValid(wantedFrom(number), wantedTo(number, sectors))) {
+          return Plan.NOT_NEEDED;
+        }
+        if (block != null && block.fetch != null) {
+          other = block.fetch;
+          return Plan.OTHERS_FETCH;
+        }
+        int from = block == null ? 0 : Bits.nextMissing(block.valid, 0, sectors);
+        if (!parts.isEmpty() && (from > 0 || parts.getLast().to < cache.sectorsPerBlock())) {
+          return Plan.NOT_ADJACENT;
+        }
+        if (block == null || block.frame == null) {
+          if (spare == null) {
+            return Plan.NO_FRAME;
+          }
+          block = cache.getOrAdd(stripe, number);
+          cache.attach(block, spare);
+          spare = null;
+        }
+        Watch watch = new Watch(cache.sectorsPerBlock(), true);
+        block.watch(watch);
+        block.fetch = fetch;
+        parts.add(new Part(block, watch, from, Bits.endOfMissing(block.valid, from, sectors)));
+        return Plan.ADDED;
+      } finally {
+        stripe.lock.unlock();
+      }
+    }
+
+    private int wantedFrom(long number) {
+      return number == first ? inFirst >>> cache.sectorShift() : 0;
+    }
+
+    private int wantedTo(long number, int sectors) {
+      return number == first ? cache.endSector(inFirst + count) : sectors;
+    }
+
+    private boolean bring() {
+      long start = start(parts.getFirst());
+      Part lastPart = parts.getLast();
+      long end =
+          Math.min(
+              cache.size(),
+              (lastPart.block.number << cache.blockShift())
+                  + ((long) lastPart.to << cache.sectorShift()));
+      @Nullable ByteBuffer brought = null;
+      try {
+        ByteBuffer whole = cache.buffers.take((int) (end - start));
+        readPieces(whole, start, since);
+        brought = whole;
+      } catch (IOException failure) {
+        // Whoever needs it reads what it needs, and gets the failure of that.
+        Logger.debug(failure);
+      } finally {
+        for (Part part : parts) {
+          end(part, brought, start);
+        }
+        if (brought != null) {
+          cache.buffers.giveBack(brought);
+        }
+        fetch.finish();
+      }
+      return brought != null;
+    }
+
+    private long start(Part part) {
+      return (part.block.number << cache.blockShift()) + ((long) part.from << cache.sectorShift());
+    }
+
+    private void end(Part part, @Nullable ByteBuffer brought, long start) {
+      Block block = part.block;
+      Stripe stripe = cache.stripe(block.number);
+      stripe.lock.lock();
+      try {
+        if (brought != null) {
+          fill(part, brought, (int) (start(part) - start));
+        }
+        block.fetch = null;
+        block.unwatch(part.watch);
+        Frame frame = block.frame;
+        if (into != null
+            && frame != null
+            && block.number == first
+            && block.isValid(wantedFrom(first), wantedTo(first, 0))) {
+          // Here, since it may be evicted before the caller looks for it.
+          frame.read(inFirst, into, count);
+        }
+      } finally {
+        stripe.lock.unlock();
+      }
+    }
+
+    private void fill(Part part, ByteBuffer brought, int at) {
+      Block block = part.block;
+      Frame frame = block.frame;
+      int bytes = cache.bytesOf(block.number);
+      int from = part.from;
+      while (frame != null && from < part.to) {
+        from = Bits.nextMissing(block.valid, from, part.to);
+        int to = Bits.next(block.valid, from, part.to);
+        while (from < to) {
+          // Of what is missing, that which has not changed since.
+          int start = Bits.nextMissing(part.watch.changed, from, to);
+          int end = Bits.next(part.watch.changed, start, to);
+          if (start < end) {
+            int inBlock = start << cache.sectorShift();
+            int length = Math.min(end << cache.sectorShift(), bytes) - inBlock;
+            int skipped = (start - part.from) << cache.sectorShift();
+            frame.write(inBlock, brought, at + skipped, length);
+            Bits.set(block.valid, start, end);
+          }
+          from = end;
+        }
+      }
+    }
+  }
+
+  /**
+   * Reads past the cache, since there is no room in it or more than was wanted could not be read;
+   * but what is cached is newer.
+   */
+  private void readAround(long number, int inBlock, int count, ByteBuffer into, long since)
+      throws IOException {
+    Stripe stripe = cache.stripe(number);
+    int start = into.position();
+    boolean complete = false;
+    while (!complete) {
+      Watch watch = new Watch(cache.sectorsPerBlock(), false);
+      Block block;
+      stripe.lock.lock();
+      try {
+        block = cache.getOrAdd(stripe, number);
+        block.watch(watch);
+      } finally {
+        stripe.lock.unlock();
+      }
+      boolean succeeded = false;
+      try {
+        ByteBuffer part = into.duplicate().position(start).limit(start + count);
+        cache.storage.run(
+            since, handle -> handle.read(part, (number << cache.blockShift()) + inBlock));
+        succeeded = true;
+      } finally {
+        stripe.lock.lock();
+        try {
+          complete = succeeded && overlay(block, watch, inBlock, count, into, start);
+          block.unwatch(watch);
+          cache.tidy(stripe, block);
+        } finally {
+          stripe.lock.unlock();
+        }
+      }
+    }
+    into.position(start + count);
+  }
+
+  /** Puts what is cached over what was read; false if some of that is too old and not cached. */
+  private boolean overlay(
+      Block block, Watch watch, int inBlock, int count, ByteBuffer into, int start) {
+    int shift = cache.sectorShift();
+    for (int sector = inBlock >>> shift; sector < cache.endSector(inBlock + count); sector++) {
+      Frame frame = block.frame;
+      if (frame != null && Bits.has(block.valid, sector)) {
+        int from = Math.max(inBlock, sector << shift);
+        int to = Math.min(inBlock + count, (sector + 1) << shift);
+        frame.read(from, into.duplicate().position(start + from - inBlock), to - from);
+      } else if (Bits.has(watch.changed, sector)) {
+        return false;
+      }
+    }
+    block.seen(inBlock >>> shift, cache.endSector(inBlock + count));
+    return true;
+  }
+
+  /** Reads in pieces that the storage takes. */
+  private void readPieces(ByteBuffer into, long offset, long since) throws IOException {
+    int most = cache.blockSizes().maximumPayload();
+    int end = into.limit();
+    for (int at = 0; at < end; at += most) {
+      ByteBuffer piece = into.duplicate().position(at).limit(Math.min(end, at + most));
+      long from = offset + at;
+      cache.storage.run(since, handle -> handle.read(piece, from));
+    }
+  }
+}

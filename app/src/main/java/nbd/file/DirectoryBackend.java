@@ -1,0 +1,257 @@
+package nbd.file;
+
+import java.io.IOException;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.DirectoryIteratorException;
+import java.nio.file.DirectoryStream;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Optional;
+import nbd.posix.PathDescriptor;
+import nbd.posix.PosixException;
+import nbd.protocol.OptionException;
+import nbd.protocol.OptionReplyType;
+import nbd.storage.Backend;
+import nbd.storage.Handle;
+import nbd.storage.ListedExport;
+import nbd.storage.ThreadModel;
+import nbd.threads.BlockingCalls;
+import nbd.threads.Turns;
+
+/**
+ * A directory: each regular file in it is an export of its name, while it is there.
+ *
+ * <p><b>No way out.</b> Whatever a client asks for, what it gets is a regular file that was in this
+ * directory, or in one below it, at the moment when it was opened. A name with a slash or a NUL
+ * names nothing. A name is looked up first without being opened; where that led, by symbolic links
+ * perhaps, is asked of what was found and not of the name once more; and exactly that is opened
+ * afterwards. So it does not help to exchange a file for a link meanwhile; nor does a pipe or a
+ * device keep anybody waiting, since it is never opened. A second name that was given to a file
+ * elsewhere (a hard link) is a name like any other: who could make it had access to both.
+ *
+ * <p>This needs Linux, and /proc. Without, the same is checked by name before the file is opened,
+ * which does not hold against somebody who exchanges files at that moment.
+ *
+ * <p>The directory itself is found once: when it is moved, it is served from where it is then.
+ *
+ * <p>However long the storage of one file hangs, the others are listed and opened: clients that
+ * open the same name do so one after the other ({@link Turns}), and keep one thread of the
+ * directory waiting; what is open has threads of its own.
+ *
+ * <p>Names of the same file, hard or symbolic links, share one opening ({@link SharedFiles}), and
+ * with it what is known of a loss. They count as different exports otherwise: a flush on one covers
+ * another's writes too, as the file is one, but nobody relies on that.
+ */
+public final class DirectoryBackend implements Backend {
+  private static final char REPLACEMENT = '\uFFFD';
+
+  private final Path path;
+  private final FileSettings settings;
+  private final Optional<PathDescriptor> directory;
+  private final BlockingCalls blocking;
+  private final Listing listing;
+  private final Turns turns = new Turns();
+  private final SharedFiles files = new SharedFiles();
+
+  private DirectoryBackend(Path path, FileSettings settings, Optional<PathDescriptor> directory) {
+    this.path = path;
+    this.settings = settings;
+    this.directory = directory;
+    this.blocking = BlockingCalls.ofManyFiles("directory " + path);
+    this.listing = new Listing(this::listed, blocking.threads(), Listing.PATIENCE);
+  }
+
+  /**
+   * Takes hold of the directory.
+   *
+   * @throws IOException with a message for the user if there is none
+   */
+  public static DirectoryBackend open(Path path, FileSettings settings) throws IOException {
+    if (!Files.exists(path)) {
+      throw new IOException(path + " does not exist");
+    }
+    if (!Files.isDirectory(path)) {
+      throw new IOException(path + " is not a directory; write file:" + path);
+    }
+    try {
+      Path real = path.toRealPath();
+      return new DirectoryBackend(real, settings, PathDescriptor.of(real));
+    } catch (PosixException | AccessDeniedException denied) {
+      throw new IOException(path + " may not be reached", denied);
+    }
+  }
+
+  @Override
+  public String name() {
+    return "directory " + path;
+  }
+
+  @Override
+  public ThreadModel threadModel() {
+    return ThreadModel.PARALLEL;
+  }
+
+  /** The regular files, in the order of their names; not those whose storage does not answer. */
+  @Override
+  public Optional<List<ListedExport>> exports() throws IOException {
+    return Optional.of(
+        listing.served(blocking.ask(this::entries)).stream()
+            .sorted(Comparator.comparing(ListedExport::name))
+            .toList());
+  }
+
+  private List<Path> entries() throws IOException {
+    List<Path> found = new ArrayList<>();
+    Path where = directory.isPresent() ? directory.get().descriptorPath() : path;
+    // With a slash: of a symbolic link, which the descriptor's path is, the target is meant.
+    try (DirectoryStream<Path> entries = Files.newDirectoryStream(where.resolve("."))) {
+      entries.forEach(found::add);
+      return found;
+    } catch (DirectoryIteratorException failure) {
+      throw failure.getCause();
+    } catch (NoSuchFileException gone) {
+      throw new IOException(path + " is not there any more", gone);
+    }
+  }
+
+  /**
+   * The name as clients have to say it, whatever the locale is: the URI has its bytes.
+   *
+   * @return with {@link #REPLACEMENT} in it if it is not UTF-8, and nobody can open it
+   */
+  private static String nameInUtf8(Path entry) {
+    String decoded = entry.toUri().getPath();
+    return decoded.substring(decoded.lastIndexOf('/') + 1);
+  }
+
+  /** For the list only: what is opened is checked anew. Asks the system, for the name as well. */
+  private Optional<ListedExport> listed(Path entry) {
+    try {
+      boolean served =
+          FileKind.of(entry) == FileKind.REGULAR
+              && (!Files.isSymbolicLink(entry) || isBelow(entry.toRealPath(), realPath()));
+      String name = served ? nameInUtf8(entry) : "";
+      return served && name.indexOf(REPLACEMENT) < 0
+          ? Optional.of(new ListedExport(name, ""))
+          : Optional.empty();
+    } catch (IOException notThere) {
+      return Optional.empty();
+    }
+  }
+
+  private Path realPath() throws IOException {
+    return directory.isPresent() ? directory.get().realPath() : path;
+  }
+
+  private static boolean isBelow(Path file, Path real) {
+    return file.startsWith(real) && !file.equals(real);
+  }
+
+  @Override
+  public Handle open(String exportName, boolean readOnly) throws IOException {
+    if (exportName.isEmpty()) {
+      throw unknown("name one of the files in the directory");
+    }
+    if (exportName.indexOf('/') >= 0
+        || exportName.indexOf('\0') >= 0
+        || exportName.equals(".")
+        || exportName.equals("..")) {
+      throw unknown("\"" + exportName.replace('\0', '?') + "\" is not the name of a file");
+    }
+    try {
+      return turns.inTurn(
+          exportName,
+          () ->
+              directory.isPresent()
+                  ? openFound(directory.get(), exportName, readOnly)
+                  : openByName(exportName, readOnly));
+    } catch (NoSuchFileException gone) {
+      throw notThere(exportName);
+    }
+  }
+
+  private PathDescriptor find(PathDescriptor in, String exportName) throws IOException {
+    try {
+      return in.resolve(exportName);
+    } catch (PosixException failure) {
+      switch (failure.errno()) {
+        case PosixException.ENOENT, PosixException.ENAMETOOLONG, PosixException.ELOOP ->
+            throw notThere(exportName);
+        case PosixException.EACCES -> throw forbidden(exportName);
+        default -> throw failure;
+      }
+    }
+  }
+
+  private Handle openFound(PathDescriptor in, String exportName, boolean readOnly)
+      throws IOException {
+    try (PathDescriptor found = blocking.ask(() -> find(in, exportName))) {
+      Path where = found.descriptorPath();
+      Object identity = blocking.ask(() -> identity(in, found, exportName));
+      return files.open(identity, readOnly, opener(where, path + "/" + exportName));
+    }
+  }
+
+  /** What no other file has while this one is held; if it is one that is served. */
+  private static Object identity(PathDescriptor in, PathDescriptor found, String exportName)
+      throws IOException {
+    Path where = found.descriptorPath();
+    // A link that leads out says no more than a name that is not there.
+    if (FileKind.of(where) != FileKind.REGULAR || !isBelow(found.realPath(), in.realPath())) {
+      throw notServed(exportName);
+    }
+    return List.of(Files.getAttribute(where, "unix:dev"), Files.getAttribute(where, "unix:ino"));
+  }
+
+  private Handle openByName(String exportName, boolean readOnly) throws IOException {
+    Path real = blocking.ask(() -> servedPath(exportName));
+    return files.open(real, readOnly, opener(real, real.toString()));
+  }
+
+  private Path servedPath(String exportName) throws IOException {
+    Path real = path.resolve(exportName).toRealPath();
+    if (FileKind.of(real) != FileKind.REGULAR || !isBelow(real, path)) {
+      throw notServed(exportName);
+    }
+    return real;
+  }
+
+  /**
+   * Only the opening is done on a lent thread: those who wait for it do so on their own.
+   *
+   * @param shown no path: in a locale without UTF-8 there is none for many a name
+   */
+  private SharedFiles.Opener opener(Path where, String shown) {
+    return () -> blocking.ask(() -> FileBackend.open(where, shown, settings));
+  }
+
+  private static OptionException notThere(String exportName) {
+    return unknown("there is no file \"" + exportName + "\"");
+  }
+
+  private static OptionException notServed(String exportName) {
+    return unknown("\"" + exportName + "\" is not a regular file of the directory");
+  }
+
+  private static OptionException unknown(String why) {
+    return new OptionException(OptionReplyType.ERR_UNKNOWN, why);
+  }
+
+  private static OptionException forbidden(String exportName) {
+    return new OptionException(
+        OptionReplyType.ERR_POLICY, "\"" + exportName + "\" may not be reached");
+  }
+
+  @Override
+  public void close() throws IOException {
+    try (blocking) {
+      files.close();
+    } finally {
+      directory.ifPresent(PathDescriptor::close);
+    }
+  }
+}

@@ -1,0 +1,93 @@
+package nbd.file;
+
+import java.io.IOException;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.locks.ReentrantLock;
+
+/**
+ * Keeps what clients read and write from filling the page cache ({@code --cache-advice=none}). What
+ * was read is dropped at once, and some reads later once more, with what was read ahead around it.
+ * What was written is first handed to the disk, and dropped some writes later, when the disk has
+ * had the time for it: a writer waits only if the disk is that far behind.
+ *
+ * <p>Under the lock: the ranges that have been read or written, and not dropped for good since,
+ * oldest first. Nobody waits for the disk with it.
+ */
+final class Eviction {
+  private static final int BEHIND = 8;
+
+  /** The page cache drops whole folios only, which are no larger than this and aligned to it. */
+  private static final long FOLIO = 2 << 20;
+
+  private record Range(long offset, long length) {}
+
+  private final OpenFile file;
+  private final ReentrantLock lock = new ReentrantLock();
+  private final ArrayDeque<Range> clean = new ArrayDeque<>();
+  private final ArrayDeque<Range> written = new ArrayDeque<>();
+
+  Eviction(OpenFile file) {
+    this.file = file;
+  }
+
+  /** A range was read, or written through. */
+  void noteClean(long offset, long length) throws IOException {
+    // Without what was read ahead behind it, which is wanted next.
+    long start = offset & -FOLIO;
+    file.dropCached(start, offset + length - start);
+    Optional<Range> oldest = replace(clean, new Range(offset, length));
+    if (oldest.isPresent()) {
+      drop(oldest.get());
+    }
+  }
+
+  /** A range was written. */
+  void wrote(long offset, long length) throws IOException {
+    file.startWriting(offset, length);
+    Optional<Range> oldest = replace(written, new Range(offset, length));
+    if (oldest.isPresent()) {
+      file.finishWriting(oldest.get().offset, oldest.get().length);
+      drop(oldest.get());
+    }
+  }
+
+  /** Adds the newest; takes the oldest if they have become many. */
+  private Optional<Range> replace(ArrayDeque<Range> ranges, Range newest) {
+    lock.lock();
+    try {
+      ranges.add(newest);
+      return ranges.size() > BEHIND ? Optional.of(ranges.remove()) : Optional.empty();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** All that was written before is on the disk. */
+  void flushed() throws IOException {
+    List<Range> stored;
+    lock.lock();
+    try {
+      stored = new ArrayList<>(written);
+      written.clear();
+    } finally {
+      lock.unlock();
+    }
+    for (Range range : stored) {
+      drop(range);
+    }
+  }
+
+  /** Nobody uses the file any more. */
+  void end() throws IOException {
+    file.dropCached(0, 0);
+  }
+
+  private void drop(Range range) throws IOException {
+    long start = range.offset & -FOLIO;
+    long end = (range.offset + range.length + FOLIO - 1) & -FOLIO;
+    file.dropCached(start, end - start);
+  }
+}

@@ -1,0 +1,15 @@
+package nbd.file;
+
+import java.io.IOException;
+
+/** How a file or a device gives storage back and makes zeroes. */
+interface Space {
+  /** As {@link OpenFile#discard}. */
+  void discard(long offset, long length) throws IOException;
+
+  /** As {@link OpenFile#zero}. */
+  boolean zero(long offset, long length, boolean mayPunch, boolean mustBeFast) throws IOException;
+
+  /** As {@link OpenFile.Traits#fastZero}. */
+  boolean isFast() throws IOException;
+}

@@ -1,0 +1,301 @@
+package nbd.file;
+
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.channels.WritableByteChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.OptionalLong;
+import nbd.file.FileSettings.AccessPattern;
+import nbd.posix.BlockDevice;
+import nbd.posix.PosixException;
+import nbd.posix.PosixFile;
+import nbd.posix.PosixFile.Advice;
+import nbd.threads.BlockingCalls;
+import org.tinylog.Logger;
+
+/**
+ * An open file or block device by the system's own calls.
+ *
+ * <p>It is opened several times, always the same file: once to read, write and lock; once to sync,
+ * since the kernel tells each opening once of what was lost, and the one must not take it from the
+ * other; once by the JDK, which sends a file's pages straight to a socket; and for {@link
+ * DurableWrites} as often as clients write through at the same time.
+ */
+final class SystemFile implements OpenFile {
+  private static final int USUAL_BLOCK = 4096;
+
+  private final PosixFile file;
+  private final PosixFile syncer;
+  private final Optional<FileChannel> channel;
+  private final Optional<DurableWrites> durableWrites;
+  private final Optional<BlockDevice> device;
+  private final Space space;
+  private final Traits traits;
+
+  private SystemFile(
+      PosixFile file,
+      PosixFile syncer,
+      Optional<FileChannel> channel,
+      Optional<DurableWrites> durableWrites,
+      Optional<BlockDevice> device,
+      String name)
+      throws IOException {
+    this.file = file;
+    this.syncer = syncer;
+    this.channel = channel;
+    this.durableWrites = durableWrites;
+    this.device = device;
+    this.space =
+        device.isPresent() ? new DeviceSpace(file, device.get(), name) : new FileSpace(file, name);
+    this.traits =
+        new Traits(
+            device.isEmpty() && knowsHoles(),
+            durableWrites.isPresent(),
+            durableWrites.isPresent() && space.isFast(),
+            true,
+            device.isPresent() && device.get().isRotational(),
+            device.isPresent() ? Math.max(USUAL_BLOCK, device.get().sectorSize()) : USUAL_BLOCK);
+  }
+
+  /**
+   * Opens a file.
+   *
+   * @param path by which it is found
+   * @param name for messages
+   * @param isDevice whether it is a block device
+   * @param calls by which writes wait until they are durable
+   * @throws IOException if it cannot be opened that way, or another program has locked it; nothing
+   *     is left open then
+   */
+  static Optional<OpenFile> open(
+      Path path, String name, FileSettings settings, boolean isDevice, BlockingCalls calls)
+      throws IOException {
+    boolean writable = !settings.readOnly();
+    Optional<PosixFile> opened = PosixFile.open(path, writable, name);
+    if (opened.isEmpty()) {
+      return Optional.empty();
+    }
+    PosixFile file = opened.get();
+    List<AutoCloseable> open = new ArrayList<>();
+    open.add(file);
+    boolean done = false;
+    try {
+      if (settings.lock()) {
+        ImageLock.take(file, writable, name);
+      }
+      Optional<BlockDevice> device =
+          isDevice ? Optional.of(new BlockDevice(file)) : Optional.empty();
+      if (device.isPresent() && writable && device.get().isReadOnly()) {
+        throw new PosixException("open", PosixException.EROFS, name);
+      }
+      file.advise(0, 0, advice(settings.pattern()));
+      PosixFile syncer = file;
+      Optional<FileChannel> channel = Optional.empty();
+      Optional<DurableWrites> durableWrites = Optional.empty();
+      Path again = file.descriptorPath();
+      if (Files.exists(again)) {
+        channel = Optional.of(FileChannel.open(again, StandardOpenOption.READ));
+        open.add(channel.get());
+        if (writable) {
+          syncer = PosixFile.open(again, true, name).orElseThrow();
+          open.add(syncer);
+          durableWrites = Optional.of(new DurableWrites(again, name, calls));
+        }
+      } else {
+        Logger.info("{}: without /proc, reads are copied and FUA flushes the whole file", name);
+      }
+      OpenFile made = new SystemFile(file, syncer, channel, durableWrites, device, name);
+      done = true;
+      return Optional.of(made);
+    } finally {
+      if (!done) {
+        closeAll(open);
+      }
+    }
+  }
+
+  private static Advice advice(AccessPattern pattern) {
+    return switch (pattern) {
+      case NORMAL -> Advice.NORMAL;
+      case RANDOM -> Advice.RANDOM;
+      case SEQUENTIAL -> Advice.SEQUENTIAL;
+    };
+  }
+
+  private static void closeAll(List<AutoCloseable> open) {
+    for (AutoCloseable each : open.reversed()) {
+      try {
+        each.close();
+      } catch (Exception failure) {
+        Logger.debug(failure);
+      }
+    }
+  }
+
+  private boolean knowsHoles() throws IOException {
+    try {
+      file.nextData(0);
+      return true;
+    } catch (PosixException failure) {
+      return false;
+    }
+  }
+
+  @Override
+  public Traits traits() {
+    return traits;
+  }
+
+  @Override
+  public long size() throws IOException {
+    return device.isPresent() ? device.get().size() : file.size();
+  }
+
+  @Override
+  public int read(ByteBuffer into, long offset) throws IOException {
+    return file.read(into, offset);
+  }
+
+  @Override
+  public CachedReads cachedReads() {
+    return new PageCache(file, channel);
+  }
+
+  @Override
+  public void write(ByteBuffer from, long offset) throws IOException {
+    int length = from.remaining();
+    if (file.write(MemorySegment.ofBuffer(from).address(), length, offset) == length) {
+      from.position(from.limit());
+    } else {
+      // Not all was written, or nothing: once more, by the call that says why.
+      file.writeFully(from, offset);
+    }
+  }
+
+  @Override
+  public boolean writeDurably(ByteBuffer from, long offset) throws IOException {
+    return durableWrites.isPresent() && durableWrites.get().write(from, offset);
+  }
+
+  @Override
+  public void sync() throws IOException {
+    syncer.sync();
+  }
+
+  @Override
+  public void discard(long offset, long length) throws IOException {
+    space.discard(offset, length);
+  }
+
+  @Override
+  public boolean zero(long offset, long length, boolean mayPunch, boolean mustBeFast)
+      throws IOException {
+    return space.zero(offset, length, mayPunch, mustBeFast);
+  }
+
+  @Override
+  public OptionalLong nextData(long offset) throws IOException {
+    return file.nextData(offset);
+  }
+
+  @Override
+  public OptionalLong nextHole(long offset) throws IOException {
+    return file.nextHole(offset);
+  }
+
+  @Override
+  public void readAhead(long offset, long length) {
+    file.advise(offset, length, Advice.WILLNEED);
+  }
+
+  @Override
+  public void startWriting(long offset, long length) throws IOException {
+    file.startWriting(offset, length);
+  }
+
+  @Override
+  public void finishWriting(long offset, long length) throws IOException {
+    file.finishWriting(offset, length);
+  }
+
+  @Override
+  public void dropCached(long offset, long length) {
+    file.advise(offset, length, Advice.DONTNEED);
+  }
+
+  @Override
+  public void close() throws IOException {
+    durableWrites.ifPresent(DurableWrites::close);
+    if (syncer != file) {
+      syncer.close();
+    }
+    file.close();
+    if (channel.isPresent()) {
+      channel.get().close();
+    }
+  }
+
+  /** One handle's questions to the page cache. */
+  private static final class PageCache implements CachedReads {
+    private final PosixFile file;
+    private final Optional<FileChannel> channel;
+    private final PosixFile.Query query = new PosixFile.Query(Arena.ofAuto());
+    private final BufferAddress buffer = new BufferAddress();
+
+    PageCache(PosixFile file, Optional<FileChannel> channel) {
+      this.file = file;
+      this.channel = channel;
+    }
+
+    @Override
+    public boolean read(ByteBuffer into, long offset) {
+      int length = into.remaining();
+      if (file.readCached(query, buffer.of(into), length, offset) != length) {
+        return false;
+      }
+      into.position(into.limit());
+      return true;
+    }
+
+    @Override
+    public boolean has(long offset, long length) {
+      return channel.isPresent() && file.isCached(query, offset, length);
+    }
+
+    @Override
+    public long transfer(long offset, long length, WritableByteChannel to) throws IOException {
+      return channel.isPresent() ? channel.get().transferTo(offset, length, to) : 0;
+    }
+  }
+
+  /**
+   * The native address of direct buffers, remembered for the last one: the connection's thread
+   * comes with the same few again and again.
+   */
+  private static final class BufferAddress {
+    private ByteBuffer last = ByteBuffer.allocateDirect(0);
+    private long base;
+
+    @SuppressWarnings("ReferenceEquality") // it is the memory that matters, not the contents
+    private boolean isSame(ByteBuffer direct) {
+      return last == direct;
+    }
+
+    /** The address of the buffer's position. */
+    long of(ByteBuffer direct) {
+      if (!isSame(direct)) {
+        base = MemorySegment.ofBuffer(direct).address() - direct.position();
+        last = direct;
+      }
+      return base + direct.position();
+    }
+  }
+}

@@ -1,0 +1,5 @@
+/** Image files, block devices and directories of them, as storage. */
+@NullMarked
+package nbd.file;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,112 @@
+package nbd.transmission;
+
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.List;
+import java.util.concurrent.ConcurrentLinkedDeque;
+import java.util.concurrent.atomic.AtomicLong;
+import nbd.protocol.NbdException;
+import nbd.storage.DirectMemory;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Native buffers for all connections, kept for the next request when one is done with, since
+ * allocating costs more than a small request. Any thread may take and give back.
+ *
+ * <p>Invariant: what is kept is at most {@code mostKept} bytes; what is out is bounded by those who
+ * take ({@link Admission}).
+ */
+public final class BufferPool {
+  private static final int SMALLEST_SHIFT = 12;
+  private static final int LARGEST_SHIFT = 26;
+
+  /** More is not worth keeping: so much is seldom needed at a time. */
+  private static final long MOST_KEPT = 128L << 20;
+
+  /** For each size, a power of two, the idle buffers: the last one used first, for the caches. */
+  private final List<Deque<ByteBuffer>> idle;
+
+  private final AtomicLong kept = new AtomicLong();
+  private final long mostKept;
+  private final DirectMemory memory;
+
+  /**
+   * Keeps nothing yet.
+   *
+   * @param bytes what may be kept at most, if the pool does not keep less by itself
+   */
+  public BufferPool(long bytes) {
+    this(bytes, DirectMemory.JVM);
+  }
+
+  /** For tests that say how much memory there is. */
+  public BufferPool(long bytes, DirectMemory memory) {
+    this.memory = memory;
+    mostKept = Math.min(bytes, MOST_KEPT);
+    List<Deque<ByteBuffer>> queues = new ArrayList<>();
+    for (int shift = SMALLEST_SHIFT; shift <= LARGEST_SHIFT; shift++) {
+      queues.add(new ConcurrentLinkedDeque<>());
+    }
+    idle = List.copyOf(queues);
+  }
+
+  /**
+   * Lends a direct big-endian buffer.
+   *
+   * @param length in bytes, at most 64 MiB; it is the buffer's limit, its capacity may be larger
+   * @throws NbdException ENOMEM if the JVM has none left
+   */
+  public ByteBuffer take(int length) throws NbdException {
+    ByteBuffer used = takeUsed(length);
+    return (used == null ? memory.allocate(capacityFor(length)) : used).limit(length);
+  }
+
+  /**
+   * As {@link #take}, for what a connection cannot do without: its input, and an error.
+   *
+   * @throws NbdException ENOMEM if the JVM has nothing left at all
+   */
+  public ByteBuffer takeReserved(int length) throws NbdException {
+    ByteBuffer used = takeUsed(length);
+    return (used == null ? memory.allocateReserved(capacityFor(length)) : used).limit(length);
+  }
+
+  private @Nullable ByteBuffer takeUsed(int length) {
+    ByteBuffer used = idle.get(index(length)).pollFirst();
+    if (used == null) {
+      return null;
+    }
+    kept.addAndGet(-used.capacity());
+    return used.clear();
+  }
+
+  /** Takes back what was lent; nobody uses it any more. */
+  public void giveBack(ByteBuffer buffer) {
+    boolean keeps = kept.addAndGet(buffer.capacity()) <= mostKept;
+    try {
+      if (keeps) {
+        idle.get(index(buffer.capacity())).addFirst(buffer);
+      }
+    } catch (OutOfMemoryError none) {
+      keeps = false;
+    } finally {
+      if (!keeps) {
+        kept.addAndGet(-buffer.capacity());
+      }
+    }
+  }
+
+  /** The memory that a buffer of so many bytes takes. */
+  static int capacityFor(int length) {
+    return 1 << (index(length) + SMALLEST_SHIFT);
+  }
+
+  private static int index(int length) {
+    int shift = length <= 1 ? 0 : 32 - Integer.numberOfLeadingZeros(length - 1);
+    if (length < 0 || shift > LARGEST_SHIFT) {
+      throw new IllegalArgumentException("buffer of " + length + " bytes");
+    }
+    return Math.max(SMALLEST_SHIFT, shift) - SMALLEST_SHIFT;
+  }
+}

@@ -1,0 +1,103 @@
+package nbd.transmission;
+
+import static java.util.Objects.requireNonNull;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Consumer;
+import java.util.function.Supplier;
+import nbd.transmission.SlowRequests.Slow;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The replies of requests that a handle began and has ended. Whoever tells the end must not wait
+ * for the client, so a virtual thread sends them, which is there as long as there are some; those
+ * that come meanwhile leave together.
+ *
+ * <p>Invariant: {@code count} is how many are in the queue or in the hands of the one thread that
+ * sends, which is there if and only if it is not 0. So whatever fails, a thread that has taken some
+ * counts them off; and a request leaves whether its reply was sent or not.
+ */
+final class EndedRequests {
+  /** So many leave by one call. */
+  private static final int BATCH = 64;
+
+  private final Replies replies;
+  private final Consumer<Throwable> unsent;
+  private final Queue<Ended> queue = new ConcurrentLinkedQueue<>();
+  private final AtomicInteger count = new AtomicInteger();
+
+  /** Used by the one thread that sends. */
+  private final @Nullable Ended[] batch = new Ended[BATCH];
+
+  private record Ended(Slow request, ByteBuffer reply) {}
+
+  /**
+   * Begins with none.
+   *
+   * @param unsent told why replies cannot be sent; ends the connection
+   */
+  EndedRequests(Replies replies, Consumer<Throwable> unsent) {
+    this.replies = replies;
+    this.unsent = unsent;
+  }
+
+  /**
+   * Adds a request that has ended; any thread may, and is thrown nothing.
+   *
+   * @param reply makes the reply, from its position to its limit; called at once
+   */
+  void add(Slow request, Supplier<ByteBuffer> reply) {
+    try {
+      queue.add(new Ended(request, reply.get()));
+    } catch (RuntimeException | Error failure) {
+      unsent.accept(failure);
+      request.place().leave();
+      return;
+    }
+    if (count.getAndIncrement() == 0) {
+      try {
+        Thread.ofVirtual().start(this::send);
+      } catch (RuntimeException | Error noThread) {
+        unsent.accept(noThread);
+        // Nothing is sent any more, so this waits for nobody.
+        send();
+      }
+    }
+  }
+
+  private void send() {
+    int taken;
+    do {
+      taken = 0;
+      try {
+        while (taken < BATCH && (batch[taken] = queue.poll()) != null) {
+          taken++;
+        }
+        send(taken);
+      } catch (Exception | Error failure) {
+        unsent.accept(failure);
+      } finally {
+        leave(taken);
+      }
+    } while (count.addAndGet(-taken) > 0);
+  }
+
+  private void send(int taken) throws IOException {
+    ByteBuffer[] sent = new ByteBuffer[taken];
+    for (int i = 0; i < taken; i++) {
+      sent[i] = requireNonNull(batch[i]).reply();
+    }
+    replies.send(sent);
+  }
+
+  private void leave(int taken) {
+    for (int i = 0; i < taken; i++) {
+      requireNonNull(batch[i]).request().place().leave();
+      batch[i] = null;
+    }
+  }
+}

@@ -1,0 +1,260 @@
+package nbd.transmission;
+
+import java.io.IOException;
+import java.net.SocketException;
+import java.nio.ByteBuffer;
+import java.nio.channels.GatheringByteChannel;
+import java.nio.channels.WritableByteChannel;
+import java.util.concurrent.locks.ReentrantLock;
+import nbd.protocol.NbdException;
+import nbd.storage.Handle;
+import nbd.storage.ReadTarget;
+import nbd.tls.TlsChannel;
+import nbd.transmission.Admission.Pace;
+import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
+
+/**
+ * Where a connection's replies leave. The connection's own thread sends what it has collected, the
+ * threads of slow commands send theirs when they are done.
+ *
+ * <p>Invariant: who holds the lock writes a whole number of replies, or closes the channel:
+ * whatever goes wrong in between, no client waits for the rest.
+ */
+public final class Replies {
+  private static final int PIECE_BYTES = 1 << 16;
+
+  /** For the rest of a chunk whose data failed. */
+  private static final ByteBuffer ZEROES = ByteBuffer.allocateDirect(PIECE_BYTES);
+
+  private final WritableByteChannel channel;
+  private final BufferPool buffers;
+  private final ReentrantLock sending;
+  private final Pace pace;
+
+  /** Why nothing can be sent any more; guarded by the lock. */
+  private boolean broken;
+
+  /**
+   * Sends to a channel.
+   *
+   * @param channel in blocking mode while the lock is held
+   * @param sending the lock of those who write to the channel
+   * @param pace told how quickly the client takes replies
+   */
+  public Replies(
+      WritableByteChannel channel, ReentrantLock sending, BufferPool buffers, Pace pace) {
+    this.pace = pace;
+    this.channel = channel;
+    this.sending = sending;
+    this.buffers = buffers;
+  }
+
+  /** Whether what is sent is encrypted here, so that all of it has to come through here. */
+  boolean encrypts() {
+    return channel instanceof TlsChannel;
+  }
+
+  /**
+   * Sends whole replies.
+   *
+   * @throws IOException if the peer does not take them; no reply can be sent after that
+   */
+  void send(ByteBuffer replies) throws IOException {
+    sending.lock();
+    try {
+      write(replies);
+    } finally {
+      unlock();
+    }
+  }
+
+  /**
+   * Sends whole replies, in as few calls as possible.
+   *
+   * @param replies each from its position to its limit
+   * @throws IOException as {@link #send(ByteBuffer)}
+   */
+  void send(ByteBuffer[] replies) throws IOException {
+    sending.lock();
+    try {
+      if (!(channel instanceof GatheringByteChannel gathering)) {
+        for (ByteBuffer reply : replies) {
+          write(reply);
+        }
+        return;
+      }
+      begin();
+      pace.begin();
+      int first = 0;
+      while (first < replies.length) {
+        pace.moved(gathering.write(replies, first, replies.length - first));
+        while (first < replies.length && !replies[first].hasRemaining()) {
+          first++;
+        }
+      }
+      broken = false;
+    } finally {
+      pace.end();
+      unlock();
+    }
+  }
+
+  private void unlock() {
+    boolean ends = broken;
+    sending.unlock();
+    if (ends) {
+      cut();
+    }
+  }
+
+  /** Sends data on its way to the client; see {@link Handle#transferNow}. */
+  @FunctionalInterface
+  interface Source {
+    /** Sends all of it, or begins nothing and says so. */
+    boolean transfer(Target to) throws IOException;
+  }
+
+  /**
+   * Sends whole replies, the last of which is the header of a READ's reply, and the data after it
+   * straight from its source, if the source can.
+   *
+   * @param length of the data
+   * @param inChunk whether the data is a chunk that may be followed by an error
+   * @return whether it could; if not, nothing was sent
+   * @throws CutShortException if the source stopped in the middle of a chunk; the client has to be
+   *     sent the error
+   * @throws IOException if the peer does not take them, or if the data could not be read, which the
+   *     reply can no longer say; no reply can be sent after that
+   */
+  boolean sendFrom(Source source, long length, ByteBuffer repliesAndHeader, boolean inChunk)
+      throws IOException {
+    sending.lock();
+    try (Target target = new Target(repliesAndHeader)) {
+      boolean sent = transfer(source, length, target, inChunk);
+      if (sent) {
+        broken = false;
+      }
+      return sent;
+    } finally {
+      unlock();
+    }
+  }
+
+  private boolean transfer(Source source, long length, Target target, boolean inChunk)
+      throws IOException {
+    try {
+      boolean sent = source.transfer(target);
+      if (sent && target.sent != length) {
+        throw new IllegalStateException(target.sent + " of " + length + " bytes were sent");
+      }
+      return sent;
+    } catch (IOException | RuntimeException | Error failure) {
+      if (!target.begun) {
+        // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
+        Logger.debug("data could not be sent straight from the storage: {}", failure.getMessage());
+        return false;
+      }
+      if (!inChunk || !target.inData || target.sent > length) {
+        throw failure;
+      }
+      // If it was the peer that failed, this fails as well.
+      target.fillUp(length - target.sent);
+      broken = false;
+      throw new CutShortException(target.sent, failure);
+    }
+  }
+
+  /** Ends the stream, since it cannot go on. Throws nothing: it ends what an Error has stopped. */
+  void cut() {
+    try {
+      channel.close();
+    } catch (IOException | RuntimeException | Error failure) {
+      Logger.debug(failure);
+    }
+  }
+
+  /** Where a source's data goes; the lock is held. */
+  final class Target implements ReadTarget, AutoCloseable {
+    private final ByteBuffer head;
+    private boolean begun;
+    private boolean inData;
+    private long sent;
+    private @Nullable ByteBuffer piece;
+
+    private Target(ByteBuffer head) {
+      this.head = head;
+    }
+
+    @Override
+    public WritableByteChannel begin() throws IOException {
+      begun = true;
+      Replies.this.write(head);
+      broken = true;
+      inData = true;
+      return channel;
+    }
+
+    @Override
+    public void sent(long bytes) {
+      sent += bytes;
+      pace.moved(bytes);
+    }
+
+    @Override
+    public ByteBuffer piece() throws NbdException {
+      if (piece == null) {
+        piece = buffers.takeReserved(PIECE_BYTES);
+      }
+      return piece;
+    }
+
+    @Override
+    public void write(ByteBuffer data) throws IOException {
+      int count = data.remaining();
+      writeAll(data);
+      sent += count;
+    }
+
+    private void fillUp(long count) throws IOException {
+      long left = count;
+      while (left > 0) {
+        int next = (int) Math.min(left, PIECE_BYTES);
+        writeAll(ZEROES.slice(0, next));
+        left -= next;
+      }
+    }
+
+    @Override
+    public void close() {
+      if (piece != null) {
+        buffers.giveBack(piece);
+      }
+    }
+  }
+
+  private void begin() throws IOException {
+    if (broken) {
+      // Whoever sent that one has said why: mostly that the peer is gone.
+      throw new SocketException("an earlier reply could not be sent whole");
+    }
+    broken = true;
+  }
+
+  private void write(ByteBuffer bytes) throws IOException {
+    begin();
+    writeAll(bytes);
+    broken = false;
+  }
+
+  private void writeAll(ByteBuffer bytes) throws IOException {
+    pace.begin();
+    try {
+      while (bytes.hasRemaining()) {
+        pace.moved(channel.write(bytes));
+      }
+    } finally {
+      pace.end();
+    }
+  }
+}

@@ -1,0 +1,222 @@
+package nbd.transmission;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.Optional;
+import nbd.protocol.ErrorReply;
+import nbd.protocol.NbdException;
+import nbd.protocol.ReplyFormat;
+import nbd.protocol.RequestHeader;
+import nbd.storage.Handle;
+import org.tinylog.Logger;
+
+/**
+ * Replies that the connection's own thread collects, so that those of requests that arrived
+ * together leave by one system call. The buffer is borrowed while there are some. Used by one
+ * thread.
+ *
+ * <p>What that thread has begun at the storage is on its way before it waits for anything: here it
+ * is pushed before the thread waits for others that send ({@link #pushed}), and {@link #send} is
+ * called before it waits for its client, for memory or for other requests. A flush elsewhere may
+ * wait for what was begun, and must not wait for this client.
+ */
+final class ReplyBatch {
+  /** The longest READ whose data is collected. */
+  static final int LONGEST_READ = 1 << 16;
+
+  /** The longest READ that is sent alone; its buffer is held until the client takes it. */
+  private static final int LONGEST_SENT_READ = 1 << 18;
+
+  /** Two of the longest reads, or 32 of 4 KiB. */
+  private static final int BYTES = 2 * (LONGEST_READ + (1 << 12));
+
+  /** For replies without data where the JVM has no memory left for more. */
+  private static final int FEWEST_BYTES = 1 << 12;
+
+  private final Replies replies;
+  private final Handle handle;
+  private final ReplyFormat format;
+  private final BufferPool buffers;
+  private final Turn turn;
+  private Optional<ByteBuffer> borrowed = Optional.empty();
+
+  ReplyBatch(Replies replies, Handle handle, ReplyFormat format, BufferPool buffers, Turn turn) {
+    this.replies = replies;
+    this.handle = handle;
+    this.format = format;
+    this.buffers = buffers;
+    this.turn = turn;
+  }
+
+  /**
+   * The collected replies, with room for so many bytes behind them, at most {@link #LONGEST_READ}
+   * and a header; sends what is collected if it has to.
+   *
+   * @throws NbdException ENOMEM if there is no memory for so many; an error always has room
+   */
+  ByteBuffer room(int bytes) throws IOException {
+    if (borrowed.isPresent() && borrowed.get().remaining() < bytes) {
+      send();
+    }
+    if (borrowed.isEmpty()) {
+      ByteBuffer buffer = borrow(bytes);
+      borrowed = Optional.of(buffer.limit(buffer.capacity()));
+    }
+    return borrowed.get();
+  }
+
+  private ByteBuffer borrow(int bytes) throws NbdException {
+    try {
+      return buffers.take(BYTES);
+    } catch (NbdException noMemory) {
+      if (bytes > FEWEST_BYTES) {
+        throw noMemory;
+      }
+      return buffers.takeReserved(FEWEST_BYTES);
+    }
+  }
+
+  private Replies pushed() {
+    handle.push();
+    return replies;
+  }
+
+  /** The bytes that precede a READ's data. */
+  int dataHeaderBytes() {
+    return format.dataHeaderBytes();
+  }
+
+  /** Adds the header of a READ whose data already ends at {@code end}. */
+  void addRead(RequestHeader request, int end) throws IOException {
+    ByteBuffer out = room(0);
+    long offset = request.offset();
+    format.data(out, request.cookie(), offset, offset, (int) request.length(), true);
+    out.position(end);
+  }
+
+  /** Collects the success of a command other than READ. */
+  void succeed(RequestHeader request) throws IOException {
+    format.success(room(format.successBytes()), request.cookie(), request.offset());
+  }
+
+  /** Collects the success of a READ of nothing, or the end of one whose data has been sent. */
+  void endRead(RequestHeader request) throws IOException {
+    format.endOfRead(room(format.dataHeaderBytes()), request.cookie(), request.offset());
+  }
+
+  /** Collects an error. */
+  void fail(RequestHeader request, ErrorReply error) throws IOException {
+    format.error(room(ReplyFormat.MAXIMUM_BYTES), request.cookie(), request.offset(), error);
+  }
+
+  /** Collects an error that happened at this place of a READ. */
+  void failAt(RequestHeader request, ErrorReply error, long at) throws IOException {
+    ByteBuffer out = room(ReplyFormat.MAXIMUM_BYTES);
+    format.errorAt(out, request.cookie(), request.offset(), error, at);
+  }
+
+  /**
+   * Sends everything, and a READ's reply whose data comes straight from the handle.
+   *
+   * @return whether the handle could; if not, nothing was sent
+   * @throws CutShortException as {@link Replies#sendFrom}
+   */
+  boolean sendWith(RequestHeader request) throws IOException {
+    long cookie = request.cookie();
+    long offset = request.offset();
+    int length = (int) request.length();
+    ByteBuffer buffer = room(format.dataHeaderBytes());
+    int before = buffer.position();
+    // The storage may still fail in the middle, so this chunk cannot be the last one.
+    format.data(buffer, cookie, offset, offset, length, false);
+    boolean sent = false;
+    try {
+      sent =
+          pushed()
+              .sendFrom(
+                  target -> handle.transferNow(offset, length, target),
+                  length,
+                  buffer.flip(),
+                  format.hasChunks());
+    } catch (CutShortException reported) {
+      buffer.clear();
+      throw reported;
+    }
+    buffer.clear();
+    if (!sent) {
+      buffer.position(before);
+      return false;
+    }
+    turn.check();
+    if (format.hasChunks()) {
+      endRead(request);
+    }
+    return true;
+  }
+
+  /**
+   * Sends everything, and a READ's reply through a buffer of its own: for data that is encrypted
+   * here, which is done while the processor's cache still has it. Read by other threads, and sent
+   * when their turn comes, large reads over TLS took twice the processor time.
+   *
+   * @return whether the handle has the data at once; if not, nothing was sent
+   */
+  boolean sendRead(RequestHeader request) throws IOException {
+    long offset = request.offset();
+    int length = (int) request.length();
+    if (length > LONGEST_SENT_READ) {
+      return false;
+    }
+    ByteBuffer data;
+    try {
+      data = buffers.take(length);
+    } catch (NbdException noMemory) {
+      return false;
+    }
+    try {
+      if (!readNow(data, offset)) {
+        return false;
+      }
+      ByteBuffer head = room(format.dataHeaderBytes());
+      format.data(head, request.cookie(), offset, offset, length, true);
+      pushed().send(new ByteBuffer[] {head.flip(), data.flip()});
+      head.clear();
+    } finally {
+      buffers.giveBack(data);
+    }
+    turn.check();
+    return true;
+  }
+
+  private boolean readNow(ByteBuffer into, long offset) {
+    try {
+      return handle.readNow(into, offset);
+    } catch (IOException | RuntimeException | Error failure) {
+      // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
+      Logger.debug("a read at once failed: {}", failure.getMessage());
+      return false;
+    }
+  }
+
+  /** Sends everything, to the storage as well as to the client: called before waiting. */
+  void send() throws IOException {
+    Replies out = pushed();
+    if (borrowed.isEmpty()) {
+      return;
+    }
+    try {
+      if (borrowed.get().position() > 0) {
+        out.send(borrowed.get().flip());
+      }
+    } finally {
+      discard();
+    }
+    turn.check();
+  }
+
+  /** Drops what has not been sent. */
+  void discard() {
+    borrowed.ifPresent(buffers::giveBack);
+    borrowed = Optional.empty();
+  }
+}

@@ -1,0 +1,103 @@
+package nbd.cache;
+
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * Which changes of a few numbers were under way when, to say what one of them may be: any value but
+ * one that was replaced by a change which began after it had ended. Any thread may call.
+ */
+final class History {
+  private int clock;
+  private final List<Change> changes = new ArrayList<>();
+  private final List<Read> reads = new ArrayList<>();
+
+  private record Read(int number, int value, int begin, int end) {}
+
+  private static final class Change {
+    final int number;
+    final int value;
+    final int begin;
+    int end = Integer.MAX_VALUE;
+
+    Change(int number, int value, int begin) {
+      this.number = number;
+      this.value = value;
+      this.begin = begin;
+    }
+  }
+
+  /** All numbers are 0. */
+  History(int numbers) {
+    end(begin(0, numbers, 0));
+  }
+
+  /** Begins to change consecutive numbers; answers what {@link #end} wants. */
+  synchronized int[] begin(int first, int count, int value) {
+    int[] begun = new int[count];
+    clock++;
+    for (int i = 0; i < count; i++) {
+      begun[i] = changes.size();
+      changes.add(new Change(first + i, value, clock));
+    }
+    return begun;
+  }
+
+  /** Ends it; answers when that was. */
+  synchronized int end(int[] begun) {
+    clock++;
+    for (int change : begun) {
+      changes.get(change).end = clock;
+    }
+    return clock;
+  }
+
+  /** A moment after all that has happened. */
+  synchronized int now() {
+    return ++clock;
+  }
+
+  /** Whether a number may be a value for somebody who knows all that ended before a moment. */
+  synchronized boolean mayBe(int number, int value, int before) {
+    for (Change change : changes) {
+      if (change.number == number && change.value == value && !wasReplaced(change, before)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /**
+   * Adds what somebody has seen between two moments, of numbers that are never changed to the same
+   * value twice.
+   *
+   * @return whether it may be that: nobody has seen another value between two who saw this one
+   */
+  synchronized boolean maySee(int number, int value, int begin, int end) {
+    reads.add(new Read(number, value, begin, end));
+    int firstEnd = end;
+    for (Read read : reads) {
+      if (read.number == number && read.value == value) {
+        firstEnd = Math.min(firstEnd, read.end);
+      }
+    }
+    for (Read read : reads) {
+      if (read.number == number
+          && read.value != value
+          && firstEnd < read.begin
+          && read.end < begin) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private boolean wasReplaced(Change change, int before) {
+    for (Change later : changes) {
+      if (later.number == change.number && later.begin > change.end && later.end < before) {
+        return true;
+      }
+    }
+    return false;
+  }
+}

@@ -1,0 +1,202 @@
+package nbd.cache;
+
+import java.nio.ByteBuffer;
+import java.util.Arrays;
+import java.util.concurrent.atomic.AtomicReference;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Fua;
+import nbd.storage.Handle;
+import nbd.storage.ThreadModel;
+
+/**
+ * Storage of a few half sectors, each of which is one number, in as few steps as show every race:
+ * small enough for a model checker. What a call changes, it changes at one moment between its begin
+ * and its end; a flush makes durable what was there when it began.
+ */
+final class ModelStorage implements Backend {
+  /** The bytes that one number stands for. */
+  static final int UNIT = 256;
+
+  /** What trimmed storage reads as. */
+  static final int TRIMMED = 99;
+
+  private final AtomicReference<State> state;
+  private final Capabilities capabilities;
+  private final long size;
+
+  ModelStorage(int size, Fua fua) {
+    this.size = size;
+    this.capabilities =
+        Capabilities.of(fua, Capability.WRITE, Capability.FLUSH, Capability.TRIM, Capability.ZERO);
+    int units = size / UNIT;
+    this.state =
+        new AtomicReference<>(
+            new State(new int[units], new int[units], new int[units], new int[units]));
+  }
+
+  /** Immutable: everything at one moment. */
+  static final class State {
+    private final int[] content;
+
+    /** How often each was changed. */
+    private final int[] changes;
+
+    private final int[] durable;
+
+    /** As of which of its changes each is durable. */
+    private final int[] covered;
+
+    State(int[] content, int[] changes, int[] durable, int[] covered) {
+      this.content = content;
+      this.changes = changes;
+      this.durable = durable;
+      this.covered = covered;
+    }
+
+    State changed(int from, int[] values, boolean isDurable) {
+      int to = from + values.length;
+      int[] newContent = content.clone();
+      System.arraycopy(values, 0, newContent, from, values.length);
+      int[] newChanges = changes.clone();
+      for (int i = from; i < to; i++) {
+        newChanges[i]++;
+      }
+      int[] newDurable = durable;
+      int[] newCovered = covered;
+      if (isDurable) {
+        newDurable = durable.clone();
+        System.arraycopy(values, 0, newDurable, from, values.length);
+        newCovered = covered.clone();
+        System.arraycopy(newChanges, from, newCovered, from, values.length);
+      }
+      return new State(newContent, newChanges, newDurable, newCovered);
+    }
+
+    /** What was there at an earlier moment is durable, but where something newer is. */
+    State flushed(State then) {
+      int[] newDurable = durable.clone();
+      int[] newCovered = covered.clone();
+      for (int i = 0; i < durable.length; i++) {
+        if (then.changes[i] > covered[i]) {
+          newDurable[i] = then.content[i];
+          newCovered[i] = then.changes[i];
+        }
+      }
+      return new State(content, changes, newDurable, newCovered);
+    }
+
+    void read(ByteBuffer into, int from) {
+      for (int unit = from; into.hasRemaining(); unit++) {
+        into.putInt(into.position(), content[unit]);
+        into.position(into.position() + UNIT);
+      }
+    }
+
+    static int[] values(ByteBuffer from) {
+      int[] values = new int[from.remaining() / UNIT];
+      for (int i = 0; i < values.length; i++) {
+        values[i] = from.getInt(from.position() + i * UNIT);
+      }
+      return values;
+    }
+
+    static int[] filled(long length, int value) {
+      int[] values = new int[(int) (length / UNIT)];
+      Arrays.fill(values, value);
+      return values;
+    }
+  }
+
+  int durableAt(int offset) {
+    return state.get().durable[offset / UNIT];
+  }
+
+  @Override
+  public String name() {
+    return "model";
+  }
+
+  @Override
+  public ThreadModel threadModel() {
+    return ThreadModel.PARALLEL;
+  }
+
+  @Override
+  public Handle open(String exportName, boolean readOnly) {
+    return new ModelHandle();
+  }
+
+  @Override
+  public void close() {
+    // Nothing is held.
+  }
+
+  private final class ModelHandle implements Handle {
+    /** What a call does at one moment. */
+    @FunctionalInterface
+    private interface Step {
+      State from(State now);
+    }
+
+    private void change(Step step) {
+      State before = state.get();
+      while (!state.compareAndSet(before, step.from(before))) {
+        before = state.get();
+      }
+    }
+
+    @Override
+    public long size() {
+      return size;
+    }
+
+    @Override
+    public Capabilities capabilities() {
+      return capabilities;
+    }
+
+    @Override
+    public void read(ByteBuffer into, long offset) {
+      state.get().read(into, (int) offset / UNIT);
+    }
+
+    @Override
+    public void write(ByteBuffer from, long offset, CommandFlags flags) {
+      boolean isDurable = flags.has(CommandFlag.FUA);
+      int[] values = State.values(from);
+      change(now -> now.changed((int) offset / UNIT, values, isDurable));
+    }
+
+    @Override
+    public void flush() {
+      State then = state.get();
+      change(now -> now.flushed(then));
+    }
+
+    @Override
+    public void trim(long offset, long length, CommandFlags flags) {
+      int[] values = State.filled(length, TRIMMED);
+      change(now -> now.changed((int) offset / UNIT, values, flags.has(CommandFlag.FUA)));
+    }
+
+    @Override
+    public void zero(long offset, long length, CommandFlags flags) {
+      int[] values = State.filled(length, 0);
+      change(now -> now.changed((int) offset / UNIT, values, flags.has(CommandFlag.FUA)));
+    }
+
+    @Override
+    public void cache(long offset, long length) {
+      throw new AssertionError("the cache reads itself");
+    }
+
+    @Override
+    public void close() {
+      // Nothing is held.
+    }
+  }
+}

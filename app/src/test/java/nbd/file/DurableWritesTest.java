@@ -1,0 +1,121 @@
+package nbd.file;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.FutureTask;
+import java.util.stream.Stream;
+import nbd.posix.PosixFile;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
+import nbd.storage.Handle;
+import nbd.testing.Bytes;
+import nbd.testing.Eventually;
+import nbd.testing.SlowFiles;
+import nbd.threads.BlockingCalls;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+
+/** The openings of a file by which single ranges are written through to the disk. */
+@Timeout(120)
+final class DurableWritesTest {
+  private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
+
+  @TempDir private Path directory;
+
+  @BeforeEach
+  void needLinux() {
+    assumeTrue(PosixFile.isAvailable(), "needs Linux");
+  }
+
+  /** The descriptors that this process has of a file. */
+  private static long descriptors(Path file) {
+    try (Stream<Path> all = Files.list(Path.of("/proc/self/fd"))) {
+      return all.filter(each -> leadsTo(each, file)).count();
+    } catch (IOException failure) {
+      throw new UncheckedIOException(failure);
+    }
+  }
+
+  private static boolean leadsTo(Path descriptor, Path file) {
+    try {
+      return Files.readSymbolicLink(descriptor).equals(file);
+    } catch (IOException closedMeanwhile) {
+      return false;
+    }
+  }
+
+  private static List<FutureTask<Void>> writes(Handle handle, int count) {
+    List<FutureTask<Void>> writes = new ArrayList<>();
+    for (int i = 0; i < count; i++) {
+      long offset = i * 512L;
+      FutureTask<Void> write =
+          new FutureTask<>(
+              () -> {
+                handle.write(ByteBuffer.allocateDirect(512), offset, FUA);
+                return null;
+              });
+      writes.add(write);
+      Thread.ofVirtual().start(write);
+    }
+    return writes;
+  }
+
+  @Test
+  void aBurstOfWritesHasFewDescriptorsAndLaterNone() throws Exception {
+    Path mount = Files.createDirectory(directory.resolve("mount"));
+    try (SlowFiles slow = SlowFiles.mount(mount, "direct-slow:1048576")) {
+      Path file = slow.file("direct-slow").toRealPath();
+      FileSettings settings = FileSettings.DEFAULT;
+      try (FileBackend backend = FileBackend.open(file, settings);
+          Handle handle = backend.open("", false)) {
+        long before = descriptors(file);
+        slow.hold("write");
+        List<FutureTask<Void>> writes = writes(handle, 300);
+        slow.awaitHeld(DurableWrites.MOST);
+        assertThat(descriptors(file) - before).isEqualTo(DurableWrites.MOST);
+        slow.release();
+        for (FutureTask<Void> write : writes) {
+          write.get();
+        }
+        Eventually.isTrue("they are closed", () -> descriptors(file) == before);
+        handle.write(ByteBuffer.allocateDirect(512), 0, FUA);
+        handle.flush();
+      }
+      Eventually.isTrue("nothing is left open", () -> descriptors(file) == 0);
+    }
+  }
+
+  /** As where descriptors are used up: nothing has been written, so nothing is lost. */
+  @Test
+  void whatCannotBeOpenedOnceMoreHasNotBeenWritten() throws Exception {
+    try (BlockingCalls calls = BlockingCalls.ofFile("test");
+        DurableWrites writes = new DurableWrites(directory.resolve("gone"), "gone", calls)) {
+      ByteBuffer data = ByteBuffer.allocateDirect(512);
+      for (int i = 0; i < 2 * DurableWrites.MOST; i++) {
+        assertThat(writes.write(data, 0)).isFalse();
+      }
+      assertThat(data.remaining()).isEqualTo(512);
+    }
+  }
+
+  @Test
+  void whatIsWrittenIsThere() throws Exception {
+    Path file = Files.write(directory.resolve("disk"), new byte[8192]);
+    try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
+        Handle handle = backend.open("", false)) {
+      byte[] data = Bytes.random(1, 4096);
+      handle.write(ByteBuffer.allocateDirect(4096).put(data).flip(), 100, FUA);
+      assertThat(Files.readAllBytes(file)).contains(data);
+    }
+  }
+}

@@ -1,0 +1,222 @@
+package nbd.file;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.OptionalLong;
+import java.util.concurrent.locks.ReentrantLock;
+
+/**
+ * An open file on a disk that remembers in which order things happened to it, and to its clients,
+ * so that {@link PowerLoss} can find out what would have been left at any moment.
+ */
+@SuppressWarnings("ThreadPriorityCheck") // yields for the sake of more interleavings
+class FakeDisk implements OpenFile {
+  /** What happened. A seq numbers the changes in their order; an op is a client's command. */
+  sealed interface Event {
+    /** A change is in the page cache. */
+    record Changed(int seq, int op, int offset, int length) implements Event {}
+
+    /** That change is on the disk. */
+    record Stored(int seq, int offset, int length) implements Event {}
+
+    /** A sync begins. */
+    record SyncBegins(int sync) implements Event {}
+
+    /** It has succeeded. */
+    record SyncEnds(int sync) implements Event {}
+
+    /** It has failed: what was not on the disk is lost, though the page cache still shows it. */
+    record SyncFails(int sync) implements Event {}
+
+    /** A client was told that its command is done. */
+    record Answered(int op, int offset, int length, boolean durably) implements Event {}
+
+    /** A client sends a flush. */
+    record FlushSent(int flush) implements Event {}
+
+    /** A client was told that its flush is done. */
+    record FlushAnswered(int flush) implements Event {}
+  }
+
+  /** What a sync does besides. */
+  @FunctionalInterface
+  interface Sync {
+    /** May wait; throws if the sync fails. */
+    void run(int number) throws IOException;
+  }
+
+  /** The command that the thread executes. */
+  final ThreadLocal<Integer> op = ThreadLocal.withInitial(() -> -1);
+
+  private final byte[] content;
+  private final boolean lies;
+  private final Sync onSync;
+
+  /** Guards what follows. */
+  private final ReentrantLock lock = new ReentrantLock();
+
+  private final List<Event> events = new ArrayList<>();
+  private int seqs;
+  private int syncs;
+
+  /**
+   * Makes one of zeroes.
+   *
+   * @param lies whether it says of a change that it is stored when it is not
+   */
+  FakeDisk(int size, boolean lies, Sync onSync) {
+    content = new byte[size];
+    this.lies = lies;
+    this.onSync = onSync;
+  }
+
+  /** Takes note. */
+  void happened(Event event) {
+    lock.lock();
+    try {
+      events.add(event);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  List<Event> events() {
+    lock.lock();
+    try {
+      return List.copyOf(events);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  @Override
+  public Traits traits() {
+    return new Traits(false, true, true, false, false, 4096);
+  }
+
+  @Override
+  public long size() {
+    return content.length;
+  }
+
+  @Override
+  public int read(ByteBuffer into, long offset) {
+    lock.lock();
+    try {
+      int length = into.remaining();
+      into.put(content, (int) offset, length);
+      return length;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  @Override
+  public CachedReads cachedReads() {
+    return CachedReads.NONE;
+  }
+
+  private int change(int offset, byte[] data) {
+    lock.lock();
+    try {
+      System.arraycopy(data, 0, content, offset, data.length);
+      int seq = ++seqs;
+      events.add(new Event.Changed(seq, op.get(), offset, data.length));
+      return seq;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  @Override
+  public void write(ByteBuffer from, long offset) {
+    byte[] data = new byte[from.remaining()];
+    from.get(data);
+    // In two pieces: a write is not one change.
+    int half = data.length / 2;
+    change((int) offset, java.util.Arrays.copyOf(data, half));
+    Thread.yield();
+    change((int) offset + half, java.util.Arrays.copyOfRange(data, half, data.length));
+  }
+
+  @Override
+  public boolean writeDurably(ByteBuffer from, long offset) {
+    byte[] data = new byte[from.remaining()];
+    from.get(data);
+    int seq = change((int) offset, data);
+    Thread.yield();
+    if (!lies) {
+      happened(new Event.Stored(seq, (int) offset, data.length));
+    }
+    return true;
+  }
+
+  @Override
+  public void sync() throws IOException {
+    int number;
+    lock.lock();
+    try {
+      number = ++syncs;
+      events.add(new Event.SyncBegins(number));
+    } finally {
+      lock.unlock();
+    }
+    try {
+      onSync.run(number);
+    } catch (IOException failure) {
+      happened(new Event.SyncFails(number));
+      throw failure;
+    }
+    happened(new Event.SyncEnds(number));
+  }
+
+  @Override
+  public void discard(long offset, long length) {
+    change((int) offset, new byte[(int) length]);
+  }
+
+  @Override
+  public boolean zero(long offset, long length, boolean mayPunch, boolean mustBeFast) {
+    if (mayPunch) {
+      change((int) offset, new byte[(int) length]);
+    }
+    return mayPunch;
+  }
+
+  @Override
+  public OptionalLong nextData(long offset) {
+    return OptionalLong.of(offset);
+  }
+
+  @Override
+  public OptionalLong nextHole(long offset) {
+    return OptionalLong.of(content.length);
+  }
+
+  @Override
+  public void readAhead(long offset, long length) {
+    // It is all in memory.
+  }
+
+  @Override
+  public void startWriting(long offset, long length) {
+    // Nothing is stored before it has to be.
+  }
+
+  @Override
+  public void finishWriting(long offset, long length) {
+    // Nothing is stored before it has to be.
+  }
+
+  @Override
+  public void dropCached(long offset, long length) {
+    // It is all in memory.
+  }
+
+  @Override
+  public void close() {
+    // Nothing is held.
+  }
+}

@@ -1,0 +1,106 @@
+package nbd.file;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.atomic.AtomicInteger;
+import nbd.storage.ListedExport;
+import nbd.testing.Eventually;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+/** What is listed while the storage of some files does not answer. */
+@Timeout(60)
+final class ListingTest {
+  private static final List<Path> ENTRIES =
+      List.of(
+          Path.of("a"),
+          Path.of("slow 1"),
+          Path.of("no"),
+          Path.of("b"),
+          Path.of("slow 2"),
+          Path.of("slow 3"),
+          Path.of("c"));
+  private static final List<ListedExport> QUICK =
+      List.of(new ListedExport("a", ""), new ListedExport("b", ""), new ListedExport("c", ""));
+
+  private final ExecutorService threads = Executors.newCachedThreadPool();
+  private final CountDownLatch go = new CountDownLatch(1);
+  private final AtomicInteger hanging = new AtomicInteger();
+  private final Listing listing = new Listing(this::look, threads, Duration.ofMillis(50));
+
+  @AfterEach
+  void end() {
+    go.countDown();
+    threads.shutdown();
+  }
+
+  private Optional<ListedExport> look(Path entry) {
+    if (entry.toString().startsWith("slow")) {
+      hanging.incrementAndGet();
+      Eventually.await(go);
+      hanging.decrementAndGet();
+    }
+    return Optional.of(new ListedExport(entry.toString(), ""))
+        .filter(listed -> !listed.name().equals("no"));
+  }
+
+  @Test
+  void whatDoesNotAnswerIsLeftOut() throws IOException {
+    assertThat(listing.served(ENTRIES)).isEqualTo(QUICK);
+  }
+
+  @Test
+  void eachFileThatHangsKeepsOneThread() throws IOException {
+    for (int i = 0; i < 10; i++) {
+      assertThat(listing.served(ENTRIES)).isEqualTo(QUICK);
+    }
+    assertThat(hanging).hasValue(3);
+  }
+
+  @Test
+  void whatAnswersAgainIsListedAgain() throws Exception {
+    assertThat(listing.served(ENTRIES)).isEqualTo(QUICK);
+    go.countDown();
+    Eventually.isTrue(
+        "all are listed",
+        () -> {
+          try {
+            return listing.served(ENTRIES).size() == 6;
+          } catch (IOException impossible) {
+            throw new AssertionError(impossible);
+          }
+        });
+  }
+
+  @Test
+  void whatCouldNotBeLookedAtForLackOfMemoryIsListedTheNextTime() throws IOException {
+    AtomicInteger looks = new AtomicInteger();
+    Listing failing =
+        new Listing(
+            entry -> {
+              if (looks.getAndIncrement() == 0) {
+                throw new OutOfMemoryError("of the test");
+              }
+              return look(entry);
+            },
+            threads,
+            Duration.ofMillis(50));
+    List<Path> entries = List.of(Path.of("a"), Path.of("b"), Path.of("c"));
+    failing.served(entries);
+    assertThat(failing.served(entries)).isEqualTo(QUICK);
+  }
+
+  @Test
+  void anEmptyDirectoryHasNothing() throws IOException {
+    assertThat(listing.served(List.of())).isEmpty();
+  }
+}

@@ -1,0 +1,193 @@
+package nbd.memory;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Random;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.AtomicReference;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+import nbd.storage.Capability;
+import nbd.storage.DirectMemory;
+import nbd.storage.Handle;
+import nbd.testing.Bytes;
+import nbd.testing.Model;
+import org.junit.jupiter.api.RepeatedTest;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+/** The RAM disk, and the one that forgets. */
+@Timeout(60)
+final class MemoryBackendTest {
+  private static final int PAGE = MemoryBackend.PAGE;
+
+  @RepeatedTest(5)
+  void itBehavesAsAnArray() throws IOException {
+    try (Handle handle = new MemoryBackend(10 * PAGE + 77).open("", false)) {
+      new Model(Model.seed(), handle, PAGE, 4096).run(400);
+    }
+  }
+
+  @Test
+  void allConnectionsSeeTheSame() throws IOException {
+    MemoryBackend backend = new MemoryBackend(PAGE);
+    try (Handle one = backend.open("a", false);
+        Handle other = backend.open("b", true)) {
+      one.write(ByteBuffer.wrap(Bytes.random(1, 100)), 5, CommandFlags.NONE);
+      ByteBuffer into = ByteBuffer.allocate(100);
+      other.read(into, 5);
+      assertThat(into.array()).isEqualTo(Bytes.random(1, 100));
+      assertThat(one.capabilities().has(Capability.MULTI_CONN)).isTrue();
+      assertThat(other.capabilities().has(Capability.WRITE)).isFalse();
+    }
+  }
+
+  @Test
+  void theLargestIsSparse() throws IOException {
+    try (Handle handle = new MemoryBackend(MemoryBackend.MAXIMUM_SIZE).open("", false)) {
+      long end = MemoryBackend.MAXIMUM_SIZE;
+      ByteBuffer data = ByteBuffer.wrap(Bytes.random(2, 10));
+      handle.write(data.duplicate(), end - 10, CommandFlags.NONE);
+      handle.write(data.duplicate(), 0, CommandFlags.NONE);
+      ByteBuffer into = ByteBuffer.allocate(10);
+      handle.read(into, end - 10);
+      assertThat(into.flip()).isEqualTo(data);
+      handle.zero(1L << 40, 0xfffff000L, CommandFlags.NONE);
+      handle.trim(end - 0xffffffffL, 0xffffffffL, CommandFlags.NONE);
+      handle.read(into.clear(), end - 10);
+      assertThat(into.array()).containsOnly(0);
+    }
+  }
+
+  @Test
+  void sizesOutOfBoundsAreRefused() {
+    assertThatThrownBy(() -> new MemoryBackend(-1)).isInstanceOf(IllegalArgumentException.class);
+    assertThatThrownBy(() -> new MemoryBackend(MemoryBackend.MAXIMUM_SIZE + 1))
+        .isInstanceOf(IllegalArgumentException.class);
+    assertThat(new MemoryBackend(0).open("", false).size()).isZero();
+  }
+
+  /** Each owns stripes across page edges that it alone writes, while others zero beside it. */
+  @Test
+  void writersAndTrimmersSideBySideHarmOnlyTheirOwnRanges() throws Exception {
+    int stripes = 8;
+    int width = PAGE / 4;
+    MemoryBackend backend = new MemoryBackend((long) stripes * width);
+    List<Thread> threads = new ArrayList<>();
+    AtomicReference<Throwable> failure = new AtomicReference<>();
+    for (int i = 0; i < stripes; i++) {
+      int start = i * width;
+      Random random = new Random(i);
+      threads.add(
+          Thread.ofPlatform()
+              .start(
+                  () -> {
+                    try (Handle handle = backend.open("", false)) {
+                      for (int n = 0; n < 100; n++) {
+                        byte[] data = new byte[width];
+                        random.nextBytes(data);
+                        handle.write(ByteBuffer.wrap(data), start, CommandFlags.NONE);
+                        ByteBuffer into = ByteBuffer.allocate(width);
+                        handle.read(into, start);
+                        assertThat(into.array()).isEqualTo(data);
+                        handle.zero(start, width, CommandFlags.NONE);
+                        handle.read(into.clear(), start);
+                        assertThat(into.array()).containsOnly(0);
+                      }
+                    } catch (Throwable failed) {
+                      failure.compareAndSet(null, failed);
+                    }
+                  }));
+    }
+    for (Thread thread : threads) {
+      thread.join();
+    }
+    assertThat(failure.get()).isNull();
+  }
+
+  /** What overlaps may come in either order, but nothing older and nothing foreign comes back. */
+  @Test
+  void overlappingWritesAndZeroesLeaveOneOrTheOther() throws Exception {
+    MemoryBackend backend = new MemoryBackend(2L * PAGE);
+    try (Handle handle = backend.open("", false);
+        Handle second = backend.open("", false)) {
+      for (int i = 1; i < 100; i++) {
+        byte[] data = new byte[2 * PAGE];
+        java.util.Arrays.fill(data, (byte) i);
+        Thread zeroing =
+            Thread.ofVirtual()
+                .start(
+                    () -> {
+                      try {
+                        second.zero(0, 2L * PAGE, CommandFlags.NONE);
+                      } catch (IOException impossible) {
+                        throw new AssertionError(impossible);
+                      }
+                    });
+        handle.write(ByteBuffer.wrap(data), 0, CommandFlags.NONE);
+        zeroing.join();
+        ByteBuffer into = ByteBuffer.allocate(2 * PAGE);
+        handle.read(into, 0);
+        for (byte found : into.array()) {
+          if (found != 0 && found != i) {
+            assertThat(found).isIn((byte) 0, (byte) i);
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void zeroesWithoutAHoleReadAsZeroes() throws IOException {
+    try (Handle handle = new MemoryBackend(4L * PAGE).open("", false)) {
+      handle.write(ByteBuffer.wrap(Bytes.random(3, 100)), PAGE - 50, CommandFlags.NONE);
+      handle.zero(10, 3L * PAGE, CommandFlags.of(CommandFlag.NO_HOLE));
+      ByteBuffer into = ByteBuffer.allocate(4 * PAGE);
+      handle.read(into, 0);
+      assertThat(into.array()).containsOnly(0);
+    }
+  }
+
+  @Test
+  void theOneThatForgetsReadsZeroes() throws IOException {
+    try (Handle handle = new NullBackend(Long.MAX_VALUE).open("", false)) {
+      handle.write(ByteBuffer.wrap(Bytes.random(4, 100)), 0, CommandFlags.NONE);
+      ByteBuffer into = ByteBuffer.wrap(Bytes.random(5, 200_000)).position(10).limit(199_990);
+      handle.read(into, 0);
+      assertThat(into.remaining()).isZero();
+      assertThat(java.util.Arrays.copyOfRange(into.array(), 10, 199_990)).containsOnly(0);
+      assertThat(into.array()[9]).isEqualTo(Bytes.random(5, 200_000)[9]);
+      assertThat(into.array()[199_990]).isEqualTo(Bytes.random(5, 200_000)[199_990]);
+      handle.trim(0, Long.MAX_VALUE, CommandFlags.NONE);
+      handle.zero(0, Long.MAX_VALUE, CommandFlags.NONE);
+      handle.cache(0, Long.MAX_VALUE);
+      handle.flush();
+    }
+  }
+
+  /** Requests and new connections need the rest. */
+  @Test
+  void aFullDiskRefusesWritesAndKeepsTheReserve() throws IOException {
+    AtomicLong used = new AtomicLong();
+    DirectMemory memory = new DirectMemory(100L << 20, used::get);
+    try (Handle handle = new MemoryBackend(4L * PAGE, memory).open("", false)) {
+      handle.write(ByteBuffer.wrap(new byte[] {1}), 0, CommandFlags.NONE);
+      used.set((100L << 20) - (12L << 20));
+      assertThatThrownBy(() -> handle.write(ByteBuffer.allocate(1), PAGE, CommandFlags.NONE))
+          .isInstanceOfSatisfying(
+              NbdException.class, full -> assertThat(full.error()).isEqualTo(NbdError.ENOSPC))
+          .hasMessageContaining("MaxDirectMemorySize");
+      handle.write(ByteBuffer.wrap(new byte[] {2}), 1, CommandFlags.NONE);
+      ByteBuffer read = ByteBuffer.allocate(2);
+      handle.read(read, 0);
+      assertThat(read.array()).containsExactly(1, 2);
+    }
+  }
+}
