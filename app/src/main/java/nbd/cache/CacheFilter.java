@@ -321,7 +321,7 @@ public final class CacheFilter extends FilterBackend {
       // Somebody has opened its storage, or writes to it, and gets no answer.
       ExportCache cache = export.cache;
       if (cache != null) {
-        failures.add(cache.unstored("its storage does not answer"));
+        failures.add(new IOException(cache.unstored("its storage does not answer")));
       }
       return;
     }

@@ -686,9 +686,7 @@ final class ExportCache {
       try {
         flush();
       } catch (IOException failure) {
-        IOException unstored = unstored(String.valueOf(failure.getMessage()));
-        unstored.initCause(failure);
-        throw unstored;
+        throw new IOException(unstored(String.valueOf(failure.getMessage())), failure);
       }
     }
   }
@@ -720,26 +718,26 @@ final class ExportCache {
             : new IOException(failure.getCause());
       } catch (InterruptedException interrupted) {
         Thread.currentThread().interrupt();
-        throw unstored("it was interrupted");
+        throw new IOException(unstored("it was interrupted"), interrupted);
       } catch (TimeoutException late) {
         left = most - storage.silence();
       }
     }
-    throw unstored("its storage has not answered for %d s".formatted(patience.toSeconds()));
+    throw new IOException(
+        unstored("its storage has not answered for %d s".formatted(patience.toSeconds())));
   }
 
   /** Says what is lost if no more is stored. */
-  IOException unstored(String why) {
+  String unstored(String why) {
     LongAdder sectors = new LongAdder();
     forEachStripe(stripe -> stripe.forEach(block -> sectors.add(unstoredOf(block))));
     long bytes = sectors.sum() << sectorShift;
     boolean isAll = lastUncachedWrite.get() < coveredUpTo.get();
-    return new IOException(
-        bytes > 0
-            ? "%s%d bytes that were written to export \"%s\", and not flushed, cannot be stored: %s"
-                .formatted(isAll ? "" : "at least ", bytes, exportName, why)
-            : "what was written to export \"%s\" since the last flush may be lost: %s"
-                .formatted(exportName, why));
+    return bytes > 0
+        ? "%s%d bytes that were written to export \"%s\", and not flushed, cannot be stored: %s"
+            .formatted(isAll ? "" : "at least ", bytes, exportName, why)
+        : "what was written to export \"%s\" since the last flush may be lost: %s"
+            .formatted(exportName, why);
   }
 
   private int unstoredOf(Block block) {

@@ -43,12 +43,12 @@ final class SharedFailure {
 
   /** A failure for one of those who share it. */
   static IOException ownOf(IOException failure) {
-    String message = String.valueOf(failure.getMessage());
-    IOException own =
-        failure instanceof OptionException refused
-            ? new OptionException(refused.type(), message, NbdException.told(failure))
-            : new NbdException(NbdException.errorOf(failure), message, NbdException.told(failure));
-    own.initCause(failure);
-    return own;
+    return failure instanceof OptionException refused
+        ? new OptionException(
+            refused.type(),
+            String.valueOf(failure.getMessage()),
+            NbdException.told(failure),
+            failure)
+        : NbdException.copyOf(failure);
   }
 }

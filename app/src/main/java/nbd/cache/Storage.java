@@ -174,11 +174,8 @@ final class Storage {
       return used.generation;
     } catch (LostException lost) {
       retire(used, lost);
-      NbdException failure =
-          new NbdException(
-              NbdError.EIO, String.valueOf(lost.getMessage()), NbdException.told(lost));
-      failure.initCause(lost);
-      throw failure;
+      throw new NbdException(
+          NbdError.EIO, String.valueOf(lost.getMessage()), NbdException.told(lost), lost);
     } finally {
       leave(used);
     }

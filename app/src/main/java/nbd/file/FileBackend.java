@@ -329,23 +329,20 @@ public final class FileBackend implements Backend {
 
   private void lose(String how, IOException failure) {
     if (lost == null) {
-      NbdException report =
+      lost =
           new NbdException(
               errorOf(failure),
               "%s: %s, what was written before it may be lost: %s"
                   .formatted(name, how, reason(failure)),
-              how + ", what was written before it may be lost: " + told(failure));
-      report.initCause(failure);
-      lost = report;
+              how + ", what was written before it may be lost: " + told(failure),
+              failure);
     }
   }
 
   private void throwIfLost() throws NbdException {
     NbdException report = lost;
     if (report != null) {
-      NbdException own = new NbdException(report.error(), reason(report), told(report));
-      own.initCause(report);
-      throw own;
+      throw NbdException.copyOf(report);
     }
   }
 
@@ -368,8 +365,6 @@ public final class FileBackend implements Backend {
     if (error == NbdError.EIO || failure instanceof NbdException) {
       return failure;
     }
-    NbdException translated = new NbdException(error, reason(failure), told(failure));
-    translated.initCause(failure);
-    return translated;
+    return new NbdException(error, reason(failure), told(failure), failure);
   }
 }

@@ -1,7 +1,6 @@
 package nbd.filter;
 
 import java.io.IOException;
-import java.io.InterruptedIOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.List;
@@ -44,7 +43,7 @@ public final class DelayFilter extends FilterBackend {
       Thread.sleep(time);
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
-      throw (IOException) new InterruptedIOException("the delay was interrupted").initCause(e);
+      throw new IOException("the delay was interrupted", e);
     }
   }
 

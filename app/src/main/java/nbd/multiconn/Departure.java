@@ -3,6 +3,7 @@ package nbd.multiconn;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import nbd.protocol.NbdException;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -95,7 +96,7 @@ final class Departure {
       throw e;
     }
     if (failure != null) {
-      throw Failures.ofItsOwn(failure);
+      throw NbdException.copyOf(failure);
     }
   }
 }

@@ -14,21 +14,10 @@ final class Failures {
       return;
     }
     IOException first = failures.getFirst();
-    NbdException thrown = ofItsOwn(first);
+    NbdException thrown = NbdException.copyOf(first);
     for (IOException other : failures.subList(1, failures.size())) {
       thrown.addSuppressed(other);
     }
     throw thrown;
-  }
-
-  /** A failure of a client's own, since several may wait for the same flush. */
-  static NbdException ofItsOwn(IOException failure) {
-    NbdException made =
-        new NbdException(
-            NbdException.errorOf(failure),
-            String.valueOf(failure.getMessage()),
-            NbdException.told(failure));
-    made.initCause(failure);
-    return made;
   }
 }

@@ -68,13 +68,11 @@ final class Losses {
     Logger.error("{}; every connection's next flush fails", message);
     NbdError error = NbdException.errorOf(failure);
     // It is the lost writes' server that is gone; those who are told of it have theirs.
-    NbdException what =
-        new NbdException(
-            error == NbdError.ESHUTDOWN ? NbdError.EIO : error,
-            message,
-            lost + NbdException.told(failure));
-    what.initCause(failure);
-    return what;
+    return new NbdException(
+        error == NbdError.ESHUTDOWN ? NbdError.EIO : error,
+        message,
+        lost + NbdException.told(failure),
+        failure);
   }
 
   /** Up to where a connection that comes now need not be told. */

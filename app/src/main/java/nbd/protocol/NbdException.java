@@ -1,6 +1,7 @@
 package nbd.protocol;
 
 import java.io.IOException;
+import org.jspecify.annotations.Nullable;
 
 /** A command failed with an error that has a number in the protocol. */
 public class NbdException extends IOException {
@@ -10,29 +11,37 @@ public class NbdException extends IOException {
   private final String told;
 
   /**
-   * Makes one of which the client may read everything.
+   * Makes one whose whole message the client may read.
    *
-   * @param error what the client is told
-   * @param message for people: what failed; names no path and no URI of this side
+   * @param message names no path and no URI of this side
    */
   public NbdException(NbdError error, String message) {
     this(error, message, message);
   }
 
   /**
-   * Makes one.
+   * Makes one with a message for the log and another one for the client.
    *
-   * @param error what the client is told
-   * @param message for the log: what failed, on what
-   * @param told the sentence for the client: names no path and no URI of this side
+   * @param told for the client: names no path and no URI of this side
    */
   public NbdException(NbdError error, String message, String told) {
-    super(message);
+    this(error, message, told, null);
+  }
+
+  /** Makes one with a message for the log, another one for the client, and a cause. */
+  public NbdException(NbdError error, String message, String told, @Nullable Throwable cause) {
+    super(message, cause);
     this.error = error;
     this.told = told;
   }
 
-  /** What the client is told. */
+  /** Copies a failure that several threads share: each throws an exception of its own. */
+  public static NbdException copyOf(IOException shared) {
+    return new NbdException(
+        errorOf(shared), String.valueOf(shared.getMessage()), told(shared), shared);
+  }
+
+  /** The error that the client gets. */
   public NbdError error() {
     return error;
   }

@@ -1,6 +1,7 @@
 package nbd.protocol;
 
 import java.io.IOException;
+import org.jspecify.annotations.Nullable;
 
 /** An option was refused, with a reason that the protocol has a number for. */
 public final class OptionException extends IOException {
@@ -10,24 +11,24 @@ public final class OptionException extends IOException {
   private final String told;
 
   /**
-   * Makes one of which the client may read everything.
+   * Makes one whose whole message the client may read.
    *
    * @param type an error
-   * @param message for people: what was refused, and why; names no path and no URI of this side
+   * @param message names no path and no URI of this side
    */
   public OptionException(OptionReplyType type, String message) {
-    this(type, message, message);
+    this(type, message, message, null);
   }
 
   /**
-   * Makes one.
+   * Makes one with a message for the log, another one for the client, and perhaps a cause.
    *
    * @param type an error
-   * @param message for the log: what was refused, by whom, and why
-   * @param told the sentence for a client: names no path and no URI of this side
+   * @param told for the client: names no path and no URI of this side
    */
-  public OptionException(OptionReplyType type, String message, String told) {
-    super(message);
+  public OptionException(
+      OptionReplyType type, String message, String told, @Nullable Throwable cause) {
+    super(message, cause);
     this.told = told;
     if (!type.isError()) {
       throw new IllegalArgumentException(type + " is not an error");
@@ -35,7 +36,7 @@ public final class OptionException extends IOException {
     this.type = type;
   }
 
-  /** The sentence for a client. */
+  /** The message for a client. */
   String told() {
     return told;
   }

@@ -62,11 +62,11 @@ final class Tries {
   }
 
   private static NbdException failure(LostException broken, String why) {
-    NbdException failure =
-        new NbdException(
-            NbdError.EIO, broken.getMessage() + "; " + why, NbdException.told(broken) + "; " + why);
-    failure.initCause(broken);
-    return failure;
+    return new NbdException(
+        NbdError.EIO,
+        broken.getMessage() + "; " + why,
+        NbdException.told(broken) + "; " + why,
+        broken);
   }
 
   /**
