@@ -8,7 +8,7 @@ import java.nio.channels.ByteChannel;
 import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.ReadableByteChannel;
 import java.nio.channels.SocketChannel;
-import nbd.posix.ProcessorSharing;
+import nbd.threads.ProcessorSharing;
 
 /**
  * The socket of a connection, and perhaps TLS on top of it. It notes when the server was last heard

@@ -20,7 +20,7 @@ import nbd.storage.Handle;
 import nbd.storage.ListedExport;
 import nbd.storage.ThreadModel;
 import nbd.threads.BlockingCalls;
-import nbd.threads.Turns;
+import nbd.threads.KeyedLocks;
 
 /**
  * A directory: each regular file in it is an export of its name, while it is there.
@@ -39,7 +39,7 @@ import nbd.threads.Turns;
  * <p>The directory itself is found once: when it is moved, it is served from where it is then.
  *
  * <p>However long the storage of one file hangs, the others are listed and opened: clients that
- * open the same name do so one after the other ({@link Turns}), and keep one thread of the
+ * open the same name do so one after the other ({@link KeyedLocks}), and keep one thread of the
  * directory waiting; what is open has threads of its own.
  *
  * <p>Names of the same file, hard or symbolic links, share one opening ({@link SharedFiles}), and
@@ -54,7 +54,7 @@ public final class DirectoryBackend implements Backend {
   private final Optional<PathDescriptor> directory;
   private final BlockingCalls blocking;
   private final Listing listing;
-  private final Turns turns = new Turns();
+  private final KeyedLocks names = new KeyedLocks();
   private final SharedFiles files = new SharedFiles();
 
   private DirectoryBackend(Path path, FileSettings settings, Optional<PathDescriptor> directory) {
@@ -163,7 +163,7 @@ public final class DirectoryBackend implements Backend {
       throw unknown("\"" + exportName.replace('\0', '?') + "\" is not the name of a file");
     }
     try {
-      return turns.inTurn(
+      return names.withLock(
           exportName,
           () ->
               directory.isPresent()

@@ -18,12 +18,13 @@ import javax.net.ssl.SSLException;
 import nbd.posix.UnixPeer;
 import nbd.protocol.Printable;
 import nbd.protocol.ProtocolException;
+import nbd.threads.PolledInput;
+import nbd.threads.Turn;
 import nbd.transmission.Admission;
 import nbd.transmission.Admission.Share;
 import nbd.transmission.OpenExport;
 import nbd.transmission.Replies;
 import nbd.transmission.Transmission;
-import nbd.transmission.Turn;
 import org.tinylog.Logger;
 
 /** One client's connection, from the greeting to the end; {@link #run} is its virtual thread. */
@@ -34,7 +35,7 @@ final class Connection implements Runnable {
   private final Admission admission;
   private final Duration handshakeTimeout;
   private final ScheduledExecutorService timer;
-  private final BooleanSupplier crowded;
+  private final Turn turn;
   private final TlsPolicy tls;
 
   /**
@@ -68,7 +69,7 @@ final class Connection implements Runnable {
     this.admission = admission;
     this.handshakeTimeout = handshakeTimeout;
     this.timer = timer;
-    this.crowded = crowded;
+    this.turn = new Turn(crowded);
     this.tls = tls;
   }
 
@@ -127,7 +128,7 @@ final class Connection implements Runnable {
     ReentrantLock sending = new ReentrantLock();
     Wire wire =
         new Wire(
-            new PolledInput(channel, sending, crowded, PolledInput.USUAL),
+            new PolledInput(channel, sending, turn, PolledInput.USUAL),
             channel,
             admission.buffers());
     try {
@@ -159,7 +160,7 @@ final class Connection implements Runnable {
       throws IOException {
     try (share) {
       Replies replies = new Replies(wire.out(), sending, share.buffers(), share.sending());
-      new Transmission(name, wire.in(), replies, export, share, new Turn(crowded))
+      new Transmission(name, wire.in(), replies, export, share, turn)
           .run(() -> phase() == Phase.STOPPING);
     }
   }

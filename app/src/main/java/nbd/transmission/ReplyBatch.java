@@ -8,6 +8,7 @@ import nbd.protocol.NbdException;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
 import nbd.storage.Handle;
+import nbd.threads.Turn;
 import org.tinylog.Logger;
 
 /**

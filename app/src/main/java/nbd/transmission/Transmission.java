@@ -16,6 +16,7 @@ import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
 import nbd.protocol.WireInput;
 import nbd.storage.Handle;
+import nbd.threads.Turn;
 import nbd.transmission.Admission.Pace;
 import nbd.transmission.Admission.Place;
 import nbd.transmission.Admission.Share;

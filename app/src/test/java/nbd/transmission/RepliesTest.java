@@ -20,6 +20,7 @@ import nbd.storage.Handle;
 import nbd.storage.ReadTarget;
 import nbd.testing.Bytes;
 import nbd.testing.ThirteenBytes;
+import nbd.threads.Turn;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 

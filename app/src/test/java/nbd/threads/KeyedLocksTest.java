@@ -15,15 +15,15 @@ import org.junit.jupiter.api.Timeout;
 
 /** Callers with the same key, one after the other. */
 @Timeout(60)
-final class TurnsTest {
-  private final Turns turns = new Turns();
+final class KeyedLocksTest {
+  private final KeyedLocks locks = new KeyedLocks();
 
   private Thread start(String key, BlockingCalls.Call action) {
     return Thread.ofVirtual()
         .start(
             () -> {
               try {
-                turns.inTurn(
+                locks.withLock(
                     key,
                     () -> {
                       action.run();
@@ -62,20 +62,20 @@ final class TurnsTest {
       thread.join();
     }
     assertThat(acted).hasValue(70);
-    assertThat(turns.isEmpty()).isTrue();
+    assertThat(locks.isEmpty()).isTrue();
   }
 
   @Test
   void whoeverFailsGivesTheTurnBack() throws IOException {
     assertThatThrownBy(
             () ->
-                turns.inTurn(
+                locks.withLock(
                     "a",
                     () -> {
                       throw new EOFException();
                     }))
         .isInstanceOf(EOFException.class);
-    assertThat(turns.isEmpty()).isTrue();
-    assertThat(turns.inTurn("a", () -> 7)).isEqualTo(7);
+    assertThat(locks.isEmpty()).isTrue();
+    assertThat(locks.withLock("a", () -> 7)).isEqualTo(7);
   }
 }

@@ -1,4 +1,4 @@
-package nbd.server;
+package nbd.threads;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
@@ -60,7 +60,7 @@ final class PolledInputTest {
   }
 
   private PolledInput input(Duration patience) {
-    return new PolledInput(server, writing, () -> crowded, patience);
+    return new PolledInput(server, writing, new Turn(() -> crowded), patience);
   }
 
   private CompletableFuture<Integer> reading(PolledInput input) {
@@ -173,7 +173,7 @@ final class PolledInputTest {
   @Test
   void afterAskingInVainItAsksLessAndLess() throws IOException {
     FakeSocket lazy = new FakeSocket();
-    try (PolledInput input = new PolledInput(lazy, writing, () -> false, SHORT)) {
+    try (PolledInput input = new PolledInput(lazy, writing, new Turn(() -> false), SHORT)) {
       int reads = 63 + 5 * 64;
       for (int i = 0; i < reads; i++) {
         assertThat(input.read(buffer.clear())).isEqualTo(1);

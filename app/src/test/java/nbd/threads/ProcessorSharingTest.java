@@ -1,4 +1,4 @@
-package nbd.posix;
+package nbd.threads;
 
 import static org.assertj.core.api.Assertions.assertThat;
 

@@ -1,0 +1,61 @@
+package nbd.threads;
+
+import java.util.function.BooleanSupplier;
+
+/**
+ * A connection's turn on its carrier. Virtual threads are not preempted, and a connection whose
+ * client is quick might never wait: so it gives way from time to time, its processor to other
+ * threads of the machine and its carrier to other connections. Used by the connection's thread.
+ */
+public final class Turn {
+  /**
+   * The time after which the carrier is given up between batches of replies. A longer one raises
+   * other connections' p99; and moving to another carrier costs little after the processor was
+   * given up, since many requests have arrived then.
+   */
+  private static final long REPLIES_NANOS = 30_000;
+
+  /**
+   * The time after which it is given up before a read, for input that needs no reply: the data of
+   * options, payloads that are dropped, TLS records without data.
+   */
+  private static final long READ_NANOS = 1_000_000;
+
+  private final BooleanSupplier crowded;
+  private long began = System.nanoTime();
+
+  /**
+   * Begins the first turn.
+   *
+   * @param crowded whether others may be waiting for a carrier
+   */
+  public Turn(BooleanSupplier crowded) {
+    this.crowded = crowded;
+  }
+
+  /** Lets others run; called after a batch of replies, where the thread holds nothing. */
+  public void check() {
+    ProcessorSharing.MACHINE.giveWay();
+    endAfter(REPLIES_NANOS);
+  }
+
+  /** Lets other connections run; called before input is read, where the thread holds nothing. */
+  void beforeRead() {
+    endAfter(READ_NANOS);
+  }
+
+  @SuppressWarnings("ThreadPriorityCheck") // a virtual thread gives its carrier up in no other way
+  private void endAfter(long nanos) {
+    if (System.nanoTime() - began > nanos) {
+      if (isCrowded()) {
+        Thread.yield();
+      }
+      began = System.nanoTime();
+    }
+  }
+
+  /** Whether others may be waiting for a carrier. */
+  boolean isCrowded() {
+    return crowded.getAsBoolean();
+  }
+}
