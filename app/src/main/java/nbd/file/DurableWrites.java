@@ -11,6 +11,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
@@ -52,6 +53,9 @@ final class DurableWrites implements AutoCloseable {
   private final ArrayDeque<Idle> idle = new ArrayDeque<>();
   private boolean lookIsDue;
 
+  /** Runs a look at the idle openings, {@link #IDLE} from now. */
+  private final Executor later;
+
   private record Idle(FileChannel file, long since) {}
 
   /**
@@ -60,9 +64,19 @@ final class DurableWrites implements AutoCloseable {
    * @param path that leads to the same file for certain
    */
   DurableWrites(Path path, String name, BlockingCalls calls) {
+    this(
+        path,
+        name,
+        calls,
+        CompletableFuture.delayedExecutor(IDLE.toMillis(), TimeUnit.MILLISECONDS, calls.threads()));
+  }
+
+  /** Looks at the idle openings when a test says so. */
+  DurableWrites(Path path, String name, BlockingCalls calls, Executor later) {
     this.path = path;
     this.name = name;
     this.calls = calls;
+    this.later = later;
   }
 
   /** As {@link OpenFile#writeDurably}. */
@@ -165,12 +179,16 @@ final class DurableWrites implements AutoCloseable {
     }
   }
 
-  /** Under the lock. */
+  /** Under the lock. Where there is no thread for the look, the next write asks for it again. */
   private void lookLater() {
     if (!lookIsDue && !idle.isEmpty()) {
       lookIsDue = true;
-      CompletableFuture.delayedExecutor(IDLE.toMillis(), TimeUnit.MILLISECONDS, calls.threads())
-          .execute(this::closeUnused);
+      try {
+        later.execute(this::closeUnused);
+      } catch (OutOfMemoryError noThread) {
+        lookIsDue = false;
+        Logger.debug("{}: openings stay open: {}", name, noThread.getMessage());
+      }
     }
   }
 

@@ -51,6 +51,8 @@ public final class FileBackend implements Backend {
   private long succeeded;
   private boolean running;
 
+  private final NbdException unexplained;
+
   /** The first report of a loss; set under {@link #flushing}, and never taken back. */
   private volatile @Nullable NbdException lost;
 
@@ -64,6 +66,8 @@ public final class FileBackend implements Backend {
     this.file = file;
     this.readOnly = settings.readOnly();
     this.blocking = blocking;
+    this.unexplained =
+        new NbdException(NbdError.EIO, name + ": what was written may be lost", "a write is lost");
     this.eviction =
         settings.cacheAdvice() == CacheAdvice.NONE
             ? Optional.of(new Eviction(file))
@@ -262,31 +266,34 @@ public final class FileBackend implements Backend {
   /**
    * Syncs without the lock; with it before and afterwards.
    *
-   * @throws BlockingCalls.NotMadeException if there was no thread for it, which loses nothing
+   * @throws IOException if the sync could not begin, which loses nothing
    */
-  private void sync() throws BlockingCalls.NotMadeException {
+  private void sync() throws IOException {
     running = true;
     long mine = ++begun;
     flushing.unlock();
-    @Nullable IOException failure = null;
-    boolean ended = false;
+    boolean[] asked = {false};
+    @Nullable Throwable failure = null;
     try {
-      blocking.run(file::sync);
-      ended = true;
-    } catch (BlockingCalls.NotMadeException unmade) {
-      throw unmade;
-    } catch (IOException failed) {
+      blocking.run(
+          () -> {
+            asked[0] = true;
+            file.sync();
+          });
+    } catch (IOException | RuntimeException | Error failed) {
       failure = failed;
-      ended = true;
+      if (!asked[0]) {
+        throw failed;
+      }
     } finally {
       flushing.lock();
       running = false;
-      if (failure != null) {
-        lose("a flush failed", failure);
-      } else if (ended) {
-        succeeded = mine;
-      }
       flushed.signalAll();
+      if (failure == null) {
+        succeeded = mine;
+      } else if (asked[0]) {
+        lose("a flush failed", failure);
+      }
     }
   }
 
@@ -327,15 +334,15 @@ public final class FileBackend implements Backend {
     throwIfLost();
   }
 
-  private void lose(String how, IOException failure) {
+  /** Remembers a loss, under the lock; also if there is no memory for a report of it. */
+  private void lose(String how, Throwable failure) {
     if (lost == null) {
+      lost = unexplained;
+      IOException known = failure instanceof IOException io ? io : new IOException(failure);
+      String what = how + ", what was written before it may be lost: ";
       lost =
           new NbdException(
-              errorOf(failure),
-              "%s: %s, what was written before it may be lost: %s"
-                  .formatted(name, how, reason(failure)),
-              how + ", what was written before it may be lost: " + told(failure),
-              failure);
+              errorOf(known), name + ": " + what + reason(known), what + told(known), known);
     }
   }
 

@@ -10,6 +10,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.Executor;
 import java.util.concurrent.FutureTask;
 import java.util.stream.Stream;
 import nbd.posix.PosixFile;
@@ -105,6 +106,26 @@ final class DurableWritesTest {
         assertThat(writes.write(data, 0)).isFalse();
       }
       assertThat(data.remaining()).isEqualTo(512);
+    }
+  }
+
+  @Test
+  void aLookThatFoundNoThreadIsMadeUpForByTheNextWrite() throws Exception {
+    Path file = Files.write(directory.resolve("disk"), new byte[512]);
+    List<Runnable> looks = new ArrayList<>();
+    Executor later =
+        look -> {
+          looks.add(look);
+          if (looks.size() == 1) {
+            throw new OutOfMemoryError("of the test");
+          }
+        };
+    try (BlockingCalls calls = BlockingCalls.ofFile("test");
+        DurableWrites writes = new DurableWrites(file, "disk", calls, later)) {
+      for (int i = 0; i < 3; i++) {
+        assertThat(writes.write(ByteBuffer.allocateDirect(512), 0)).isTrue();
+      }
+      assertThat(looks).as("one failed, one is due").hasSize(2);
     }
   }
 

@@ -46,6 +46,25 @@ final class FileFlushTest {
     assertThat(calls).hasValue(2);
   }
 
+  /** The kernel may have reported the loss to the flush that ended so. */
+  @Test
+  void aFlushThatEndedInAnErrorIsALossForEver() throws IOException {
+    FileBackend backend =
+        backend(
+            () -> {
+              if (calls.incrementAndGet() == 1) {
+                throw new OutOfMemoryError("of the test");
+              }
+            });
+    Handle handle = backend.open("", false);
+    for (int i = 0; i < 2; i++) {
+      assertThatThrownBy(handle::flush)
+          .isInstanceOf(IOException.class)
+          .hasMessageContainingAll("disk.img", "flush failed", "of the test");
+    }
+    assertThat(calls).hasValue(1);
+  }
+
   /** Of two at once only one would be told by the kernel. */
   @Test
   void aFlushThatArrivesDuringOneThatFailsFailsToo() throws Exception {
