@@ -253,20 +253,13 @@ final class CacheHandle implements Handle {
         ByteRange range = next < ranges.size() ? ranges.get(next) : new ByteRange(end, end);
         boolean inside = range.start() <= at;
         long length = Math.min(inside ? range.end() : range.start(), extentEnd) - at;
-        add(found, inside ? Extent.data(length) : new Extent(length, extent.hole(), extent.zero()));
+        Extent part =
+            inside ? Extent.data(length) : new Extent(length, extent.hole(), extent.zero());
+        part.appendTo(found);
         at += length;
       }
     }
     return found;
-  }
-
-  private static void add(List<Extent> found, Extent extent) {
-    if (!found.isEmpty() && found.getLast().isLike(extent)) {
-      Extent last = found.removeLast();
-      found.add(new Extent(last.length() + extent.length(), extent.hole(), extent.zero()));
-    } else {
-      found.add(extent);
-    }
   }
 
   /** What was written stays in the cache, to be written back. */

@@ -11,6 +11,7 @@ import nbd.client.ClientSettings;
 import nbd.client.ExportInfo;
 import nbd.client.NbdClient;
 import nbd.client.NbdUri;
+import nbd.protocol.BaseAllocation;
 import nbd.storage.Extent;
 import nbd.storage.ListedExport;
 import org.jspecify.annotations.Nullable;
@@ -200,7 +201,7 @@ final class Info implements Callable<Integer> {
       if (!client.export().tellsExtents()) {
         throw new IOException(
             "%s: the server does not know the metadata context \"%s\""
-                .formatted(server, ExportInfo.ALLOCATION));
+                .formatted(server, BaseAllocation.NAME));
       }
       extents = extents(client);
     }
@@ -219,12 +220,7 @@ final class Info implements Callable<Integer> {
     for (long offset = 0; offset < size; ) {
       for (Extent extent : client.extents(offset, size - offset, EXTENTS)) {
         offset += extent.length();
-        if (!extents.isEmpty() && extents.getLast().isLike(extent)) {
-          long both = extents.removeLast().length() + extent.length();
-          extents.add(new Extent(both, extent.hole(), extent.zero()));
-        } else {
-          extents.add(extent);
-        }
+        extent.appendTo(extents);
       }
     }
     return extents;

@@ -3,6 +3,7 @@ package nbd.client;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import nbd.protocol.BaseAllocation;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.TransmissionFlag;
 
@@ -33,9 +34,6 @@ public record ExportInfo(
     boolean structuredReplies,
     boolean extendedHeaders,
     Map<String, Integer> contexts) {
-  /** The metadata context that says where data, holes and zeroes are. */
-  public static final String ALLOCATION = "base:allocation";
-
   /** Keeps copies. */
   public ExportInfo {
     flags = Set.copyOf(flags);
@@ -49,7 +47,7 @@ public record ExportInfo(
 
   /** Whether the server tells where data, holes and zeroes are. */
   public boolean tellsExtents() {
-    return contexts.containsKey(ALLOCATION);
+    return contexts.containsKey(BaseAllocation.NAME);
   }
 
   /** The longest payload of one request, in bytes. */

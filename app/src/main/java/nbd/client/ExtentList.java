@@ -2,6 +2,7 @@ package nbd.client;
 
 import java.util.ArrayList;
 import java.util.List;
+import nbd.protocol.BaseAllocation;
 import nbd.storage.Extent;
 
 /**
@@ -9,11 +10,6 @@ import nbd.storage.Extent;
  * by one thread at a time.
  */
 final class ExtentList {
-  /** {@code NBD_STATE_HOLE} and {@code NBD_STATE_ZERO}. */
-  private static final int HOLE = 1;
-
-  private static final int ZERO = 2;
-
   private final int most;
 
   /** How much of the range is left behind the last extent, in bytes; it may reach past it. */
@@ -45,21 +41,18 @@ final class ExtentList {
    *
    * @param length in bytes; unsigned, and not 0
    */
-  void add(long length, long flags) {
+  void add(long length, long status) {
     long inside = length < 0 ? left : Math.min(length, left);
     if (full || inside == 0 || asked <= 0) {
       return;
     }
-    Extent extent = new Extent(inside, (flags & HOLE) != 0, (flags & ZERO) != 0);
-    if (!extents.isEmpty() && extents.getLast().isLike(extent)) {
-      long both = extents.removeLast().length() + inside;
-      extents.add(new Extent(both, extent.hole(), extent.zero()));
-    } else if (extents.size() < most) {
-      extents.add(extent);
-    } else {
+    Extent extent =
+        new Extent(inside, BaseAllocation.isHole(status), BaseAllocation.isZero(status));
+    if (extents.size() == most && !extents.getLast().isLike(extent)) {
       full = true;
       return;
     }
+    extent.appendTo(extents);
     left -= inside;
     asked -= inside;
   }

@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import nbd.protocol.BaseAllocation;
 import nbd.protocol.ExportRequest;
 import nbd.protocol.HandshakeFlag;
 import nbd.protocol.InfoType;
@@ -57,9 +58,7 @@ final class Negotiation {
     }
     agreeOnReplies();
     Map<String, Integer> contexts =
-        structured
-            ? contexts(Option.SET_META_CONTEXT, exportName, ExportInfo.ALLOCATION)
-            : Map.of();
+        structured ? contexts(Option.SET_META_CONTEXT, exportName, BaseAllocation.NAME) : Map.of();
     return go(exportName, contexts);
   }
 

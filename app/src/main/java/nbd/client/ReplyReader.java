@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.util.Optional;
+import nbd.protocol.BaseAllocation;
 import nbd.protocol.ChunkType;
 import nbd.protocol.Command;
 import nbd.protocol.IncomingReply;
@@ -193,7 +194,7 @@ final class ReplyReader implements Runnable {
     ByteBuffer buffer = in.buffer();
     int context = buffer.getInt();
     long told = wide ? Integer.toUnsignedLong(buffer.getInt()) : count;
-    Integer known = export.contexts().get(ExportInfo.ALLOCATION);
+    Integer known = export.contexts().get(BaseAllocation.NAME);
     if (known == null || context != known || !extents.isEmpty()) {
       throw wrong(
           request,

@@ -59,12 +59,7 @@ final class FileExtents {
   }
 
   private long add(Extent extent, long at) {
-    if (!found.isEmpty() && found.getLast().isLike(extent)) {
-      Extent last = found.removeLast();
-      found.add(new Extent(last.length() + extent.length(), extent.hole(), extent.zero()));
-    } else {
-      found.add(extent);
-    }
+    extent.appendTo(found);
     return at + extent.length();
   }
 }

@@ -5,7 +5,7 @@ public final class BaseAllocation {
   /** The context's name. */
   public static final String NAME = "base:allocation";
 
-  /** What a client lists all contexts of the namespace with. */
+  /** The query that lists all contexts of the namespace. */
   public static final String WILDCARD = "base:";
 
   private static final int HOLE = 1;
@@ -13,8 +13,18 @@ public final class BaseAllocation {
 
   private BaseAllocation() {}
 
-  /** The status of an extent; 0, data, is always safe to say. */
+  /** The status of an extent. Data, which is 0, is always a safe answer. */
   public static int status(boolean hole, boolean zero) {
     return (hole ? HOLE : 0) | (zero ? ZERO : 0);
+  }
+
+  /** Whether an extent of this status takes no storage. */
+  public static boolean isHole(long status) {
+    return (status & HOLE) != 0;
+  }
+
+  /** Whether an extent of this status reads as zeroes. */
+  public static boolean isZero(long status) {
+    return (status & ZERO) != 0;
   }
 }

@@ -1,5 +1,7 @@
 package nbd.storage;
 
+import java.util.List;
+
 /**
  * A stretch of an export that is alike throughout.
  *
@@ -25,8 +27,18 @@ public record Extent(long length, boolean hole, boolean zero) {
     return new Extent(length, true, true);
   }
 
-  /** Whether the other is alike, whatever its length. */
+  /** Whether the other extent is alike, whatever its length. */
   public boolean isLike(Extent other) {
     return hole == other.hole && zero == other.zero;
+  }
+
+  /** Adds this extent to the end of a list; two that are alike and adjacent become one. */
+  public void appendTo(List<Extent> extents) {
+    if (!extents.isEmpty() && extents.getLast().isLike(this)) {
+      long both = extents.removeLast().length + length;
+      extents.add(new Extent(both, hole, zero));
+    } else {
+      extents.add(this);
+    }
   }
 }

@@ -79,7 +79,7 @@ public final class BlockStatus {
     long end = offset + length;
     for (int i = 0; i < MOST_QUESTIONS && at < end && extents.size() < most; i++) {
       for (Extent extent : handle.extents(at, end - at, most - extents.size())) {
-        append(extents, extent);
+        extent.appendTo(extents);
         at += extent.length();
       }
     }
@@ -87,15 +87,5 @@ public final class BlockStatus {
       throw new IllegalStateException("a handle has no extent at " + offset);
     }
     return extents.size() > most ? extents.subList(0, most) : extents;
-  }
-
-  private static void append(List<Extent> extents, Extent extent) {
-    int last = extents.size() - 1;
-    if (last >= 0 && extents.get(last).isLike(extent)) {
-      long length = extents.get(last).length() + extent.length();
-      extents.set(last, new Extent(length, extent.hole(), extent.zero()));
-    } else {
-      extents.add(extent);
-    }
   }
 }

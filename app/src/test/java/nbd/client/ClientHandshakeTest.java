@@ -104,7 +104,7 @@ final class ClientHandshakeTest {
       assertThat(export.structuredReplies()).isEqualTo(replies != Replies.SIMPLE);
       assertThat(export.extendedHeaders()).isEqualTo(replies == Replies.EXTENDED);
       assertThat(export.contexts())
-          .isEqualTo(replies == Replies.SIMPLE ? Map.of() : Map.of(ExportInfo.ALLOCATION, CONTEXT));
+          .isEqualTo(replies == Replies.SIMPLE ? Map.of() : Map.of("base:allocation", CONTEXT));
     }
   }
 

@@ -187,12 +187,7 @@ final class ClientIT {
     for (long offset = 0; offset < client.export().size(); ) {
       for (Extent extent : client.extents(offset, client.export().size() - offset, 3)) {
         offset += extent.length();
-        if (!all.isEmpty() && all.getLast().isLike(extent)) {
-          long both = all.removeLast().length() + extent.length();
-          all.add(new Extent(both, extent.hole(), extent.zero()));
-        } else {
-          all.add(extent);
-        }
+        extent.appendTo(all);
       }
     }
     return all;
