@@ -3,27 +3,27 @@ package nbd.file;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import nbd.posix.BlockDevice;
-import nbd.posix.PosixException;
 import nbd.posix.PosixFile;
-import org.tinylog.Logger;
 
 /**
- * A block device's space. Only whole sectors can be given back or zeroed by the device: what a
- * range has beside them stays when it is discarded, and is written when it is zeroed.
+ * A block device's space. The device gives back and zeroes whole sectors only: parts of sectors at
+ * the ends of a range are kept by a discard, and written by a zero.
  */
 final class DeviceSpace implements Space {
   private final PosixFile file;
   private final BlockDevice device;
-  private final String name;
   private final int sector;
-  private volatile boolean cannotDiscard;
-  private volatile boolean cannotPunch;
+  private final OptionalCall discard;
+  private final OptionalCall punchHole;
+  private final OptionalCall zeroOut;
 
   DeviceSpace(PosixFile file, BlockDevice device, String name) throws IOException {
     this.file = file;
     this.device = device;
-    this.name = name;
     this.sector = device.sectorSize();
+    this.discard = new OptionalCall(name);
+    this.punchHole = new OptionalCall(name);
+    this.zeroOut = new OptionalCall(name);
   }
 
   private long up(long offset) {
@@ -38,8 +38,8 @@ final class DeviceSpace implements Space {
   public void discard(long offset, long length) throws IOException {
     long start = up(offset);
     long end = down(offset + length);
-    if (start < end && !cannotDiscard) {
-      cannotDiscard = !works(() -> device.discard(start, end - start));
+    if (start < end) {
+      discard.make(() -> device.discard(start, end - start));
     }
   }
 
@@ -49,59 +49,33 @@ final class DeviceSpace implements Space {
     long start = up(offset);
     long end = down(offset + length);
     if (start >= end) {
-      // Less than a sector: nothing is faster than to write it.
+      // Nothing is faster for less than a sector.
       write(offset, length);
       return true;
     }
     if (!zeroSectors(start, end - start, mayPunch, mustBeFast)) {
       return false;
     }
-    if (offset < start) {
-      write(offset, start - offset);
-    }
-    if (end < offset + length) {
-      write(end, offset + length - end);
-    }
+    write(offset, start - offset);
+    write(end, offset + length - end);
     return true;
   }
 
   /** fallocate punches only if the device zeroes by itself; BLKZEROOUT writes if it does not. */
   private boolean zeroSectors(long offset, long length, boolean mayPunch, boolean mustBeFast)
       throws IOException {
-    if (mayPunch && !cannotPunch) {
-      if (works(() -> file.punchHole(offset, length))) {
-        return true;
-      }
-      cannotPunch = true;
-    }
-    return !mustBeFast && works(() -> device.zeroOut(offset, length));
+    return (mayPunch && punchHole.make(() -> file.punchHole(offset, length)))
+        || (!mustBeFast && zeroOut.make(() -> device.zeroOut(offset, length)));
   }
 
-  /** A call that the device may lack. */
-  @FunctionalInterface
-  private interface Call {
-    void run() throws IOException;
-  }
-
-  private boolean works(Call call) throws IOException {
-    try {
-      call.run();
-      return true;
-    } catch (PosixException failure) {
-      if (!failure.isUnsupported()) {
-        throw failure;
-      }
-      Logger.debug("{}: the device lacks it: {}", name, failure.getMessage());
-      return false;
-    }
-  }
-
+  /** Writes zeroes, fewer than two sectors, or none. */
   private void write(long offset, long length) throws IOException {
-    ByteBuffer zeroes = ByteBuffer.allocateDirect((int) Math.min(length, 2L * sector));
-    file.writeFully(zeroes.limit((int) length), offset);
+    if (length > 0) {
+      file.write(ByteBuffer.allocateDirect((int) length), offset);
+    }
   }
 
-  /** Unknown until tried; a zero that has to be fast is refused then if it is not. */
+  /** True until tried: a zero that must be fast is refused if the device writes zeroes. */
   @Override
   public boolean isFast() {
     return true;

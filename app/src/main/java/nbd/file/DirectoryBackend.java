@@ -179,9 +179,8 @@ public final class DirectoryBackend implements Backend {
       return in.resolve(exportName);
     } catch (PosixException failure) {
       switch (failure.errno()) {
-        case PosixException.ENOENT, PosixException.ENAMETOOLONG, PosixException.ELOOP ->
-            throw notThere(exportName);
-        case PosixException.EACCES -> throw forbidden(exportName);
+        case ENOENT, ENAMETOOLONG, ELOOP -> throw notThere(exportName);
+        case EACCES -> throw forbidden(exportName);
         default -> throw failure;
       }
     }

@@ -14,6 +14,7 @@ import java.util.Set;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.file.FileSettings.CacheAdvice;
+import nbd.posix.Errno;
 import nbd.posix.PosixException;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
@@ -127,7 +128,7 @@ public final class FileBackend implements Backend {
     try {
       return open(path, name, reading, isDevice);
     } catch (PosixException refused) {
-      throw refused.errno() == PosixException.EACCES
+      throw refused.errno() == Errno.EACCES
           ? new IOException(name + " cannot be opened: permission denied", refused)
           : unopened(name, refused);
     } catch (AccessDeniedException denied) {
@@ -137,7 +138,7 @@ public final class FileBackend implements Backend {
 
   private static boolean isWriteRefused(PosixException failure) {
     return switch (failure.errno()) {
-      case PosixException.EACCES, PosixException.EPERM, PosixException.EROFS -> true;
+      case EACCES, EPERM, EROFS -> true;
       default -> false;
     };
   }
@@ -359,9 +360,9 @@ public final class FileBackend implements Backend {
       return NbdException.errorOf(failure);
     }
     return switch (known.errno()) {
-      case PosixException.ENOSPC, PosixException.EDQUOT, PosixException.EFBIG -> NbdError.ENOSPC;
-      case PosixException.EROFS, PosixException.EPERM -> NbdError.EPERM;
-      case PosixException.ENOMEM -> NbdError.ENOMEM;
+      case ENOSPC, EDQUOT, EFBIG -> NbdError.ENOSPC;
+      case EROFS, EPERM -> NbdError.EPERM;
+      case ENOMEM -> NbdError.ENOMEM;
       default -> NbdError.EIO;
     };
   }

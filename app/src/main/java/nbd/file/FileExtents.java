@@ -8,8 +8,8 @@ import nbd.storage.Extent;
 import nbd.storage.Handle;
 
 /**
- * Finds out where a file's data and holes are, from one to the next: as many steps as extents are
- * wanted, however many the file has.
+ * A walk through a file's data and holes, which takes as many steps as extents are wanted, however
+ * many the file has.
  */
 final class FileExtents {
   private static final long PAGE = 4096;
@@ -19,9 +19,9 @@ final class FileExtents {
   private final List<Extent> found = new ArrayList<>();
 
   /**
-   * Asks a file.
+   * Walks through a file.
    *
-   * @param size as it is served; the file may have become shorter or longer
+   * @param size with which it is served; the file may have become shorter or longer
    */
   FileExtents(OpenFile file, long size) {
     this.file = file;
@@ -34,27 +34,23 @@ final class FileExtents {
     long end = offset + length;
     while (at < end && found.size() < most) {
       OptionalLong data = file.nextData(at);
-      long dataStart = Math.min(data.isPresent() ? data.getAsLong() : endOfHole(), size);
+      // A hole without data behind it ends with the file, whatever the size was.
+      long dataStart = Math.min(data.isPresent() ? data.getAsLong() : file.size(), size);
       if (dataStart > at) {
         at = add(Extent.hole(dataStart - at), at);
       } else if (data.isPresent()) {
         at = add(Extent.data(endOfData(at) - at), at);
       } else {
-        // Past the end of a file that was truncated: a read there fails, so it is no hole.
+        // Past the end of a truncated file reads fail, so this is no hole.
         at = add(Extent.data(size - at), at);
       }
     }
     return found;
   }
 
-  /** Without data behind it a hole reaches to the end; but not of a size that is no more. */
-  private long endOfHole() throws IOException {
-    return file.size();
-  }
-
   private long endOfData(long at) throws IOException {
     long hole = file.nextHole(at).orElse(size);
-    // Data that was there a moment ago may have been given back: a little of it is always safe.
+    // The data found a moment ago may have been given back: a page of it is always safe.
     return Math.min(hole > at ? hole : (at / PAGE + 1) * PAGE, size);
   }
 

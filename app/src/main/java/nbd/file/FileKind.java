@@ -5,7 +5,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.BasicFileAttributes;
 
-/** What a path leads to. Looking does not open it, and so waits for no pipe and wakes no device. */
+/** The kind of file at a path; asked without opening it, so no pipe is waited for. */
 public enum FileKind {
   REGULAR,
   DIRECTORY,
@@ -18,7 +18,7 @@ public enum FileKind {
   private static final int BLOCK = 0060000;
   private static final int CHARACTER = 0020000;
 
-  /** Looks, also behind symbolic links. */
+  /** Looks, through symbolic links. */
   public static FileKind of(Path path) throws IOException {
     BasicFileAttributes attributes = Files.readAttributes(path, BasicFileAttributes.class);
     if (attributes.isRegularFile()) {

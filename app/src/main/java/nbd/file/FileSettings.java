@@ -1,38 +1,38 @@
 package nbd.file;
 
 /**
- * How files are opened.
+ * The way files are opened.
  *
- * @param readOnly not to be written; a file that cannot be is opened so anyway
- * @param lock whether other programs are told, and asked, by {@link ImageLock}
- * @param pattern how clients will read
- * @param cacheAdvice whether what was used stays in the page cache
+ * @param readOnly whether they are never written; a file that cannot be written never is
+ * @param lock whether {@link ImageLock} keeps other programs off
+ * @param pattern the order in which clients will read
+ * @param cacheAdvice whether data stays in the page cache after its use
  */
 public record FileSettings(
     boolean readOnly, boolean lock, AccessPattern pattern, CacheAdvice cacheAdvice) {
-  /** To be read and written, locked, with nothing said to the page cache. */
+  /** Read and written, locked, without advice to the page cache. */
   public static final FileSettings DEFAULT =
       new FileSettings(false, true, AccessPattern.NORMAL, CacheAdvice.NORMAL);
 
-  /** In which order clients will read. */
+  /** The order in which clients will read. */
   public enum AccessPattern {
-    /** Not known. */
+    /** Unknown. */
     NORMAL,
-    /** At random: reading ahead would be in vain. */
+    /** Random: reading ahead would be in vain. */
     RANDOM,
     /** From the first byte to the last. */
     SEQUENTIAL
   }
 
-  /** How the page cache is used. */
+  /** The use of the page cache. */
   public enum CacheAdvice {
-    /** It is the system's. */
+    /** The system decides. */
     NORMAL,
-    /** What was read or written is dropped, so that a copy leaves room for others' data. */
+    /** Data is dropped after its use, so that a copy leaves room for others' data. */
     NONE
   }
 
-  /** The same, not to be written or to be. */
+  /** The same, with the other way of writing. */
   public FileSettings readOnly(boolean only) {
     return new FileSettings(only, lock, pattern, cacheAdvice);
   }

@@ -3,18 +3,17 @@ package nbd.file;
 import java.io.IOException;
 import nbd.posix.PosixException;
 import nbd.posix.PosixFile;
-import org.tinylog.Logger;
 
-/** A regular file's space, by fallocate. What the file system lacks is asked for once. */
+/** A regular file's space, which fallocate gives back and zeroes. */
 final class FileSpace implements Space {
   private final PosixFile file;
-  private final String name;
-  private volatile boolean cannotPunch;
-  private volatile boolean cannotZero;
+  private final OptionalCall punchHole;
+  private final OptionalCall zeroRange;
 
   FileSpace(PosixFile file, String name) {
     this.file = file;
-    this.name = name;
+    this.punchHole = new OptionalCall(name);
+    this.zeroRange = new OptionalCall(name);
   }
 
   @Override
@@ -25,44 +24,15 @@ final class FileSpace implements Space {
   @Override
   public boolean zero(long offset, long length, boolean mayPunch, boolean mustBeFast)
       throws IOException {
-    return (mayPunch && punch(offset, length)) || zeroRange(offset, length);
+    return (mayPunch && punch(offset, length))
+        || zeroRange.make(() -> file.zeroRange(offset, length));
   }
 
   private boolean punch(long offset, long length) throws IOException {
-    if (cannotPunch) {
-      return false;
-    }
-    try {
-      file.punchHole(offset, length);
-      return true;
-    } catch (PosixException failure) {
-      cannotPunch = isMissing(failure);
-      return false;
-    }
+    return punchHole.make(() -> file.punchHole(offset, length));
   }
 
-  private boolean zeroRange(long offset, long length) throws IOException {
-    if (cannotZero) {
-      return false;
-    }
-    try {
-      file.zeroRange(offset, length);
-      return true;
-    } catch (PosixException failure) {
-      cannotZero = isMissing(failure);
-      return false;
-    }
-  }
-
-  private boolean isMissing(PosixException failure) throws PosixException {
-    if (!failure.isUnsupported()) {
-      throw failure;
-    }
-    Logger.debug("{}: the file system lacks it: {}", name, failure.getMessage());
-    return true;
-  }
-
-  /** Asked of a place past the end, where there is nothing to be changed. */
+  /** Tries it past the end of the file, where nothing is changed. */
   @Override
   public boolean isFast() throws IOException {
     try {

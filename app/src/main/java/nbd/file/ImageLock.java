@@ -70,10 +70,7 @@ final class ImageLock {
       }
     } catch (PosixException failure) {
       switch (failure.errno()) {
-        case PosixException.EINVAL,
-            PosixException.ENOLCK,
-            PosixException.ENOSYS,
-            PosixException.EOPNOTSUPP ->
+        case EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP ->
             Logger.info("{} cannot be locked, so other programs may write it meanwhile", name);
         default -> throw failure;
       }

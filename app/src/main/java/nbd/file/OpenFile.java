@@ -7,23 +7,24 @@ import java.nio.channels.WritableByteChannel;
 import java.util.OptionalLong;
 
 /**
- * An open image file or device: the calls that {@link FileBackend} and its handles are made of, and
- * nothing of what they promise. Below it is the system, or in tests a disk that loses power.
+ * An open image file or device: the calls that {@link FileBackend} and its handles are made of,
+ * without their promises. Below it is the system, or in tests a disk that loses power. By default a
+ * call that needs more than the JDK does nothing, or says that it cannot.
  *
- * <p>Any thread may call; but {@link #sync} is called by one at a time. All may wait for the disk.
- * Offsets and lengths are in bytes; ranges are not empty and lie inside the size that was found
+ * <p>Any thread may call, but {@link #sync} one at a time. Every call may wait for the disk.
+ * Offsets and lengths are in bytes; ranges are not empty and lie inside the size that the file had
  * when the handle was opened. Buffers are direct.
  */
 interface OpenFile extends Closeable {
   /**
-   * What can be done with it, constant for its life.
+   * The abilities of a file, constant while it is open.
    *
    * @param extents whether {@link #nextData} and {@link #nextHole} tell
-   * @param durableWrites whether {@link #writeDurably} is there
+   * @param durableWrites whether {@link #writeDurably} works
    * @param fastZero whether zeroing is quicker than writing, as far as is known
    * @param cache whether {@link #readAhead} does something
    * @param rotational whether sequential access pays
-   * @param preferredBlock what it reads and writes best, in bytes
+   * @param preferredBlock the size of the best reads and writes, in bytes
    */
   record Traits(
       boolean extents,
@@ -35,7 +36,9 @@ interface OpenFile extends Closeable {
     static final Traits NONE = new Traits(false, false, false, false, false, 4096);
   }
 
-  Traits traits();
+  default Traits traits() {
+    return Traits.NONE;
+  }
 
   /** The size now. */
   long size() throws IOException;
@@ -43,25 +46,29 @@ interface OpenFile extends Closeable {
   /** Reads some bytes at least; none if the file ends there. Moves the position. */
   int read(ByteBuffer into, long offset) throws IOException;
 
-  /** The way to what needs no waiting, of one handle. */
-  CachedReads cachedReads();
+  /** Opens the way to the page cache for one handle. */
+  default CachedReads cachedReads() {
+    return CachedReads.NONE;
+  }
 
   /** Writes all. */
   void write(ByteBuffer from, long offset) throws IOException;
 
   /**
-   * Writes all, and returns when it is durable. What it throws may be of this write or of one that
-   * was lost before. Called by a virtual thread it blocks no carrier.
+   * Writes all, and returns when it is durable. A failure may be of this write, or report the loss
+   * of an earlier one. Called by a virtual thread it blocks no carrier.
    *
    * @return false if the system cannot, or has no descriptors left; then nothing has happened
    */
-  boolean writeDurably(ByteBuffer from, long offset) throws IOException;
+  default boolean writeDurably(ByteBuffer from, long offset) throws IOException {
+    return false;
+  }
 
   /** Returns when all that was written, punched and zeroed before the call is durable. */
   void sync() throws IOException;
 
   /** Gives the range back if that is possible; its contents are undefined then. */
-  void discard(long offset, long length) throws IOException;
+  default void discard(long offset, long length) throws IOException {}
 
   /**
    * Makes the range read as zeroes without writing them.
@@ -70,32 +77,39 @@ interface OpenFile extends Closeable {
    * @param mustBeFast whether it must not be tried where the system might write zeroes itself
    * @return false if that is not possible; then nothing has changed
    */
-  boolean zero(long offset, long length, boolean mayPunch, boolean mustBeFast) throws IOException;
+  default boolean zero(long offset, long length, boolean mayPunch, boolean mustBeFast)
+      throws IOException {
+    return false;
+  }
 
   /** As {@link nbd.posix.PosixFile#nextData}. */
-  OptionalLong nextData(long offset) throws IOException;
+  default OptionalLong nextData(long offset) throws IOException {
+    return OptionalLong.of(offset);
+  }
 
   /** As {@link nbd.posix.PosixFile#nextHole}. */
-  OptionalLong nextHole(long offset) throws IOException;
+  default OptionalLong nextHole(long offset) throws IOException {
+    return OptionalLong.of(size());
+  }
 
   /** Reads the range into the page cache. */
-  void readAhead(long offset, long length) throws IOException;
+  default void readAhead(long offset, long length) throws IOException {}
 
-  /** Begins to write what is dirty in the range to the disk. */
-  void startWriting(long offset, long length) throws IOException;
+  /** Begins to write the dirty pages of the range to the disk. */
+  default void startWriting(long offset, long length) throws IOException {}
 
-  /** Writes what is dirty in the range to the disk; it need not be durable then. */
-  void finishWriting(long offset, long length) throws IOException;
+  /** Writes the dirty pages of the range to the disk, which does not make them durable. */
+  default void finishWriting(long offset, long length) throws IOException {}
 
-  /** Drops what is clean in the range from the page cache; length 0 is up to the end. */
-  void dropCached(long offset, long length) throws IOException;
+  /** Drops the clean pages of the range from the page cache; length 0 is up to the end. */
+  default void dropCached(long offset, long length) throws IOException {}
 
   @Override
   void close() throws IOException;
 
-  /** Reads what is in the page cache, for one handle's own thread. Nothing here waits. */
+  /** Reads of data in the page cache, for one handle's own thread. Nothing here waits. */
   interface CachedReads {
-    /** Where nothing is known of the cache. */
+    /** The reads where the page cache is unknown. */
     CachedReads NONE =
         new CachedReads() {
           @Override
@@ -114,13 +128,13 @@ interface OpenFile extends Closeable {
           }
         };
 
-    /** Fills a direct buffer, if all of it is there; else nothing has happened. */
+    /** Fills a direct buffer if all of it is cached; else nothing has happened. */
     boolean read(ByteBuffer into, long offset);
 
-    /** Whether all of a range is there. */
+    /** Whether all of a range is cached. */
     boolean has(long offset, long length);
 
-    /** Sends some of it; 0 if the channel takes none, or if it is not there any more. */
+    /** Sends some of it; 0 if the channel takes none, or if it is not cached any more. */
     long transfer(long offset, long length, WritableByteChannel to) throws IOException;
   }
 }

@@ -2,7 +2,7 @@ package nbd.file;
 
 import java.io.IOException;
 
-/** How a file or a device gives storage back and makes zeroes. */
+/** The ways of a file or a device to give storage back and to make zeroes. */
 interface Space {
   /** As {@link OpenFile#discard}. */
   void discard(long offset, long length) throws IOException;

@@ -15,6 +15,7 @@ import java.util.Optional;
 import java.util.OptionalLong;
 import nbd.file.FileSettings.AccessPattern;
 import nbd.posix.BlockDevice;
+import nbd.posix.Errno;
 import nbd.posix.PosixException;
 import nbd.posix.PosixFile;
 import nbd.posix.PosixFile.Advice;
@@ -24,9 +25,9 @@ import org.tinylog.Logger;
 /**
  * An open file or block device by the system's own calls.
  *
- * <p>It is opened several times, always the same file: once to read, write and lock; once to sync,
- * since the kernel tells each opening once of what was lost, and the one must not take it from the
- * other; once by the JDK, which sends a file's pages straight to a socket; and for {@link
+ * <p>The same file is opened several times: once to read, write and lock; once to sync, since the
+ * kernel reports a loss once to each opening, and a write must not take the report from a flush;
+ * once by the JDK, which sends pages of the file straight to a socket; and for {@link
  * DurableWrites} as often as clients write through at the same time.
  */
 final class SystemFile implements OpenFile {
@@ -40,22 +41,73 @@ final class SystemFile implements OpenFile {
   private final Space space;
   private final Traits traits;
 
+  /** The openings, in their order. */
+  private final List<AutoCloseable> open;
+
+  /**
+   * Opens a file.
+   *
+   * @param path by which it is found
+   * @param name for messages
+   * @param isDevice whether it is a block device
+   * @param calls by which writes wait until they are durable
+   * @return empty on other systems
+   * @throws IOException if it cannot be opened that way, or another program has locked it; nothing
+   *     is left open then
+   */
+  static Optional<OpenFile> open(
+      Path path, String name, FileSettings settings, boolean isDevice, BlockingCalls calls)
+      throws IOException {
+    Optional<PosixFile> file = PosixFile.open(path, !settings.readOnly(), name);
+    if (file.isEmpty()) {
+      return Optional.empty();
+    }
+    List<AutoCloseable> open = new ArrayList<>(file.stream().toList());
+    try {
+      return Optional.of(new SystemFile(file.get(), name, settings, isDevice, calls, open));
+    } catch (IOException | RuntimeException | Error failure) {
+      close(open);
+      throw failure;
+    }
+  }
+
   private SystemFile(
       PosixFile file,
-      PosixFile syncer,
-      Optional<FileChannel> channel,
-      Optional<DurableWrites> durableWrites,
-      Optional<BlockDevice> device,
-      String name)
+      String name,
+      FileSettings settings,
+      boolean isDevice,
+      BlockingCalls calls,
+      List<AutoCloseable> open)
       throws IOException {
+    boolean writable = !settings.readOnly();
     this.file = file;
-    this.syncer = syncer;
-    this.channel = channel;
-    this.durableWrites = durableWrites;
-    this.device = device;
-    this.space =
+    this.open = open;
+    if (settings.lock()) {
+      ImageLock.take(file, writable, name);
+    }
+    device = isDevice ? Optional.of(new BlockDevice(file)) : Optional.empty();
+    if (device.isPresent() && writable && device.get().isReadOnly()) {
+      throw new PosixException("open", Errno.EROFS, name);
+    }
+    file.advise(0, 0, advice(settings.pattern()));
+    Path again = file.descriptorPath();
+    boolean opensAgain = Files.exists(again);
+    if (opensAgain) {
+      channel = Optional.of(opened(FileChannel.open(again, StandardOpenOption.READ)));
+    } else {
+      channel = Optional.empty();
+      Logger.info("{}: without /proc, reads are copied and FUA flushes the whole file", name);
+    }
+    if (opensAgain && writable) {
+      syncer = opened(PosixFile.open(again, true, name).orElseThrow());
+      durableWrites = Optional.of(opened(new DurableWrites(again, name, calls)));
+    } else {
+      syncer = file;
+      durableWrites = Optional.empty();
+    }
+    space =
         device.isPresent() ? new DeviceSpace(file, device.get(), name) : new FileSpace(file, name);
-    this.traits =
+    traits =
         new Traits(
             device.isEmpty() && knowsHoles(),
             durableWrites.isPresent(),
@@ -65,61 +117,9 @@ final class SystemFile implements OpenFile {
             device.isPresent() ? Math.max(USUAL_BLOCK, device.get().sectorSize()) : USUAL_BLOCK);
   }
 
-  /**
-   * Opens a file.
-   *
-   * @param path by which it is found
-   * @param name for messages
-   * @param isDevice whether it is a block device
-   * @param calls by which writes wait until they are durable
-   * @throws IOException if it cannot be opened that way, or another program has locked it; nothing
-   *     is left open then
-   */
-  static Optional<OpenFile> open(
-      Path path, String name, FileSettings settings, boolean isDevice, BlockingCalls calls)
-      throws IOException {
-    boolean writable = !settings.readOnly();
-    Optional<PosixFile> opened = PosixFile.open(path, writable, name);
-    if (opened.isEmpty()) {
-      return Optional.empty();
-    }
-    PosixFile file = opened.get();
-    List<AutoCloseable> open = new ArrayList<>();
-    open.add(file);
-    boolean done = false;
-    try {
-      if (settings.lock()) {
-        ImageLock.take(file, writable, name);
-      }
-      Optional<BlockDevice> device =
-          isDevice ? Optional.of(new BlockDevice(file)) : Optional.empty();
-      if (device.isPresent() && writable && device.get().isReadOnly()) {
-        throw new PosixException("open", PosixException.EROFS, name);
-      }
-      file.advise(0, 0, advice(settings.pattern()));
-      PosixFile syncer = file;
-      Optional<FileChannel> channel = Optional.empty();
-      Optional<DurableWrites> durableWrites = Optional.empty();
-      Path again = file.descriptorPath();
-      if (Files.exists(again)) {
-        channel = Optional.of(FileChannel.open(again, StandardOpenOption.READ));
-        open.add(channel.get());
-        if (writable) {
-          syncer = PosixFile.open(again, true, name).orElseThrow();
-          open.add(syncer);
-          durableWrites = Optional.of(new DurableWrites(again, name, calls));
-        }
-      } else {
-        Logger.info("{}: without /proc, reads are copied and FUA flushes the whole file", name);
-      }
-      OpenFile made = new SystemFile(file, syncer, channel, durableWrites, device, name);
-      done = true;
-      return Optional.of(made);
-    } finally {
-      if (!done) {
-        closeAll(open);
-      }
-    }
+  private <T extends AutoCloseable> T opened(T opening) {
+    open.add(opening);
+    return opening;
   }
 
   private static Advice advice(AccessPattern pattern) {
@@ -128,16 +128,6 @@ final class SystemFile implements OpenFile {
       case RANDOM -> Advice.RANDOM;
       case SEQUENTIAL -> Advice.SEQUENTIAL;
     };
-  }
-
-  private static void closeAll(List<AutoCloseable> open) {
-    for (AutoCloseable each : open.reversed()) {
-      try {
-        each.close();
-      } catch (Exception failure) {
-        Logger.debug(failure);
-      }
-    }
   }
 
   private boolean knowsHoles() throws IOException {
@@ -171,13 +161,7 @@ final class SystemFile implements OpenFile {
 
   @Override
   public void write(ByteBuffer from, long offset) throws IOException {
-    int length = from.remaining();
-    if (file.write(MemorySegment.ofBuffer(from).address(), length, offset) == length) {
-      from.position(from.limit());
-    } else {
-      // Not all was written, or nothing: once more, by the call that says why.
-      file.writeFully(from, offset);
-    }
+    file.write(from, offset);
   }
 
   @Override
@@ -232,18 +216,22 @@ final class SystemFile implements OpenFile {
   }
 
   @Override
-  public void close() throws IOException {
-    durableWrites.ifPresent(DurableWrites::close);
-    if (syncer != file) {
-      syncer.close();
-    }
-    file.close();
-    if (channel.isPresent()) {
-      channel.get().close();
+  public void close() {
+    close(open);
+  }
+
+  /** Closes them, the latest first. A failure loses nothing that {@link #sync} has not reported. */
+  private static void close(List<AutoCloseable> open) {
+    for (AutoCloseable each : open.reversed()) {
+      try {
+        each.close();
+      } catch (Exception failure) {
+        Logger.debug(failure);
+      }
     }
   }
 
-  /** One handle's questions to the page cache. */
+  /** One handle's reads of the page cache. */
   private static final class PageCache implements CachedReads {
     private final PosixFile file;
     private final Optional<FileChannel> channel;
@@ -277,14 +265,14 @@ final class SystemFile implements OpenFile {
   }
 
   /**
-   * The native address of direct buffers, remembered for the last one: the connection's thread
-   * comes with the same few again and again.
+   * The native address of direct buffers, remembered for the last one, since the connection's
+   * thread uses the same few again and again.
    */
   private static final class BufferAddress {
     private ByteBuffer last = ByteBuffer.allocateDirect(0);
     private long base;
 
-    @SuppressWarnings("ReferenceEquality") // it is the memory that matters, not the contents
+    @SuppressWarnings("ReferenceEquality") // the same memory, not the same contents
     private boolean isSame(ByteBuffer direct) {
       return last == direct;
     }

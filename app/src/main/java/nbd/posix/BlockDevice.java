@@ -7,7 +7,7 @@ import static java.lang.foreign.ValueLayout.JAVA_SHORT;
 import java.lang.foreign.MemorySegment;
 
 /**
- * What a block device is asked by ioctl. Ranges are multiples of {@link #sectorSize}. Every call
+ * The ioctl calls of an open block device. Ranges are multiples of {@link #sectorSize}. Every call
  * may wait. Source: linux/fs.h, block/ioctl.c.
  */
 public final class BlockDevice {
@@ -20,33 +20,33 @@ public final class BlockDevice {
 
   private final PosixFile file;
 
-  /** The device that was opened. */
+  /** Calls on an opening of the device. */
   public BlockDevice(PosixFile file) {
     this.file = file;
   }
 
-  /** In bytes. */
+  /** The size, in bytes. */
   public long size() throws PosixException {
     return ask("BLKGETSIZE64", BLKGETSIZE64, Long.BYTES);
   }
 
-  /** What it reads and writes at least, in bytes; the page cache takes less. */
+  /** The smallest unit that it reads and writes, in bytes; the page cache takes less. */
   public int sectorSize() throws PosixException {
     return (int) ask("BLKSSZGET", BLKSSZGET, Integer.BYTES);
   }
 
-  /** Whether it refuses to be written, though it may have been opened for that. */
+  /** Whether it refuses writes, though it may have been opened for them. */
   public boolean isReadOnly() throws PosixException {
     return ask("BLKROGET", BLKROGET, Integer.BYTES) != 0;
   }
 
-  /** Whether it is a disk that turns. */
+  /** Whether sequential access pays, as on a hard disk. */
   public boolean isRotational() throws PosixException {
     return ask("BLKROTATIONAL", BLKROTATIONAL, Short.BYTES) != 0;
   }
 
   /**
-   * Gives a range back; its contents are undefined then.
+   * Gives a range back, whose contents are undefined then.
    *
    * @throws PosixException with EOPNOTSUPP if the device cannot
    */
@@ -54,7 +54,7 @@ public final class BlockDevice {
     change("BLKDISCARD", BLKDISCARD, offset, length);
   }
 
-  /** Makes a range read as zeroes, and stay allocated; by writing them, where it cannot else. */
+  /** Makes a range read as zeroes and stay allocated; the kernel writes zeroes if it must. */
   public void zeroOut(long offset, long length) throws PosixException {
     change("BLKZEROOUT", BLKZEROOUT, offset, length);
   }

@@ -4,7 +4,6 @@ import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
-import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
@@ -18,17 +17,25 @@ import java.util.Optional;
 import org.tinylog.Logger;
 
 /**
- * The system's calls, as method handles of the C library's functions. Those that report an errno
- * take a segment of {@link #STATE} first.
+ * The system's calls, as method handles of the C library's functions. A handle that reports an
+ * errno takes a segment of {@link #STATE} first.
  *
- * <p>Linux on 64 bits only: elsewhere {@link #LINKED} is empty, one line of the log says so, and
- * files are served with what the JDK has. The numbers in this package are Linux's, and the same on
- * x86-64 and AArch64.
+ * <p>They exist on 64-bit Linux only: elsewhere {@link #LINKED} is empty, one line of the log says
+ * so, and files are served with the JDK's own calls. The numbers in this package are Linux's, and
+ * the same on x86-64 and AArch64.
  */
 @SuppressWarnings("restricted") // calling the system is what this package is for
 final class Calls {
   private static final StructLayout STATE = Linker.Option.captureStateLayout();
   private static final VarHandle ERRNO = STATE.varHandle(PathElement.groupElement("errno"));
+
+  /** File descriptor, address, bytes, offset. */
+  private static final FunctionDescriptor AT =
+      FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG, JAVA_LONG);
+
+  /** File descriptor, address of the vector, its entries, offset, flags. */
+  private static final FunctionDescriptor VECTOR_AT =
+      FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT);
 
   static final Optional<Calls> LINKED = link();
 
@@ -39,32 +46,18 @@ final class Calls {
   final MethodHandle close = plain("close", FunctionDescriptor.of(JAVA_INT, JAVA_INT));
   final MethodHandle lseek =
       withErrno("lseek", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT));
-  final MethodHandle pread =
-      withErrno(
-          "pread", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG, JAVA_LONG));
-  final MethodHandle preadv2 =
-      plain(
-          "preadv2",
-          FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT));
-  final MethodHandle preadv2Errno =
-      withErrno(
-          "preadv2",
-          FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT));
-  final MethodHandle pwrite =
-      plain("pwrite", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG, JAVA_LONG));
-  final MethodHandle pwriteErrno =
-      withErrno(
-          "pwrite", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG, JAVA_LONG));
-  final MethodHandle pwritev2 =
-      withErrno(
-          "pwritev2",
-          FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT));
+  final MethodHandle pread = withErrno("pread", AT);
+  final MethodHandle preadv2 = plain("preadv2", VECTOR_AT);
+  final MethodHandle preadv2Errno = withErrno("preadv2", VECTOR_AT);
+  final MethodHandle pwrite = plain("pwrite", AT);
+  final MethodHandle pwriteErrno = withErrno("pwrite", AT);
+  final MethodHandle pwritev2 = withErrno("pwritev2", VECTOR_AT);
   final MethodHandle fdatasync = withErrno("fdatasync", FunctionDescriptor.of(JAVA_INT, JAVA_INT));
   final MethodHandle fallocate =
       withErrno(
           "fallocate", FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_LONG, JAVA_LONG));
 
-  /** Answers the errno itself. */
+  /** Returns the errno. */
   final MethodHandle posixFadvise =
       plain(
           "posix_fadvise",
@@ -116,36 +109,33 @@ final class Calls {
     return linker.downcallHandle(linker.defaultLookup().findOrThrow(name), type, options);
   }
 
-  /** A call with the memory it needs; throws nothing of its own but what the system reports. */
+  /** A call, with memory for its arguments and for the errno. */
   @FunctionalInterface
   interface Call {
+    /** Returns a negative number if the call failed; throws nothing that a caller expects. */
     long run(Arena arena, MemorySegment state) throws Throwable;
   }
 
   /**
-   * Makes a call that answers a negative number when it failed.
+   * Makes a call, again while a signal interrupts it.
    *
    * @param name of the call, for messages
    * @param file of which it is made, for messages
    */
   static long checked(String name, String file, Call call) throws PosixException {
+    int errno;
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
-      long result;
       do {
-        result = call.run(arena, state);
-      } while (result < 0 && (int) ERRNO.get(state, 0L) == PosixException.EINTR);
-      if (result < 0) {
-        throw new PosixException(name, (int) ERRNO.get(state, 0L), file);
-      }
-      return result;
-    } catch (IOException failure) {
-      if (failure instanceof PosixException known) {
-        throw known;
-      }
-      throw new AssertionError(failure);
+        long result = call.run(arena, state);
+        if (result >= 0) {
+          return result;
+        }
+        errno = (int) ERRNO.get(state, 0L);
+      } while (errno == Errno.EINTR.number);
     } catch (Throwable impossible) {
       throw new AssertionError(impossible);
     }
+    throw new PosixException(name, errno, file);
   }
 }

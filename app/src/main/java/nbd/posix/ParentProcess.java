@@ -9,8 +9,8 @@ import java.lang.invoke.MethodHandle;
 import org.tinylog.Logger;
 
 /**
- * Ends this process when the one that started it does, which the launcher cannot arrange when it is
- * killed. Linux only; elsewhere nothing happens. Source: the manual page prctl(2).
+ * The process that started this one, whose end is to end this one too, even by SIGKILL. Linux only;
+ * elsewhere nothing happens. Source: the manual page prctl(2).
  */
 public final class ParentProcess {
   private static final int PR_SET_PDEATHSIG = 1;

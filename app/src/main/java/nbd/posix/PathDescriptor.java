@@ -6,10 +6,10 @@ import java.nio.file.Path;
 import java.util.Optional;
 
 /**
- * A place in the file system that is held, but not opened: nothing is read, no device is woken and
- * no pipe waited for. What is found out about it and what is opened later is the same file,
- * whatever becomes of its name meanwhile. Needs Linux with /proc; {@link #of} is empty elsewhere.
- * Source: O_PATH in open(2).
+ * A descriptor of a file or directory that is found, but not opened: no device is woken, and no
+ * pipe waited for. Questions about it and a later opening by it concern the same file, whatever
+ * becomes of its name meanwhile. It needs Linux with /proc; {@link #of} is empty elsewhere. Source:
+ * O_PATH in open(2).
  */
 public final class PathDescriptor implements AutoCloseable {
   private static final int O_PATH = 0x200000;
@@ -23,9 +23,9 @@ public final class PathDescriptor implements AutoCloseable {
   }
 
   /**
-   * Takes hold of a path.
+   * Finds a path, through symbolic links.
    *
-   * @throws PosixException if there is nothing, or it may not be reached
+   * @throws PosixException if there is no such file, or permission is denied
    */
   public static Optional<PathDescriptor> of(Path path) throws PosixException {
     if (Calls.LINKED.isEmpty() || !Files.isDirectory(Path.of("/proc/self/fd"))) {
@@ -38,26 +38,22 @@ public final class PathDescriptor implements AutoCloseable {
   }
 
   /**
-   * Takes hold of what a name in this directory stands for, by way of symbolic links, too.
+   * Finds a name in this directory, through symbolic links.
    *
    * @param name in UTF-8, whatever the locale is; not empty, and without NUL
-   * @throws PosixException if there is nothing, or it may not be reached
+   * @throws PosixException if there is no such file, or permission is denied
    */
   public PathDescriptor resolve(String name) throws PosixException {
     int flags = O_PATH | PosixFile.O_CLOEXEC;
     return new PathDescriptor(calls, PosixFile.openAt(calls, fd, name, flags, name));
   }
 
-  /** By which it is opened, and its attributes are read: of this file for certain. */
+  /** A path that opens this file for certain, and by which its attributes are read. */
   public Path descriptorPath() {
     return Path.of("/proc/self/fd/" + fd);
   }
 
-  /**
-   * Where it is now, without symbolic links.
-   *
-   * @throws IOException if the system does not tell
-   */
+  /** The path at which it is now, without symbolic links. */
   public Path realPath() throws IOException {
     return Files.readSymbolicLink(descriptorPath());
   }

@@ -15,15 +15,14 @@ import org.tinylog.Logger;
 /**
  * A file descriptor for what {@link java.nio.channels.FileChannel} cannot do: read only what is in
  * the page cache, ask how much of a range is there, find and make holes, write one range through to
- * the disk, lock as qemu does, and say with which errno a call failed. Linux on 64 bits only;
- * {@link #open} is empty elsewhere, and callers do without.
+ * the disk, lock as qemu does, and tell with which errno a call failed. It exists on 64-bit Linux
+ * only; elsewhere {@link #open} is empty, and callers do without.
  *
- * <p>Any thread may call any method until {@link #close}. Every one may wait for the disk, but for
- * {@link #readCached}, {@link #isCached} and {@link #write}, which neither allocate nor wait where
- * their comments do not say so. Those that throw throw a {@link PosixException}.
+ * <p>Any thread may call any method until {@link #close}. Every method may wait for the disk but
+ * {@link #readCached}, {@link #isCached} and {@link #cachedPages}. Methods that throw throw {@link
+ * PosixException}.
  *
- * <p>Each opening is a description of its own to the kernel, which tells a lost write to each of
- * them once: see errseq_t in the kernel's documentation.
+ * <p>The kernel reports a lost write once to each opening: see errseq_t in its documentation.
  *
  * <p>Sources: the manual pages open(2), preadv2(2), pwrite(2), lseek(2), fallocate(2),
  * fdatasync(2), posix_fadvise(2), sync_file_range(2), F_OFD_SETLK in fcntl(2); cachestat (Linux
@@ -51,17 +50,12 @@ public final class PosixFile implements AutoCloseable {
   private static final short F_UNLCK = 2;
   private static final long SYS_CACHESTAT = 451;
 
-  /** How the file will be read: {@link #advise}. */
+  /** The way a range will be used: {@link #advise}. */
   public enum Advice {
-    /** Read ahead as usual. */
     NORMAL(0),
-    /** Do not read ahead. */
     RANDOM(1),
-    /** Read ahead twice as far. */
     SEQUENTIAL(2),
-    /** Read the range now. */
     WILLNEED(3),
-    /** Drop the range's clean pages. */
     DONTNEED(4);
 
     private final int number;
@@ -90,10 +84,10 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Opens a file that exists. That does not wait for the other end of a pipe.
+   * Opens a file that exists. Does not wait for the other end of a pipe.
    *
    * @param name of the file, for messages
-   * @return empty where the system is another one
+   * @return empty on other systems
    * @throws PosixException if it cannot be opened
    */
   public static Optional<PosixFile> open(Path path, boolean writable, String name)
@@ -130,7 +124,7 @@ public final class PosixFile implements AutoCloseable {
     }
   }
 
-  /** Whether the file system can read without waiting; a tmpfs cannot, nor can most networks'. */
+  /** Whether the file system can read without waiting; tmpfs cannot, nor can most of networks. */
   private boolean hasNowait() throws PosixException {
     try {
       Calls.checked(
@@ -142,8 +136,8 @@ public final class PosixFile implements AutoCloseable {
                       state, fd, vector(arena, arena.allocate(1)), 1, 0L, RWF_NOWAIT));
       return true;
     } catch (PosixException failure) {
-      // Others say that nothing is cached, or that reading fails: reading will tell.
-      return !failure.isUnsupported() && failure.errno() != PosixException.EINVAL;
+      // Any other errno says that nothing is cached, or that reading fails.
+      return !failure.isUnsupported() && failure.errno() != Errno.EINVAL;
     }
   }
 
@@ -154,7 +148,7 @@ public final class PosixFile implements AutoCloseable {
     return vector.address();
   }
 
-  /** A path by which the same file can be opened once more, whatever its name is by now. */
+  /** A path that opens the same file once more, whatever its name is by now. */
   public Path descriptorPath() {
     return Path.of("/proc/self/fd/" + fd);
   }
@@ -170,7 +164,7 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Where the next data begins, at the offset or after it; up to there is a hole.
+   * Finds where the next data begins, at the offset or after it; up to there is a hole.
    *
    * @return empty if there is none up to the end of the file, or if the offset is past it
    * @throws PosixException with EINVAL where the file system cannot tell
@@ -180,7 +174,7 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Where the next hole begins, at the offset or after it; the end of the file is one.
+   * Finds where the next hole begins, at the offset or after it; the end of the file is one.
    *
    * @return empty if the offset is past the end
    * @throws PosixException with EINVAL where the file system cannot tell
@@ -193,7 +187,7 @@ public final class PosixFile implements AutoCloseable {
     try {
       return OptionalLong.of(seek(offset, whence));
     } catch (PosixException failure) {
-      if (failure.errno() == PosixException.ENXIO) {
+      if (failure.errno() == Errno.ENXIO) {
         return OptionalLong.empty();
       }
       throw failure;
@@ -201,9 +195,8 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Reads.
+   * Reads into a direct buffer, and moves its position.
    *
-   * @param into a direct buffer, filled from its position; which is moved
    * @return the bytes read, fewer than there is room for if the file ends
    */
   public int read(ByteBuffer into, long offset) throws PosixException {
@@ -219,8 +212,8 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Native memory in which one caller at a time passes the questions to {@link #readCached} and
-   * {@link #isCached}, so that none is allocated for each.
+   * Native memory for the arguments of {@link #readCached} and {@link #isCached}, which so allocate
+   * none. Used by one caller at a time.
    */
   public static final class Query {
     private static final long RANGE = 16;
@@ -236,11 +229,11 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Reads what the page cache has.
+   * Reads from the page cache.
    *
    * @param address of native memory for {@code length} bytes
-   * @return the bytes read, from the first on; 0 at the end of the file; negative if there are none
-   *     to be had without waiting, or the call failed
+   * @return the bytes read, from the first on; 0 at the end of the file; negative if the first is
+   *     not cached, or the call failed
    */
   public long readCached(Query query, long address, int length, long offset) {
     if (!nowait && !isInCache(query, offset, length)) {
@@ -257,13 +250,9 @@ public final class PosixFile implements AutoCloseable {
     }
   }
 
-  /**
-   * Whether the page cache holds every page of a range, up to date.
-   *
-   * @return false also where the kernel (before Linux 6.5) cannot tell
-   */
+  /** Whether the page cache holds all of a range; false where the kernel cannot tell. */
   public boolean isCached(Query query, long offset, long length) {
-    // A page that is just being read in counts as cached: the last one tells whether it is there.
+    // A page that is just being read in counts as cached, so the last one is read.
     long spare = query.memory.address() + Query.BYTE;
     return isInCache(query, offset, length)
         && readCached(query, spare, 1, offset + length - 1) == 1;
@@ -278,7 +267,7 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * How many pages of 4 KiB of a range are in the page cache.
+   * Counts the pages of 4 KiB of a range that are in the page cache.
    *
    * @param length in bytes; 0 for up to the end of the file
    * @return negative where the kernel (before Linux 6.5) cannot tell
@@ -302,22 +291,14 @@ public final class PosixFile implements AutoCloseable {
     return memory.get(JAVA_LONG, Query.ANSWER);
   }
 
-  /**
-   * Writes; waits while the kernel throttles the writer.
-   *
-   * @param address of native memory with {@code length} bytes
-   * @return the bytes written, from the first on; negative if the call failed
-   */
-  public long write(long address, int length, long offset) {
-    try {
-      return (long) calls.pwrite.invokeExact(fd, address, (long) length, offset);
-    } catch (Throwable impossible) {
-      throw new AssertionError(impossible);
+  /** Writes all that remains in a direct buffer; waits while the kernel throttles the writer. */
+  public void write(ByteBuffer from, long offset) throws PosixException {
+    int length = from.remaining();
+    if (tryWrite(MemorySegment.ofBuffer(from).address(), length, offset) == length) {
+      from.position(from.limit());
+      return;
     }
-  }
-
-  /** Writes all that remains in a direct buffer. */
-  public void writeFully(ByteBuffer from, long offset) throws PosixException {
+    // Not all of it was written: once more, by the call that says why.
     writeFully(
         from,
         offset,
@@ -326,12 +307,20 @@ public final class PosixFile implements AutoCloseable {
             (long) calls.pwriteErrno.invokeExact(state, fd, data.address(), data.byteSize(), at));
   }
 
+  private long tryWrite(long address, long length, long offset) {
+    try {
+      return (long) calls.pwrite.invokeExact(fd, address, length, offset);
+    } catch (Throwable impossible) {
+      throw new AssertionError(impossible);
+    }
+  }
+
   /**
-   * Writes all that remains in a direct buffer, and returns when it, and what is needed to find it
-   * again, is on the disk.
+   * Writes all that remains in a direct buffer, and returns when it, and the metadata that it
+   * needs, is on the disk.
    *
-   * @throws PosixException also if something was lost that was written before; with EOPNOTSUPP
-   *     where the kernel or the file system has no such write
+   * @throws PosixException also for the loss of an earlier write; with EOPNOTSUPP where the kernel
+   *     or the file system has no such write
    */
   public void writeDurably(ByteBuffer from, long offset) throws PosixException {
     writeFully(
@@ -342,9 +331,9 @@ public final class PosixFile implements AutoCloseable {
             (long) calls.pwritev2.invokeExact(state, fd, vector(arena, data), 1, at, RWF_DSYNC));
   }
 
-  /** A call that writes some of the data. */
   @FunctionalInterface
   private interface Write {
+    /** Writes some of the data. */
     long run(Arena arena, MemorySegment state, MemorySegment data, long offset) throws Throwable;
   }
 
@@ -361,8 +350,8 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Returns when everything that was written is on the disk. Of two callers at once only one is
-   * told what was lost.
+   * Returns when everything that was written is on the disk. A loss is reported to one of two
+   * callers at once.
    */
   public void sync() throws PosixException {
     Calls.checked(
@@ -370,14 +359,14 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Begins to write a range to the disk. What is lost meanwhile the next {@link #finishWriting} or
-   * {@link #sync} tells.
+   * Begins to write a range to the disk. The next {@link #finishWriting} or {@link #sync} reports a
+   * loss.
    */
   public void startWriting(long offset, long length) throws PosixException {
     syncRange(offset, length, SYNC_FILE_RANGE_WRITE);
   }
 
-  /** Writes a range to the disk, which does not make it durable: the disk may still cache it. */
+  /** Writes a range to the disk, which may still hold it in a volatile cache afterwards. */
   public void finishWriting(long offset, long length) throws PosixException {
     syncRange(offset, length, SYNC_FILE_RANGE_ALL);
   }
@@ -390,7 +379,7 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Says how a range will be used. That it cannot be said (to a pipe) is no failure.
+   * Advises the kernel; a file that takes no advice is no failure.
    *
    * @param length in bytes; 0 for up to the end of the file
    */
@@ -431,8 +420,8 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Locks one byte against other openings that lock it exclusively; until {@link #close}, or {@link
-   * #unlock}. The byte need not exist.
+   * Locks one byte, which need not exist, against exclusive locks of other openings, until {@link
+   * #unlock} or {@link #close}.
    *
    * @throws PosixException with EINVAL or ENOLCK where the file system has no such locks
    */
@@ -440,7 +429,7 @@ public final class PosixFile implements AutoCloseable {
     lock(F_OFD_SETLK, F_RDLCK, at, 1);
   }
 
-  /** Gives back what {@link #lockShared} took in a range. */
+  /** Releases the locks on a range. */
   public void unlock(long at, long length) throws PosixException {
     lock(F_OFD_SETLK, F_UNLCK, at, length);
   }
@@ -450,7 +439,7 @@ public final class PosixFile implements AutoCloseable {
     return lock(F_OFD_GETLK, F_WRLCK, at, 1) != F_UNLCK;
   }
 
-  /** Calls with a struct flock; answers the type that is in it afterwards. */
+  /** Calls with a struct flock; returns the type that is in it afterwards. */
   private short lock(int command, short type, long at, long length) throws PosixException {
     return (short)
         Calls.checked(

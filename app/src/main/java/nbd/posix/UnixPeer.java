@@ -15,13 +15,13 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * Names the process at the other end of a Unix socket: by the process ID and user ID that the
- * kernel noted when it connected (SO_PEERCRED, unix(7)).
+ * The process at the other end of a Unix socket, by the process ID and user ID that the kernel
+ * noted when it connected (SO_PEERCRED, unix(7)).
  *
- * <p>The JDK has this option too, but answers the user's and group's names only: no process, and a
- * look-up in the user database for each connection. The process needs the socket's descriptor,
- * which the JDK keeps in {@code sun.nio.ch}; the jar's manifest exports that package (Add-Exports).
- * Where it is not exported, as in tests, the JDK's answer has to do.
+ * <p>The JDK's own option tells the names of user and group only, which takes a look-up in the user
+ * database for each connection. The process ID needs the socket's descriptor, which the JDK keeps
+ * in {@code sun.nio.ch}; the jar's manifest exports that package (Add-Exports). Where it is not
+ * exported, as in tests, the JDK's answer has to do.
  */
 public final class UnixPeer {
   private static final int SOL_SOCKET = 1;
@@ -45,7 +45,7 @@ public final class UnixPeer {
   }
 
   /**
-   * Who connected: {@code pid 4711, uid 1000}, or {@code user alice}.
+   * Names the process: {@code pid 4711, uid 1000}, or {@code user alice}.
    *
    * @param channel of a Unix socket, open
    * @return empty where the system does not tell

@@ -19,6 +19,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import nbd.posix.Errno;
 import nbd.posix.PathDescriptor;
 import nbd.posix.PosixException;
 import nbd.protocol.CommandFlags;
@@ -275,7 +276,7 @@ final class DirectoryBackendTest {
             10,
             false,
             number -> {
-              throw new PosixException("fdatasync", PosixException.EIO, "x");
+              throw new PosixException("fdatasync", Errno.EIO, "x");
             });
     AtomicInteger openings = new AtomicInteger();
     SharedFiles.Opener opener =

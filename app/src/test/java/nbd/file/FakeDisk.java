@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.OptionalLong;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
@@ -113,11 +112,6 @@ class FakeDisk implements OpenFile {
     }
   }
 
-  @Override
-  public CachedReads cachedReads() {
-    return CachedReads.NONE;
-  }
-
   private int change(int offset, byte[] data) {
     lock.lock();
     try {
@@ -183,36 +177,6 @@ class FakeDisk implements OpenFile {
       change((int) offset, new byte[(int) length]);
     }
     return mayPunch;
-  }
-
-  @Override
-  public OptionalLong nextData(long offset) {
-    return OptionalLong.of(offset);
-  }
-
-  @Override
-  public OptionalLong nextHole(long offset) {
-    return OptionalLong.of(content.length);
-  }
-
-  @Override
-  public void readAhead(long offset, long length) {
-    // It is all in memory.
-  }
-
-  @Override
-  public void startWriting(long offset, long length) {
-    // Nothing is stored before it has to be.
-  }
-
-  @Override
-  public void finishWriting(long offset, long length) {
-    // Nothing is stored before it has to be.
-  }
-
-  @Override
-  public void dropCached(long offset, long length) {
-    // It is all in memory.
   }
 
   @Override

@@ -11,6 +11,7 @@ import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.atomic.AtomicInteger;
+import nbd.posix.Errno;
 import nbd.posix.PosixException;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -71,7 +72,7 @@ final class FileFuaTest {
     }
   }
 
-  private static Optional<IOException> failure(String call, int errno) {
+  private static Optional<IOException> failure(String call, Errno errno) {
     return Optional.of(new PosixException(call, errno, "disk.img"));
   }
 
@@ -131,7 +132,7 @@ final class FileFuaTest {
 
   @Test
   void afterAFlushThatFailedEveryFuaFails() throws IOException {
-    failingSync = failure("fdatasync", PosixException.EIO);
+    failingSync = failure("fdatasync", Errno.EIO);
     FileBackend backend = backend();
     Handle one = backend.open("", false);
     Handle other = backend.open("", false);
@@ -150,7 +151,7 @@ final class FileFuaTest {
 
   @Test
   void aWriteWithFuaThatFailedMakesEveryFlushFail() throws IOException {
-    failingWrite = failure("pwritev2", PosixException.EIO);
+    failingWrite = failure("pwritev2", Errno.EIO);
     FileBackend backend = backend();
     Handle one = backend.open("", false);
     Handle other = backend.open("", false);
@@ -162,7 +163,7 @@ final class FileFuaTest {
 
   @Test
   void aFullFileSystemLosesNothingThatAFlushFinds() throws IOException {
-    failingWrite = failure("pwritev2", PosixException.ENOSPC);
+    failingWrite = failure("pwritev2", Errno.ENOSPC);
     Handle handle = backend().open("", false);
     assertThat(errorOf(() -> handle.write(data(), 0, FUA))).isEqualTo(NbdError.ENOSPC);
     assertThat(syncs).as("it was asked whether something is lost").hasValue(1);
@@ -172,8 +173,8 @@ final class FileFuaTest {
 
   @Test
   void aFullFileSystemThatLosesWhatWasWrittenIsNotForgotten() throws IOException {
-    failingWrite = failure("pwritev2", PosixException.ENOSPC);
-    failingSync = failure("fdatasync", PosixException.ENOSPC);
+    failingWrite = failure("pwritev2", Errno.ENOSPC);
+    failingSync = failure("fdatasync", Errno.ENOSPC);
     Handle handle = backend().open("", false);
     assertThat(errorOf(() -> handle.write(data(), 0, FUA))).isEqualTo(NbdError.ENOSPC);
     assertThat(errorOf(handle::flush)).isEqualTo(NbdError.ENOSPC);

@@ -15,6 +15,7 @@ import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
 import nbd.multiconn.TrackDirty;
+import nbd.posix.Errno;
 import nbd.posix.PosixException;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -61,7 +62,7 @@ final class PowerLossTest {
               number -> {
                 Thread.yield();
                 if (number == fails) {
-                  throw new PosixException("fdatasync", PosixException.EIO, "disk.img");
+                  throw new PosixException("fdatasync", Errno.EIO, "disk.img");
                 }
               });
       use(disk, round);

@@ -14,6 +14,7 @@ import nbd.file.FileSettings;
 import nbd.memory.NullBackend;
 import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnSettings;
+import nbd.posix.Errno;
 import nbd.posix.PosixException;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
@@ -79,7 +80,7 @@ final class LogLinesTest {
       server.expectErrors();
       fake.hook(
           call -> {
-            throw new PosixException("pread", PosixException.EIO, "/srv/secret/disk");
+            throw new PosixException("pread", Errno.EIO, "/srv/secret/disk");
           });
       Answer answer = client.call(EIO, 0, RawClient.READ, 0, 512);
       assertThat(answer.message()).doesNotContain("secret").contains("log");
