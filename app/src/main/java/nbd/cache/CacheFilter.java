@@ -13,6 +13,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.stream.Collectors;
 import nbd.filter.FilterBackend;
+import nbd.protocol.NbdException;
+import nbd.protocol.OptionException;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
 import nbd.storage.ThreadModel;
@@ -34,6 +36,16 @@ import org.tinylog.Logger;
  * <p>The cache takes any number of calls at a time, whatever the backend does: a backend of another
  * thread model has to be wrapped in a {@link nbd.filter.SerializeFilter} below.
  *
+ * <p><b>Storage that breaks</b>, as a connection to another server does, is opened again ({@link
+ * Storage}). What it was given, and no flush has covered, is written again where it is still
+ * cached; of the rest (trims, zeroes, blocks that were evicted) a loss is reported to every client,
+ * by its next flush. What is dirty waits in the cache for as long as the storage is away.
+ *
+ * <p>A session beneath (<code>--reconnect</code>) hides a break from the cache for as long as it
+ * was told to, and keeps what the cache cannot write again. It cannot take the cache's part: its
+ * buffer is small, and flushed whenever it is full, which nobody has asked for without that option.
+ * Nor can the cache take the session's: it would have to flush before it evicts a block.
+ *
  * <p>When the last client of an export has gone, its cache is kept for the next one; of those that
  * nobody uses, all but the last few are written back and closed.
  */
@@ -47,6 +59,7 @@ public final class CacheFilter extends FilterBackend {
   private final boolean hasOwnNames;
   private final CacheStatistics statistics;
   private final Duration patience;
+  private final Duration pause;
   private final Frames frames;
   private final Buffers buffers = new Buffers();
 
@@ -65,8 +78,8 @@ public final class CacheFilter extends FilterBackend {
     /** Held while the cache is opened, exchanged or closed, by those who want this export only. */
     final ReentrantLock opening = new ReentrantLock();
 
-    /** Shared by those who waited for the lock meanwhile. */
-    final SharedFailure failedOpenings = new SharedFailure();
+    /** How the last attempt to open the storage failed; changed with that held. */
+    volatile @Nullable IOException failure;
 
     /**
      * Changed with that held, and by nobody but {@link #endIdle} while there are no users; of those
@@ -83,21 +96,23 @@ public final class CacheFilter extends FilterBackend {
    */
   public CacheFilter(
       Backend next, CacheSettings settings, boolean hasOwnNames, CacheStatistics statistics) {
-    this(next, settings, hasOwnNames, statistics, PATIENCE);
+    this(next, settings, hasOwnNames, statistics, PATIENCE, Storage.PAUSE);
   }
 
-  /** For tests, which have less patience. */
+  /** For tests, with the patience at the end, and the pause after a failed attempt to open. */
   CacheFilter(
       Backend next,
       CacheSettings settings,
       boolean hasOwnNames,
       CacheStatistics statistics,
-      Duration patience) {
+      Duration patience,
+      Duration pause) {
     super(next);
     this.settings = settings;
     this.hasOwnNames = hasOwnNames;
     this.statistics = statistics;
     this.patience = patience;
+    this.pause = pause;
     this.frames = new Frames(settings.blockSize(), settings.blocks());
   }
 
@@ -120,12 +135,10 @@ public final class CacheFilter extends FilterBackend {
   public Handle open(String exportName, boolean readOnly) throws IOException {
     String key = hasOwnNames ? exportName : "";
     Export export = enter(key);
-    long since = export.failedOpenings.count();
     boolean opened = false;
     try {
       Handle handle =
-          new CacheHandle(
-              cache(export, exportName, readOnly, since), readOnly, () -> leave(key, export));
+          new CacheHandle(cache(export, exportName), readOnly, () -> leave(key, export));
       opened = true;
       return handle;
     } finally {
@@ -146,23 +159,34 @@ public final class CacheFilter extends FilterBackend {
     }
   }
 
-  private ExportCache cache(Export export, String exportName, boolean readOnly, long since)
-      throws IOException {
+  private ExportCache cache(Export export, String exportName) throws IOException {
+    IOException before = export.failure;
     export.opening.lock();
     try {
-      if (export.cache == null) {
-        export.failedOpenings.throwSince(since);
+      IOException failure = export.failure;
+      if (export.cache == null && failure != null && !failure.equals(before)) {
+        // Of the attempt that this client has waited for.
+        throw copyOf(failure);
       }
-      return opened(export, exportName, readOnly);
+      return opened(export, exportName);
     } finally {
       export.opening.unlock();
     }
   }
 
-  private ExportCache opened(Export export, String exportName, boolean readOnly)
-      throws IOException {
+  private static IOException copyOf(IOException shared) {
+    return shared instanceof OptionException refused
+        ? new OptionException(
+            refused.type(),
+            String.valueOf(refused.getMessage()),
+            NbdException.told(refused),
+            refused)
+        : NbdException.copyOf(shared);
+  }
+
+  private ExportCache opened(Export export, String exportName) throws IOException {
     ExportCache cache = export.cache;
-    if (cache != null && users(export) == 1 && hasChanged(cache, exportName, readOnly)) {
+    if (cache != null && users(export) == 1 && hasChanged(cache, exportName)) {
       end(export, cache);
       cache = null;
     }
@@ -172,20 +196,19 @@ public final class CacheFilter extends FilterBackend {
             new ExportCache(
                 next,
                 exportName,
-                readOnly,
                 settings,
                 frames,
                 buffers,
                 statistics,
+                pause,
                 Thread.ofVirtual().name("write-back")::start);
       } catch (IOException failure) {
-        export.failedOpenings.add(failure);
+        export.failure = failure;
         throw failure;
       }
       export.cache = cache;
-    } else if (!readOnly && cache.storage.isReadOnly()) {
-      cache.storage.makeWritable();
     }
+    cache.storage.endPause();
     return cache;
   }
 
@@ -206,12 +229,11 @@ public final class CacheFilter extends FilterBackend {
   }
 
   /** Whether an export that nobody used for a while is not what it was: its size may be another. */
-  private boolean hasChanged(ExportCache cache, String exportName, boolean readOnly)
-      throws IOException {
+  private boolean hasChanged(ExportCache cache, String exportName) throws IOException {
     if (isForOneHandle()) {
       return false;
     }
-    try (Handle now = next.open(exportName, readOnly)) {
+    try (Handle now = next.open(exportName, false)) {
       return now.size() != cache.size() || !now.blockSizes().equals(cache.blockSizes());
     }
   }

@@ -132,7 +132,7 @@ final class CacheHandle implements Handle {
   public void flush() throws IOException {
     switch (cache.mode()) {
       case WRITEBACK -> cache.flush();
-      case WRITETHROUGH -> cache.flushThrough(cache.storage.failedOpenings());
+      case WRITETHROUGH -> cache.flushThrough();
       case UNSAFE -> {
         return;
       }
@@ -189,10 +189,9 @@ final class CacheHandle implements Handle {
           case UNSAFE -> false;
         };
     CommandFlags passed = passesFua ? flags : flags.without(CommandFlag.FUA);
-    long since = cache.storage.failedOpenings();
-    long generation = cache.writing.clear(start, end, since, handle -> clearing.on(handle, passed));
+    Handle changed = cache.writing.clear(start, end, handle -> clearing.on(handle, passed));
     if (cache.mode() == CacheMode.WRITEBACK && !passesFua && flags.has(CommandFlag.FUA)) {
-      cache.flushGiven(generation, since);
+      cache.flushGiven(changed);
     }
   }
 
@@ -226,9 +225,7 @@ final class CacheHandle implements Handle {
     long end =
         dirty.size() < most ? offset + length : Math.min(offset + length, dirty.getLast().end());
     List<Extent> below = new ArrayList<>();
-    cache.storage.run(
-        cache.storage.failedOpenings(),
-        handle -> below.addAll(handle.extents(offset, end - offset, most)));
+    cache.storage.run(handle -> below.addAll(handle.extents(offset, end - offset, most)));
     List<Extent> found = overlaid(below, dirty, offset, end);
     found = overlaid(found, cache.order.changing(offset, end), offset, end);
     return found.size() > most ? List.copyOf(found.subList(0, most)) : found;

@@ -21,6 +21,7 @@ import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Handle;
+import nbd.threads.SharedRuns;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -75,17 +76,18 @@ final class ExportCache {
   /**
    * Opens the storage.
    *
+   * @param pause for how long calls fail after an attempt to open the storage has
    * @param background runs what is written back without anybody asking for it
    * @throws NbdException with EINVAL if its blocks are larger than those of the cache
    */
   ExportCache(
       Backend backend,
       String exportName,
-      boolean readOnly,
       CacheSettings settings,
       Frames frames,
       Buffers buffers,
       CacheStatistics statistics,
+      Duration pause,
       Executor background)
       throws IOException {
     this.exportName = exportName;
@@ -99,10 +101,7 @@ final class ExportCache {
     }
     storage =
         new Storage(
-            backend.name(),
-            forWriting -> backend.open(exportName, forWriting),
-            readOnly,
-            this::storageBroke);
+            backend.name(), () -> backend.open(exportName, false), this::storageBroke, pause);
     size = facts().size();
     blockSizes = facts().blockSizes();
     int sector = Math.max(512, blockSizes.minimum());
@@ -571,22 +570,21 @@ final class ExportCache {
    * @throws IOException if that is not certain
    */
   void flush() throws IOException {
-    flushes.await(storage.failedOpenings());
+    flushes.run();
   }
 
-  private void writeBackAndFlush(long since) throws IOException {
+  private void writeBackAndFlush() throws IOException {
     for (int tries = 0; ; tries++) {
-      // Also tells this cache what a handle that has broken lost.
-      storage.ensureOpen(since);
-      long generation = storage.generation();
+      // What a handle that has broken lost is dirty again after this.
+      Handle flushed = storage.ensureOpen();
       List<IOException> failures = new ArrayList<>();
-      writeBack.allBefore(beginEpoch(), since, failures);
+      writeBack.allBefore(beginEpoch(), failures);
       try {
-        storageFlushes.await(since);
+        storageFlushes.run();
       } catch (IOException failure) {
         failures.add(failure);
       }
-      boolean broke = storage.generation() != generation;
+      boolean broke = !storage.isCurrent(flushed);
       if (!broke || tries >= 2) {
         if (broke && failures.isEmpty()) {
           failures.add(new NbdException(NbdError.EIO, "the storage broke during the flush"));
@@ -608,29 +606,28 @@ final class ExportCache {
   /**
    * Makes durable what the storage was given before this call.
    *
-   * @param generation in which that was given
-   * @param since what {@link Storage#failedOpenings} was when the request came
+   * @param given on which handle
    * @throws NbdException with EIO also if the storage broke since: the next handle's flush does not
    *     cover it
    */
-  void flushGiven(long generation, long since) throws IOException {
-    storageFlushes.await(since);
-    if (storage.generation() != generation) {
+  void flushGiven(Handle given) throws IOException {
+    storageFlushes.run();
+    if (!storage.isCurrent(given)) {
       throw new NbdException(NbdError.EIO, "the storage broke before it was durable");
     }
   }
 
-  private void flushStorage(long since) throws IOException {
+  private void flushStorage() throws IOException {
     if (lastChanged.get() >= coveredUpTo.get()) {
-      flushThrough(since);
+      flushThrough();
     }
   }
 
   /** A flush of the storage, for this caller alone. */
-  void flushThrough(long since) throws IOException {
+  void flushThrough() throws IOException {
     long before = beginEpoch();
     if (below().has(Capability.FLUSH)) {
-      storage.run(since, Handle::flush);
+      storage.run(Handle::flush);
     }
     raise(coveredUpTo, before);
   }
@@ -683,6 +680,7 @@ final class ExportCache {
    */
   void store() throws IOException {
     if (mode() != CacheMode.WRITETHROUGH) {
+      storage.endPause();
       try {
         flush();
       } catch (IOException failure) {

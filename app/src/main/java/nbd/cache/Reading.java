@@ -42,7 +42,6 @@ final class Reading {
    * @param into filled from its position to its limit
    */
   void read(ByteBuffer into, long offset, long lastUsed) throws IOException {
-    long since = cache.storage.failedOpenings();
     long end = offset + into.remaining();
     long at = offset;
     long used = lastUsed;
@@ -55,12 +54,12 @@ final class Reading {
         used = number;
         continue;
       }
-      FetchRun run = new FetchRun(number, inBlock, count, cache.blockOf(end - 1), into, since);
+      FetchRun run = new FetchRun(number, inBlock, count, cache.blockOf(end - 1), into);
       boolean fetched = run.fetch();
       // What a client wrote meanwhile is there though the storage failed.
       boolean isThere = at < end - into.remaining();
       if (!fetched && !isThere) {
-        readAround(number, inBlock, count, into, since);
+        readAround(number, inBlock, count, into);
       }
       at = end - into.remaining();
       used = number;
@@ -70,19 +69,17 @@ final class Reading {
   /**
    * Brings a part of a block into the cache, if there is room for it.
    *
-   * @param since what {@link Storage#failedOpenings} was when the request came
    * @return whether it may be there now
    */
-  boolean load(long number, int inBlock, int count, long since) {
-    return new FetchRun(number, inBlock, count, number, null, since).fetch();
+  boolean load(long number, int inBlock, int count) {
+    return new FetchRun(number, inBlock, count, number, null).fetch();
   }
 
   /** Brings blocks into the cache, as far as there is room for them. */
   void loadAhead(long first, long last) {
-    long since = cache.storage.failedOpenings();
     long number = first;
     while (number <= last) {
-      FetchRun run = new FetchRun(number, 0, cache.bytesOf(number), last, null, since);
+      FetchRun run = new FetchRun(number, 0, cache.bytesOf(number), last, null);
       if (!run.fetch()) {
         return;
       }
@@ -97,7 +94,6 @@ final class Reading {
     private final int count;
     private final long last;
     private final @Nullable ByteBuffer into;
-    private final long since;
     private final Fetch fetch = new Fetch();
     private final List<Part> parts = new ArrayList<>();
 
@@ -115,15 +111,13 @@ final class Reading {
      * @param first the block whose part is wanted
      * @param last how far it may go
      * @param into where the wanted part of the first block is copied to when it is there
-     * @param since what {@link Storage#failedOpenings} was when the request came
      */
-    FetchRun(long first, int inFirst, int count, long last, @Nullable ByteBuffer into, long since) {
+    FetchRun(long first, int inFirst, int count, long last, @Nullable ByteBuffer into) {
       this.first = first;
       this.inFirst = inFirst;
       this.count = count;
       this.last = last;
       this.into = into;
-      this.since = since;
       this.next = first;
     }
 
@@ -214,7 +208,7 @@ final class Reading {
       @Nullable ByteBuffer brought = null;
       try {
         ByteBuffer whole = cache.buffers.take((int) (end - start));
-        readPieces(whole, start, since);
+        readPieces(whole, start);
         brought = whole;
       } catch (IOException failure) {
         // Whoever needs it reads what it needs, and gets the failure of that.
@@ -287,8 +281,7 @@ final class Reading {
    * Reads past the cache, since there is no room in it or more than was wanted could not be read;
    * but what is cached is newer.
    */
-  private void readAround(long number, int inBlock, int count, ByteBuffer into, long since)
-      throws IOException {
+  private void readAround(long number, int inBlock, int count, ByteBuffer into) throws IOException {
     Stripe stripe = cache.stripe(number);
     int start = into.position();
     boolean complete = false;
@@ -305,8 +298,7 @@ final class Reading {
       boolean succeeded = false;
       try {
         ByteBuffer part = into.duplicate().position(start).limit(start + count);
-        cache.storage.run(
-            since, handle -> handle.read(part, (number << cache.blockShift()) + inBlock));
+        cache.storage.run(handle -> handle.read(part, (number << cache.blockShift()) + inBlock));
         succeeded = true;
       } finally {
         stripe.lock.lock();
@@ -341,13 +333,13 @@ final class Reading {
   }
 
   /** Reads in pieces that the storage takes. */
-  private void readPieces(ByteBuffer into, long offset, long since) throws IOException {
+  private void readPieces(ByteBuffer into, long offset) throws IOException {
     int most = cache.blockSizes().maximumPayload();
     int end = into.limit();
     for (int at = 0; at < end; at += most) {
       ByteBuffer piece = into.duplicate().position(at).limit(Math.min(end, at + most));
       long from = offset + at;
-      cache.storage.run(since, handle -> handle.read(piece, from));
+      cache.storage.run(handle -> handle.read(piece, from));
     }
   }
 }

@@ -1,7 +1,7 @@
 package nbd.cache;
 
 import java.io.IOException;
-import java.util.concurrent.atomic.AtomicLong;
+import java.time.Duration;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.protocol.NbdError;
@@ -12,23 +12,30 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * The one handle by which an export's cache reaches the storage: opened again after it has broken,
- * by one of the calls that need it, while the others wait. They share the attempt's failure, and so
- * does what else had been asked by then.
+ * The one handle by which an export's cache reaches its storage. When it has broken, a call that
+ * comes later opens another one, and the calls that come meanwhile wait for it. When that fails,
+ * all calls fail for a pause: requests that have waited for each other share one attempt.
  *
- * <p>Invariant, guarded by the lock: {@link #generation} counts the handles that have broken, and
- * grows before the next one is opened; whoever changed something learns the generation that it was
- * done in. Between the two the cache is told that what no flush has covered may be lost, so no
- * flush of the next handle can be taken for one that covers it. No call is made under the lock.
+ * <p><b>A break</b> is dealt with while no call is under way: the cache is told that what no flush
+ * has covered may be lost, and only then another handle is opened. So whatever a call notes of what
+ * it has changed, it notes within {@link Call#on}: the cache finds it noted when the storage loses
+ * it. Who needs two calls of one handle compares what {@link #run} has returned with {@link
+ * #isCurrent}.
+ *
+ * <p>Invariant, guarded by the lock: of {@code current} and {@code broken} one is null; while
+ * {@code isOpening}, only the thread that opens uses {@code broken}. No call is made under it.
  */
 final class Storage {
+  /** For how long after a failed attempt to open the storage none is made. */
+  static final Duration PAUSE = Duration.ofSeconds(1);
+
   /** Opens a handle. */
   @FunctionalInterface
   interface Opening {
-    Handle open(boolean readOnly) throws IOException;
+    Handle open() throws IOException;
   }
 
-  /** A call of the handle. */
+  /** A call of the handle, and what the cache notes of it. */
   @FunctionalInterface
   interface Call {
     void on(Handle handle) throws IOException;
@@ -36,14 +43,21 @@ final class Storage {
 
   private final String name;
   private final Opening opening;
-  private final Runnable afterLoss;
+  private final Runnable afterBreak;
+  private final Duration pause;
   private final ReentrantLock lock = new ReentrantLock();
-  private final Condition opened = lock.newCondition();
-  private final SharedFailure openings = new SharedFailure();
-  private volatile Handle first;
-  private @Nullable Opened current;
-  private boolean readOnly;
+  private final Condition changed = lock.newCondition();
+
+  /** The newest handle, for what is constant; it may be closed. */
+  private volatile Handle facts;
+
+  private @Nullable Handle current;
+
+  /** Has broken, and the cache has not been told. */
+  private @Nullable Handle broken;
+
   private boolean isOpening;
+  private boolean isClosed;
 
   /** How many calls are under way. */
   private int calls;
@@ -51,87 +65,40 @@ final class Storage {
   /** When the last one ended, or the first of them began, in nanoseconds. */
   private long lastSign;
 
-  private boolean isClosed;
+  /** How the last attempt to open the storage failed; null if it did not. */
+  private @Nullable IOException failure;
 
-  /** Set under the lock; read and cleared only by the thread that reopens. */
-  private boolean isLossUntold;
-
-  private final AtomicLong generation = new AtomicLong();
-
-  private static final class Opened {
-    final Handle handle;
-    final long generation;
-    int users;
-    boolean retired;
-
-    Opened(Handle handle, long generation) {
-      this.handle = handle;
-      this.generation = generation;
-    }
-  }
+  private long failedAt;
 
   /**
    * Opens the first handle.
    *
    * @param name for messages
-   * @param afterLoss told after a handle has broken, before the next is opened; holds no lock
+   * @param afterBreak told after a handle has broken, before the next is opened; holds no lock
+   * @param pause for how long calls fail after an attempt to open a handle has
    */
-  Storage(String name, Opening opening, boolean readOnly, Runnable afterLoss) throws IOException {
+  Storage(String name, Opening opening, Runnable afterBreak, Duration pause) throws IOException {
     this.name = name;
     this.opening = opening;
-    this.readOnly = readOnly;
-    this.afterLoss = afterLoss;
-    this.first = opening.open(readOnly);
-    this.current = new Opened(first, 0);
+    this.afterBreak = afterBreak;
+    this.pause = pause;
+    this.facts = opening.open();
+    this.current = facts;
   }
 
   /** A handle for what is constant; it may be closed. */
   Handle facts() {
-    return first;
+    return facts;
   }
 
-  /** How many handles have broken. */
-  long generation() {
-    return generation.get();
-  }
-
-  boolean isReadOnly() {
+  /** Whether a handle has neither broken nor been replaced, as far as is known. */
+  boolean isCurrent(Handle handle) {
     lock.lock();
     try {
-      return readOnly;
+      return handle.equals(current);
     } finally {
       lock.unlock();
     }
-  }
-
-  /** Goes on with a handle that may be written to; until now nobody could write. */
-  void makeWritable() throws IOException {
-    Handle writable = opening.open(false);
-    Opened idle;
-    lock.lock();
-    try {
-      awaitOpened();
-      idle = retireCurrent();
-      readOnly = false;
-      first = writable;
-      current = new Opened(writable, generation.get());
-    } finally {
-      lock.unlock();
-    }
-    if (idle != null) {
-      close(idle);
-    }
-  }
-
-  /** Lets no more calls have the handle; it, if nobody uses it. The lock is held. */
-  private @Nullable Opened retireCurrent() {
-    Opened before = current;
-    current = null;
-    if (before == null) {
-      return null;
-    }
-    before.retired = true;
-    return before.users == 0 ? before : null;
   }
 
   /** For how long calls have been under way, and none has ended, in nanoseconds. */
@@ -144,188 +111,180 @@ final class Storage {
     }
   }
 
-  /** How many attempts to open a handle have failed: what a request is given when it begins. */
-  long failedOpenings() {
-    return openings.count();
+  /** Lets the next call try to open the storage, also if that has just failed. */
+  void endPause() {
+    lock.lock();
+    try {
+      failure = null;
+    } finally {
+      lock.unlock();
+    }
   }
 
-  /**
-   * Sees to it that there is a handle, and that of one that has broken the cache was told.
-   *
-   * @param since what {@link #failedOpenings} was when the request came
-   */
-  void ensureOpen(long since) throws IOException {
-    leave(enter(since));
+  /** Opens the storage if it has to be, and so has the cache told of a break. */
+  Handle ensureOpen() throws IOException {
+    return run(handle -> {});
   }
 
   /**
    * Makes a call.
    *
-   * @param since what {@link #failedOpenings} was when the request came for which it is made: if an
-   *     attempt to open has failed since, that was the request's
-   * @return the generation in which it was done; if that is not the present one, what it changed
-   *     may be lost
+   * @return the handle on which it was made
    * @throws NbdException with EIO if the handle broke
    */
-  long run(long since, Call call) throws IOException {
-    Opened used = enter(since);
+  Handle run(Call call) throws IOException {
+    Handle used = enter();
     try {
-      call.on(used.handle);
-      return used.generation;
+      call.on(used);
+      return used;
     } catch (LostException lost) {
-      retire(used, lost);
+      noteBreak(used, lost);
       throw new NbdException(
           NbdError.EIO, String.valueOf(lost.getMessage()), NbdException.told(lost), lost);
     } finally {
-      leave(used);
+      leave();
     }
   }
 
-  private Opened enter(long since) throws IOException {
+  private Handle enter() throws IOException {
     lock.lock();
     try {
-      while (true) {
-        if (isClosed) {
-          throw new NbdException(NbdError.EIO, "the cache has let go of the storage");
-        }
-        if (current != null) {
-          current.users++;
-          countCall();
-          return current;
-        }
-        openings.throwSince(since);
-        if (!isOpening) {
-          break;
-        }
-        opened.awaitUninterruptibly();
+      while (isOpening && !isClosed) {
+        changed.awaitUninterruptibly();
+      }
+      if (isClosed) {
+        throw new NbdException(NbdError.EIO, "the cache has let go of the storage");
+      }
+      if (failure != null && System.nanoTime() - failedAt < pause.toNanos()) {
+        throw NbdException.copyOf(failure);
+      }
+      if (calls == 0) {
+        lastSign = System.nanoTime();
+      }
+      calls++;
+      if (current != null) {
+        return current;
       }
       isOpening = true;
-      countCall();
+      // Those on the broken handle have failed, or are about to.
+      while (calls > 1) {
+        changed.awaitUninterruptibly();
+      }
     } finally {
       lock.unlock();
     }
-    Opened made = null;
+    return openAgain();
+  }
+
+  private Handle openAgain() throws IOException {
+    Handle made = null;
     IOException failed = null;
     try {
-      made = open();
+      if (broken != null) {
+        afterBreak.run();
+        close(broken);
+        broken = null;
+      }
+      made = openAlike();
       return made;
-    } catch (IOException failure) {
-      failed = failure;
-      throw failure;
+    } catch (IOException met) {
+      failed = met;
+      throw met;
     } finally {
       lock.lock();
       try {
         isOpening = false;
         current = made;
-        if (made == null) {
-          calls--;
-        }
-        if (failed != null) {
-          openings.add(failed);
-        }
-        if (isClosed) {
-          // The call that opened it is the last to use it.
-          retireCurrent();
-        }
-        opened.signalAll();
+        calls -= made == null ? 1 : 0;
+        failure = failed;
+        failedAt = System.nanoTime();
+        changed.signalAll();
       } finally {
         lock.unlock();
       }
     }
   }
 
-  /** Counts a call, which opening a handle for it belongs to; the lock is held. */
-  private void countCall() {
-    if (calls == 0) {
-      lastSign = System.nanoTime();
-    }
-    calls++;
-  }
-
-  /** Waits until nobody opens a handle; the lock is held. */
-  private void awaitOpened() {
-    while (isOpening) {
-      opened.awaitUninterruptibly();
-    }
-  }
-
-  private Opened open() throws IOException {
-    // Nobody else opens, and nobody calls: the one before has broken.
-    if (isLossUntold) {
-      afterLoss.run();
-      isLossUntold = false;
-    }
-    Handle handle = opening.open(readOnly);
-    Handle before = first;
-    if (handle.size() != before.size()
-        || !handle.blockSizes().equals(before.blockSizes())
-        || !handle.capabilities().equals(before.capabilities())) {
-      handle.close();
+  private Handle openAlike() throws IOException {
+    Handle made = opening.open();
+    if (made.size() != facts.size()
+        || !made.blockSizes().equals(facts.blockSizes())
+        || !made.capabilities().equals(facts.capabilities())) {
+      made.close();
       throw new NbdException(
           NbdError.EIO, "the storage came back with another size, other flags or block sizes");
     }
     Logger.info("{}: the cache opened it again", name);
-    first = handle;
-    Opened made = new Opened(handle, generation.get());
-    made.users = 1;
+    facts = made;
     return made;
   }
 
-  private void retire(Opened broken, LostException why) {
+  private void noteBreak(Handle used, LostException why) {
     lock.lock();
     try {
-      broken.retired = true;
-      if (current == broken) {
+      if (used.equals(current)) {
         Logger.warn("{}: the cache lost its connection: {}", name, why.getMessage());
         current = null;
-        generation.incrementAndGet();
-        isLossUntold = true;
+        broken = used;
       }
     } finally {
       lock.unlock();
     }
   }
 
-  private void leave(Opened used) {
-    boolean last;
+  private void leave() {
+    Handle unused;
     lock.lock();
     try {
-      used.users--;
       calls--;
       lastSign = System.nanoTime();
-      last = used.retired && used.users == 0;
+      if (isOpening) {
+        changed.signalAll();
+      }
+      unused = takeUnused();
     } finally {
       lock.unlock();
     }
-    if (last) {
-      close(used);
+    if (unused != null) {
+      close(unused);
     }
   }
 
-  private void close(Opened unused) {
+  /** The handle, if it is to be closed now. The lock is held. */
+  private @Nullable Handle takeUnused() {
+    if (!isClosed || calls > 0) {
+      return null;
+    }
+    Handle unused = current == null ? broken : current;
+    current = null;
+    broken = null;
+    return unused;
+  }
+
+  private void close(Handle unused) {
     try {
-      unused.handle.close();
-    } catch (IOException failure) {
-      Logger.debug("{}: {}", name, failure.getMessage());
+      unused.close();
+    } catch (IOException met) {
+      Logger.debug("{}: {}", name, met.getMessage());
     }
   }
 
   /**
-   * Closes the handle, or leaves that to the call that is the last to use it: one that reads ahead
-   * may run still. Calls that come later fail, as do those that wait for a handle to be opened.
+   * Closes the handle, or leaves that to the last call that uses it: one that reads ahead may run
+   * still. Calls that come later fail, as do those that wait for a handle to be opened.
    */
   void close() throws IOException {
-    Opened idle;
+    Handle unused;
     lock.lock();
     try {
       isClosed = true;
-      idle = retireCurrent();
-      opened.signalAll();
+      unused = takeUnused();
+      changed.signalAll();
     } finally {
       lock.unlock();
     }
-    if (idle != null) {
-      idle.handle.close();
+    if (unused != null) {
+      unused.close();
     }
   }
 }

@@ -14,8 +14,8 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import nbd.cache.WriteOrder.Turn;
 import nbd.protocol.CommandFlags;
-import nbd.protocol.NbdError;
-import nbd.protocol.NbdException;
+import nbd.storage.Handle;
+import nbd.threads.SharedRuns;
 import org.tinylog.Logger;
 
 /**
@@ -106,7 +106,7 @@ final class WriteBack {
                       && !Bits.isEmpty(block.changes.dirty)
                       && (many || block.changes.dirtyTick <= dueTick));
       List<IOException> failures = new ArrayList<>();
-      all(due, Long.MAX_VALUE, cache.storage.failedOpenings(), failures);
+      all(due, Long.MAX_VALUE, failures);
       goOn =
           failures.isEmpty()
               && due.length > 0
@@ -139,15 +139,14 @@ final class WriteBack {
   /**
    * Makes room for what clients write; many share the work.
    *
-   * @param since what {@link Storage#failedOpenings} was when the request came
    * @return false if there is nothing to be written back, or it fails: then waiting is no use
    */
-  boolean relieve(long since) {
+  boolean relieve() {
     if (cache.dirtyBytes() == 0) {
       return false;
     }
     try {
-      relief.await(since);
+      relief.run();
       return true;
     } catch (IOException failure) {
       Logger.debug(failure);
@@ -155,16 +154,16 @@ final class WriteBack {
     }
   }
 
-  private void makeRoom(long since) throws IOException {
+  private void makeRoom() throws IOException {
     long[] all = cache.dirtyBlocks(block -> true);
     int most = Math.max(1, Math.min(RELIEF / cache.blockSize(), (all.length + 1) / 2));
     List<IOException> failures = new ArrayList<>();
-    all(Arrays.copyOf(all, Math.min(all.length, most)), Long.MAX_VALUE, since, failures);
+    all(Arrays.copyOf(all, Math.min(all.length, most)), Long.MAX_VALUE, failures);
     ExportCache.throwFirst(failures);
   }
 
   /** Writes back what became dirty before an epoch, and waits for what is being written of that. */
-  void allBefore(long epoch, long since, Collection<IOException> failures) {
+  void allBefore(long epoch, Collection<IOException> failures) {
     long[] numbers =
         cache.dirtyBlocks(
             block -> {
@@ -173,11 +172,11 @@ final class WriteBack {
                   && ((!Bits.isEmpty(changes.dirty) && changes.dirtySince < epoch)
                       || (!Bits.isEmpty(changes.writing) && changes.writingSince < epoch));
             });
-    all(numbers, epoch, since, failures);
+    all(numbers, epoch, failures);
   }
 
   /** Writes back these blocks, as far as they became dirty before the epoch. */
-  private void all(long[] numbers, long epoch, long since, Collection<IOException> failures) {
+  private void all(long[] numbers, long epoch, Collection<IOException> failures) {
     int mostBlocks =
         Math.max(1, Math.min(RUN, cache.blockSizes().maximumPayload()) / cache.blockSize());
     Collection<IOException> met = new ConcurrentLinkedQueue<>();
@@ -196,7 +195,7 @@ final class WriteBack {
       Runnable run =
           () -> {
             try {
-              if (new Run(first, last, epoch, since, met).write()) {
+              if (new Run(first, last, epoch, met).write()) {
                 stored.set(true);
               }
             } catch (RuntimeException | Error mistake) {
@@ -242,18 +241,16 @@ final class WriteBack {
     private final long first;
     private final long last;
     private final long epoch;
-    private final long since;
     private final Collection<IOException> failures;
     private final long start;
 
     /** What is to be written: sectors from the start of the first block. */
     private final List<Span> spans = new ArrayList<>();
 
-    Run(long first, long last, long epoch, long since, Collection<IOException> failures) {
+    Run(long first, long last, long epoch, Collection<IOException> failures) {
       this.first = first;
       this.last = last;
       this.epoch = epoch;
-      this.since = since;
       this.failures = failures;
       this.start = first << cache.blockShift();
     }
@@ -272,9 +269,8 @@ final class WriteBack {
           copy(number, copies);
         }
         for (Span span : spans) {
-          long generation = store(span, copies);
+          store(span, copies);
           ended++;
-          end(span, generation);
         }
         cache.buffers.giveBack(copies);
         return !spans.isEmpty();
@@ -282,7 +278,7 @@ final class WriteBack {
         // Not reached but by a mistake: nothing may stay for ever as if it were under way.
         try {
           for (Span span : spans.subList(ended, spans.size())) {
-            end(span, -1);
+            end(span, false);
           }
         } finally {
           cache.order.leave(turn);
@@ -337,34 +333,32 @@ final class WriteBack {
       }
     }
 
-    /** Answers the generation in which it was done; -1 if it failed. */
-    private long store(Span span, ByteBuffer copies) {
-      int from = span.from << cache.sectorShift();
-      int to = (int) Math.min((long) span.to << cache.sectorShift(), cache.size() - start);
-      int most = cache.blockSizes().maximumPayload();
-      long generation = -1;
+    private void store(Span span, ByteBuffer copies) {
       try {
-        for (int at = from; at < to; at += most) {
-          ByteBuffer piece = copies.duplicate().position(at).limit(Math.min(to, at + most));
-          long offset = start + at;
-          long done =
-              cache.storage.run(since, handle -> handle.write(piece, offset, CommandFlags.NONE));
-          cache.statistics.writeBacks.increment();
-          if (at > from && done != generation) {
-            throw new NbdException(NbdError.EIO, "the storage broke meanwhile");
-          }
-          generation = done;
-        }
-        cache.storageChanged(true);
-        return generation;
+        cache.storage.run(
+            handle -> {
+              write(handle, span, copies);
+              end(span, true);
+            });
       } catch (IOException failure) {
-        cache.storageChanged(true);
         failures.add(failure);
-        return -1;
+        end(span, false);
       }
     }
 
-    private void end(Span span, long generation) {
+    private void write(Handle handle, Span span, ByteBuffer copies) throws IOException {
+      int from = span.from << cache.sectorShift();
+      int to = (int) Math.min((long) span.to << cache.sectorShift(), cache.size() - start);
+      int most = cache.blockSizes().maximumPayload();
+      for (int at = from; at < to; at += most) {
+        ByteBuffer piece = copies.duplicate().position(at).limit(Math.min(to, at + most));
+        handle.write(piece, start + at, CommandFlags.NONE);
+        cache.statistics.writeBacks.increment();
+      }
+    }
+
+    private void end(Span span, boolean isStored) {
+      cache.storageChanged(true);
       int perBlock = cache.sectorsPerBlock();
       for (int at = span.from; at < span.to; ) {
         long number = first + at / perBlock;
@@ -377,8 +371,7 @@ final class WriteBack {
           if (block == null) {
             throw new IllegalStateException("a block was forgotten while it was written back");
           }
-          // Under the lock: if the storage breaks later, it finds what is marked here.
-          if (generation >= 0 && generation == cache.storage.generation()) {
+          if (isStored) {
             cache.wrote(stripe, block, from, to);
           } else {
             cache.failedWriting(stripe, block, from, to);

@@ -8,9 +8,8 @@ import nbd.cache.Storage.Call;
 import nbd.cache.WriteOrder.Turn;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
-import nbd.protocol.NbdError;
-import nbd.protocol.NbdException;
 import nbd.storage.Fua;
+import nbd.storage.Handle;
 
 /**
  * What clients change. A write goes into the cache alone, where the mode is so and there is room;
@@ -47,17 +46,16 @@ final class Writing {
   /** Writes, in the way that the mode demands. */
   void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
     boolean fua = flags.has(CommandFlag.FUA);
-    long since = cache.storage.failedOpenings();
     switch (cache.mode()) {
-      case WRITETHROUGH -> through(from, offset, flags, since);
+      case WRITETHROUGH -> through(from, offset, flags);
       case WRITEBACK -> {
         if (fua) {
-          throughDurably(from, offset, since);
+          throughDurably(from, offset);
         } else {
-          intoCache(from, offset, since);
+          intoCache(from, offset);
         }
       }
-      case UNSAFE -> intoCache(from, offset, since);
+      case UNSAFE -> intoCache(from, offset);
     }
   }
 
@@ -121,18 +119,18 @@ final class Writing {
     }
   }
 
-  private void intoCache(ByteBuffer from, long offset, long since) throws IOException {
+  private void intoCache(ByteBuffer from, long offset) throws IOException {
     int start = from.position();
     Spares spares = new Spares();
     try {
       while (from.hasRemaining()) {
         long at = offset + from.position() - start;
         int count = Math.min(from.remaining(), cache.blockSize() - cache.inBlock(at));
-        if (writeBlock(at, count, from, spares, since)) {
+        if (writeBlock(at, count, from, spares)) {
           from.position(from.position() + count);
         } else {
           ByteBuffer part = from.duplicate().limit(from.position() + count);
-          through(part, at, CommandFlags.NONE, since);
+          through(part, at, CommandFlags.NONE);
           from.position(part.position());
         }
       }
@@ -145,16 +143,16 @@ final class Writing {
    * Writes a part of one block into the cache, waiting for room; false if that is not possible, and
    * has not happened.
    */
-  private boolean writeBlock(long offset, int count, ByteBuffer from, Spares spares, long since) {
+  private boolean writeBlock(long offset, int count, ByteBuffer from, Spares spares) {
     for (int tries = 0; tries < TRIES; tries++) {
       Outcome outcome = attempt(offset, count, from, spares);
       boolean goOn =
           switch (outcome) {
             case WRITTEN -> true;
-            case NO_FRAME -> spares.fill() || cache.writeBack.relieve(since);
-            case TOO_DIRTY -> cache.writeBack.relieve(since);
+            case NO_FRAME -> spares.fill() || cache.writeBack.relieve();
+            case TOO_DIRTY -> cache.writeBack.relieve();
             case MISSING_REST ->
-                cache.reading.load(cache.blockOf(offset), cache.inBlock(offset), count, since);
+                cache.reading.load(cache.blockOf(offset), cache.inBlock(offset), count);
             // Going through, it waits for its turn behind the change.
             case CHANGING -> false;
           };
@@ -243,28 +241,26 @@ final class Writing {
     return (offset & ((1L << cache.sectorShift()) - 1)) != 0;
   }
 
-  private void throughDurably(ByteBuffer from, long offset, long since) throws IOException {
+  private void throughDurably(ByteBuffer from, long offset) throws IOException {
     if (cache.below().fua() == Fua.NATIVE) {
-      through(from, offset, CommandFlags.of(CommandFlag.FUA), since);
+      through(from, offset, CommandFlags.of(CommandFlag.FUA));
     } else {
-      cache.flushGiven(through(from, offset, CommandFlags.NONE, since), since);
+      cache.flushGiven(through(from, offset, CommandFlags.NONE));
     }
   }
 
   /**
    * Writes to the storage, and lets the cache follow.
    *
-   * @return the storage's generation in which it was done
+   * @return the handle on which it was done
    */
-  private long through(ByteBuffer from, long offset, CommandFlags flags, long since)
-      throws IOException {
+  private Handle through(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
     ByteBuffer data = from.duplicate();
     long end = offset + from.remaining();
     boolean isDurable = flags.has(CommandFlag.FUA);
     return change(
         offset,
         end,
-        since,
         handle -> handle.write(from, offset, flags),
         () -> {
           for (long at = offset; at < end; ) {
@@ -279,14 +275,12 @@ final class Writing {
    * A trim or a write of zeroes.
    *
    * @param offset a multiple of the sector, as {@code end} is, unless it is the export's end
-   * @param since what {@link Storage#failedOpenings} was when the request came
-   * @return the storage's generation in which it was done
+   * @return the handle on which it was done
    */
-  long clear(long offset, long end, long since, Call call) throws IOException {
+  Handle clear(long offset, long end, Call call) throws IOException {
     return change(
         offset,
         end,
-        since,
         call,
         () -> {
           cache.forEachKnown(
@@ -307,23 +301,22 @@ final class Writing {
    * replaced by it, and dirty again if it fails.
    *
    * @param follow brings the cache up to date afterwards
-   * @return the storage's generation in which it was done
+   * @return the handle on which it was done
    */
-  private long change(long offset, long end, long since, Call call, Runnable follow)
-      throws IOException {
+  private Handle change(long offset, long end, Call call, Runnable follow) throws IOException {
     Turn turn = cache.order.enterChange(offset, end);
     boolean succeeded = false;
     try {
       cache.forEachKnown(
           offset, end, (stripe, block, first, last) -> beginReplacing(stripe, block, offset, end));
-      long generation = cache.storage.run(since, call);
-      follow.run();
-      // Only now: what breaks later finds that the storage was changed.
-      if (cache.storage.generation() != generation) {
-        throw new NbdException(NbdError.EIO, "the storage broke before it was certain");
-      }
+      Handle changed =
+          cache.storage.run(
+              handle -> {
+                call.on(handle);
+                follow.run();
+              });
       succeeded = true;
-      return generation;
+      return changed;
     } finally {
       if (!succeeded) {
         cache.storageChanged(true);

@@ -217,11 +217,11 @@ class CacheModelTest {
           new ExportCache(
               storage,
               "",
-              false,
               new CacheSettings(CacheMode.WRITEBACK, 4L * BLOCK, BLOCK),
               frames,
               buffers,
               new CacheStatistics(),
+              Storage.PAUSE,
               task -> {});
       handle = new CacheHandle(cache, false, () -> {});
     }

@@ -2,6 +2,7 @@ package nbd.cache;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.time.Duration;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Handle;
 
@@ -20,9 +21,15 @@ final class Scene implements AutoCloseable {
 
   Scene(CacheMode mode, int blocks, TestStorage storage) {
     this.storage = storage;
+    // A pause that no test outlasts.
     this.filter =
         new CacheFilter(
-            storage, new CacheSettings(mode, (long) blocks * BLOCK, BLOCK), true, statistics);
+            storage,
+            new CacheSettings(mode, (long) blocks * BLOCK, BLOCK),
+            true,
+            statistics,
+            Duration.ofMinutes(1),
+            Duration.ofHours(1));
   }
 
   Handle open() throws IOException {

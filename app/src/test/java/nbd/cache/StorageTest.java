@@ -5,29 +5,35 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 import nbd.cache.TestStorage.Gate;
 import nbd.protocol.Command;
-import nbd.protocol.CommandFlags;
 import nbd.storage.Handle;
-import nbd.testing.Eventually;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
-/** How the one handle is opened, exchanged and closed beside calls that use it. */
+/** The one handle of a cache, opened again and closed beside calls that use it. */
 class StorageTest {
+  private static final Duration LONG = Duration.ofHours(1);
+
   private final TestStorage backend = TestStorage.numbered(1 << 20);
+  private final List<String> told = new ArrayList<>();
+
+  private Storage storage(Duration pause) throws IOException {
+    return new Storage(
+        "test", () -> backend.open("", false), () -> told.add("a handle has broken"), pause);
+  }
 
   private static void read(Storage storage) throws IOException {
-    storage.run(storage.failedOpenings(), handle -> handle.read(ByteBuffer.allocate(512), 0));
+    storage.run(handle -> handle.read(ByteBuffer.allocate(512), 0));
   }
 
   @Test
   void whatIsReadAheadWhenTheLastClientGoesHasItsHandleToTheEndAndOpensNone() throws IOException {
-    Storage storage = new Storage("test", readOnly -> backend.open("", readOnly), false, () -> {});
+    Storage storage = storage(LONG);
     Gate gate = new Gate(Command.READ);
     backend.before = gate;
     Running readAhead = Running.start(() -> read(storage));
@@ -43,115 +49,95 @@ class StorageTest {
 
   /** An attempt to open may take as long as a silent server's timeout. */
   @Test
-  void thoseWhoWaitForAnAttemptToOpenShareItsFailureAndWhoComesLaterMakesTheNext()
-      throws IOException {
+  void thoseWhoWaitForAnAttemptToOpenShareItsFailureAndNoneIsMadeInThePause() throws IOException {
+    Storage storage = storage(LONG);
     AtomicInteger attempts = new AtomicInteger();
     Gate gate = new Gate(Command.CACHE);
-    Storage storage =
-        new Storage(
-            "test",
-            readOnly -> {
-              if (attempts.incrementAndGet() == 2) {
-                gate.on(TestStorage.Call.of(Command.CACHE, 0, 0));
-                throw new IOException("it does not answer");
-              }
-              return backend.open("", readOnly);
-            },
-            false,
-            () -> {});
+    backend.opening =
+        call -> {
+          attempts.incrementAndGet();
+          gate.on(call);
+          throw new IOException("it does not answer");
+        };
     backend.crash();
     assertThatThrownBy(() -> read(storage)).hasMessageContaining("crashed");
 
-    long since = storage.failedOpenings();
-    Running first = Running.start(() -> read(storage));
-    gate.awaitReached();
-    List<Running> others = new ArrayList<>();
-    for (int i = 0; i < 5; i++) {
-      others.add(Running.start(() -> read(storage)));
-      others.getLast().awaitParked();
+    List<Running> readers = new ArrayList<>();
+    for (int i = 0; i < 6; i++) {
+      readers.add(Running.start(() -> read(storage)));
+      gate.awaitReached();
+      readers.getLast().awaitParked();
     }
     gate.open();
-    assertThatThrownBy(first::join).hasMessageContaining("does not answer");
-    for (Running other : others) {
-      assertThatThrownBy(other::join).hasMessageContaining("does not answer");
+    for (Running reader : readers) {
+      assertThatThrownBy(reader::join).hasMessageContaining("does not answer");
     }
-    assertThatThrownBy(() -> storage.run(since, handle -> handle.flush()))
+    assertThatThrownBy(() -> storage.run(Handle::flush))
         .as("it was asked for before, and had something else to wait for")
         .hasMessageContaining("does not answer");
-    assertThat(attempts).hasValue(2);
+    assertThat(attempts).hasValue(1);
+
+    backend.opening = call -> {};
+    storage.endPause();
     read(storage);
-    assertThat(attempts).hasValue(3);
+    assertThat(told).as("once for each break").hasSize(1);
+    storage.close();
+    assertThat(backend.open).hasValue(0);
+  }
+
+  @Test
+  void afterThePauseTheNextCallTriesToOpenAgain() throws IOException {
+    Storage storage = storage(Duration.ZERO);
+    backend.crash();
+    assertThatThrownBy(() -> read(storage)).hasMessageContaining("crashed");
+    backend.opening =
+        call -> {
+          throw new IOException("it is not there");
+        };
+    assertThatThrownBy(() -> read(storage)).hasMessageContaining("not there");
+    backend.opening = call -> {};
+    read(storage);
+    storage.close();
+    assertThat(backend.open).hasValue(0);
+  }
+
+  /** What a call notes before it ends, the cache so finds when it is told of the break. */
+  @Test
+  void aBrokenHandleIsReplacedWhenAllItsCallsHaveEnded() throws IOException {
+    Storage storage = storage(LONG);
+    Gate gate = new Gate(Command.READ);
+    backend.after = gate;
+    Running inFlight = Running.start(() -> read(storage));
+    gate.awaitReached();
+    backend.crash();
+    assertThatThrownBy(() -> storage.run(Handle::flush)).hasMessageContaining("crashed");
+    Running next = Running.start(() -> read(storage));
+    next.awaitParked();
+    assertThat(told).isEmpty();
+    assertThat(backend.opened).hasValue(1);
+    gate.open();
+    assertThatThrownBy(inFlight::join).hasMessageContaining("crashed");
+    next.join();
+    assertThat(told).hasSize(1);
+    assertThat(backend.opened).hasValue(2);
     storage.close();
   }
 
   @Test
   void closingDoesNotWaitForAnAttemptToOpen() throws IOException {
-    CountDownLatch opening = new CountDownLatch(1);
-    CountDownLatch goOn = new CountDownLatch(1);
-    Storage storage =
-        new Storage(
-            "test",
-            readOnly -> {
-              if (backend.opened.get() > 0) {
-                opening.countDown();
-                Eventually.await(goOn);
-              }
-              return backend.open("", readOnly);
-            },
-            false,
-            () -> {});
+    Storage storage = storage(LONG);
     backend.crash();
-    assertThatThrownBy(() -> read(storage)).isNotNull();
+    assertThatThrownBy(() -> read(storage)).hasMessageContaining("crashed");
+    Gate gate = new Gate(Command.CACHE);
+    backend.opening = gate;
     Running opener = Running.start(() -> read(storage));
-    Eventually.await(opening);
+    gate.awaitReached();
     Running waiting = Running.start(() -> read(storage));
     waiting.awaitParked();
     storage.close();
     assertThatThrownBy(waiting::join).hasMessageContaining("let go");
-    goOn.countDown();
+    gate.open();
     opener.join();
-    assertThat(backend.open).hasValue(0);
-  }
-
-  @Test
-  void aWriterThatComesWhileAReadersHandleIsOpenedAgainCanWrite() throws IOException {
-    CountDownLatch opening = new CountDownLatch(1);
-    CountDownLatch goOn = new CountDownLatch(1);
-    CountDownLatch writable = new CountDownLatch(1);
-    Storage storage =
-        new Storage(
-            "test",
-            readOnly -> {
-              Handle handle = backend.open("", readOnly);
-              if (!readOnly) {
-                writable.countDown();
-              } else if (backend.opened.get() > 1) {
-                opening.countDown();
-                Eventually.await(goOn);
-              }
-              return handle;
-            },
-            true,
-            () -> {});
-    backend.crash();
-    assertThatThrownBy(() -> read(storage)).isInstanceOf(IOException.class);
-    Running reader = Running.start(() -> read(storage));
-    Eventually.await(opening);
-    Running writer = Running.start(storage::makeWritable);
-    Eventually.await(writable);
-    writer.awaitParked();
-    goOn.countDown();
-    reader.join();
-    writer.join();
-    boolean[] canWrite = new boolean[1];
-    storage.run(
-        storage.failedOpenings(),
-        handle -> canWrite[0] = handle.capabilities().has(nbd.storage.Capability.WRITE));
-    assertThat(canWrite[0]).isTrue();
-    assertThat(backend.open).hasValue(1);
-    storage.run(
-        storage.failedOpenings(), handle -> handle.write(Scene.sector(1), 0, CommandFlags.NONE));
-    storage.close();
     assertThat(backend.open).hasValue(0);
   }
 }
