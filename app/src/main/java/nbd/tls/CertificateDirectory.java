@@ -2,16 +2,15 @@ package nbd.tls;
 
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.GeneralSecurityException;
 import java.security.KeyStore;
 import java.security.PrivateKey;
 import java.security.cert.CRL;
-import java.security.cert.CRLException;
 import java.security.cert.CertPathBuilder;
 import java.security.cert.CertStore;
-import java.security.cert.CertificateException;
 import java.security.cert.CertificateFactory;
 import java.security.cert.CollectionCertStoreParameters;
 import java.security.cert.PKIXBuilderParameters;
@@ -23,6 +22,7 @@ import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Optional;
 import java.util.Set;
 import javax.net.ssl.CertPathTrustManagerParameters;
 import javax.net.ssl.KeyManager;
@@ -35,8 +35,8 @@ import nbd.tls.PemFile.Block;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A directory of certificates, with the file names of nbdkit, qemu and libnbd. What it makes was
- * read from the files at that moment, and does not follow them.
+ * A directory of certificates, with the file names of nbdkit, qemu and libnbd. Each context has
+ * what the files contain when it is made, and does not follow later changes.
  *
  * @param path of the directory
  */
@@ -44,64 +44,48 @@ record CertificateDirectory(Path path) {
   private static final String CA = "ca-cert.pem";
   private static final String REVOKED = "ca-crl.pem";
 
-  /** Who the two sides are to each other. */
-  enum Side {
-    /** Its files are server-cert.pem and server-key.pem. */
-    SERVER("server"),
-    /** Its files are client-cert.pem and client-key.pem. */
-    CLIENT("client");
-
-    private final String prefix;
-
-    Side(String prefix) {
-      this.prefix = prefix;
-    }
-  }
-
   /**
-   * A server's context: its own certificate, and the authority whose clients it takes.
+   * Makes a server's context: server-cert.pem with server-key.pem, and the authority whose clients
+   * are accepted.
    *
-   * @param verifyPeer whether the authority is needed
+   * @param verifyPeer whether clients need a certificate of the authority
    * @throws CertificateFileException if a file is missing or cannot be used
    */
   SSLContext forServer(boolean verifyPeer) throws CertificateFileException {
     return context(
-        identity(Side.SERVER), verifyPeer ? authority(path.resolve(CA)) : new TrustManager[0]);
+        identity("server"), verifyPeer ? authority(path.resolve(CA)) : new TrustManager[0]);
   }
 
   /**
-   * A client's context: its certificate if it has one, and the authority whose servers it takes, by
-   * default those that the JDK trusts.
+   * Makes a client's context: client-cert.pem with client-key.pem, if they are there, and the
+   * authority whose servers are accepted, by default those that the JDK trusts.
    *
-   * @param verifyPeer whether the server has to prove who it is
+   * @param verifyPeer whether the server's certificate is verified
    * @throws CertificateFileException if the directory is missing, or a file in it cannot be used
    */
   SSLContext forClient(boolean verifyPeer) throws CertificateFileException {
     if (!Files.isDirectory(path)) {
       throw new CertificateFileException(path, "is not a directory");
     }
-    KeyManager[] identity =
-        Files.exists(certificate(Side.CLIENT)) || Files.exists(key(Side.CLIENT))
-            ? identity(Side.CLIENT)
-            : new KeyManager[0];
+    boolean identified =
+        Files.exists(path.resolve("client-cert.pem"))
+            || Files.exists(path.resolve("client-key.pem"));
     Path authority = path.resolve(CA);
-    if (!verifyPeer) {
-      return context(identity, new TrustManager[] {new TrustEverybody()});
-    }
-    return context(identity, Files.exists(authority) ? authority(authority) : null);
-  }
-
-  /** A client's context without a directory: whom the JDK trusts. */
-  static SSLContext none(boolean verifyPeer) {
     return context(
-        new KeyManager[0], verifyPeer ? null : new TrustManager[] {new TrustEverybody()});
+        identified ? identity("client") : new KeyManager[0],
+        verifyPeer && Files.exists(authority) ? authority(authority) : defaultTrust(verifyPeer));
   }
 
-  /**
-   * Makes a context.
-   *
-   * @param trust null for those whom the JDK trusts
-   */
+  /** Makes the context of a client without a directory. */
+  static SSLContext none(boolean verifyPeer) {
+    return context(new KeyManager[0], defaultTrust(verifyPeer));
+  }
+
+  /** Trusts whom the JDK trusts, which null means, or everybody. */
+  private static TrustManager @Nullable [] defaultTrust(boolean verifyPeer) {
+    return verifyPeer ? null : new TrustManager[] {new PeerVerifier(Optional.empty())};
+  }
+
   private static SSLContext context(KeyManager[] identity, TrustManager @Nullable [] trust) {
     try {
       SSLContext context = SSLContext.getInstance("TLS");
@@ -112,18 +96,10 @@ record CertificateDirectory(Path path) {
     }
   }
 
-  private Path certificate(Side side) {
-    return path.resolve(side.prefix + "-cert.pem");
-  }
-
-  private Path key(Side side) {
-    return path.resolve(side.prefix + "-key.pem");
-  }
-
-  private KeyManager[] identity(Side side) throws CertificateFileException {
-    Path file = certificate(side);
+  private KeyManager[] identity(String side) throws CertificateFileException {
+    Path file = path.resolve(side + "-cert.pem");
     List<X509Certificate> chain = certificates(file);
-    PemFile keyFile = PemFile.read(key(side));
+    PemFile keyFile = PemFile.read(path.resolve(side + "-key.pem"));
     PrivateKey key = PrivateKeys.in(keyFile);
     try {
       if (!PrivateKeys.areAPair(key, chain.getFirst().getPublicKey())) {
@@ -153,20 +129,26 @@ record CertificateDirectory(Path path) {
       PKIXBuilderParameters parameters = new PKIXBuilderParameters(anchors, new X509CertSelector());
       Path revoked = path.resolve(REVOKED);
       if (Files.exists(revoked)) {
-        refuseRevoked(parameters, revocations(revoked));
+        refuseRevoked(
+            parameters,
+            all(
+                revoked,
+                PemFile.CRL,
+                "list of revoked certificates",
+                CertificateFactory::generateCRL));
       } else {
         parameters.setRevocationEnabled(false);
       }
       TrustManagerFactory factory = TrustManagerFactory.getInstance("PKIX");
       factory.init(new CertPathTrustManagerParameters(parameters));
       X509ExtendedTrustManager verifier = (X509ExtendedTrustManager) factory.getTrustManagers()[0];
-      return new TrustManager[] {new UnnamedAuthorities(verifier)};
+      return new TrustManager[] {new PeerVerifier(Optional.of(verifier))};
     } catch (GeneralSecurityException failure) {
       throw new CertificateFileException(file, "cannot be used: " + failure.getMessage(), failure);
     }
   }
 
-  /** By the lists in the file only: nothing is asked over the network. */
+  /** Refuses the certificates in the lists. The JDK asks nothing over the network for that. */
   private static void refuseRevoked(PKIXBuilderParameters parameters, List<CRL> lists)
       throws GeneralSecurityException {
     PKIXRevocationChecker checker =
@@ -180,39 +162,35 @@ record CertificateDirectory(Path path) {
   }
 
   private static List<X509Certificate> certificates(Path file) throws CertificateFileException {
-    List<X509Certificate> certificates = new ArrayList<>();
-    for (Block block : PemFile.read(file).all(PemFile.CERTIFICATE)) {
-      try {
-        certificates.add(
-            (X509Certificate) factory().generateCertificate(new ByteArrayInputStream(block.der())));
-      } catch (CertificateException damaged) {
-        throw new CertificateFileException(
-            file, "a certificate in it is damaged: " + damaged.getMessage(), damaged);
-      }
-    }
-    if (certificates.isEmpty()) {
-      throw new CertificateFileException(file, "there is no certificate in it");
-    }
-    return certificates;
+    return all(
+        file,
+        PemFile.CERTIFICATE,
+        "certificate",
+        (factory, der) -> (X509Certificate) factory.generateCertificate(der));
   }
 
-  private static List<CRL> revocations(Path file) throws CertificateFileException {
-    List<CRL> lists = new ArrayList<>();
-    for (Block block : PemFile.read(file).all(PemFile.CRL)) {
-      try {
-        lists.add(factory().generateCRL(new ByteArrayInputStream(block.der())));
-      } catch (CRLException | CertificateException damaged) {
-        throw new CertificateFileException(
-            file, "a list of revoked certificates is damaged: " + damaged.getMessage(), damaged);
-      }
-    }
-    if (lists.isEmpty()) {
-      throw new CertificateFileException(file, "there is no list of revoked certificates in it");
-    }
-    return lists;
+  /** Decodes one block. */
+  @FunctionalInterface
+  private interface Decoder<T> {
+    T decode(CertificateFactory factory, InputStream der) throws GeneralSecurityException;
   }
 
-  private static CertificateFactory factory() throws CertificateException {
-    return CertificateFactory.getInstance("X.509");
+  private static <T> List<T> all(Path file, String label, String kind, Decoder<T> decoder)
+      throws CertificateFileException {
+    List<T> all = new ArrayList<>();
+    for (Block block : PemFile.read(file).all(label)) {
+      try {
+        all.add(
+            decoder.decode(
+                CertificateFactory.getInstance("X.509"), new ByteArrayInputStream(block.der())));
+      } catch (GeneralSecurityException damaged) {
+        throw new CertificateFileException(
+            file, "a %s in it is damaged: %s".formatted(kind, damaged.getMessage()), damaged);
+      }
+    }
+    if (all.isEmpty()) {
+      throw new CertificateFileException(file, "there is no %s in it".formatted(kind));
+    }
+    return all;
   }
 }

@@ -3,7 +3,7 @@ package nbd.tls;
 import java.io.IOException;
 import java.nio.file.Path;
 
-/** A file of certificates or keys cannot be used; the message says which one, and why. */
+/** Thrown if a file of certificates or keys cannot be used; the message says which and why. */
 public final class CertificateFileException extends IOException {
   private static final long serialVersionUID = 1;
 

@@ -4,7 +4,7 @@ import java.io.ByteArrayOutputStream;
 import java.nio.BufferUnderflowException;
 import java.nio.ByteBuffer;
 
-/** As much of DER (ITU-T X.690) as it takes to put a private key into another structure. */
+/** The part of DER (ITU-T X.690) that it takes to put a private key into another structure. */
 final class Der {
   static final int INTEGER = 0x02;
   static final int OCTET_STRING = 0x04;
@@ -16,10 +16,10 @@ final class Der {
 
   private Der() {}
 
-  /** One value as it is read: its tag and what is in it. */
+  /** A value with its tag. */
   record Value(int tag, ByteBuffer content) {}
 
-  /** A value of these parts. */
+  /** Encodes a value that consists of these parts. */
   static byte[] value(int tag, byte[]... parts) {
     ByteArrayOutputStream content = new ByteArrayOutputStream();
     for (byte[] part : parts) {
@@ -42,9 +42,9 @@ final class Der {
   }
 
   /**
-   * Takes the next value.
+   * Decodes the next value.
    *
-   * @throws IllegalArgumentException if there is none that is whole
+   * @throws IllegalArgumentException if it is not there or not whole
    */
   static Value next(ByteBuffer from) {
     try {

@@ -13,10 +13,10 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * A file of PEM blocks (RFC 7468). What stands before, between and after them is left out: certtool
- * and openssl describe there what is in the blocks.
+ * A file of PEM blocks (RFC 7468). The text around them, in which certtool and openssl describe
+ * them, is ignored.
  *
- * @param path where it is, for messages
+ * @param path of the file, for messages
  * @param blocks in their order
  */
 record PemFile(Path path, List<Block> blocks) {
@@ -28,11 +28,11 @@ record PemFile(Path path, List<Block> blocks) {
       Pattern.compile("(?s)-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \\1-----");
 
   /**
-   * What stands between two lines of dashes.
+   * A block of a file, between two lines of dashes.
    *
-   * @param label what it is, such as {@code CERTIFICATE}
-   * @param encrypted whether it says that it is; its bytes are of no use then
-   * @param der the bytes
+   * @param label the kind of content, such as {@code CERTIFICATE}
+   * @param encrypted whether the block says that it is encrypted; {@code der} is empty then
+   * @param der the content
    */
   @SuppressWarnings("ArrayRecordComponent") // never compared
   record Block(String label, boolean encrypted, byte[] der) {}
@@ -45,7 +45,7 @@ record PemFile(Path path, List<Block> blocks) {
   static PemFile read(Path path) throws CertificateFileException {
     String text;
     try {
-      // Any bytes are text here: only what is between the dashes is looked at.
+      // Decodes any bytes; the blocks themselves are ASCII.
       text = Files.readString(path, StandardCharsets.ISO_8859_1);
     } catch (NoSuchFileException missing) {
       throw new CertificateFileException(path, "does not exist", missing);
@@ -87,7 +87,7 @@ record PemFile(Path path, List<Block> blocks) {
     }
   }
 
-  /** The blocks of a label. */
+  /** Finds the blocks with a label. */
   List<Block> all(String label) {
     return blocks.stream().filter(block -> block.label().equals(label)).toList();
   }

@@ -2,11 +2,13 @@ package nbd.tls;
 
 import java.nio.ByteBuffer;
 import java.security.GeneralSecurityException;
+import java.security.InvalidKeyException;
 import java.security.KeyFactory;
 import java.security.NoSuchAlgorithmException;
 import java.security.PrivateKey;
 import java.security.PublicKey;
 import java.security.Signature;
+import java.security.SignatureException;
 import java.security.spec.InvalidKeySpecException;
 import java.security.spec.PKCS8EncodedKeySpec;
 import java.util.List;
@@ -14,8 +16,9 @@ import nbd.tls.Der.Value;
 import nbd.tls.PemFile.Block;
 
 /**
- * Private keys in the formats that openssl and certtool write. The JDK reads PKCS#8 only; the older
- * ones of RSA (PKCS#1, RFC 8017) and elliptic curves (SEC1, RFC 5915) are parts of it.
+ * A reader of private keys in the formats that openssl and certtool write. The JDK reads PKCS#8
+ * only; the older formats of RSA (PKCS#1, RFC 8017) and elliptic curves (SEC1, RFC 5915) are put
+ * into it.
  */
 final class PrivateKeys {
   private static final String PKCS8 = "PRIVATE KEY";
@@ -35,20 +38,20 @@ final class PrivateKeys {
               new byte[] {0x2a, (byte) 0x86, 0x48, (byte) 0x86, (byte) 0xf7, 0x0d, 1, 1, 1}),
           Der.value(Der.NULL));
 
-  /** 1.2.840.10045.2.1; the curve follows it. */
+  /** 1.2.840.10045.2.1; the curve's identifier follows. */
   private static final byte[] EC =
       Der.value(
           Der.OBJECT_IDENTIFIER, new byte[] {0x2a, (byte) 0x86, 0x48, (byte) 0xce, 0x3d, 2, 1});
 
-  /** Where SEC1 has the curve. */
+  /** The tag of the curve in SEC1. */
   private static final int CURVE_TAG = 0xa0;
 
   private PrivateKeys() {}
 
   /**
-   * The first private key of a file.
+   * Reads the first private key of a file.
    *
-   * @throws CertificateFileException if there is none, or none that can be used
+   * @throws CertificateFileException if there is none, or it cannot be used
    */
   static PrivateKey in(PemFile file) throws CertificateFileException {
     for (Block block : file.blocks()) {
@@ -63,25 +66,23 @@ final class PrivateKeys {
     if (block.encrypted()) {
       throw new CertificateFileException(
           file.path(),
-          "the private key is encrypted, and nobody is there to give the password; decrypt it with"
+          "the private key is encrypted, which is not supported; decrypt it with"
               + " openssl pkey -in FILE -out FILE");
     }
-    byte[] pkcs8;
     try {
-      pkcs8 =
-          switch (block.label()) {
-            case PKCS8 -> block.der();
-            case PKCS1 -> fromPkcs1(block.der());
-            case SEC1 -> fromSec1(block.der());
-            default ->
-                throw new CertificateFileException(
-                    file.path(), "a private key of the kind \"" + block.label() + "\" is no use");
-          };
+      return switch (block.label()) {
+        case PKCS8 -> decode(file, block.der());
+        case PKCS1 -> decode(file, fromPkcs1(block.der()));
+        case SEC1 -> decode(file, fromSec1(block.der()));
+        default ->
+            throw new CertificateFileException(
+                file.path(),
+                "a private key of the kind \"" + block.label() + "\" is not supported");
+      };
     } catch (IllegalArgumentException damaged) {
       throw new CertificateFileException(
           file.path(), "the private key is damaged: " + damaged.getMessage(), damaged);
     }
-    return decode(file, pkcs8);
   }
 
   private static byte[] fromPkcs1(byte[] der) {
@@ -120,7 +121,7 @@ final class PrivateKeys {
         file.path(), "the private key is damaged, or of a kind that Java does not know", why);
   }
 
-  /** Whether the two belong together: what one signs, the other one confirms. */
+  /** Checks that the public key verifies a signature of the private key. */
   static boolean areAPair(PrivateKey secret, PublicKey known) throws GeneralSecurityException {
     String algorithm =
         switch (secret.getAlgorithm()) {
@@ -130,7 +131,7 @@ final class PrivateKeys {
           default -> "";
         };
     if (algorithm.isEmpty()) {
-      // RSASSA-PSS, whose parameters would have to be known: the handshake finds out.
+      // RSASSA-PSS needs parameters that are not known here: the handshake finds out.
       return true;
     }
     byte[] text = {1, 2, 3};
@@ -143,7 +144,7 @@ final class PrivateKeys {
       verifying.initVerify(known);
       verifying.update(text);
       return verifying.verify(signature);
-    } catch (java.security.InvalidKeyException | java.security.SignatureException otherKind) {
+    } catch (InvalidKeyException | SignatureException otherKind) {
       return false;
     }
   }

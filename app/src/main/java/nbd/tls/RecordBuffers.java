@@ -6,13 +6,11 @@ import java.util.concurrent.ConcurrentLinkedDeque;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * Buffers for records on their way out, lent to a channel while it writes: an idle connection keeps
- * none. Any thread may take and give back.
+ * Buffers for encrypted records, lent to a channel while it writes, so that an idle connection
+ * keeps none. They are on the heap, because the JDK's ciphers copy what is not in an array. Any
+ * thread may take a buffer and give it back.
  *
- * <p>On the heap, since the JDK's ciphers work on arrays, and copy what is elsewhere.
- *
- * <p>Invariant: {@code kept} is at least the number of buffers in {@code idle}, and at most {@link
- * #MOST_KEPT}.
+ * <p>Invariant: {@code KEPT} is at least the number of buffers in {@code IDLE}.
  */
 final class RecordBuffers {
   /** The largest record that the JDK makes or takes, in bytes. */
@@ -23,25 +21,27 @@ final class RecordBuffers {
 
   private static final int MOST_KEPT = 64;
 
-  private final Deque<ByteBuffer> idle = new ConcurrentLinkedDeque<>();
-  private final AtomicInteger kept = new AtomicInteger();
+  private static final Deque<ByteBuffer> IDLE = new ConcurrentLinkedDeque<>();
+  private static final AtomicInteger KEPT = new AtomicInteger();
+
+  private RecordBuffers() {}
 
   /** Lends an empty buffer. */
-  ByteBuffer take() {
-    ByteBuffer used = idle.pollFirst();
+  static ByteBuffer take() {
+    ByteBuffer used = IDLE.pollFirst();
     if (used == null) {
       return ByteBuffer.allocate(BYTES);
     }
-    kept.decrementAndGet();
+    KEPT.decrementAndGet();
     return used.clear();
   }
 
-  /** Takes back what {@link #take} lent. */
-  void giveBack(ByteBuffer buffer) {
-    if (kept.incrementAndGet() <= MOST_KEPT) {
-      idle.addFirst(buffer);
+  /** Takes back a buffer that nobody uses any more. */
+  static void giveBack(ByteBuffer buffer) {
+    if (KEPT.incrementAndGet() <= MOST_KEPT) {
+      IDLE.addFirst(buffer);
     } else {
-      kept.decrementAndGet();
+      KEPT.decrementAndGet();
     }
   }
 }

@@ -7,6 +7,7 @@ import java.nio.channels.ByteChannel;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.GatheringByteChannel;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.concurrent.locks.ReentrantLock;
 import javax.net.ssl.SSLEngine;
 import javax.net.ssl.SSLEngineResult;
@@ -16,81 +17,80 @@ import javax.net.ssl.SSLException;
 import javax.net.ssl.SSLSession;
 
 /**
- * What is written to it leaves encrypted on another channel, and what is read from it came
- * encrypted there. It blocks, as the channel below it does. One thread may read while others write;
- * none of them waits for the other kind.
+ * A channel that encrypts what is written to it and sends it over another channel, and decrypts
+ * what arrives there. It blocks as the channel below does. One thread may read while others write;
+ * readers and writers do not wait for each other.
  *
- * <p>Invariants: {@code received}, {@code rest}, {@code ended} and what counts records without data
- * are guarded by {@code reading}; {@code broken} and the order of records on the channel by {@code
- * writing}: who holds it sends every record that it takes from the engine, whole, or nothing is
- * sent any more. Who reads never takes {@code writing} but to leave with an alert, and does not
- * wait for it then: the answer to a TLS 1.3 KeyUpdate is due before the next data that is sent (RFC
- * 8446, 4.6.3), and the engine puts it there. What the engine keeps until then is bounded by {@link
- * #MOST_WITHOUT_DATA}.
+ * <p>Invariants: {@code reading} guards {@code received}, {@code rest}, {@code ended} and the count
+ * of records without data. {@code writing} guards {@code broken} and the order of records on the
+ * channel: its holder sends every record that it takes from the engine whole, or nothing is sent
+ * any more. A reader takes {@code writing} only to send an alert, and only if it is free: the
+ * answer to a TLS 1.3 KeyUpdate is due before the next data that is sent (RFC 8446, 4.6.3), and the
+ * engine puts it there. {@link #MOST_WITHOUT_DATA} bounds what the engine keeps until then.
  */
 public final class TlsChannel implements ByteChannel, GatheringByteChannel {
+  /** The versions of TLS that both sides speak; the NBD protocol asks for 1.2 at least. */
+  static final String[] VERSIONS = {"TLSv1.3", "TLSv1.2"};
+
   /** Two records, so that a whole one fits behind the beginning of another. */
   private static final int RECEIVED_BYTES = 2 * RecordBuffers.RECORD_BYTES;
 
   /**
-   * So many records without data may follow each other, of which each costs the peer little: empty
-   * ones, warnings, KeyUpdates. OpenSSL allows 32 empty ones, too.
+   * Limit on consecutive records without data: empty ones, warnings, KeyUpdates. Each costs the
+   * peer little. OpenSSL allows 32 empty records, too.
    */
   private static final int MOST_WITHOUT_DATA = 32;
 
-  /** After a while they may again: a peer that is idle may change its keys from time to time. */
+  /** Time after which the count starts again: an idle peer may change its keys now and then. */
   private static final Duration WITHOUT_DATA = Duration.ofSeconds(10);
 
-  /** How long a peer that takes nothing can delay the end by not taking the goodbye. */
+  /** Longest wait for a peer that does not take the goodbye. */
   private static final Duration GOODBYE = Duration.ofSeconds(1);
 
   private static final ByteBuffer NOTHING = ByteBuffer.allocate(0);
 
   private final ByteChannel plain;
   private final SSLEngine engine;
-  private final RecordBuffers buffers;
   private final ReentrantLock reading = new ReentrantLock();
   private final ReentrantLock writing = new ReentrantLock();
 
   /** Encrypted, from position to limit. */
   private final ByteBuffer received = ByteBuffer.allocate(RECEIVED_BYTES).limit(0);
 
-  /** Decrypted, from position to limit: of a record that did not fit where it was to go. */
+  /** Decrypted, from position to limit: a record that the reader's buffer had no room for. */
   private ByteBuffer rest = NOTHING.duplicate();
 
-  /** Nothing more will come. */
+  /** Whether the stream has ended. */
   private boolean ended;
 
-  /** Records without data that count; see {@link #checkProgress}. */
+  /** Consecutive records without data; see {@link #checkProgress}. */
   private int withoutData;
 
   private long withoutDataSince = System.nanoTime();
   private boolean dataCame;
 
   /**
-   * The peer has asked for a KeyUpdate. Set after the engine was told, and cleared before it is
-   * asked for a record: so it may be set too long, but is not cleared too early.
+   * Whether the engine owes the peer a KeyUpdate. Set after the engine has seen the request and
+   * cleared before the engine makes a record: it may be set for too long, but never too short.
    */
   private volatile boolean answerDue;
 
-  /** A record was sent in part, or the goodbye. */
+  /** Whether nothing may be sent any more: a record was sent in part, or the goodbye was sent. */
   private boolean broken;
 
-  private TlsChannel(ByteChannel plain, SSLEngine engine, RecordBuffers buffers) {
+  private TlsChannel(ByteChannel plain, SSLEngine engine) {
     this.plain = plain;
     this.engine = engine;
-    this.buffers = buffers;
   }
 
   /**
    * Does the handshake.
    *
-   * @param plain in blocking mode; used through the result only, from now on
-   * @throws SSLException if the two cannot agree, of which the peer has been told, or if it leaves
+   * @param plain in blocking mode; used by the result only from now on
+   * @throws SSLException if the two cannot agree, which an alert has told the peer, or if it leaves
    */
-  static TlsChannel handshake(ByteChannel plain, SSLEngine engine, RecordBuffers buffers)
-      throws IOException {
-    TlsChannel channel = new TlsChannel(plain, engine, buffers);
+  static TlsChannel handshake(ByteChannel plain, SSLEngine engine) throws IOException {
+    TlsChannel channel = new TlsChannel(plain, engine);
     try {
       channel.handshake();
     } catch (SSLException disagreed) {
@@ -99,13 +99,13 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     } catch (ClosedChannelException closed) {
       throw closed;
     } catch (IOException broken) {
-      // Peers that do not like a certificate may say so by leaving, whatever is still sent to them.
+      // A peer that does not accept a certificate may just leave.
       throw new SSLException("the peer left in the middle of it: " + broken.getMessage(), broken);
     }
     return channel;
   }
 
-  /** What is wrong with a certificate is said by the exception furthest down. */
+  /** Adds the message of the deepest cause, which says what is wrong with a certificate. */
   private static String reason(SSLException disagreed) {
     Throwable deepest = disagreed;
     while (deepest.getCause() != null) {
@@ -116,13 +116,12 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     return first.contains(last) ? first : first + ": " + last;
   }
 
-  /** The version and the ciphers that were agreed on. */
+  /** Names the version and the ciphers that were agreed on. */
   public String agreed() {
     SSLSession session = engine.getSession();
     return session.getProtocol() + " " + session.getCipherSuite();
   }
 
-  /** Nobody else has the channel yet. */
   private void handshake() throws IOException {
     engine.beginHandshake();
     while (true) {
@@ -159,7 +158,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     }
   }
 
-  /** Waits for more encrypted bytes; false if none will come. */
+  /** Waits for more encrypted bytes; false at the end of the stream. */
   private boolean receive() throws IOException {
     received.compact();
     try {
@@ -170,12 +169,11 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
   }
 
   /**
-   * Reads what one record brought, or as much of it as there is room for.
+   * Reads the data of one record, or as much of it as there is room for.
    *
    * @return -1 at the end of the stream, whether the peer announced it or not
    * @throws EOFException if the stream ends in the middle of a record
-   * @throws SSLException if what came is not what the peer encrypted, or asks for what is not
-   *     supported
+   * @throws SSLException if a record was changed on its way, or asks for what is not supported
    */
   @Override
   public int read(ByteBuffer into) throws IOException {
@@ -203,7 +201,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
   private void readRecord(ByteBuffer into) throws IOException {
     SSLEngineResult result = decrypt(into);
     if (result.getStatus() == Status.BUFFER_OVERFLOW) {
-      // Said of a record that is not all there yet, too.
+      // The engine says so of an incomplete record, too.
       result = decryptToRest();
     }
     switch (result.getStatus()) {
@@ -254,8 +252,8 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
   }
 
   /**
-   * Bounds records without data. They are forgotten when data comes, or after a while, but not
-   * while an answer is due: the engine keeps it until something is sent.
+   * Bounds consecutive records without data. Their count starts again with data, or after a while,
+   * but not while an answer is due: the engine keeps each answer until something is sent.
    */
   private void checkProgress(SSLEngineResult result) throws SSLException {
     if (result.bytesProduced() > 0) {
@@ -277,7 +275,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     }
   }
 
-  /** Writes all of it. */
+  /** Writes the whole buffer. */
   @Override
   public int write(ByteBuffer from) throws IOException {
     int length = from.remaining();
@@ -285,16 +283,16 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     return length;
   }
 
-  /** Writes all of them, in common records. */
+  /** Writes the buffers whole, in common records. */
   @Override
   public long write(ByteBuffer[] from) throws IOException {
     return write(from, 0, from.length);
   }
 
-  /** Writes all of them, in common records. */
+  /** Writes the buffers whole, in common records. */
   @Override
   public long write(ByteBuffer[] from, int offset, int length) throws IOException {
-    ByteBuffer[] these = java.util.Arrays.copyOfRange(from, offset, offset + length);
+    ByteBuffer[] these = Arrays.copyOfRange(from, offset, offset + length);
     long bytes = remaining(these);
     if (bytes > 0) {
       send(these);
@@ -310,14 +308,14 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     return bytes;
   }
 
-  /** Sends data, or without any, a message of the handshake. */
+  /** Sends the data, or a message of the handshake if there is none. */
   private void send(ByteBuffer[] data) throws IOException {
     writing.lock();
     try {
       if (broken) {
         throw new ClosedChannelException();
       }
-      ByteBuffer records = buffers.take();
+      ByteBuffer records = RecordBuffers.take();
       try {
         do {
           answerDue = false;
@@ -327,14 +325,14 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
           broken = false;
         } while (remaining(data) > 0);
       } finally {
-        buffers.giveBack(records);
+        RecordBuffers.giveBack(records);
       }
     } finally {
       writing.unlock();
     }
   }
 
-  /** Makes as many records as there are data or room for. */
+  /** Encrypts until the data or the room for records ends. */
   private void encrypt(ByteBuffer[] data, ByteBuffer records) throws IOException {
     do {
       SSLEngineResult result = engine.wrap(data, records);
@@ -362,33 +360,33 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     }
   }
 
-  /** Tells the peer what was wrong, unless somebody is writing. */
+  /** Tells the peer what was wrong, unless a thread is writing. */
   private void sendAlert() {
     sendLast(3);
   }
 
   /**
-   * Sends what the engine has to say last.
+   * Sends the engine's last records.
    *
-   * @param calls how often to ask it: after a failure it may throw that before it gives the alert
+   * @param calls how often to ask the engine, which may throw an earlier failure first
    */
   private void sendLast(int calls) {
     if (!writing.tryLock()) {
       return;
     }
     try {
-      boolean already = broken;
+      boolean done = broken;
       broken = true;
-      ByteBuffer records = buffers.take();
+      ByteBuffer records = RecordBuffers.take();
       try {
-        for (int call = 0; call < calls && !already; call++) {
-          already = wrapLast(records) == Status.CLOSED;
+        for (int call = 0; call < calls && !done; call++) {
+          done = wrapLast(records) == Status.CLOSED;
         }
         writeAll(records.flip());
       } catch (IOException gone) {
-        // It was for the peer, who is gone.
+        // The peer is gone.
       } finally {
-        buffers.giveBack(records);
+        RecordBuffers.giveBack(records);
       }
     } finally {
       writing.unlock();
@@ -409,8 +407,8 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
   }
 
   /**
-   * Says goodbye (close_notify) unless somebody is writing, and closes the channel below. A peer
-   * that takes nothing delays it by a second at most.
+   * Says goodbye (close_notify) unless a thread is writing, and closes the channel below. A peer
+   * that takes nothing delays that by a second at most.
    */
   @Override
   public void close() throws IOException {

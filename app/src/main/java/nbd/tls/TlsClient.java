@@ -11,13 +11,11 @@ import javax.net.ssl.SSLParameters;
 
 /**
  * The client's side of TLS 1.2 and 1.3. The server's certificate is verified as libnbd does: it has
- * to be signed by an authority that is trusted, and to be for the host, where there is one. Any
- * thread may call anything at any time.
+ * to be signed by a trusted authority, and to name the host, if there is one. Any thread may call.
  */
 public final class TlsClient {
   private final SSLContext context;
   private final boolean verifyPeer;
-  private final RecordBuffers buffers = new RecordBuffers();
 
   private TlsClient(SSLContext context, boolean verifyPeer) {
     this.context = context;
@@ -25,11 +23,12 @@ public final class TlsClient {
   }
 
   /**
-   * Reads the certificates: ca-cert.pem, the authority (without it, those that the JDK trusts);
-   * ca-crl.pem, which revokes; client-cert.pem and client-key.pem, who this is.
+   * Reads the certificates: ca-cert.pem, the authority (without it, the authorities that the JDK
+   * trusts), ca-crl.pem, which revokes certificates, and client-cert.pem with client-key.pem, this
+   * side's own.
    *
-   * @param directory where they are, if there are any
-   * @param verifyPeer whether the server has to prove who it is
+   * @param directory of the certificates, if there are any
+   * @param verifyPeer whether the server's certificate is verified
    * @throws CertificateFileException if a file cannot be used
    */
   public static TlsClient load(Optional<Path> directory, boolean verifyPeer)
@@ -42,27 +41,27 @@ public final class TlsClient {
   }
 
   /**
-   * Does the handshake; blocks as long as the channel does.
+   * Does the handshake. Waits for the server as long as the channel does.
    *
-   * @param plain in blocking mode; used through the result only, from now on
-   * @param host whose certificate the server has to show, a name or an address; empty for any that
-   *     the authority signed, as over a Unix socket
-   * @throws IOException if the server is not who it has to be, or leaves; the message is for the
-   *     user
+   * @param plain in blocking mode; used by the result only from now on
+   * @param host that the server's certificate has to name, or its address; empty to accept every
+   *     certificate that the authority signed, as over a Unix socket
+   * @throws IOException if the server's certificate is not accepted, or the server leaves; the
+   *     message is for the user
    */
-  public ByteChannel client(ByteChannel plain, String host) throws IOException {
+  public TlsChannel client(ByteChannel plain, String host) throws IOException {
     SSLEngine engine =
         host.isEmpty() ? context.createSSLEngine() : context.createSSLEngine(host, -1);
     engine.setUseClientMode(true);
     SSLParameters parameters = engine.getSSLParameters();
-    parameters.setProtocols(Versions.ENABLED);
+    parameters.setProtocols(TlsChannel.VERSIONS);
     if (verifyPeer && !host.isEmpty()) {
       // The rules of HTTPS (RFC 2818) for which names a certificate is for.
       parameters.setEndpointIdentificationAlgorithm("HTTPS");
     }
     engine.setSSLParameters(parameters);
     try {
-      return TlsChannel.handshake(plain, engine, buffers);
+      return TlsChannel.handshake(plain, engine);
     } catch (SSLException disagreed) {
       throw new SSLException("the TLS handshake failed: " + disagreed.getMessage(), disagreed);
     }

@@ -7,15 +7,13 @@ import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLEngine;
 
 /**
- * The server's side of TLS 1.2 and 1.3, with the certificates of a directory. Any thread may call
- * anything at any time.
+ * The server's side of TLS 1.2 and 1.3, with the certificates of a directory. Any thread may call.
  */
 public final class TlsServer {
   private final CertificateDirectory directory;
   private final boolean verifyPeer;
-  private final RecordBuffers buffers = new RecordBuffers();
 
-  /** Exchanged as a whole; a connection keeps the one that it began with. */
+  /** Replaced by {@link #reload}; a connection keeps the context that it began with. */
   private volatile SSLContext context;
 
   private TlsServer(CertificateDirectory directory, boolean verifyPeer)
@@ -46,16 +44,16 @@ public final class TlsServer {
   }
 
   /**
-   * Does the handshake; blocks as long as the channel does.
+   * Does the handshake. Waits for the client as long as the channel does.
    *
-   * @param plain in blocking mode; used through the result only, from now on
+   * @param plain in blocking mode; used by the result only from now on
    * @throws javax.net.ssl.SSLException if the two cannot agree, or the client leaves
    */
   public TlsChannel accept(ByteChannel plain) throws IOException {
     SSLEngine engine = context.createSSLEngine();
     engine.setUseClientMode(false);
-    engine.setEnabledProtocols(Versions.ENABLED);
+    engine.setEnabledProtocols(TlsChannel.VERSIONS);
     engine.setNeedClientAuth(verifyPeer);
-    return TlsChannel.handshake(plain, engine, buffers);
+    return TlsChannel.handshake(plain, engine);
   }
 }

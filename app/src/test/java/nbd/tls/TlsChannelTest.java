@@ -48,11 +48,10 @@ final class TlsChannelTest {
   }
 
   private Connected connect() throws Exception {
-    RecordBuffers buffers = new RecordBuffers();
     return Handshakes.connect(
         pair,
-        () -> TlsChannel.handshake(pair.left(), serverEngine, buffers),
-        () -> TlsChannel.handshake(pair.right(), clientEngine, buffers));
+        () -> TlsChannel.handshake(pair.left(), serverEngine),
+        () -> TlsChannel.handshake(pair.right(), clientEngine));
   }
 
   private Connected connect(String version) throws Exception {
@@ -459,7 +458,7 @@ final class TlsChannelTest {
       try (Connected both =
           Handshakes.connect(
               wire,
-              () -> TlsChannel.handshake(wire.left(), engine, new RecordBuffers()),
+              () -> TlsChannel.handshake(wire.left(), engine),
               () -> client.client(wire.right(), "localhost"))) {
         exchange(both, 11, 100_000);
       }
