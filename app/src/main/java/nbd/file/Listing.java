@@ -72,7 +72,7 @@ final class Listing {
       if (failure.getCause() instanceof TimeoutException) {
         Logger.warn("{} is not listed: the system does not tell what it is", entry.getFileName());
         silent.add(entry);
-        var unused = answer.whenComplete((late, failed) -> silent.remove(entry));
+        var _ = answer.whenComplete((late, failed) -> silent.remove(entry));
       } else {
         Logger.debug(failure);
       }
