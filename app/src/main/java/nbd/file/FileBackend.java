@@ -11,8 +11,7 @@ import java.nio.file.StandardOpenOption;
 import java.util.EnumSet;
 import java.util.Optional;
 import java.util.Set;
-import java.util.concurrent.locks.Condition;
-import java.util.concurrent.locks.ReentrantLock;
+import java.util.concurrent.atomic.AtomicReference;
 import nbd.file.FileSettings.CacheAdvice;
 import nbd.posix.Errno;
 import nbd.posix.PosixException;
@@ -22,6 +21,7 @@ import nbd.storage.Backend;
 import nbd.storage.Handle;
 import nbd.storage.ThreadModel;
 import nbd.threads.BlockingCalls;
+import nbd.threads.SharedRuns;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
@@ -43,20 +43,13 @@ public final class FileBackend implements Backend {
   private final BlockingCalls blocking;
   private final Optional<Eviction> eviction;
 
-  private final ReentrantLock flushing = new ReentrantLock();
-  private final Condition flushed = flushing.newCondition();
-
-  /** The number of syncs that have begun, and of the latest that has succeeded; under the lock. */
-  private long begun;
-
-  private long succeeded;
-  private boolean running;
+  private final SharedRuns syncs = new SharedRuns(this::sync);
 
   /** The report where there is no memory for a better one. */
   private final NbdException unexplained;
 
-  /** The first report of a loss; set under the lock, and never taken back. */
-  private volatile @Nullable NbdException lost;
+  /** The first report of a loss, which is never taken back; null if there is none. */
+  private final AtomicReference<@Nullable NbdException> lost = new AtomicReference<>();
 
   /** Serves an open file; tests give it a disk that fails or loses power. */
   FileBackend(String name, OpenFile file, FileSettings settings) {
@@ -227,36 +220,23 @@ public final class FileBackend implements Backend {
    * @throws IOException if a write is lost
    */
   void flush() throws IOException {
-    flushing.lock();
-    try {
-      long needed = begun + 1;
-      while (succeeded < needed && lost == null) {
-        if (running) {
-          flushed.awaitUninterruptibly();
-        } else {
-          sync();
-        }
-      }
-      throwIfLost();
-    } finally {
-      flushing.unlock();
-    }
+    syncs.run();
+    throwIfLost();
     if (eviction.isPresent()) {
       blocking.run(eviction.get()::flushed);
     }
   }
 
   /**
-   * Syncs without the lock; with it before and afterwards.
+   * Syncs, unless a loss is known.
    *
    * @throws IOException if the sync could not begin, which loses nothing
    */
   private void sync() throws IOException {
-    running = true;
-    long mine = ++begun;
-    flushing.unlock();
+    if (lost.get() != null) {
+      return;
+    }
     boolean[] asked = {false};
-    @Nullable Throwable failure = null;
     try {
       blocking.run(
           () -> {
@@ -264,19 +244,10 @@ public final class FileBackend implements Backend {
             file.sync();
           });
     } catch (IOException | RuntimeException | Error failed) {
-      failure = failed;
       if (!asked[0]) {
         throw failed;
       }
-    } finally {
-      flushing.lock();
-      running = false;
-      flushed.signalAll();
-      if (failure == null) {
-        succeeded = mine;
-      } else if (asked[0]) {
-        lose("a flush failed", failure);
-      }
+      lose("a flush failed", failed);
     }
   }
 
@@ -304,12 +275,7 @@ public final class FileBackend implements Backend {
         flush();
         throw failure;
       }
-      flushing.lock();
-      try {
-        lose("a write with FUA failed", failure);
-      } finally {
-        flushing.unlock();
-      }
+      lose("a write with FUA failed", failure);
     }
     if (!durable) {
       flush();
@@ -317,20 +283,19 @@ public final class FileBackend implements Backend {
     throwIfLost();
   }
 
-  /** Remembers a loss, under the lock; also if there is no memory for a report of it. */
+  /** Remembers a loss, also if there is no memory for a report of it. */
   private void lose(String how, Throwable failure) {
-    if (lost == null) {
-      lost = unexplained;
+    if (lost.compareAndSet(null, unexplained)) {
       IOException known = failure instanceof IOException io ? io : new IOException(failure);
       String what = how + ", what was written before it may be lost: ";
-      lost =
+      lost.set(
           new NbdException(
-              errorOf(known), name + ": " + what + reason(known), what + told(known), known);
+              errorOf(known), name + ": " + what + reason(known), what + told(known), known));
     }
   }
 
   private void throwIfLost() throws NbdException {
-    NbdException report = lost;
+    NbdException report = lost.get();
     if (report != null) {
       throw NbdException.copyOf(report);
     }
