@@ -4,20 +4,22 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
-import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.Completion;
+import nbd.storage.ExportFacts;
 import nbd.storage.Extent;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 
 /** One client's way into the cache of its export. */
-final class CacheHandle implements Handle {
+final class CacheHandle extends Handle {
   private final ExportCache cache;
-  private final Capabilities capabilities;
-  private final String description;
   private final Runnable afterClose;
   private final ReadAhead readAhead;
 
@@ -28,13 +30,21 @@ final class CacheHandle implements Handle {
   private long lastUsed = -1;
 
   CacheHandle(ExportCache cache, boolean readOnly, Runnable afterClose) {
+    super(facts(cache, readOnly));
     this.cache = cache;
     this.afterClose = afterClose;
-    Capabilities shown = shown(cache.mode(), cache.below());
-    this.capabilities = readOnly ? shown.readOnly() : shown;
-    this.description = cache.facts().description();
     this.told = cache.losses.toldToAny();
     this.readAhead = new ReadAhead(cache);
+  }
+
+  private static ExportFacts facts(ExportCache cache, boolean readOnly) {
+    Capabilities shown = shown(cache.mode(), cache.below());
+    return new ExportFacts(
+        cache.size(),
+        cache.blockSizes(),
+        readOnly ? shown.readOnly() : shown,
+        cache.facts().description(),
+        CacheHandle.class);
   }
 
   /**
@@ -52,27 +62,44 @@ final class CacheHandle implements Handle {
   }
 
   @Override
-  public long size() {
-    return cache.size();
+  public Outcome perform(Operation operation, Patience patience, Completion end)
+      throws IOException {
+    return switch (patience) {
+      case AT_ONCE -> performNow(operation) ? Outcome.DONE : Outcome.DECLINED;
+      case LATER -> Outcome.DECLINED;
+      case WAIT -> {
+        perform(operation);
+        yield Outcome.DONE;
+      }
+    };
   }
 
-  @Override
-  public BlockSizes blockSizes() {
-    return cache.blockSizes();
+  private boolean performNow(Operation operation) {
+    return switch (operation.command()) {
+      case READ -> !operation.isTransfer() && readNow(operation.data(), operation.offset());
+      case WRITE ->
+          operation.flags().equals(CommandFlags.NONE)
+              && cache.writing.writeNow(operation.data(), operation.offset());
+      default -> false;
+    };
   }
 
-  @Override
-  public String description() {
-    return description;
+  private void perform(Operation operation) throws IOException {
+    long offset = operation.offset();
+    long length = operation.length();
+    switch (operation.command()) {
+      case READ -> readWaiting(operation.data(), offset);
+      case WRITE -> cache.writing.write(operation.data(), offset, operation.flags());
+      case FLUSH -> flushCache();
+      case TRIM -> trimSectors(operation);
+      case WRITE_ZEROES -> zeroSectors(operation);
+      case CACHE -> loadAhead(offset, length);
+      case BLOCK_STATUS -> operation.answer(extentsOf(offset, length, operation.most()));
+      default -> throw new AssertionError(operation.command());
+    }
   }
 
-  @Override
-  public Capabilities capabilities() {
-    return capabilities;
-  }
-
-  @Override
-  public void read(ByteBuffer into, long offset) throws IOException {
+  private void readWaiting(ByteBuffer into, long offset) throws IOException {
     int length = into.remaining();
     if (readHits(into, offset)) {
       cache.statistics.hits.increment();
@@ -83,8 +110,7 @@ final class CacheHandle implements Handle {
     used(offset, length);
   }
 
-  @Override
-  public boolean readNow(ByteBuffer into, long offset) {
+  private boolean readNow(ByteBuffer into, long offset) {
     boolean done = readHits(into, offset);
     if (done) {
       cache.statistics.hits.increment();
@@ -118,18 +144,7 @@ final class CacheHandle implements Handle {
     readAhead.sees(cache.blockOf(offset), last);
   }
 
-  @Override
-  public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-    cache.writing.write(from, offset, flags);
-  }
-
-  @Override
-  public boolean writeNow(ByteBuffer from, long offset) {
-    return cache.writing.writeNow(from, offset);
-  }
-
-  @Override
-  public void flush() throws IOException {
+  private void flushCache() throws IOException {
     switch (cache.mode()) {
       case WRITEBACK -> cache.flush();
       case WRITETHROUGH -> cache.flushThrough();
@@ -145,52 +160,52 @@ final class CacheHandle implements Handle {
   }
 
   /** What is undefined may stay as it is: the parts of sectors at the ends. */
-  @Override
-  public void trim(long offset, long length, CommandFlags flags) throws IOException {
-    long start = alignedUp(offset);
-    long end = alignedDown(offset + length);
+  private void trimSectors(Operation operation) throws IOException {
+    long start = alignedUp(operation.offset());
+    long end = alignedDown(operation.offset() + operation.length());
     if (start < end) {
-      clear(start, end, flags, (handle, passed) -> handle.trim(start, end - start, passed));
+      clear(operation, start, end);
     }
   }
 
   /** The parts of sectors at the ends are written; last, since zeroing may be refused. */
-  @Override
-  public void zero(long offset, long length, CommandFlags flags) throws IOException {
+  private void zeroSectors(Operation operation) throws IOException {
+    long offset = operation.offset();
+    long length = operation.length();
     long start = alignedUp(offset);
     long end = alignedDown(offset + length);
-    CommandFlags onWrites =
-        flags.has(CommandFlag.FUA) ? CommandFlags.of(CommandFlag.FUA) : CommandFlags.NONE;
     if (start >= end) {
-      cache.writing.write(ByteBuffer.allocate((int) length), offset, onWrites);
+      writeZeroes(operation, offset, offset + length);
       return;
     }
-    clear(start, end, flags, (handle, passed) -> handle.zero(start, end - start, passed));
-    if (offset < start) {
-      cache.writing.write(ByteBuffer.allocate((int) (start - offset)), offset, onWrites);
-    }
-    if (end < offset + length) {
-      cache.writing.write(ByteBuffer.allocate((int) (offset + length - end)), end, onWrites);
+    clear(operation, start, end);
+    writeZeroes(operation, offset, start);
+    writeZeroes(operation, end, offset + length);
+  }
+
+  private void writeZeroes(Operation operation, long start, long end) throws IOException {
+    if (start < end) {
+      CommandFlags flags = operation.fua() ? CommandFlags.of(CommandFlag.FUA) : CommandFlags.NONE;
+      cache.writing.write(ByteBuffer.allocate((int) (end - start)), start, flags);
     }
   }
 
-  /** A call with the flags that the storage is to get. */
-  @FunctionalInterface
-  private interface Clearing {
-    void on(Handle handle, CommandFlags flags) throws IOException;
-  }
-
-  private void clear(long start, long end, CommandFlags flags, Clearing clearing)
-      throws IOException {
+  private void clear(Operation operation, long start, long end) throws IOException {
     boolean passesFua =
         switch (cache.mode()) {
           case WRITETHROUGH -> true;
           case WRITEBACK -> cache.below().fua() == Fua.NATIVE;
           case UNSAFE -> false;
         };
-    CommandFlags passed = passesFua ? flags : flags.without(CommandFlag.FUA);
-    Handle changed = cache.writing.clear(start, end, handle -> clearing.on(handle, passed));
-    if (cache.mode() == CacheMode.WRITEBACK && !passesFua && flags.has(CommandFlag.FUA)) {
+    CommandFlags flags = operation.flags();
+    Operation cleared =
+        Operation.onRange(
+            operation.command(),
+            start,
+            end - start,
+            passesFua ? flags : flags.without(CommandFlag.FUA));
+    Handle changed = cache.writing.clear(start, end, handle -> handle.run(cleared));
+    if (cache.mode() == CacheMode.WRITEBACK && !passesFua && operation.fua()) {
       cache.flushGiven(changed);
     }
   }
@@ -205,8 +220,7 @@ final class CacheHandle implements Handle {
   }
 
   /** No more than there is room for: what follows would push out what has just been brought. */
-  @Override
-  public void cache(long offset, long length) {
+  private void loadAhead(long offset, long length) {
     long first = cache.blockOf(offset);
     long last = cache.blockOf(offset + length - 1);
     cache.reading.loadAhead(first, Math.min(last, first + cache.frames.capacity() - 1));
@@ -218,8 +232,7 @@ final class CacheHandle implements Handle {
    * last, since the change may begin meanwhile. Of what is behind the range the storage's word is
    * not passed on: there the cache was not looked at.
    */
-  @Override
-  public List<Extent> extents(long offset, long length, int most) throws IOException {
+  private List<Extent> extentsOf(long offset, long length, int most) throws IOException {
     List<ByteRange> dirty = cache.dirtyRanges(offset, offset + length, most);
     // Behind the last of as many as are wanted there may be more, so nothing is said of that.
     long end =

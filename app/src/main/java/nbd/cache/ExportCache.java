@@ -20,6 +20,7 @@ import nbd.protocol.NbdException;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.ExportFacts;
 import nbd.storage.Handle;
 import nbd.threads.SharedRuns;
 import org.jspecify.annotations.Nullable;
@@ -137,7 +138,7 @@ final class ExportCache {
     return settings.mode();
   }
 
-  Handle facts() {
+  ExportFacts facts() {
     return storage.facts();
   }
 

@@ -6,6 +6,7 @@ import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.ExportFacts;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import org.jspecify.annotations.Nullable;
@@ -49,7 +50,7 @@ final class Storage {
   private final Condition changed = lock.newCondition();
 
   /** The newest handle, for what is constant; it may be closed. */
-  private volatile Handle facts;
+  private volatile ExportFacts facts;
 
   private @Nullable Handle current;
 
@@ -82,12 +83,11 @@ final class Storage {
     this.opening = opening;
     this.afterBreak = afterBreak;
     this.pause = pause;
-    this.facts = opening.open();
-    this.current = facts;
+    this.current = opening.open();
+    this.facts = current.facts();
   }
 
-  /** A handle for what is constant; it may be closed. */
-  Handle facts() {
+  ExportFacts facts() {
     return facts;
   }
 
@@ -215,7 +215,7 @@ final class Storage {
           NbdError.EIO, "the storage came back with another size, other flags or block sizes");
     }
     Logger.info("{}: the cache opened it again", name);
-    facts = made;
+    facts = made.facts();
     return made;
   }
 

@@ -4,7 +4,6 @@ import java.io.Closeable;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
-import java.util.List;
 import java.util.Optional;
 import nbd.file.OpenFile.Traits;
 import nbd.protocol.BlockSizes;
@@ -14,9 +13,13 @@ import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
-import nbd.storage.Extent;
+import nbd.storage.Completion;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import nbd.storage.ReadTarget;
 import nbd.threads.BlockingCalls;
 import nbd.threads.ShortCalls;
@@ -26,29 +29,35 @@ import nbd.threads.ShortCalls;
  * the connection came, and the few bytes of native memory through which the connection's own thread
  * asks for what is cached.
  */
-final class FileHandle implements Handle {
+final class FileHandle extends Handle {
   private static final int ZERO_CHUNK = 1 << 20;
 
   private final FileBackend backend;
   private final OpenFile file;
   private final Optional<Eviction> eviction;
-  private final long size;
-  private final Capabilities capabilities;
-  private final BlockSizes blockSizes;
   private final OpenFile.CachedReads cached;
   private final Closeable afterClose;
 
+  /** The facts' identity is the opening that all handles of the file share, and a flush syncs. */
   FileHandle(FileBackend backend, long size, boolean readOnly, Closeable afterClose) {
+    super(facts(backend, size, readOnly));
     this.backend = backend;
     this.file = backend.file();
     this.eviction = backend.eviction();
-    this.size = size;
-    Capabilities writable = capabilities(file.traits());
-    this.capabilities = readOnly ? writable.readOnly() : writable;
-    this.blockSizes = new BlockSizes(1, file.traits().preferredBlock(), 32 << 20);
     // What is not to stay in the cache is not expected there, and dropping it may wait.
     this.cached = eviction.isEmpty() ? file.cachedReads() : OpenFile.CachedReads.NONE;
     this.afterClose = afterClose;
+  }
+
+  private static ExportFacts facts(FileBackend backend, long size, boolean readOnly) {
+    Traits traits = backend.file().traits();
+    Capabilities writable = capabilities(traits);
+    return new ExportFacts(
+        size,
+        new BlockSizes(1, traits.preferredBlock(), 32 << 20),
+        readOnly ? writable.readOnly() : writable,
+        "",
+        backend);
   }
 
   private static Capabilities capabilities(Traits traits) {
@@ -67,28 +76,61 @@ final class FileHandle implements Handle {
   }
 
   @Override
-  public long size() {
-    return size;
+  public Outcome perform(Operation operation, Patience patience, Completion end)
+      throws IOException {
+    try {
+      return switch (patience) {
+        case AT_ONCE -> performNow(operation) ? Outcome.DONE : Outcome.DECLINED;
+        case LATER -> Outcome.DECLINED;
+        case WAIT -> {
+          perform(operation);
+          yield Outcome.DONE;
+        }
+      };
+    } catch (IOException failure) {
+      throw FileBackend.withProtocolError(failure);
+    }
   }
 
-  @Override
-  public BlockSizes blockSizes() {
-    return blockSizes;
+  /** Does what needs no storage; and a write with FUA where storage has been quick lately. */
+  private boolean performNow(Operation operation) throws IOException {
+    long offset = operation.offset();
+    return switch (operation.command()) {
+      case READ ->
+          operation.isTransfer()
+              ? transferNow(offset, operation.length(), operation.target())
+              : readNow(operation.data(), offset);
+      case WRITE -> writeNow(operation);
+      default -> false;
+    };
   }
 
-  @Override
-  public Capabilities capabilities() {
-    return capabilities;
+  private void perform(Operation operation) throws IOException {
+    long offset = operation.offset();
+    long length = operation.length();
+    BlockingCalls blocking = backend.blocking();
+    switch (operation.command()) {
+      case READ -> readWaiting(operation.data(), offset);
+      case WRITE -> writeWaiting(operation);
+      case FLUSH -> backend.flush();
+      case TRIM -> {
+        blocking.run(() -> file.discard(offset, length));
+        flushIfFua(operation);
+      }
+      case WRITE_ZEROES -> {
+        blocking.run(() -> clear(offset, length, operation.flags()));
+        flushIfFua(operation);
+      }
+      case CACHE -> blocking.run(() -> file.readAhead(offset, length));
+      case BLOCK_STATUS -> {
+        FileExtents extents = new FileExtents(file, size());
+        blocking.run(() -> operation.answer(extents.of(offset, length, operation.most())));
+      }
+      default -> throw new AssertionError(operation.command());
+    }
   }
 
-  /** The opening that all handles of the file share, and that a flush syncs. */
-  @Override
-  public Object identity() {
-    return backend;
-  }
-
-  @Override
-  public void read(ByteBuffer into, long offset) throws IOException {
+  private void readWaiting(ByteBuffer into, long offset) throws IOException {
     backend
         .blocking()
         .run(
@@ -120,12 +162,11 @@ final class FileHandle implements Handle {
 
   private NbdException truncated() throws IOException {
     String what =
-        "was truncated to %d bytes while it was served with %d".formatted(file.size(), size);
+        "was truncated to %d bytes while it was served with %d".formatted(file.size(), size());
     return new NbdException(NbdError.EIO, backend.name() + " " + what, "the file " + what);
   }
 
-  @Override
-  public boolean readNow(ByteBuffer into, long offset) {
+  private boolean readNow(ByteBuffer into, long offset) {
     ShortCalls here = backend.blocking().reads();
     int begun = here.begin();
     if (begun == ShortCalls.REFUSED) {
@@ -138,8 +179,7 @@ final class FileHandle implements Handle {
     }
   }
 
-  @Override
-  public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
+  private boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
     if (!isCached(offset, length)) {
       return false;
     }
@@ -193,28 +233,33 @@ final class FileHandle implements Handle {
     return count;
   }
 
-  @Override
-  public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+  private void writeWaiting(Operation operation) throws IOException {
+    ByteBuffer from = operation.data();
+    long offset = operation.offset();
     int length = from.remaining();
     ByteBuffer data = from.isDirect() ? from : ByteBuffer.allocateDirect(length).put(from).flip();
-    try {
-      if (flags.has(CommandFlag.FUA)) {
-        backend.writeDurably(data, offset);
-        if (eviction.isPresent()) {
-          backend.blocking().run(() -> eviction.get().noteClean(offset, length));
-        }
-      } else {
-        backend.blocking().run(() -> writeHere(data, offset));
+    if (operation.fua()) {
+      backend.writeDurably(data, offset);
+      if (eviction.isPresent()) {
+        backend.blocking().run(() -> eviction.get().noteClean(offset, length));
       }
-    } catch (IOException failure) {
-      throw FileBackend.withProtocolError(failure);
+    } else {
+      backend.blocking().run(() -> writeHere(data, offset));
     }
   }
 
-  @Override
-  public boolean writeNow(ByteBuffer from, long offset) throws IOException {
+  private boolean writeNow(Operation operation) throws IOException {
+    ByteBuffer from = operation.data();
     if (eviction.isPresent() || !from.isDirect()) {
       return false;
+    }
+    if (operation.fua()) {
+      // It needs no carrier while it waits, and is over before another thread would have begun.
+      boolean quick = backend.blocking().areDurableWritesQuick();
+      if (quick) {
+        backend.writeDurably(from, operation.offset());
+      }
+      return quick;
     }
     ShortCalls here = backend.blocking().writes();
     int begun = here.begin();
@@ -222,18 +267,11 @@ final class FileHandle implements Handle {
       return false;
     }
     try {
-      file.write(from, offset);
+      file.write(from, operation.offset());
       return true;
-    } catch (IOException failure) {
-      throw FileBackend.withProtocolError(failure);
     } finally {
       here.end(begun);
     }
-  }
-
-  @Override
-  public boolean fuaIsQuick() {
-    return eviction.isEmpty() && backend.blocking().areDurableWritesQuick();
   }
 
   /** Writes on this thread, which may have to wait. */
@@ -245,45 +283,20 @@ final class FileHandle implements Handle {
     }
   }
 
-  @Override
-  public void flush() throws IOException {
-    backend.flush();
-  }
-
-  @Override
-  public void trim(long offset, long length, CommandFlags flags) throws IOException {
-    allocate(() -> file.discard(offset, length));
-    flushIfFua(flags);
-  }
-
-  @Override
-  public void zero(long offset, long length, CommandFlags flags) throws IOException {
-    boolean mayPunch = !flags.has(CommandFlag.NO_HOLE);
+  private void clear(long offset, long length, CommandFlags flags) throws IOException {
     boolean mustBeFast = flags.has(CommandFlag.FAST_ZERO);
-    allocate(
-        () -> {
-          if (!file.zero(offset, length, mayPunch, mustBeFast)) {
-            if (mustBeFast) {
-              throw new NbdException(
-                  NbdError.ENOTSUP, "the file cannot be zeroed faster than by writing");
-            }
-            writeZeroes(offset, length);
-          }
-        });
-    flushIfFua(flags);
-  }
-
-  private void allocate(BlockingCalls.Call call) throws IOException {
-    try {
-      backend.blocking().run(call);
-    } catch (IOException failure) {
-      throw FileBackend.withProtocolError(failure);
+    if (!file.zero(offset, length, !flags.has(CommandFlag.NO_HOLE), mustBeFast)) {
+      if (mustBeFast) {
+        throw new NbdException(
+            NbdError.ENOTSUP, "the file cannot be zeroed faster than by writing");
+      }
+      writeZeroes(offset, length);
     }
   }
 
-  /** What fallocate changed cannot be made durable alone: all of the file is. */
-  private void flushIfFua(CommandFlags flags) throws IOException {
-    if (flags.has(CommandFlag.FUA)) {
+  /** Flushes all of the file: what fallocate changed cannot be made durable alone. */
+  private void flushIfFua(Operation operation) throws IOException {
+    if (operation.fua()) {
       backend.flush();
     }
   }
@@ -297,19 +310,6 @@ final class FileHandle implements Handle {
       writeHere(zeroes, offset + done);
       done += count;
     }
-  }
-
-  @Override
-  public void cache(long offset, long length) throws IOException {
-    backend.blocking().run(() -> file.readAhead(offset, length));
-  }
-
-  @Override
-  public List<Extent> extents(long offset, long length, int most) throws IOException {
-    FileExtents extents = new FileExtents(file, size);
-    List<List<Extent>> found = new java.util.ArrayList<>(1);
-    backend.blocking().run(() -> found.add(extents.of(offset, length, most)));
-    return found.getFirst();
   }
 
   @Override

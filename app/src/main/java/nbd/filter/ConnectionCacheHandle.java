@@ -8,13 +8,14 @@ import java.util.Map;
 import java.util.NavigableMap;
 import java.util.TreeMap;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.protocol.CommandFlags;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
-import nbd.storage.Extent;
+import nbd.storage.Completion;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
-import nbd.storage.ReadTarget;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 
 /**
  * One connection's private cache, in blocks. Its flush writes back what the connection has written,
@@ -30,7 +31,6 @@ final class ConnectionCacheHandle extends FilterHandle {
   private final ReentrantLock lock = new ReentrantLock();
   private final NavigableMap<Long, CachedBlock> blocks = new TreeMap<>();
   private final List<Fetch> fetches = new ArrayList<>();
-  private final Capabilities capabilities;
   private final int blockSize;
   private final long capacity;
 
@@ -45,34 +45,43 @@ final class ConnectionCacheHandle extends FilterHandle {
   }
 
   ConnectionCacheHandle(Handle next, long capacity) {
-    super(next);
-    Capabilities below = next.capabilities();
-    // A write is not where others see it before it is flushed: no multi-conn, and no FUA but by
-    // flush. It is always ready to flush, since there is always something to write back or forget.
-    this.capabilities =
-        below
-            .without(Capability.MULTI_CONN)
-            .without(Capability.FAST_ZERO)
-            .without(Capability.EXTENTS)
-            .with(Capability.FLUSH)
-            .with(below.has(Capability.WRITE) ? Fua.EMULATE : Fua.NONE);
+    super(next, next.facts().with(shown(next.capabilities())));
     this.blockSize = Math.max(4096, next.blockSizes().minimum());
     this.capacity = capacity;
   }
 
-  @Override
-  public Capabilities capabilities() {
-    return capabilities;
+  /**
+   * Takes away what a private cache cannot keep: others see a write only after a flush, so there is
+   * no multi-conn, and FUA by a flush only; and extents may differ from those below. There is
+   * always a flush, since there is always something to write back or to forget.
+   */
+  private static Capabilities shown(Capabilities below) {
+    return below
+        .without(Capability.MULTI_CONN)
+        .without(Capability.FAST_ZERO)
+        .without(Capability.EXTENTS)
+        .with(Capability.FLUSH)
+        .with(below.has(Capability.WRITE) ? Fua.EMULATE : Fua.NONE);
   }
 
-  /** What is cached may differ from what is below. */
   @Override
-  public List<Extent> extents(long offset, long length, int most) {
-    return List.of(Extent.data(length));
+  public Outcome perform(Operation operation, Patience patience, Completion end)
+      throws IOException {
+    if (patience != Patience.WAIT) {
+      return Outcome.DECLINED;
+    }
+    switch (operation.command()) {
+      case READ -> readBlocks(operation.data(), operation.offset());
+      case WRITE -> writeBlocks(operation.data(), operation.offset());
+      case WRITE_ZEROES -> clearBlocks(operation);
+      case TRIM -> clearBelow(operation);
+      case FLUSH -> flushBlocks();
+      default -> next.run(operation);
+    }
+    return Outcome.DONE;
   }
 
-  @Override
-  public void read(ByteBuffer into, long offset) throws IOException {
+  private void readBlocks(ByteBuffer into, long offset) throws IOException {
     long at = offset;
     while (into.hasRemaining()) {
       int inBlock = (int) (at % blockSize);
@@ -126,18 +135,7 @@ final class ConnectionCacheHandle extends FilterHandle {
     }
   }
 
-  @Override
-  public boolean readNow(ByteBuffer into, long offset) {
-    return false;
-  }
-
-  @Override
-  public boolean transferNow(long offset, long length, ReadTarget to) {
-    return false;
-  }
-
-  @Override
-  public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+  private void writeBlocks(ByteBuffer from, long offset) throws IOException {
     lock.lock();
     try {
       long at = offset;
@@ -154,39 +152,25 @@ final class ConnectionCacheHandle extends FilterHandle {
     }
   }
 
-  @Override
-  public boolean writeNow(ByteBuffer from, long offset) {
-    return false;
+  private void clearBlocks(Operation operation) throws IOException {
+    if (operation.length() <= LARGEST_ZERO_CACHED) {
+      writeBlocks(ByteBuffer.allocate((int) operation.length()), operation.offset());
+    } else {
+      clearBelow(operation);
+    }
   }
 
-  @Override
-  public void zero(long offset, long length, CommandFlags flags) throws IOException {
-    if (length <= LARGEST_ZERO_CACHED) {
-      write(ByteBuffer.allocate((int) length), offset, CommandFlags.NONE);
-      return;
-    }
+  private void clearBelow(Operation operation) throws IOException {
     lock.lock();
     try {
-      next.zero(offset, length, flags);
-      forget(offset, length);
+      next.run(operation);
+      forget(operation.offset(), operation.length());
     } finally {
       lock.unlock();
     }
   }
 
-  @Override
-  public void trim(long offset, long length, CommandFlags flags) throws IOException {
-    lock.lock();
-    try {
-      next.trim(offset, length, flags);
-      forget(offset, length);
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  @Override
-  public void flush() throws IOException {
+  private void flushBlocks() throws IOException {
     lock.lock();
     try {
       writeBack();

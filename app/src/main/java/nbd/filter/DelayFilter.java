@@ -1,14 +1,13 @@
 package nbd.filter;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.time.Duration;
-import java.util.List;
-import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
-import nbd.storage.Extent;
+import nbd.storage.Completion;
 import nbd.storage.Handle;
-import nbd.storage.ReadTarget;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 
 /** Makes storage slow: each call sleeps before it goes on. For experiments. */
 public final class DelayFilter extends FilterBackend {
@@ -47,67 +46,25 @@ public final class DelayFilter extends FilterBackend {
     }
   }
 
-  /** A slow handle. What is delayed is never done on the fast path, which must not wait. */
   private final class DelayHandle extends FilterHandle {
     DelayHandle(Handle next) {
       super(next);
     }
 
     @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
-      sleep(read);
-      next.read(into, offset);
-    }
-
-    @Override
-    public boolean readNow(ByteBuffer into, long offset) throws IOException {
-      return !read.isPositive() && next.readNow(into, offset);
-    }
-
-    @Override
-    public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
-      return !read.isPositive() && next.transferNow(offset, length, to);
-    }
-
-    @Override
-    public void cache(long offset, long length) throws IOException {
-      sleep(read);
-      next.cache(offset, length);
-    }
-
-    @Override
-    public List<Extent> extents(long offset, long length, int most) throws IOException {
-      sleep(read);
-      return next.extents(offset, length, most);
-    }
-
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-      sleep(write);
-      next.write(from, offset, flags);
-    }
-
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) throws IOException {
-      return !write.isPositive() && next.writeNow(from, offset);
-    }
-
-    @Override
-    public void trim(long offset, long length, CommandFlags flags) throws IOException {
-      sleep(write);
-      next.trim(offset, length, flags);
-    }
-
-    @Override
-    public void zero(long offset, long length, CommandFlags flags) throws IOException {
-      sleep(write);
-      next.zero(offset, length, flags);
-    }
-
-    @Override
-    public void flush() throws IOException {
-      sleep(flush);
-      next.flush();
+    public Outcome perform(Operation operation, Patience patience, Completion end)
+        throws IOException {
+      Duration delay =
+          switch (operation.command()) {
+            case FLUSH -> flush;
+            case WRITE, TRIM, WRITE_ZEROES -> write;
+            default -> read;
+          };
+      if (delay.isPositive() && patience != Patience.WAIT) {
+        return Outcome.DECLINED;
+      }
+      sleep(delay);
+      return next.perform(operation, patience, end);
     }
   }
 }

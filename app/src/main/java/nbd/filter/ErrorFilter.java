@@ -1,15 +1,14 @@
 package nbd.filter;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
-import java.util.List;
 import java.util.concurrent.atomic.AtomicLong;
-import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdException;
 import nbd.storage.Backend;
-import nbd.storage.Extent;
+import nbd.storage.Completion;
 import nbd.storage.Handle;
-import nbd.storage.ReadTarget;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 
 /**
  * Makes storage fail now and then: such a call throws instead of going on. For experiments. Which
@@ -79,67 +78,28 @@ public final class ErrorFilter extends FilterBackend {
     }
   }
 
-  /** A handle that fails; what can fail is not done on the fast path, so that it is drawn once. */
   private final class ErrorHandle extends FilterHandle {
     ErrorHandle(Handle next) {
       super(next);
     }
 
     @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
-      read.call();
-      next.read(into, offset);
-    }
-
-    @Override
-    public boolean readNow(ByteBuffer into, long offset) throws IOException {
-      return read.never() && next.readNow(into, offset);
-    }
-
-    @Override
-    public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
-      return read.never() && next.transferNow(offset, length, to);
-    }
-
-    @Override
-    public void cache(long offset, long length) throws IOException {
-      read.call();
-      next.cache(offset, length);
-    }
-
-    @Override
-    public List<Extent> extents(long offset, long length, int most) throws IOException {
-      read.call();
-      return next.extents(offset, length, most);
-    }
-
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-      write.call();
-      next.write(from, offset, flags);
-    }
-
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) throws IOException {
-      return write.never() && next.writeNow(from, offset);
-    }
-
-    @Override
-    public void trim(long offset, long length, CommandFlags flags) throws IOException {
-      write.call();
-      next.trim(offset, length, flags);
-    }
-
-    @Override
-    public void zero(long offset, long length, CommandFlags flags) throws IOException {
-      write.call();
-      next.zero(offset, length, flags);
-    }
-
-    @Override
-    public void flush() throws IOException {
-      flush.call();
-      next.flush();
+    public Outcome perform(Operation operation, Patience patience, Completion end)
+        throws IOException {
+      Failing failing =
+          switch (operation.command()) {
+            case FLUSH -> flush;
+            case WRITE, TRIM, WRITE_ZEROES -> write;
+            default -> read;
+          };
+      if (!failing.never()) {
+        if (patience != Patience.WAIT) {
+          // Each operation is drawn once, so one that may still be declined below must not be.
+          return Outcome.DECLINED;
+        }
+        failing.call();
+      }
+      return next.perform(operation, patience, end);
     }
   }
 }

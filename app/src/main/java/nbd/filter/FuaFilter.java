@@ -1,14 +1,16 @@
 package nbd.filter;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import nbd.filter.FuaDecision.Becomes;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
-import nbd.storage.Capabilities;
 import nbd.storage.Completion;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 
 /**
  * Changes what clients are offered of FUA, and what becomes of it and of their flushes ({@link
@@ -46,75 +48,44 @@ public final class FuaFilter extends FilterBackend {
     private final FuaDecision decision;
 
     FuaHandle(Handle next, FuaDecision decision) {
-      super(next);
+      super(next, next.facts().with(decision.shown()));
       this.decision = decision;
     }
 
     @Override
-    public Capabilities capabilities() {
-      return decision.shown();
-    }
-
-    private boolean isDurable(CommandFlags flags) {
-      return decision.forced() || flags.has(CommandFlag.FUA);
-    }
-
-    private CommandFlags passed(CommandFlags flags) {
-      return isDurable(flags) && decision.becomes() == Becomes.FUA
-          ? flags.with(CommandFlag.FUA)
-          : flags.without(CommandFlag.FUA);
-    }
-
-    private boolean flushesAfter(CommandFlags flags) {
-      return isDurable(flags) && decision.becomes() == Becomes.FLUSH;
-    }
-
-    private void flushAfter(CommandFlags flags) throws IOException {
-      if (flushesAfter(flags)) {
-        next.flushForFua();
+    public Outcome perform(Operation operation, Patience patience, Completion end)
+        throws IOException {
+      if (operation.command() == Command.FLUSH && decision.dropsFlushes()) {
+        return patience == Patience.LATER ? Outcome.DECLINED : Outcome.DONE;
       }
-    }
-
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-      next.write(from, offset, passed(flags));
-      flushAfter(flags);
-    }
-
-    /** It takes no flags, and so cannot take one more. */
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) throws IOException {
-      return !decision.forced() && next.writeNow(from, offset);
-    }
-
-    @Override
-    public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-      return next.beginRead(into, offset, end);
-    }
-
-    /** Not where a flush has to follow, which would have to wait. */
-    @Override
-    public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
-      return !flushesAfter(flags) && next.beginWrite(from, offset, passed(flags), end);
-    }
-
-    @Override
-    public void flush() throws IOException {
-      if (!decision.dropsFlushes()) {
-        next.flush();
+      if (!operation.command().writes()) {
+        return next.perform(operation, patience, end);
       }
+      if (!decision.forced() && !operation.fua()) {
+        return next.perform(operation, patience, end);
+      }
+      return performDurably(operation, patience, end);
     }
 
-    @Override
-    public void trim(long offset, long length, CommandFlags flags) throws IOException {
-      next.trim(offset, length, passed(flags));
-      flushAfter(flags);
-    }
-
-    @Override
-    public void zero(long offset, long length, CommandFlags flags) throws IOException {
-      next.zero(offset, length, passed(flags));
-      flushAfter(flags);
+    private Outcome performDurably(Operation operation, Patience patience, Completion end)
+        throws IOException {
+      boolean flushes = decision.becomes() == Becomes.FLUSH;
+      // A caller that asks for FUA at once is ready to wait for storage; one that does not is not.
+      boolean forcedAtOnce = patience == Patience.AT_ONCE && !operation.fua();
+      if (forcedAtOnce || (flushes && patience != Patience.WAIT)) {
+        return Outcome.DECLINED;
+      }
+      boolean fua = decision.becomes() == Becomes.FUA;
+      CommandFlags flags = operation.flags();
+      Operation passed =
+          fua == operation.fua()
+              ? operation
+              : operation.with(fua ? flags.with(CommandFlag.FUA) : flags.without(CommandFlag.FUA));
+      Outcome outcome = next.perform(passed, patience, end);
+      if (flushes) {
+        next.run(Operation.flushForFua());
+      }
+      return outcome;
     }
   }
 }

@@ -1,16 +1,15 @@
 package nbd.filter;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
-import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
-import nbd.storage.Extent;
+import nbd.storage.Completion;
 import nbd.storage.Handle;
-import nbd.storage.ReadTarget;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import nbd.storage.ThreadModel;
 
 /**
@@ -75,9 +74,7 @@ public final class SerializeFilter extends FilterBackend {
     }
   }
 
-  /**
-   * A handle whose calls come one at a time. The fast path is never taken, since it must not wait.
-   */
+  /** A handle whose operations come one at a time; so all of them may have to wait. */
   private static final class SerializedHandle extends FilterHandle {
     private final ReentrantLock lock;
     private final Optional<Semaphore> connections;
@@ -88,70 +85,15 @@ public final class SerializeFilter extends FilterBackend {
       this.connections = connections;
     }
 
-    /** A call of the next handle. */
-    private interface Call {
-      void run() throws IOException;
-    }
-
-    private void alone(Call call) throws IOException {
-      lock.lock();
-      try {
-        call.run();
-      } finally {
-        lock.unlock();
+    @Override
+    public Outcome perform(Operation operation, Patience patience, Completion end)
+        throws IOException {
+      if (patience != Patience.WAIT) {
+        return Outcome.DECLINED;
       }
-    }
-
-    @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
-      alone(() -> next.read(into, offset));
-    }
-
-    @Override
-    public boolean readNow(ByteBuffer into, long offset) {
-      return false;
-    }
-
-    @Override
-    public boolean transferNow(long offset, long length, ReadTarget to) {
-      return false;
-    }
-
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-      alone(() -> next.write(from, offset, flags));
-    }
-
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) {
-      return false;
-    }
-
-    @Override
-    public void flush() throws IOException {
-      alone(next::flush);
-    }
-
-    @Override
-    public void trim(long offset, long length, CommandFlags flags) throws IOException {
-      alone(() -> next.trim(offset, length, flags));
-    }
-
-    @Override
-    public void zero(long offset, long length, CommandFlags flags) throws IOException {
-      alone(() -> next.zero(offset, length, flags));
-    }
-
-    @Override
-    public void cache(long offset, long length) throws IOException {
-      alone(() -> next.cache(offset, length));
-    }
-
-    @Override
-    public List<Extent> extents(long offset, long length, int most) throws IOException {
       lock.lock();
       try {
-        return next.extents(offset, length, most);
+        return next.perform(operation, patience, end);
       } finally {
         lock.unlock();
       }
@@ -159,9 +101,11 @@ public final class SerializeFilter extends FilterBackend {
 
     @Override
     public void close() throws IOException {
+      lock.lock();
       try {
-        alone(next::close);
+        next.close();
       } finally {
+        lock.unlock();
         connections.ifPresent(Semaphore::release);
       }
     }

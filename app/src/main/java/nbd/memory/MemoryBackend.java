@@ -5,16 +5,20 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicReferenceArray;
 import nbd.protocol.CommandFlag;
-import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.Completion;
 import nbd.storage.DirectMemory;
+import nbd.storage.ExportFacts;
 import nbd.storage.Extent;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import nbd.storage.ThreadModel;
 import nbd.storage.Zeroes;
 import org.jspecify.annotations.Nullable;
@@ -30,6 +34,7 @@ import org.jspecify.annotations.Nullable;
 public final class MemoryBackend implements Backend {
   static final int PAGE = 1 << 16;
   private static final int TABLE = 1 << 14;
+  private static final long LONGEST_CLEARED_AT_ONCE = 1 << 20;
 
   /** The largest size: 2^20 tables of 2^14 pages of 64 KiB. */
   public static final long MAXIMUM_SIZE = ((long) PAGE * TABLE) << 20;
@@ -125,25 +130,41 @@ public final class MemoryBackend implements Backend {
     }
   }
 
-  private final class MemoryHandle implements Handle {
-    private final Capabilities capabilities;
-
+  private final class MemoryHandle extends Handle {
     MemoryHandle(Capabilities capabilities) {
-      this.capabilities = capabilities;
+      super(new ExportFacts(size, capabilities));
     }
 
     @Override
-    public long size() {
-      return size;
+    public Outcome perform(Operation operation, Patience patience, Completion end)
+        throws NbdException {
+      if (patience == Patience.LATER || (patience == Patience.AT_ONCE && !isShort(operation))) {
+        return Outcome.DECLINED;
+      }
+      long offset = operation.offset();
+      long length = operation.length();
+      switch (operation.command()) {
+        case READ -> fill(operation.data(), offset);
+        case WRITE -> store(operation.data(), offset);
+        case TRIM -> zeroExisting(offset, length, true);
+        case WRITE_ZEROES -> zero(offset, length, !operation.flags().has(CommandFlag.NO_HOLE));
+        case BLOCK_STATUS -> operation.answer(extentsOf(offset, length, operation.most()));
+        default -> {
+          // RAM has nothing more durable behind it, and nothing to be read ahead.
+        }
+      }
+      return Outcome.DONE;
     }
 
-    @Override
-    public Capabilities capabilities() {
-      return capabilities;
+    private boolean isShort(Operation operation) {
+      return switch (operation.command()) {
+        case TRIM, WRITE_ZEROES -> operation.length() <= LONGEST_CLEARED_AT_ONCE;
+        case BLOCK_STATUS -> false;
+        default -> !operation.isTransfer();
+      };
     }
 
-    @Override
-    public void read(ByteBuffer into, long offset) {
+    private void fill(ByteBuffer into, long offset) {
       long at = offset;
       while (into.hasRemaining()) {
         int inPage = (int) (at % PAGE);
@@ -159,14 +180,7 @@ public final class MemoryBackend implements Backend {
       }
     }
 
-    @Override
-    public boolean readNow(ByteBuffer into, long offset) {
-      read(into, offset);
-      return true;
-    }
-
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws NbdException {
+    private void store(ByteBuffer from, long offset) throws NbdException {
       long at = offset;
       while (from.hasRemaining()) {
         int inPage = (int) (at % PAGE);
@@ -177,25 +191,7 @@ public final class MemoryBackend implements Backend {
       }
     }
 
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) throws NbdException {
-      write(from, offset, CommandFlags.NONE);
-      return true;
-    }
-
-    @Override
-    public void flush() {
-      // RAM has nothing more durable behind it.
-    }
-
-    @Override
-    public void trim(long offset, long length, CommandFlags flags) {
-      zeroExisting(offset, length, true);
-    }
-
-    @Override
-    public void zero(long offset, long length, CommandFlags flags) throws NbdException {
-      boolean mayPunch = !flags.has(CommandFlag.NO_HOLE);
+    private void zero(long offset, long length, boolean mayPunch) throws NbdException {
       if (!mayPunch) {
         for (long at = offset; at < offset + length; at += PAGE - at % PAGE) {
           pageForWriting(at);
@@ -232,13 +228,7 @@ public final class MemoryBackend implements Backend {
       return Math.min(end, at - at % step + step);
     }
 
-    @Override
-    public void cache(long offset, long length) {
-      // It is in memory.
-    }
-
-    @Override
-    public List<Extent> extents(long offset, long length, int most) {
+    private List<Extent> extentsOf(long offset, long length, int most) {
       List<Extent> extents = new ArrayList<>();
       long end = offset + length;
       long at = offset;

@@ -1,12 +1,15 @@
 package nbd.memory;
 
-import java.nio.ByteBuffer;
-import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.Completion;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import nbd.storage.ThreadModel;
 import nbd.storage.Zeroes;
 
@@ -50,47 +53,24 @@ public final class NullBackend implements Backend {
     // Nothing is held.
   }
 
-  private record NullHandle(long size, Capabilities capabilities) implements Handle {
-    @Override
-    public void read(ByteBuffer into, long offset) {
-      Zeroes.put(into, into.remaining());
+  private static final class NullHandle extends Handle {
+    NullHandle(long size, Capabilities capabilities) {
+      super(new ExportFacts(size, capabilities));
     }
 
     @Override
-    public boolean readNow(ByteBuffer into, long offset) {
-      read(into, offset);
-      return true;
-    }
-
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) {
-      from.position(from.limit());
-    }
-
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) {
-      from.position(from.limit());
-      return true;
-    }
-
-    @Override
-    public void flush() {
-      // Nothing is kept.
-    }
-
-    @Override
-    public void trim(long offset, long length, CommandFlags flags) {
-      // Nothing is kept.
-    }
-
-    @Override
-    public void zero(long offset, long length, CommandFlags flags) {
-      // Nothing is kept.
-    }
-
-    @Override
-    public void cache(long offset, long length) {
-      // Nothing is kept.
+    public Outcome perform(Operation operation, Patience patience, Completion end) {
+      if (patience == Patience.LATER || operation.isTransfer()) {
+        return Outcome.DECLINED;
+      }
+      switch (operation.command()) {
+        case READ -> Zeroes.put(operation.data(), (int) operation.length());
+        case WRITE -> operation.data().position(operation.data().limit());
+        default -> {
+          // Nothing is kept.
+        }
+      }
+      return Outcome.DONE;
     }
 
     @Override

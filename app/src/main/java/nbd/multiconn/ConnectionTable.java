@@ -68,7 +68,7 @@ final class ConnectionTable {
     boolean attached = false;
     group.lock.lock();
     try {
-      FlushScope scope = group.scopeFor(exportName, handle.identity(), decision);
+      FlushScope scope = group.scopeFor(exportName, handle.facts().identity(), decision);
       Member member = new Member(handle, decision, scope);
       group.attach(member);
       attached = true;

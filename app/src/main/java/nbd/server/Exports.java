@@ -46,7 +46,7 @@ public record Exports(
   /** Opens an export that is known, for a client with which nothing else was agreed on. */
   OpenExport open(String name) throws IOException {
     Handle handle = backend.open(name, readOnly);
-    String described = description.isEmpty() ? handle.description() : description;
+    String described = description.isEmpty() ? handle.facts().description() : description;
     Advertised advertised = Advertised.of(handle.capabilities(), ReplyFormat.SIMPLE, false);
     return new OpenExport(name, described, handle, advertised);
   }

@@ -4,7 +4,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
 
-/** Where {@link Handle#transferNow} sends data to. */
+/** Where a READ that is sent straight to the client goes; see {@link Operation#transfer}. */
 public interface ReadTarget {
   /**
    * Promises the client the data; called once, before the first byte.

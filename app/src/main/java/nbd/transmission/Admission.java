@@ -14,7 +14,8 @@ import nbd.protocol.NbdException;
 
 /**
  * Admits requests that cannot be answered at once, by the memory that they hold. There is one for a
- * server, with a {@link Share} for each connection and a {@link Place} for each admitted request.
+ * server, with a {@link Share} for each connection and a {@link Reservation} for each admitted
+ * request.
  *
  * <p>A request is admitted with all the memory that it will ever hold, so who holds memory never
  * waits for more: it waits for storage or for its client.
@@ -157,7 +158,7 @@ public final class Admission {
       try {
         queue.add(me);
         contested = true;
-        while (!share.tryTakePlace(bytes, queue.peek() == me ? bound : 0)) {
+        while (!share.tryReserve(bytes, queue.peek() == me ? bound : 0)) {
           share.freed.awaitUninterruptibly();
         }
         admitted += bytes;
@@ -255,9 +256,9 @@ public final class Admission {
    * What the requests of one connection hold. The connection's thread has them admitted, one after
    * the other; any thread ends them.
    *
-   * <p>Invariant: {@code requests} and {@code bytes} are those of all places that have not been
-   * left, and guarded by the lock. {@code requests} is at most {@link #MAXIMUM_REQUESTS}; {@code
-   * bytes} at most {@link #MAXIMUM_BYTES}, or those of a single request.
+   * <p>Invariant: {@code requests} and {@code bytes} are those of all reservations that have not
+   * been left, and guarded by the lock. {@code requests} is at most {@link #MAXIMUM_REQUESTS};
+   * {@code bytes} at most {@link #MAXIMUM_BYTES}, or those of a single request.
    */
   public final class Share implements AutoCloseable {
     private final Runnable cut;
@@ -300,7 +301,7 @@ public final class Admission {
       return Math.max(0, bytes - OWN_BYTES);
     }
 
-    private boolean tryTakePlace(long more, long most) {
+    private boolean tryReserve(long more, long most) {
       lock.lock();
       try {
         if (isFull(more)) {
@@ -318,19 +319,19 @@ public final class Admission {
       }
     }
 
-    private Optional<Place> tryAdmit(long more, long most) {
+    private Optional<Reservation> tryAdmit(long more, long most) {
       // Made before it is counted: an Error in between would leave the count behind.
-      Optional<Place> place = Optional.of(new Place(this, more));
-      return tryTakePlace(more, contested ? 0 : most) ? place : Optional.empty();
+      Optional<Reservation> reservation = Optional.of(new Reservation(this, more));
+      return tryReserve(more, contested ? 0 : most) ? reservation : Optional.empty();
     }
 
     /** Admits a request of so many bytes, unless it would have to wait. */
-    Optional<Place> tryAdmit(long more) {
+    Optional<Reservation> tryAdmit(long more) {
       return tryAdmit(more, bound);
     }
 
     /** Admits a READ with a buffer for its reply, if memory is plentiful. */
-    Optional<Place> tryAdmitReply(long more) {
+    Optional<Reservation> tryAdmitReply(long more) {
       return tryAdmit(more, bound / 2);
     }
 
@@ -357,8 +358,8 @@ public final class Admission {
     }
 
     /** Waits for room, and then for memory. */
-    Place admit(long more) {
-      Place place = new Place(this, more);
+    Reservation admit(long more) {
+      Reservation reservation = new Reservation(this, more);
       awaitRoom(more);
       waitsForMemory = true;
       try {
@@ -366,16 +367,16 @@ public final class Admission {
       } finally {
         waitsForMemory = false;
       }
-      return place;
+      return reservation;
     }
 
-    private void giveBackBytes(long count, int places) {
+    private void giveBackBytes(long count, int reservations) {
       long back;
       lock.lock();
       try {
         back = beyondOwn(bytes) - beyondOwn(bytes - count);
         bytes -= count;
-        requests -= places;
+        requests -= reservations;
         left.signalAll();
       } finally {
         lock.unlock();
@@ -438,13 +439,13 @@ public final class Admission {
   }
 
   /** One admitted request. Filled by the connection's thread, left by the one that serves it. */
-  static final class Place {
+  static final class Reservation {
     private final Share share;
-    private final AtomicBoolean left = new AtomicBoolean();
+    private final AtomicBoolean released = new AtomicBoolean();
     private Optional<ByteBuffer> buffer = Optional.empty();
     private long bytes;
 
-    private Place(Share share, long bytes) {
+    private Reservation(Share share, long bytes) {
       this.share = share;
       this.bytes = bytes;
     }
@@ -482,8 +483,8 @@ public final class Admission {
     }
 
     /** Gives everything back; changes nothing when it is called again. */
-    void leave() {
-      if (left.compareAndSet(false, true)) {
+    void release() {
+      if (released.compareAndSet(false, true)) {
         releaseBuffer();
         share.giveBackBytes(bytes, 1);
       }
@@ -491,7 +492,7 @@ public final class Admission {
 
     /** Leaves, but for the buffer, which somebody may still use: the collector takes it. */
     void abandon() {
-      if (left.compareAndSet(false, true)) {
+      if (released.compareAndSet(false, true)) {
         share.giveBackBytes(bytes, 1);
       }
     }

@@ -9,20 +9,20 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
-import nbd.transmission.SlowRequests.Slow;
+import nbd.transmission.PendingRequests.Pending;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The replies of requests that a handle began and has ended. Whoever tells the end must not wait
- * for the client, so a virtual thread sends them, which is there as long as there are some; those
- * that come meanwhile leave together.
+ * The replies of requests that a handle began and has ended. The thread that tells the end must not
+ * wait for the client, so a virtual thread sends them, which is there as long as there are some;
+ * those that come meanwhile leave together.
  *
  * <p>Invariant: {@code count} is how many are in the queue or in the hands of the one thread that
  * sends, which is there if and only if it is not 0. So whatever fails, a thread that has taken some
  * counts them off; and a request leaves whether its reply was sent or not.
  */
 final class EndedRequests {
-  /** So many leave by one call. */
+  /** The most replies that leave by one call. */
   private static final int BATCH = 64;
 
   private final Replies replies;
@@ -33,12 +33,12 @@ final class EndedRequests {
   /** Used by the one thread that sends. */
   private final @Nullable Ended[] batch = new Ended[BATCH];
 
-  private record Ended(Slow request, ByteBuffer reply) {}
+  private record Ended(Pending request, ByteBuffer reply) {}
 
   /**
    * Begins with none.
    *
-   * @param unsent told why replies cannot be sent; ends the connection
+   * @param unsent takes the reason why replies cannot be sent, and ends the connection
    */
   EndedRequests(Replies replies, Consumer<Throwable> unsent) {
     this.replies = replies;
@@ -50,12 +50,12 @@ final class EndedRequests {
    *
    * @param reply makes the reply, from its position to its limit; called at once
    */
-  void add(Slow request, Supplier<ByteBuffer> reply) {
+  void add(Pending request, Supplier<ByteBuffer> reply) {
     try {
       queue.add(new Ended(request, reply.get()));
     } catch (RuntimeException | Error failure) {
       unsent.accept(failure);
-      request.place().leave();
+      request.reservation().release();
       return;
     }
     if (count.getAndIncrement() == 0) {
@@ -81,7 +81,7 @@ final class EndedRequests {
       } catch (Exception | Error failure) {
         unsent.accept(failure);
       } finally {
-        leave(taken);
+        release(taken);
       }
     } while (count.addAndGet(-taken) > 0);
   }
@@ -94,9 +94,9 @@ final class EndedRequests {
     replies.send(sent);
   }
 
-  private void leave(int taken) {
+  private void release(int taken) {
     for (int i = 0; i < taken; i++) {
-      requireNonNull(batch[i]).request().place().leave();
+      requireNonNull(batch[i]).request().reservation().release();
       batch[i] = null;
     }
   }

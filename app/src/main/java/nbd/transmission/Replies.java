@@ -7,7 +7,6 @@ import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.WritableByteChannel;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.protocol.NbdException;
-import nbd.storage.Handle;
 import nbd.storage.ReadTarget;
 import nbd.tls.TlsChannel;
 import nbd.transmission.Admission.Pace;
@@ -108,7 +107,7 @@ public final class Replies {
     }
   }
 
-  /** Sends data on its way to the client; see {@link Handle#transferNow}. */
+  /** Sends data on its way to the client; see {@link nbd.storage.Operation#transfer}. */
   @FunctionalInterface
   interface Source {
     /** Sends all of it, or begins nothing and says so. */

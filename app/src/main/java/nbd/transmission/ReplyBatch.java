@@ -7,9 +7,7 @@ import nbd.protocol.ErrorReply;
 import nbd.protocol.NbdException;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
-import nbd.storage.Handle;
 import nbd.threads.Turn;
-import org.tinylog.Logger;
 
 /**
  * Replies that the connection's own thread collects, so that those of requests that arrived
@@ -25,9 +23,6 @@ final class ReplyBatch {
   /** The longest READ whose data is collected. */
   static final int LONGEST_READ = 1 << 16;
 
-  /** The longest READ that is sent alone; its buffer is held until the client takes it. */
-  private static final int LONGEST_SENT_READ = 1 << 18;
-
   /** Two of the longest reads, or 32 of 4 KiB. */
   private static final int BYTES = 2 * (LONGEST_READ + (1 << 12));
 
@@ -35,15 +30,20 @@ final class ReplyBatch {
   private static final int FEWEST_BYTES = 1 << 12;
 
   private final Replies replies;
-  private final Handle handle;
+  private final Runnable push;
   private final ReplyFormat format;
   private final BufferPool buffers;
   private final Turn turn;
   private Optional<ByteBuffer> borrowed = Optional.empty();
 
-  ReplyBatch(Replies replies, Handle handle, ReplyFormat format, BufferPool buffers, Turn turn) {
+  /**
+   * Begins empty.
+   *
+   * @param push gets what the thread has begun on its way to the storage
+   */
+  ReplyBatch(Replies replies, Runnable push, ReplyFormat format, BufferPool buffers, Turn turn) {
     this.replies = replies;
-    this.handle = handle;
+    this.push = push;
     this.format = format;
     this.buffers = buffers;
     this.turn = turn;
@@ -78,7 +78,7 @@ final class ReplyBatch {
   }
 
   private Replies pushed() {
-    handle.push();
+    push.run();
     return replies;
   }
 
@@ -117,28 +117,20 @@ final class ReplyBatch {
   }
 
   /**
-   * Sends everything, and a READ's reply whose data comes straight from the handle.
+   * Sends everything, and a READ's reply whose data comes straight from storage.
    *
-   * @return whether the handle could; if not, nothing was sent
+   * @return whether the source could; if not, nothing was sent
    * @throws CutShortException as {@link Replies#sendFrom}
    */
-  boolean sendWith(RequestHeader request) throws IOException {
-    long cookie = request.cookie();
-    long offset = request.offset();
+  boolean sendFrom(RequestHeader request, Replies.Source source) throws IOException {
     int length = (int) request.length();
     ByteBuffer buffer = room(format.dataHeaderBytes());
     int before = buffer.position();
     // The storage may still fail in the middle, so this chunk cannot be the last one.
-    format.data(buffer, cookie, offset, offset, length, false);
+    format.data(buffer, request.cookie(), request.offset(), request.offset(), length, false);
     boolean sent = false;
     try {
-      sent =
-          pushed()
-              .sendFrom(
-                  target -> handle.transferNow(offset, length, target),
-                  length,
-                  buffer.flip(),
-                  format.hasChunks());
+      sent = pushed().sendFrom(source, length, buffer.flip(), format.hasChunks());
     } catch (CutShortException reported) {
       buffer.clear();
       throw reported;
@@ -155,48 +147,14 @@ final class ReplyBatch {
     return true;
   }
 
-  /**
-   * Sends everything, and a READ's reply through a buffer of its own: for data that is encrypted
-   * here, which is done while the processor's cache still has it. Read by other threads, and sent
-   * when their turn comes, large reads over TLS took twice the processor time.
-   *
-   * @return whether the handle has the data at once; if not, nothing was sent
-   */
-  boolean sendRead(RequestHeader request) throws IOException {
+  /** Sends everything, and a READ's reply with this data. */
+  void sendRead(RequestHeader request, ByteBuffer data) throws IOException {
     long offset = request.offset();
-    int length = (int) request.length();
-    if (length > LONGEST_SENT_READ) {
-      return false;
-    }
-    ByteBuffer data;
-    try {
-      data = buffers.take(length);
-    } catch (NbdException noMemory) {
-      return false;
-    }
-    try {
-      if (!readNow(data, offset)) {
-        return false;
-      }
-      ByteBuffer head = room(format.dataHeaderBytes());
-      format.data(head, request.cookie(), offset, offset, length, true);
-      pushed().send(new ByteBuffer[] {head.flip(), data.flip()});
-      head.clear();
-    } finally {
-      buffers.giveBack(data);
-    }
+    ByteBuffer head = room(format.dataHeaderBytes());
+    format.data(head, request.cookie(), offset, offset, data.remaining(), true);
+    pushed().send(new ByteBuffer[] {head.flip(), data});
+    head.clear();
     turn.check();
-    return true;
-  }
-
-  private boolean readNow(ByteBuffer into, long offset) {
-    try {
-      return handle.readNow(into, offset);
-    } catch (IOException | RuntimeException | Error failure) {
-      // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
-      Logger.debug("a read at once failed: {}", failure.getMessage());
-      return false;
-    }
   }
 
   /** Sends everything, to the storage as well as to the client: called before waiting. */

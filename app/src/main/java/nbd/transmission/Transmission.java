@@ -16,25 +16,27 @@ import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
 import nbd.protocol.WireInput;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.threads.Turn;
 import nbd.transmission.Admission.Pace;
-import nbd.transmission.Admission.Place;
+import nbd.transmission.Admission.Reservation;
 import nbd.transmission.Admission.Share;
-import nbd.transmission.SlowRequests.Slow;
+import nbd.transmission.PendingRequests.Pending;
 import org.tinylog.Logger;
 
 /**
  * The transmission phase of one connection, run by its virtual thread.
  *
- * <p>A request takes one of three ways. What the handle can do at once, without waiting for storage
- * (its {@code ...Now} calls), is done by this thread, and the reply is collected with its
- * neighbours': requests that arrived together leave together, without a lock and without an
- * allocation. Everything else (a read that is not cached, a flush, a trim, a write while the kernel
- * throttles) gets a virtual thread of its own, so that what comes after it, here and on other
- * connections, does not wait; unless the handle can begin it and tell the end later. A write with
- * FUA that is alone on its connection is made by this thread as well if the storage has been quick
- * lately: a synchronous client waits for nothing else, and the way to another thread costs it up to
- * a fifth of its rate (beside a writer on another connection, on a disk that syncs in 0.12 ms).
+ * <p>A request takes one of three ways. An operation that the handle does at once, without waiting
+ * for storage, is done by this thread, and the reply is collected with its neighbours': requests
+ * that arrived together leave together, without a lock and without an allocation. An operation that
+ * the handle can begin is answered when its end is told. Everything else (a read that is not
+ * cached, a flush, a write while the kernel throttles) gets a virtual thread of its own, so that
+ * what comes after it, here and on other connections, does not wait.
+ *
+ * <p>A write with FUA is tried at once only while it is alone on its connection: a synchronous
+ * client waits for nothing else, and the way to another thread costs it up to a fifth of its rate
+ * (beside a writer on another connection, on a disk that syncs in 0.12 ms).
  *
  * <p>The reason is measured (4 KiB cached reads, 4 connections x depth 8, two cores): a virtual
  * thread for every request reaches 0.6 of the throughput of doing it at once; but blocking calls
@@ -47,6 +49,9 @@ public final class Transmission {
   /** The payload of a BLOCK_STATUS: the length of the range, and the one context that there is. */
   private static final int STATUS_PAYLOAD = 12;
 
+  /** The longest READ that is encrypted here; its buffer is held until the client takes it. */
+  private static final int LONGEST_ENCRYPTED_READ = 1 << 18;
+
   private static final Optional<ErrorReply> SUCCESS = Optional.of(ErrorReply.NONE);
 
   private final String peer;
@@ -56,7 +61,9 @@ public final class Transmission {
   private final RequestCheck check;
   private final Share share;
   private final ReplyBatch batch;
-  private final SlowRequests slow;
+  private final PendingRequests pending;
+  private final FailureLog failures;
+  private final Operation operation = Operation.flush();
   private final RequestHeader request;
   private final boolean encrypted;
 
@@ -69,8 +76,9 @@ public final class Transmission {
     this.check = new RequestCheck(handle, export.advertised());
     ReplyFormat format = export.advertised().format();
     this.share = share;
-    this.batch = new ReplyBatch(replies, handle, format, share.buffers(), turn);
-    this.slow = new SlowRequests(peer, handle, replies, format);
+    this.batch = new ReplyBatch(replies, handle::push, format, share.buffers(), turn);
+    this.pending = new PendingRequests(peer, handle, replies, format);
+    this.failures = new FailureLog(peer);
     this.request = new RequestHeader(format == ReplyFormat.EXTENDED);
     this.encrypted = replies.encrypts();
   }
@@ -89,7 +97,7 @@ public final class Transmission {
       batch.send();
     } finally {
       if (!orderly) {
-        slow.abandon();
+        pending.abandon();
       }
       batch.discard();
       try {
@@ -100,10 +108,10 @@ public final class Transmission {
     }
   }
 
-  /** Serves what arrives; whether what was received whole is to be answered, come what may. */
+  /** Serves what arrives; true if what was received whole is to be answered, come what may. */
   private boolean serveUntilTheEnd(BooleanSupplier stopping) throws IOException {
     try {
-      return serve() || stopping.getAsBoolean();
+      return receiveRequests() || stopping.getAsBoolean();
     } catch (EOFException | ProtocolException cutShort) {
       if (!stopping.getAsBoolean()) {
         throw cutShort;
@@ -114,7 +122,7 @@ public final class Transmission {
   }
 
   /** Serves what arrives; true if the client said goodbye, false if its stream just ended. */
-  private boolean serve() throws IOException {
+  private boolean receiveRequests() throws IOException {
     while (next()) {
       Optional<Command> known = Command.of(request.type());
       if (known.isEmpty()) {
@@ -124,7 +132,7 @@ public final class Transmission {
       } else if (known.get() == Command.DISC) {
         return true;
       } else {
-        serve(known.get());
+        checkAndPerform(known.get());
       }
     }
     return false;
@@ -146,41 +154,75 @@ public final class Transmission {
     return true;
   }
 
-  private void serve(Command command) throws IOException {
+  private void checkAndPerform(Command command) throws IOException {
     CommandFlags flags = CommandFlags.of(request.flags());
     ErrorReply error = check.checkFlags(command, flags);
-    if (command == Command.BLOCK_STATUS && flags.has(CommandFlag.PAYLOAD_LEN)) {
-      if (!error.isError()) {
-        filteredStatus(flags.without(CommandFlag.PAYLOAD_LEN));
-        return;
-      }
-    } else if (!error.isError()) {
+    boolean filtered =
+        command == Command.BLOCK_STATUS && flags.has(CommandFlag.PAYLOAD_LEN) && !error.isError();
+    CommandFlags meant = flags.without(CommandFlag.PAYLOAD_LEN);
+    if (filtered) {
+      filteredStatus(meant);
+      return;
+    }
+    if (!error.isError()) {
       error = check.check(command, request.offset(), request.length());
     }
     if (error.isError()) {
       dropPayload(command == Command.WRITE ? DRAINED_WRITE : maximumPayload);
       refuse(command.name(), error);
-      return;
+    } else {
+      perform(command, meant);
     }
-    serve(command, flags.without(CommandFlag.PAYLOAD_LEN));
   }
 
-  private void serve(Command command, CommandFlags flags) throws IOException {
-    switch (command) {
-      case READ -> read(flags);
-      case WRITE -> write(flags);
-      case FLUSH -> start(command, flags, 0);
-      default -> {
-        if (request.length() == 0) {
-          batch.succeed(request);
-        } else {
-          start(command, flags, request.length());
-        }
+  private void perform(Command command, CommandFlags flags) throws IOException {
+    long length = request.length();
+    if (command == Command.FLUSH) {
+      performOnRange(command, CommandFlags.NONE);
+    } else if (length == 0) {
+      if (command == Command.READ) {
+        batch.endRead(request);
+      } else {
+        batch.succeed(request);
+      }
+    } else {
+      switch (command) {
+        case READ -> read(flags, (int) length);
+        case WRITE -> write(flags, (int) length);
+        case BLOCK_STATUS -> start(command, flags, length);
+        default -> performOnRange(command, flags);
       }
     }
   }
 
-  /** A BLOCK_STATUS that names the contexts it wants, and brings the length of its range along. */
+  private void performOnRange(Command command, CommandFlags flags) throws IOException {
+    long length = request.length();
+    operation.working(command, request.offset(), length, flags);
+    if (operation.fua() || !answeredAtOnce()) {
+      start(command, flags, length);
+    }
+  }
+
+  /** Performs the operation if the handle can at once; says whether it is answered. */
+  private boolean answeredAtOnce() throws IOException {
+    Optional<ErrorReply> done = tryNow();
+    if (done.isPresent()) {
+      answer(done.get());
+    }
+    return done.isPresent();
+  }
+
+  /** Performs the operation if the handle can at once; empty if nothing has happened. */
+  private Optional<ErrorReply> tryNow() {
+    try {
+      return handle.tryNow(operation) ? SUCCESS : Optional.empty();
+    } catch (IOException | RuntimeException | Error failure) {
+      return Optional.of(
+          failures.failed(operation.command(), operation.offset(), operation.length(), failure));
+    }
+  }
+
+  /** Serves a BLOCK_STATUS whose payload names the contexts and the length of its range. */
   private void filteredStatus(CommandFlags flags) throws IOException {
     ErrorReply error = check.blockStatusPayload();
     if (request.payloadLength() == STATUS_PAYLOAD) {
@@ -223,17 +265,14 @@ public final class Transmission {
     batch.fail(request, error);
   }
 
-  private void read(CommandFlags flags) throws IOException {
-    int length = (int) request.length();
-    if (length == 0) {
-      batch.endRead(request);
-    } else if (!(length <= ReplyBatch.LONGEST_READ ? readNow(length) : transferNow())) {
+  private void read(CommandFlags flags, int length) throws IOException {
+    if (!(length <= ReplyBatch.LONGEST_READ ? readIntoBatch(length) : sendRead(length))) {
       start(Command.READ, flags, length);
     }
   }
 
-  /** Reads into the batch if the handle can; false if nothing has happened. */
-  private boolean readNow(int length) throws IOException {
+  /** Reads into the batch if the handle can at once; false if nothing has happened. */
+  private boolean readIntoBatch(int length) throws IOException {
     long offset = request.offset();
     int header = batch.dataHeaderBytes();
     ByteBuffer replies;
@@ -245,70 +284,90 @@ public final class Transmission {
     }
     int start = replies.position();
     int end = start + header + length;
-    ErrorReply error = ErrorReply.NONE;
-    boolean done;
-    try {
-      done = handle.readNow(replies.limit(end).position(start + header), offset);
-    } catch (IOException failure) {
-      done = true;
-      error = slow.logFailure(Command.READ, offset, length, failure);
-    } catch (RuntimeException | Error mistake) {
-      done = true;
-      error = slow.logMistake(Command.READ, mistake);
-    }
+    operation.reading(replies.limit(end).position(start + header), offset);
+    Optional<ErrorReply> done = tryNow();
     replies.clear().position(start);
-    if (error.isError()) {
-      batch.failAt(request, error, offset);
-    } else if (done) {
+    if (done.isEmpty()) {
+      return false;
+    }
+    if (done.get().isError()) {
+      batch.failAt(request, done.get(), offset);
+    } else {
       batch.addRead(request, end);
     }
-    return done;
+    return true;
   }
 
-  /** Sends the data straight from the handle if that can do it; false if nothing has happened. */
-  private boolean transferNow() throws IOException {
+  /** Sends a long READ's data from this thread if the handle has it; false if nothing was sent. */
+  private boolean sendRead(int length) throws IOException {
     if (encrypted) {
-      return slow.isPlain((int) request.length()) && batch.sendRead(request);
+      return pending.isPlain(length) && length <= LONGEST_ENCRYPTED_READ && encryptRead(length);
     }
+    long offset = request.offset();
     try {
-      return batch.sendWith(request);
+      return batch.sendFrom(
+          request, target -> handle.tryNow(operation.transferring(offset, length, target)));
     } catch (CutShortException cut) {
-      ErrorReply error = slow.logCut(request.offset(), request.length(), cut);
-      batch.failAt(request, error, request.offset() + cut.sent());
+      batch.failAt(request, failures.cut(offset, length, cut), offset + cut.sent());
       return true;
     }
   }
 
-  private void write(CommandFlags flags) throws IOException {
-    int length = (int) request.length();
-    if (length == 0) {
-      batch.succeed(request);
-      return;
+  /**
+   * Sends a READ's data through a buffer of its own: it is encrypted while the processor's cache
+   * still has it. Read by other threads, and sent when their turn comes, large reads over TLS took
+   * twice the processor time.
+   */
+  private boolean encryptRead(int length) throws IOException {
+    ByteBuffer data;
+    try {
+      data = share.buffers().take(length);
+    } catch (NbdException noMemory) {
+      return false;
     }
+    try {
+      operation.reading(data, request.offset());
+      Optional<ErrorReply> done = tryNow();
+      if (done.isEmpty()) {
+        return false;
+      }
+      if (done.get().isError()) {
+        batch.failAt(request, done.get(), request.offset());
+      } else {
+        batch.sendRead(request, data.flip());
+      }
+      return true;
+    } finally {
+      share.buffers().giveBack(data);
+    }
+  }
+
+  private void write(CommandFlags flags, int length) throws IOException {
     sendBeforeWaitingFor(length);
     if (length <= in.capacity()) {
       in.require(length);
-      if (mayWriteHere(flags, length) && writeBuffered(flags, length)) {
+      if (mayWriteNow(flags, length) && writeBuffered(flags, length)) {
         return;
       }
     }
-    Place place = admitWrite(length);
+    Reservation reservation = admitWrite(length);
     boolean handedOn = false;
     Optional<ErrorReply> done = Optional.empty();
     try {
-      // Nothing is written before all of it is here: who is gone may send it again elsewhere.
-      done = receive(place, length);
+      // Nothing is written before all of it is here: a client that leaves may send it elsewhere.
+      done = receive(reservation, length);
       if (done.isEmpty() && flags.equals(CommandFlags.NONE)) {
-        done = writeHere(place.buffer().orElseThrow(), flags, request.offset());
+        operation.writing(reservation.buffer().orElseThrow(), request.offset(), flags);
+        done = tryNow();
       }
       if (done.isEmpty()) {
-        Slow started = slow(Command.WRITE, flags, length, place);
+        Pending started = pending(Command.WRITE, flags, length, reservation);
         handedOn = true;
-        slow.start(started);
+        pending.start(started);
       }
     } finally {
       if (!handedOn) {
-        place.leave();
+        reservation.release();
       }
     }
     if (done.isPresent()) {
@@ -324,20 +383,20 @@ public final class Transmission {
     }
   }
 
-  private Place admit(long bytes) throws IOException {
-    Optional<Place> place = share.tryAdmit(bytes);
-    if (place.isPresent()) {
-      return place.get();
+  private Reservation admit(long bytes) throws IOException {
+    Optional<Reservation> reservation = share.tryAdmit(bytes);
+    if (reservation.isPresent()) {
+      return reservation.get();
     }
     batch.send();
     return share.admit(bytes);
   }
 
   /** Memory that has to be waited for goes to clients that send something. */
-  private Place admitWrite(int length) throws IOException {
-    Optional<Place> place = share.tryAdmit(Admission.bytesFor(length));
-    if (place.isPresent()) {
-      return place.get();
+  private Reservation admitWrite(int length) throws IOException {
+    Optional<Reservation> reservation = share.tryAdmit(Admission.bytesFor(length));
+    if (reservation.isPresent()) {
+      return reservation.get();
     }
     batch.send();
     in.require(Math.min(length, in.capacity()));
@@ -345,14 +404,14 @@ public final class Transmission {
   }
 
   /** With memory for the whole reply, or if that is not plentiful, without. */
-  private Place admitRead(int length) throws IOException {
+  private Reservation admitRead(int length) throws IOException {
     long bytes = Admission.bytesFor(length);
     if (!share.hasRoom(bytes)) {
       batch.send();
       share.awaitRoom(bytes);
     }
-    Optional<Place> place = share.tryAdmitReply(bytes);
-    return place.isPresent() ? place.get() : admit(Admission.REQUEST_BYTES);
+    Optional<Reservation> reservation = share.tryAdmitReply(bytes);
+    return reservation.isPresent() ? reservation.get() : admit(Admission.REQUEST_BYTES);
   }
 
   /**
@@ -360,12 +419,12 @@ public final class Transmission {
    *
    * @return empty, or the error if there was no memory; the payload is dropped then
    */
-  private Optional<ErrorReply> receive(Place place, int length) throws IOException {
+  private Optional<ErrorReply> receive(Reservation reservation, int length) throws IOException {
     ByteBuffer payload;
     try {
-      payload = place.allocate(length);
+      payload = reservation.allocate(length);
     } catch (NbdException noMemory) {
-      place.releaseBuffer();
+      reservation.releaseBuffer();
       in.skip(length);
       return Optional.of(ErrorReply.of(noMemory));
     }
@@ -383,19 +442,18 @@ public final class Transmission {
   }
 
   /**
-   * Whether this thread may write: always without flags, where it is only tried. With FUA it waits
-   * for storage, which is quick and keeps no other request of the connection waiting.
+   * Says whether a write may be tried at once: with FUA only if no other request of the connection
+   * waits meanwhile.
    */
-  private boolean mayWriteHere(CommandFlags flags, int payload) throws IOException {
+  private boolean mayWriteNow(CommandFlags flags, int payload) throws IOException {
     if (flags.equals(CommandFlags.NONE)) {
       return true;
     }
     boolean alone = in.buffered() == payload && share.isEmpty();
-    if (!alone || !handle.fuaIsQuick()) {
-      return false;
+    if (alone) {
+      batch.send();
     }
-    batch.send();
-    return true;
+    return alone;
   }
 
   /** Writes from the input's buffer; false if nothing has happened, and the payload is there. */
@@ -405,7 +463,8 @@ public final class Transmission {
     int end = buffered.limit();
     Optional<ErrorReply> done = Optional.empty();
     try {
-      done = writeHere(buffered.limit(start + length), flags, request.offset());
+      operation.writing(buffered.limit(start + length), request.offset(), flags);
+      done = tryNow();
     } finally {
       buffered.limit(end).position(done.isPresent() ? start + length : start);
     }
@@ -413,25 +472,6 @@ public final class Transmission {
       answer(done.get());
     }
     return done.isPresent();
-  }
-
-  /**
-   * Writes on this thread: with FUA whatever it takes, else at once if the handle can. Says how it
-   * went; empty if nothing has happened.
-   */
-  private Optional<ErrorReply> writeHere(ByteBuffer data, CommandFlags flags, long offset) {
-    int length = data.remaining();
-    try {
-      if (flags.has(CommandFlag.FUA)) {
-        handle.write(data, offset, flags);
-        return SUCCESS;
-      }
-      return handle.writeNow(data, offset) ? SUCCESS : Optional.empty();
-    } catch (IOException failure) {
-      return Optional.of(slow.logFailure(Command.WRITE, offset, length, failure));
-    } catch (RuntimeException | Error mistake) {
-      return Optional.of(slow.logMistake(Command.WRITE, mistake));
-    }
   }
 
   /** The client may be waiting for replies before it sends the rest of a payload. */
@@ -443,27 +483,29 @@ public final class Transmission {
 
   /** Hands the current request to a thread of its own. */
   private void start(Command command, CommandFlags flags, long length) throws IOException {
-    int bytes = slow.replyBytes(command, flags, length);
-    Place place = command == Command.READ ? admitRead(bytes) : admit(Admission.bytesFor(bytes));
+    int bytes = pending.replyBytes(command, flags, length);
+    Reservation reservation =
+        command == Command.READ ? admitRead(bytes) : admit(Admission.bytesFor(bytes));
     boolean handedOn = false;
     try {
-      if (place.hasMemory()) {
-        place.allocate(bytes);
+      if (reservation.hasMemory()) {
+        reservation.allocate(bytes);
       }
-      Slow started = slow(command, flags, length, place);
+      Pending started = pending(command, flags, length, reservation);
       handedOn = true;
-      slow.start(started);
+      pending.start(started);
     } catch (NbdException noMemory) {
-      place.leave();
+      reservation.release();
       refuse(command.name(), ErrorReply.of(noMemory));
     } finally {
       if (!handedOn) {
-        place.leave();
+        reservation.release();
       }
     }
   }
 
-  private Slow slow(Command command, CommandFlags flags, long length, Place place) {
-    return new Slow(command, flags, request.cookie(), request.offset(), length, place);
+  private Pending pending(
+      Command command, CommandFlags flags, long length, Reservation reservation) {
+    return new Pending(command, flags, request.cookie(), request.offset(), length, reservation);
   }
 }

@@ -42,10 +42,10 @@ final class Requests {
     }
   }
 
-  /** Begins a request, as {@link Handle#beginRead} does. */
+  /** Begins a request, as {@link Handle#begin} does. */
   @FunctionalInterface
   interface Beginning {
-    boolean on(Handle handle, Completion end);
+    boolean on(Handle handle, Completion end) throws IOException;
   }
 
   /** Makes a request, again after each break. */
@@ -215,6 +215,9 @@ final class Requests {
     try {
       begun = beginning.on(conn.handle, failure -> ended(client, conn, again, tries, failure, end));
       return begun ? conn.handle : null;
+    } catch (IOException failure) {
+      // Made in the ordinary way, it is made again, or fails with the reason.
+      return null;
     } finally {
       if (!begun) {
         leaveUndone(tries);

@@ -8,10 +8,9 @@ import java.util.OptionalLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
-import nbd.protocol.BlockSizes;
 import nbd.protocol.NbdError;
-import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.ExportFacts;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.upstream.Connections.Client;
@@ -72,9 +71,7 @@ final class Session {
   final Settings settings;
 
   /** The first connection's, for what is constant; closed after the first break. */
-  final Handle facts;
-
-  private final Capabilities capabilities;
+  final ExportFacts facts;
 
   /** Whether all clients use one connection. */
   final boolean single;
@@ -119,11 +116,10 @@ final class Session {
     this.name = name;
     this.opening = opening;
     this.settings = settings;
-    this.facts = first;
+    this.facts = first.facts();
     this.single = settings.share() || !first.capabilities().has(Capability.MULTI_CONN);
     // What cannot be flushed is never covered by anything; its storage promises no more than that.
     this.keeps = first.capabilities().has(Capability.FLUSH);
-    this.capabilities = first.capabilities().with(Capability.MULTI_CONN);
     this.log = new WriteLog(settings.logBytes());
     this.conns.addAll(List.of(new Conn(first)));
   }
@@ -136,23 +132,6 @@ final class Session {
    */
   static Session open(String name, Opening opening, Settings settings) throws IOException {
     return new Session(name, opening, settings, opening.open());
-  }
-
-  long size() {
-    return facts.size();
-  }
-
-  BlockSizes blockSizes() {
-    return facts.blockSizes();
-  }
-
-  String description() {
-    return facts.description();
-  }
-
-  /** One flush covers all clients, whose reads see each other's writes. */
-  Capabilities capabilities() {
-    return capabilities;
   }
 
   /** Why it is lost; empty if it is not. */

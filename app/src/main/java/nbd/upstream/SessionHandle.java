@@ -2,64 +2,41 @@ package nbd.upstream;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.util.ArrayList;
-import java.util.List;
 import java.util.Optional;
-import nbd.protocol.BlockSizes;
-import nbd.protocol.CommandFlags;
-import nbd.storage.Capabilities;
 import nbd.storage.Completion;
-import nbd.storage.Extent;
+import nbd.storage.ExportFacts;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import nbd.upstream.Connections.Client;
 import nbd.upstream.RangeLocks.Range;
+import nbd.upstream.Requests.Beginning;
 import nbd.upstream.Requests.Call;
 import nbd.upstream.WriteLog.Kind;
 import org.jspecify.annotations.Nullable;
 
 /** One client's part in a {@link Session}. */
-final class SessionHandle implements Handle {
+final class SessionHandle extends Handle {
   private static final ByteBuffer NO_DATA = ByteBuffer.allocate(0);
 
   private final Session session;
   private final Client client;
   private final SharedByName<Session>.Lease lease;
-  private final Capabilities capabilities;
 
   /** Where something was begun and not pushed; used by the thread that begins. */
   private @Nullable Handle begunOn;
 
   SessionHandle(SharedByName<Session>.Lease lease, Client client, boolean readOnly) {
+    super(facts(lease.thing(), readOnly));
     this.lease = lease;
     this.session = lease.thing();
     this.client = client;
-    Capabilities all = session.capabilities();
-    this.capabilities = readOnly ? all.readOnly() : all;
   }
 
-  @Override
-  public long size() {
-    return session.size();
-  }
-
-  @Override
-  public BlockSizes blockSizes() {
-    return session.blockSizes();
-  }
-
-  @Override
-  public String description() {
-    return session.description();
-  }
-
-  @Override
-  public Capabilities capabilities() {
-    return capabilities;
-  }
-
-  @Override
-  public Object identity() {
-    return session;
+  /** Gives what all clients share: one flush covers all, whose reads see each other's writes. */
+  private static ExportFacts facts(Session session, boolean readOnly) {
+    return session.facts.shared(session, readOnly);
   }
 
   @Override
@@ -68,32 +45,62 @@ final class SessionHandle implements Handle {
   }
 
   @Override
-  public void read(ByteBuffer into, long offset) throws IOException {
-    int start = into.position();
-    session.requests.run(client, handle -> handle.read(into.position(start), offset));
+  public Outcome perform(Operation operation, Patience patience, Completion end)
+      throws IOException {
+    return switch (patience) {
+      case AT_ONCE -> Outcome.DECLINED;
+      case LATER -> beginHere(operation, end) ? Outcome.BEGUN : Outcome.DECLINED;
+      case WAIT -> {
+        perform(operation);
+        yield Outcome.DONE;
+      }
+    };
   }
 
-  @Override
-  public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-    return noteBegun(
-        session.requests.begin(
-            client,
-            (handle, done) -> handle.beginRead(into, offset, done),
-            handle -> handle.read(into.duplicate(), offset),
-            end));
+  private void perform(Operation operation) throws IOException {
+    Call making = handle -> handle.run(operation.copy());
+    switch (operation.command()) {
+      case READ -> {
+        session.requests.run(client, making);
+        operation.data().position(operation.data().limit());
+      }
+      case WRITE -> {
+        change(Kind.WRITE, operation, operation.data(), making);
+        operation.data().position(operation.data().limit());
+      }
+      case TRIM -> change(Kind.TRIM, operation, NO_DATA, making);
+      case WRITE_ZEROES -> change(Kind.ZERO, operation, NO_DATA, making);
+      case FLUSH -> session.changes.flush(client);
+      default -> session.requests.run(client, handle -> handle.run(operation));
+    }
   }
 
-  @Override
-  public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
-    return noteBegun(
-        session.changes.beginWrite(
-            client,
-            new Range(offset, offset + from.remaining()),
-            from,
-            flags,
-            (handle, done) -> handle.beginWrite(from, offset, flags, done),
-            handle -> handle.write(from.duplicate(), offset, flags),
-            end));
+  private void change(Kind kind, Operation operation, ByteBuffer data, Call making)
+      throws IOException {
+    session.changes.change(client, kind, range(operation), data, operation.flags(), making);
+  }
+
+  private static Range range(Operation operation) {
+    return new Range(operation.offset(), operation.offset() + operation.length());
+  }
+
+  private boolean beginHere(Operation operation, Completion end) {
+    Beginning beginning = (handle, done) -> handle.begin(operation, done);
+    Call again = handle -> handle.run(operation.copy());
+    return switch (operation.command()) {
+      case READ -> noteBegun(session.requests.begin(client, beginning, again, end));
+      case WRITE ->
+          noteBegun(
+              session.changes.beginWrite(
+                  client,
+                  range(operation),
+                  operation.data(),
+                  operation.flags(),
+                  beginning,
+                  again,
+                  end));
+      default -> false;
+    };
   }
 
   private boolean noteBegun(@Nullable Handle on) {
@@ -114,51 +121,6 @@ final class SessionHandle implements Handle {
       begunOn = null;
       on.push();
     }
-  }
-
-  @Override
-  public void cache(long offset, long length) throws IOException {
-    session.requests.run(client, handle -> handle.cache(offset, length));
-  }
-
-  @Override
-  public List<Extent> extents(long offset, long length, int most) throws IOException {
-    List<Extent> found = new ArrayList<>();
-    session.requests.run(client, handle -> found.addAll(handle.extents(offset, length, most)));
-    return found;
-  }
-
-  @Override
-  public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-    session.changes.change(
-        client,
-        Kind.WRITE,
-        new Range(offset, offset + from.remaining()),
-        from,
-        flags,
-        handle -> handle.write(from.duplicate(), offset, flags));
-    from.position(from.limit());
-  }
-
-  @Override
-  public void zero(long offset, long length, CommandFlags flags) throws IOException {
-    change(Kind.ZERO, offset, length, flags, handle -> handle.zero(offset, length, flags));
-  }
-
-  @Override
-  public void trim(long offset, long length, CommandFlags flags) throws IOException {
-    change(Kind.TRIM, offset, length, flags, handle -> handle.trim(offset, length, flags));
-  }
-
-  private void change(Kind kind, long offset, long length, CommandFlags flags, Call making)
-      throws IOException {
-    session.changes.change(
-        client, kind, new Range(offset, offset + length), NO_DATA, flags, making);
-  }
-
-  @Override
-  public void flush() throws IOException {
-    session.changes.flush(client);
   }
 
   @Override

@@ -1,16 +1,15 @@
 package nbd.upstream;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.util.function.UnaryOperator;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
-import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
-import nbd.storage.Capabilities;
-import nbd.storage.Capability;
 import nbd.storage.Completion;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 
 /**
  * All handles of an export share one handle of the backend below, a connection: so one flush covers
@@ -42,33 +41,16 @@ public final class SharingBackend extends FilterBackend {
 
   private static final class SharedHandle extends FilterHandle {
     private final SharedByName<Handle>.Lease lease;
-    private final Capabilities capabilities;
 
     SharedHandle(SharedByName<Handle>.Lease lease, boolean readOnly) {
-      super(lease.thing());
+      super(lease.thing(), lease.thing().facts().shared(lease.thing(), readOnly));
       this.lease = lease;
-      Capabilities all = next.capabilities().with(Capability.MULTI_CONN);
-      this.capabilities = readOnly ? all.readOnly() : all;
     }
 
     @Override
-    public Capabilities capabilities() {
-      return capabilities;
-    }
-
-    @Override
-    public Object identity() {
-      return next;
-    }
-
-    @Override
-    public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-      return next.beginRead(into, offset, end);
-    }
-
-    @Override
-    public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
-      return next.beginWrite(from, offset, flags, end);
+    public Outcome perform(Operation operation, Patience patience, Completion end)
+        throws IOException {
+      return next.perform(operation, patience, end);
     }
 
     @Override

@@ -1,9 +1,7 @@
 package nbd.upstream;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.util.EnumSet;
-import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import nbd.client.ExportInfo;
@@ -14,24 +12,32 @@ import nbd.protocol.TransmissionFlag;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Completion;
-import nbd.storage.Extent;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 
 /** A connection to another NBD server, whose export is passed on as that server describes it. */
-final class UpstreamHandle implements Handle {
+final class UpstreamHandle extends Handle {
   private final NbdClient client;
-  private final Capabilities capabilities;
-  private final BlockSizes blockSizes;
-
   private final Runnable afterClose;
 
   UpstreamHandle(NbdClient client, boolean readOnly, Runnable afterClose) {
+    super(facts(client.export(), readOnly));
     this.client = client;
     this.afterClose = afterClose;
-    Capabilities all = capabilities(client.export());
-    this.capabilities = readOnly ? all.readOnly() : all;
-    this.blockSizes = served(client.export().blockSizes());
+  }
+
+  private static ExportFacts facts(ExportInfo export, boolean readOnly) {
+    Capabilities all = capabilities(export);
+    return new ExportFacts(
+        export.size(),
+        served(export.blockSizes()),
+        readOnly ? all.readOnly() : all,
+        export.description(),
+        UpstreamHandle.class);
   }
 
   private static Capabilities capabilities(ExportInfo export) {
@@ -69,78 +75,51 @@ final class UpstreamHandle implements Handle {
   }
 
   @Override
-  public long size() {
-    return client.export().size();
-  }
-
-  @Override
-  public BlockSizes blockSizes() {
-    return blockSizes;
-  }
-
-  @Override
-  public String description() {
-    return client.export().description();
-  }
-
-  @Override
-  public Capabilities capabilities() {
-    return capabilities;
-  }
-
-  @Override
   public Optional<String> broken() {
     return client.broken();
   }
 
   @Override
-  public void read(ByteBuffer into, long offset) throws IOException {
-    client.read(into, offset);
+  public Outcome perform(Operation operation, Patience patience, Completion end)
+      throws IOException {
+    return switch (patience) {
+      case AT_ONCE -> Outcome.DECLINED;
+      case LATER -> beginHere(operation, end) ? Outcome.BEGUN : Outcome.DECLINED;
+      case WAIT -> {
+        perform(operation);
+        yield Outcome.DONE;
+      }
+    };
   }
 
-  @Override
-  public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-    client.write(from, offset, flags);
+  private boolean beginHere(Operation operation, Completion end) {
+    long offset = operation.offset();
+    return switch (operation.command()) {
+      case READ -> client.beginRead(operation.data(), offset, end);
+      case WRITE -> client.beginWrite(operation.data(), offset, operation.flags(), end);
+      default -> false;
+    };
   }
 
-  @Override
-  public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-    return client.beginRead(into, offset, end);
-  }
-
-  @Override
-  public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
-    return client.beginWrite(from, offset, flags, end);
+  private void perform(Operation operation) throws IOException {
+    long offset = operation.offset();
+    long length = operation.length();
+    CommandFlags flags = operation.flags();
+    switch (operation.command()) {
+      case READ -> client.read(operation.data(), offset);
+      case WRITE -> client.write(operation.data(), offset, flags);
+      case FLUSH -> client.flush();
+      case TRIM -> client.trim(offset, length, flags);
+      case WRITE_ZEROES -> client.zero(offset, length, flags);
+      case CACHE -> client.cache(offset, length);
+      case BLOCK_STATUS -> operation.answer(client.extents(offset, length, operation.most()));
+      default -> throw new AssertionError(operation.command());
+    }
   }
 
   @Override
   public void push() {
     client.push();
-  }
-
-  @Override
-  public void flush() throws IOException {
-    client.flush();
-  }
-
-  @Override
-  public void trim(long offset, long length, CommandFlags flags) throws IOException {
-    client.trim(offset, length, flags);
-  }
-
-  @Override
-  public void zero(long offset, long length, CommandFlags flags) throws IOException {
-    client.zero(offset, length, flags);
-  }
-
-  @Override
-  public void cache(long offset, long length) throws IOException {
-    client.cache(offset, length);
-  }
-
-  @Override
-  public List<Extent> extents(long offset, long length, int most) throws IOException {
-    return client.extents(offset, length, most);
   }
 
   @Override

@@ -28,6 +28,7 @@ import nbd.storage.Backend;
 import nbd.storage.Capability;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -171,7 +172,7 @@ class CacheHistoryTest {
       if (kind < 50) {
         HistoryChecker.Read read = checker.beginRead(connection, number);
         ByteBuffer data = ByteBuffer.allocate(512);
-        if (random.nextBoolean() || !handle.readNow(data, at)) {
+        if (random.nextBoolean() || !handle.tryNow(Operation.read(data, at))) {
           handle.read(data.clear(), at);
         }
         checker.endRead(read, data.getLong(0)).ifPresent(found -> violation.set(found));
@@ -180,7 +181,7 @@ class CacheHistoryTest {
         HistoryChecker.Write write = checker.beginWrite(connection, number, fua);
         ByteBuffer data = ByteBuffer.allocate(512).putLong(0, write.value());
         CommandFlags flags = fua ? CommandFlags.of(CommandFlag.FUA) : CommandFlags.NONE;
-        if (fua || !handle.writeNow(data, at)) {
+        if (fua || !handle.tryNow(Operation.write(data, at, CommandFlags.NONE))) {
           handle.write(data.clear(), at, flags);
         }
         checker.endWrite(write, true);

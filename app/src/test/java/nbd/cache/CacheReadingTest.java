@@ -24,6 +24,7 @@ import nbd.protocol.NbdException;
 import nbd.protocol.OptionException;
 import nbd.protocol.OptionReplyType;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.testing.Eventually;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
@@ -271,10 +272,10 @@ class CacheReadingTest {
       Handle handle = scene.open();
       ByteBuffer into = ByteBuffer.allocate(2 * BLOCK);
       read(handle, 0);
-      assertThat(handle.readNow(into, 0)).isFalse();
+      assertThat(handle.tryNow(Operation.read(into, 0))).isFalse();
       assertThat(into.position()).isZero();
       read(handle, BLOCK);
-      assertThat(handle.readNow(into, 0)).isTrue();
+      assertThat(handle.tryNow(Operation.read(into, 0))).isTrue();
       assertThat(into.position()).isEqualTo(2 * BLOCK);
       assertThat(into.getLong(BLOCK)).isEqualTo(first(BLOCK));
     }
@@ -350,7 +351,7 @@ class CacheReadingTest {
       handle.cache(0, 1 << 20);
       assertThat(scene.storage.calls(Command.READ).stream().mapToLong(Call::length).sum())
           .isEqualTo(16 * BLOCK);
-      assertThat(handle.readNow(ByteBuffer.allocate(BLOCK), 0)).isTrue();
+      assertThat(handle.tryNow(Operation.read(ByteBuffer.allocate(BLOCK), 0))).isTrue();
     }
   }
 
@@ -366,7 +367,7 @@ class CacheReadingTest {
           "the next block was read ahead",
           () -> {
             try {
-              return handle.readNow(into.clear(), 5 * BLOCK);
+              return handle.tryNow(Operation.read(into.clear(), 5 * BLOCK));
             } catch (IOException e) {
               throw new AssertionError(e);
             }
@@ -392,7 +393,7 @@ class CacheReadingTest {
       Handle handle = scene.open();
       handle.cache(BLOCK + 1, 2 * BLOCK);
       assertThat(scene.storage.calls()).containsExactly(Call.of(Command.READ, BLOCK, 3 * BLOCK));
-      assertThat(handle.readNow(ByteBuffer.allocate(3 * BLOCK), BLOCK)).isTrue();
+      assertThat(handle.tryNow(Operation.read(ByteBuffer.allocate(3 * BLOCK), BLOCK))).isTrue();
     }
   }
 

@@ -24,6 +24,7 @@ import nbd.storage.Capability;
 import nbd.storage.Extent;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -67,7 +68,8 @@ class CacheWritingTest {
     for (CacheMode mode : CacheMode.values()) {
       try (Scene scene = new Scene(mode, 16)) {
         Handle handle = scene.open();
-        assertThat(handle.writeNow(sector(7), 512)).isEqualTo(mode != CacheMode.WRITETHROUGH);
+        assertThat(handle.tryNow(Operation.write(sector(7), 512, CommandFlags.NONE)))
+            .isEqualTo(mode != CacheMode.WRITETHROUGH);
         write(handle, 0, 8);
         assertThat(scene.storage.count(Command.WRITE))
             .as("%s", mode)
@@ -291,7 +293,7 @@ class CacheWritingTest {
   /** As the server writes: at once if that needs no waiting. */
   private static Running writeByTheQuickestWay(Handle handle, ByteBuffer data, long offset)
       throws IOException {
-    return handle.writeNow(data, offset)
+    return handle.tryNow(Operation.write(data, offset, CommandFlags.NONE))
         ? Running.start(() -> {})
         : Running.start(() -> handle.write(data, offset, CommandFlags.NONE));
   }
@@ -326,10 +328,11 @@ class CacheWritingTest {
       write(handle, 11 * BLOCK, 1);
       // There may be one more dirty block, but not two.
       ByteBuffer data = filled(2 * SECTOR);
-      assertThat(handle.writeNow(data, BLOCK - SECTOR)).isFalse();
+      assertThat(handle.tryNow(Operation.write(data, BLOCK - SECTOR, CommandFlags.NONE))).isFalse();
       assertThat(data.position()).isZero();
       assertThat(read(handle, BLOCK - SECTOR)).isEqualTo(first(BLOCK - SECTOR));
-      assertThat(handle.writeNow(filled(SECTOR), BLOCK - SECTOR)).isTrue();
+      assertThat(handle.tryNow(Operation.write(filled(SECTOR), BLOCK - SECTOR, CommandFlags.NONE)))
+          .isTrue();
       gate.open();
     }
   }
@@ -342,11 +345,16 @@ class CacheWritingTest {
       Gate gate = new Gate(Command.WRITE);
       scene.storage.before = gate;
       ByteBuffer data = filled(4 * BLOCK + SECTOR);
-      assertThat(handle.writeNow(data, 6 * BLOCK)).isTrue();
+      assertThat(handle.tryNow(Operation.write(data, 6 * BLOCK, CommandFlags.NONE))).isTrue();
       assertThat(data.hasRemaining()).isFalse();
-      assertThat(handle.writeNow(filled(SECTOR), 20 * BLOCK)).isTrue();
-      assertThat(handle.writeNow(filled(SECTOR), 21 * BLOCK)).as("too much is dirty").isFalse();
-      assertThat(handle.writeNow(filled(8 * BLOCK), 30 * BLOCK)).as("never fits").isFalse();
+      assertThat(handle.tryNow(Operation.write(filled(SECTOR), 20 * BLOCK, CommandFlags.NONE)))
+          .isTrue();
+      assertThat(handle.tryNow(Operation.write(filled(SECTOR), 21 * BLOCK, CommandFlags.NONE)))
+          .as("too much is dirty")
+          .isFalse();
+      assertThat(handle.tryNow(Operation.write(filled(8 * BLOCK), 30 * BLOCK, CommandFlags.NONE)))
+          .as("never fits")
+          .isFalse();
       ByteBuffer into = ByteBuffer.allocate(data.capacity());
       handle.read(into, 6 * BLOCK);
       assertThat(into.flip()).isEqualTo(data.flip());
@@ -508,7 +516,7 @@ class CacheWritingTest {
     assertThatThrownBy(() -> write(handle, 6 * BLOCK, 6))
         .isInstanceOfSatisfying(
             NbdException.class, e -> assertThat(e.error()).isEqualTo(NbdError.ENOSPC));
-    assertThat(handle.writeNow(sector(6), 6 * BLOCK)).isFalse();
+    assertThat(handle.tryNow(Operation.write(sector(6), 6 * BLOCK, CommandFlags.NONE))).isFalse();
     for (int block = 0; block < 6; block++) {
       assertThat(read(handle, (long) block * BLOCK)).as("nothing is dropped").isEqualTo(block);
     }

@@ -10,6 +10,7 @@ import java.nio.ByteBuffer;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import org.junit.jupiter.api.Test;
 
 /** What stays in a cache that is too small. */
@@ -28,7 +29,7 @@ class EvictionTest {
   private static int hotBlocksThatStayed(Handle handle) throws IOException {
     int stayed = 0;
     for (int block = 0; block < HOT; block++) {
-      if (handle.readNow(ByteBuffer.allocate(512), (long) block * 3 * BLOCK)) {
+      if (handle.tryNow(Operation.read(ByteBuffer.allocate(512), (long) block * 3 * BLOCK))) {
         stayed++;
       }
     }

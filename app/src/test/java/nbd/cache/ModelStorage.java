@@ -8,9 +8,11 @@ import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.ThreadModel;
+import nbd.testing.PlainHandle;
 
 /**
  * Storage of a few half sectors, each of which is one number, in as few steps as show every race:
@@ -135,7 +137,11 @@ final class ModelStorage implements Backend {
     // Nothing is held.
   }
 
-  private final class ModelHandle implements Handle {
+  private final class ModelHandle extends PlainHandle {
+    ModelHandle() {
+      super(new ExportFacts(size, capabilities));
+    }
+
     /** What a call does at one moment. */
     @FunctionalInterface
     private interface Step {
@@ -150,47 +156,37 @@ final class ModelStorage implements Backend {
     }
 
     @Override
-    public long size() {
-      return size;
-    }
-
-    @Override
-    public Capabilities capabilities() {
-      return capabilities;
-    }
-
-    @Override
-    public void read(ByteBuffer into, long offset) {
+    protected void doRead(ByteBuffer into, long offset) {
       state.get().read(into, (int) offset / UNIT);
     }
 
     @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) {
+    protected void doWrite(ByteBuffer from, long offset, CommandFlags flags) {
       boolean isDurable = flags.has(CommandFlag.FUA);
       int[] values = State.values(from);
       change(now -> now.changed((int) offset / UNIT, values, isDurable));
     }
 
     @Override
-    public void flush() {
+    protected void doFlush() {
       State then = state.get();
       change(now -> now.flushed(then));
     }
 
     @Override
-    public void trim(long offset, long length, CommandFlags flags) {
+    protected void doTrim(long offset, long length, CommandFlags flags) {
       int[] values = State.filled(length, TRIMMED);
       change(now -> now.changed((int) offset / UNIT, values, flags.has(CommandFlag.FUA)));
     }
 
     @Override
-    public void zero(long offset, long length, CommandFlags flags) {
+    protected void doZero(long offset, long length, CommandFlags flags) {
       int[] values = State.filled(length, 0);
       change(now -> now.changed((int) offset / UNIT, values, flags.has(CommandFlag.FUA)));
     }
 
     @Override
-    public void cache(long offset, long length) {
+    protected void doCache(long offset, long length) {
       throw new AssertionError("the cache reads itself");
     }
 

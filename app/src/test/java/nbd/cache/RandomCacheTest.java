@@ -18,6 +18,7 @@ import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -199,7 +200,7 @@ class RandomCacheTest {
       if (kind < 45) {
         sector.begin(value);
         ByteBuffer data = ByteBuffer.allocate(SECTOR).putLong(0, value).putLong(504, value);
-        if (random.nextBoolean() || !handle.writeNow(data, at)) {
+        if (random.nextBoolean() || !handle.tryNow(Operation.write(data, at, CommandFlags.NONE))) {
           untilItSucceeds(() -> handle.write(data.duplicate().clear(), at, CommandFlags.NONE));
         }
       } else if (kind < 50) {
@@ -217,7 +218,7 @@ class RandomCacheTest {
         readMany(handle, random);
       } else {
         ByteBuffer into = ByteBuffer.allocate(SECTOR);
-        if (random.nextBoolean() || !handle.readNow(into, at)) {
+        if (random.nextBoolean() || !handle.tryNow(Operation.read(into, at))) {
           untilItSucceeds(() -> handle.read(into.clear(), at));
         }
         assertThat(into.getLong(0)).as("%s: sector %d", what, number).isEqualTo(sector.last());

@@ -17,6 +17,7 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Extent;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -166,7 +167,7 @@ class SharedSectorsTest {
     private static void write(Handle handle, int first, ByteBuffer data, boolean atOnce)
         throws IOException {
       long offset = offset(first);
-      if (!atOnce || !handle.writeNow(data, offset)) {
+      if (!atOnce || !handle.tryNow(Operation.write(data, offset, CommandFlags.NONE))) {
         // As where another thread has to be found for it.
         LockSupport.parkNanos(300_000);
         handle.write(data, offset, CommandFlags.NONE);
@@ -176,7 +177,7 @@ class SharedSectorsTest {
     private void read(Handle handle, int first, int count, boolean atOnce) throws IOException {
       ByteBuffer into = ByteBuffer.allocate(count * HALF);
       int begin = history.now();
-      if (!atOnce || !handle.readNow(into, offset(first))) {
+      if (!atOnce || !handle.tryNow(Operation.read(into, offset(first)))) {
         handle.read(into, offset(first));
       }
       int end = history.now();

@@ -15,12 +15,14 @@ import nbd.protocol.NbdError;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.ExportFacts;
 import nbd.storage.Extent;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.ThreadModel;
 import nbd.testing.Eventually;
+import nbd.testing.PlainHandle;
 
 /**
  * Storage whose calls a test can hold up, fail and look at, and that forgets what was not flushed
@@ -195,15 +197,14 @@ final class TestStorage implements Backend {
     closed = true;
   }
 
-  private final class TestHandle implements Handle {
+  private final class TestHandle extends PlainHandle {
     private final int bornAfter;
     private final long size;
-    private final Capabilities can;
 
     TestHandle(int bornAfter, long size, Capabilities can) {
+      super(new ExportFacts(size, blockSizes, can, "", TestStorage.class));
       this.bornAfter = bornAfter;
       this.size = size;
-      this.can = can;
     }
 
     private void call(Command command, long offset, long length, CommandFlags flags, Runnable work)
@@ -227,22 +228,7 @@ final class TestStorage implements Backend {
     }
 
     @Override
-    public long size() {
-      return size;
-    }
-
-    @Override
-    public BlockSizes blockSizes() {
-      return blockSizes;
-    }
-
-    @Override
-    public Capabilities capabilities() {
-      return can;
-    }
-
-    @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
+    protected void doRead(ByteBuffer into, long offset) throws IOException {
       call(
           Command.READ,
           offset,
@@ -252,13 +238,13 @@ final class TestStorage implements Backend {
     }
 
     @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+    protected void doWrite(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
       int length = from.remaining();
       call(Command.WRITE, offset, length, flags, () -> from.get(content, (int) offset, length));
     }
 
     @Override
-    public void flush() throws IOException {
+    protected void doFlush() throws IOException {
       // What is written while it runs need not be in it.
       byte[][] started = new byte[1][];
       synchronized (TestStorage.this) {
@@ -277,12 +263,12 @@ final class TestStorage implements Backend {
     }
 
     @Override
-    public void trim(long offset, long length, CommandFlags flags) throws IOException {
+    protected void doTrim(long offset, long length, CommandFlags flags) throws IOException {
       fill(Command.TRIM, offset, length, flags, (byte) 0x55);
     }
 
     @Override
-    public void zero(long offset, long length, CommandFlags flags) throws IOException {
+    protected void doZero(long offset, long length, CommandFlags flags) throws IOException {
       fill(Command.WRITE_ZEROES, offset, length, flags, (byte) 0);
     }
 
@@ -297,12 +283,12 @@ final class TestStorage implements Backend {
     }
 
     @Override
-    public void cache(long offset, long length) {
+    protected void doCache(long offset, long length) {
       throw new AssertionError("the cache reads itself");
     }
 
     @Override
-    public List<Extent> extents(long offset, long length, int most) throws IOException {
+    protected List<Extent> doExtents(long offset, long length, int most) throws IOException {
       call(Command.BLOCK_STATUS, offset, length, CommandFlags.NONE, () -> {});
       // As the contract allows: past the range.
       if (!tellsData) {

@@ -23,6 +23,7 @@ import nbd.storage.Backend;
 import nbd.storage.Capability;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.storage.ThreadModel;
 import nbd.testing.FakeBackend;
 import org.junit.jupiter.api.Test;
@@ -99,7 +100,8 @@ final class FilterStackTest {
 
   private static boolean fuaIsQuick(Backend backend, FilterStack.Choice choice) throws IOException {
     try (Handle handle = new FilterStack(backend, choice).backend().open("", false)) {
-      return handle.fuaIsQuick();
+      CommandFlags fua = CommandFlags.of(CommandFlag.FUA);
+      return handle.tryNow(Operation.write(ByteBuffer.allocateDirect(512), 0, fua));
     }
   }
 

@@ -10,8 +10,10 @@ import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.ExportFacts;
 import nbd.storage.Handle;
 import nbd.storage.ThreadModel;
+import nbd.testing.PlainHandle;
 
 /**
  * Storage that takes note of what flushes and FUA it gets, and of what is durable by them. Without
@@ -80,7 +82,11 @@ final class RecordingStorage implements Backend {
     // Nothing is held.
   }
 
-  private final class RecordingHandle implements Handle {
+  private final class RecordingHandle extends PlainHandle {
+    RecordingHandle() {
+      super(new ExportFacts(content.length, capabilities));
+    }
+
     private final BitSet unflushed = new BitSet();
 
     private void changed(long offset, long length, CommandFlags flags) {
@@ -96,17 +102,7 @@ final class RecordingStorage implements Backend {
     }
 
     @Override
-    public long size() {
-      return content.length;
-    }
-
-    @Override
-    public Capabilities capabilities() {
-      return capabilities;
-    }
-
-    @Override
-    public void read(ByteBuffer into, long offset) {
+    protected void doRead(ByteBuffer into, long offset) {
       lock.lock();
       try {
         into.put(content, (int) offset, into.remaining());
@@ -116,7 +112,7 @@ final class RecordingStorage implements Backend {
     }
 
     @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) {
+    protected void doWrite(ByteBuffer from, long offset, CommandFlags flags) {
       lock.lock();
       try {
         int length = from.remaining();
@@ -128,7 +124,7 @@ final class RecordingStorage implements Backend {
     }
 
     @Override
-    public void flush() {
+    protected void doFlush() {
       lock.lock();
       try {
         flushes++;
@@ -143,17 +139,17 @@ final class RecordingStorage implements Backend {
     }
 
     @Override
-    public void trim(long offset, long length, CommandFlags flags) {
+    protected void doTrim(long offset, long length, CommandFlags flags) {
       throw new AssertionError("nothing is trimmed");
     }
 
     @Override
-    public void zero(long offset, long length, CommandFlags flags) {
+    protected void doZero(long offset, long length, CommandFlags flags) {
       throw new AssertionError("nothing is zeroed");
     }
 
     @Override
-    public void cache(long offset, long length) {
+    protected void doCache(long offset, long length) {
       // It is at hand.
     }
 

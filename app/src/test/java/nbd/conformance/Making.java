@@ -8,14 +8,13 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayDeque;
 import java.util.Deque;
+import java.util.function.UnaryOperator;
 import nbd.cache.CacheFilter;
 import nbd.cache.CacheMode;
 import nbd.cache.CacheSettings;
 import nbd.cache.CacheStatistics;
 import nbd.client.ClientSettings;
 import nbd.client.NbdUri;
-import nbd.filter.FilterBackend;
-import nbd.filter.FilterHandle;
 import nbd.filter.Statistics;
 import nbd.filter.StatisticsFilter;
 import nbd.memory.MemoryBackend;
@@ -28,20 +27,16 @@ import nbd.server.TestServer;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.testing.HookedBackend;
 import nbd.upstream.UpstreamBackend;
 
 /** What storages are made of, and goes when they are no longer needed. */
 final class Making implements Closeable {
   /** The name of the file in {@link #directory}. */
   static final String FILE_NAME = "disk";
-
-  /** What can be asked of a handle. */
-  @FunctionalInterface
-  private interface Change {
-    Handle of(Handle handle);
-  }
 
   private final Path place;
   private final Deque<Closeable> last = new ArrayDeque<>();
@@ -71,48 +66,26 @@ final class Making implements Closeable {
     return place;
   }
 
-  private static Backend changed(Backend backend, Change change) {
-    return new FilterBackend(backend) {
-      @Override
-      public Handle open(String exportName, boolean readOnly) throws IOException {
-        return change.of(next.open(exportName, readOnly));
-      }
-    };
-  }
-
-  private static Handle with(Handle handle, Capabilities capabilities, BlockSizes sizes) {
-    return new FilterHandle(handle) {
-      @Override
-      public Capabilities capabilities() {
-        return capabilities;
-      }
-
-      @Override
-      public BlockSizes blockSizes() {
-        return sizes;
-      }
-    };
+  private static Backend with(Backend backend, UnaryOperator<ExportFacts> facts) {
+    return new HookedBackend(backend, facts, Handle::perform);
   }
 
   /** Memory that can be read and written, and nothing else. */
   Backend little(BlockSizes sizes) {
     Capabilities can = Capabilities.of(Fua.NONE, Capability.WRITE);
-    return changed(memory(), handle -> with(handle, can, sizes));
+    return with(
+        memory(),
+        facts -> new ExportFacts(facts.size(), sizes, can, facts.description(), facts.identity()));
   }
 
   /** Memory with another way of FUA. */
   Backend restricted(Fua fua) {
-    return changed(
-        memory(), handle -> with(handle, handle.capabilities().with(fua), handle.blockSizes()));
+    return with(memory(), facts -> facts.with(facts.capabilities().with(fua)));
   }
 
   /** Memory that makes no promise about several connections. */
   Backend alone() {
-    return changed(
-        memory(),
-        handle ->
-            with(
-                handle, handle.capabilities().without(Capability.MULTI_CONN), handle.blockSizes()));
+    return with(memory(), facts -> facts.with(facts.capabilities().without(Capability.MULTI_CONN)));
   }
 
   /** What serve puts in front of everything, in a mode. */

@@ -248,8 +248,8 @@ final class DirectoryBackendTest {
       try (Handle first = backend.open("a.img", false);
           Handle second = backend.open("a.img", false)) {
         assertThat(first(first)).isEqualTo((byte) 9);
-        assertThat(first.identity()).isEqualTo(second.identity());
-        assertThat(first.identity()).isNotEqualTo(replaced.identity());
+        assertThat(first.facts().identity()).isEqualTo(second.facts().identity());
+        assertThat(first.facts().identity()).isNotEqualTo(replaced.facts().identity());
       }
     }
   }

@@ -17,6 +17,7 @@ import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdException;
 import nbd.storage.Capability;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.storage.ReadTarget;
 import nbd.testing.Bytes;
 import nbd.testing.Model;
@@ -145,7 +146,7 @@ final class FileBackendTest {
               sent(Channels.newChannel(sent).write(piece));
             }
           };
-      if (handle.transferNow(123, 200_000, target)) {
+      if (handle.tryNow(Operation.transfer(123, 200_000, target))) {
         assertThat(sent.toByteArray()).isEqualTo(java.util.Arrays.copyOfRange(data, 123, 200_123));
         assertThat(counted[0]).isEqualTo(200_000);
       } else {
@@ -165,7 +166,7 @@ final class FileBackendTest {
       assertThatThrownBy(() -> read(handle, 500, 1000))
           .isInstanceOf(NbdException.class)
           .hasMessageContainingAll("disk.img", "truncated to 1000 bytes", "" + SIZE);
-      assertThat(handle.readNow(ByteBuffer.allocateDirect(1000), 500)).isFalse();
+      assertThat(handle.tryNow(Operation.read(ByteBuffer.allocateDirect(1000), 500))).isFalse();
       assertThat(read(handle, 10, 1)).as("the rest is there").containsExactly(1);
       handle.write(direct((byte) 2), SIZE - 1, CommandFlags.NONE);
       assertThat(read(handle, SIZE - 1, 1)).containsExactly(2);
@@ -224,7 +225,8 @@ final class FileBackendTest {
       assertThatThrownBy(() -> handle.write(direct((byte) 1), 0, CommandFlags.NONE))
           .isInstanceOf(nbd.protocol.NbdException.class)
           .hasMessageContaining("ENOSPC");
-      assertThatThrownBy(() -> handle.writeNow(direct((byte) 1), 0))
+      assertThatThrownBy(
+              () -> handle.tryNow(Operation.write(direct((byte) 1), 0, CommandFlags.NONE)))
           .isInstanceOf(nbd.protocol.NbdException.class);
     } catch (IOException flushOfADevice) {
       // A device without storage cannot be flushed at the end: that is not what is tested.

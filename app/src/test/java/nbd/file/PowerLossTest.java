@@ -21,6 +21,7 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.testing.Model;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -138,7 +139,7 @@ final class PowerLossTest {
         case 3 -> handle.zero(offset, length, flags.with(CommandFlag.NO_HOLE));
         default -> {
           ByteBuffer data = ByteBuffer.allocateDirect(length);
-          if (durably || !handle.writeNow(data, offset)) {
+          if (durably || !handle.tryNow(Operation.write(data, offset, CommandFlags.NONE))) {
             handle.write(data, offset, flags);
           }
         }

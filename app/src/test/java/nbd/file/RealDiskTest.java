@@ -20,6 +20,7 @@ import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Capability;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.testing.Bytes;
 import nbd.testing.Log;
 import nbd.testing.Model;
@@ -176,7 +177,7 @@ final class RealDiskTest {
       assumeTrue(afterWriting >= 0, "the kernel does not tell what is cached");
       ByteBuffer read = ByteBuffer.allocateDirect(MIB / 4);
       for (long at = 0; at < handle.size(); at += MIB / 4) {
-        if (!handle.readNow(read.clear(), at)) {
+        if (!handle.tryNow(Operation.read(read.clear(), at))) {
           handle.read(read.clear(), at);
         }
         assertThat(read.get(0)).isEqualTo(Bytes.random(5, 1)[0]);

@@ -14,6 +14,7 @@ import nbd.storage.Backend;
 import nbd.storage.Capability;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import org.junit.jupiter.api.Test;
 
 /** Each connection sees its own world until it flushes. */
@@ -128,8 +129,9 @@ class ConnectionCacheFilterTest {
   @Test
   void theFastPathIsNotTaken() throws IOException {
     Handle handle = open();
-    assertThat(handle.readNow(ByteBuffer.allocate(1), 0)).isFalse();
-    assertThat(handle.writeNow(ByteBuffer.allocate(1), 0)).isFalse();
+    assertThat(handle.tryNow(Operation.read(ByteBuffer.allocate(1), 0))).isFalse();
+    assertThat(handle.tryNow(Operation.write(ByteBuffer.allocate(1), 0, CommandFlags.NONE)))
+        .isFalse();
   }
 
   @Test

@@ -8,7 +8,9 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import nbd.memory.MemoryBackend;
+import nbd.protocol.CommandFlags;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import org.junit.jupiter.api.Test;
 
 /** Storage that is slow where it was told to be. */
@@ -31,11 +33,13 @@ class DelayFilterTest {
   @Test
   void whatIsDelayedIsNotDoneNow() throws IOException {
     Handle slowReads = open(SOME, Duration.ZERO, Duration.ZERO);
-    assertThat(slowReads.readNow(ByteBuffer.allocate(1), 0)).isFalse();
-    assertThat(slowReads.writeNow(ByteBuffer.allocate(1), 0)).isTrue();
+    assertThat(slowReads.tryNow(Operation.read(ByteBuffer.allocate(1), 0))).isFalse();
+    assertThat(slowReads.tryNow(Operation.write(ByteBuffer.allocate(1), 0, CommandFlags.NONE)))
+        .isTrue();
     Handle slowWrites = open(Duration.ZERO, SOME, Duration.ZERO);
-    assertThat(slowWrites.readNow(ByteBuffer.allocate(1), 0)).isTrue();
-    assertThat(slowWrites.writeNow(ByteBuffer.allocate(1), 0)).isFalse();
+    assertThat(slowWrites.tryNow(Operation.read(ByteBuffer.allocate(1), 0))).isTrue();
+    assertThat(slowWrites.tryNow(Operation.write(ByteBuffer.allocate(1), 0, CommandFlags.NONE)))
+        .isFalse();
     write(slowWrites, 0, "x");
     assertThat(read(slowWrites, 0, 1)).isEqualTo("x");
   }

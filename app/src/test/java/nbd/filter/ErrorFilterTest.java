@@ -12,6 +12,7 @@ import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import org.junit.jupiter.api.Test;
 
 /** Storage that fails as often as it was told to, and in the same places again. */
@@ -31,9 +32,10 @@ class ErrorFilterTest {
     assertThatThrownBy(() -> handle.trim(0, 1, CommandFlags.NONE)).hasMessageContaining("write");
     assertThatThrownBy(() -> handle.zero(0, 1, CommandFlags.NONE)).hasMessageContaining("write");
     assertThatThrownBy(handle::flush).hasMessageContaining("flush");
-    assertThat(handle.writeNow(ByteBuffer.allocate(1), 0)).isFalse();
+    assertThat(handle.tryNow(Operation.write(ByteBuffer.allocate(1), 0, CommandFlags.NONE)))
+        .isFalse();
     assertThat(read(handle, 0, 1)).isEqualTo(".");
-    assertThat(handle.readNow(ByteBuffer.allocate(1), 0)).isTrue();
+    assertThat(handle.tryNow(Operation.read(ByteBuffer.allocate(1), 0))).isTrue();
   }
 
   @Test

@@ -19,10 +19,13 @@ import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
 import nbd.storage.ReadTarget;
 import nbd.storage.ThreadModel;
 import nbd.testing.FakeBackend;
 import nbd.testing.FakeBackend.Call;
+import nbd.testing.HookedBackend;
 import org.junit.jupiter.api.Test;
 
 /** FUA by flush, and counting. */
@@ -133,16 +136,18 @@ final class FiltersTest {
   void fastCallsAreCountedOnceAndOnlyIfTheyDidIt() throws IOException {
     Statistics memory = new Statistics();
     try (Handle handle = new StatisticsFilter(new MemoryBackend(1000), memory).open("", false)) {
-      assertThat(handle.readNow(ByteBuffer.allocate(5), 0)).isTrue();
-      assertThat(handle.writeNow(ByteBuffer.allocate(7), 0)).isTrue();
-      assertThat(handle.transferNow(0, 10, NOWHERE)).isFalse();
+      assertThat(handle.tryNow(Operation.read(ByteBuffer.allocate(5), 0))).isTrue();
+      assertThat(handle.tryNow(Operation.write(ByteBuffer.allocate(7), 0, CommandFlags.NONE)))
+          .isTrue();
+      assertThat(handle.tryNow(Operation.transfer(0, 10, NOWHERE))).isFalse();
     }
     assertCounts(memory, 1, 1, 0, 0, 0, 0, 0, 0, 5, 7, 0, 1);
 
     Statistics fake = new Statistics();
     try (Handle handle = new StatisticsFilter(new FakeBackend(1000), fake).open("", false)) {
-      assertThat(handle.readNow(ByteBuffer.allocate(5), 0)).isFalse();
-      assertThat(handle.writeNow(ByteBuffer.allocate(7), 0)).isFalse();
+      assertThat(handle.tryNow(Operation.read(ByteBuffer.allocate(5), 0))).isFalse();
+      assertThat(handle.tryNow(Operation.write(ByteBuffer.allocate(7), 0, CommandFlags.NONE)))
+          .isFalse();
       handle.read(ByteBuffer.allocate(5), 0);
     }
     assertCounts(fake, 1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 1);
@@ -152,19 +157,10 @@ final class FiltersTest {
   void dataThatIsTransferredIsCountedAsARead() throws IOException {
     Statistics statistics = new Statistics();
     Backend transferring =
-        new FilterBackend(new MemoryBackend(1000)) {
-          @Override
-          public Handle open(String name, boolean readOnly) throws IOException {
-            return new FilterHandle(next.open(name, readOnly)) {
-              @Override
-              public boolean transferNow(long offset, long length, ReadTarget to) {
-                return true;
-              }
-            };
-          }
-        };
+        new HookedBackend(
+            new MemoryBackend(1000), (next, operation, patience, end) -> Outcome.DONE);
     try (Handle handle = new StatisticsFilter(transferring, statistics).open("", false)) {
-      assertThat(handle.transferNow(0, 10, NOWHERE)).isTrue();
+      assertThat(handle.tryNow(Operation.transfer(0, 10, NOWHERE))).isTrue();
     }
     assertCounts(statistics, 1, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1);
   }

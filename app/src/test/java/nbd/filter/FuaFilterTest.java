@@ -20,8 +20,12 @@ import nbd.storage.Capability;
 import nbd.storage.Completion;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import nbd.testing.FakeBackend;
 import nbd.testing.FakeBackend.Call;
+import nbd.testing.HookedBackend;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -176,6 +180,12 @@ final class FuaFilterTest {
             open.incrementAndGet();
             return new FilterHandle(next.open(name, readOnly)) {
               @Override
+              public Outcome perform(Operation operation, Patience patience, Completion end)
+                  throws IOException {
+                return next.perform(operation, patience, end);
+              }
+
+              @Override
               public void close() throws IOException {
                 open.decrementAndGet();
                 super.close();
@@ -193,10 +203,10 @@ final class FuaFilterTest {
     try (Handle forced = new FuaFilter(new MemoryBackend(1000), FuaMode.FORCE).open("", false);
         Handle passing = new FuaFilter(new MemoryBackend(1000), FuaMode.PASS).open("", false)) {
       ByteBuffer data = ByteBuffer.allocate(7);
-      assertThat(forced.writeNow(data, 0)).isFalse();
+      assertThat(forced.tryNow(Operation.write(data, 0, CommandFlags.NONE))).isFalse();
       assertThat(data.remaining()).isEqualTo(7);
-      assertThat(passing.writeNow(data, 0)).isTrue();
-      assertThat(forced.readNow(ByteBuffer.allocate(7), 0)).isTrue();
+      assertThat(passing.tryNow(Operation.write(data, 0, CommandFlags.NONE))).isTrue();
+      assertThat(forced.tryNow(Operation.read(ByteBuffer.allocate(7), 0))).isTrue();
     }
   }
 
@@ -212,7 +222,8 @@ final class FuaFilterTest {
           continue;
         }
         boolean accepted =
-            handle.beginWrite(ByteBuffer.allocate(3), 1, flags, failure -> begun.add(flags));
+            handle.begin(
+                Operation.write(ByteBuffer.allocate(3), 1, flags), failure -> begun.add(flags));
         handle.write(ByteBuffer.allocate(3), 1, flags);
         List<Call> made = fake.calls();
         if (made.contains(FLUSH)) {
@@ -228,20 +239,16 @@ final class FuaFilterTest {
 
   /** Takes note of the flags with which writes are begun, and ends them at once. */
   private static Backend beginning(Backend backend, List<CommandFlags> begun) {
-    return new FilterBackend(backend) {
-      @Override
-      public Handle open(String name, boolean readOnly) throws IOException {
-        return new FilterHandle(next.open(name, readOnly)) {
-          @Override
-          public boolean beginWrite(
-              ByteBuffer from, long offset, CommandFlags flags, Completion end) {
-            begun.add(flags);
-            end.done(null);
-            return true;
+    return new HookedBackend(
+        backend,
+        (next, operation, patience, end) -> {
+          if (patience != Patience.LATER) {
+            return next.perform(operation, patience, end);
           }
-        };
-      }
-    };
+          begun.add(operation.flags());
+          end.done(null);
+          return Outcome.BEGUN;
+        });
   }
 
   @Test

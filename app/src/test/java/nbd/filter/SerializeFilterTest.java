@@ -9,8 +9,10 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
 import nbd.memory.MemoryBackend;
+import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.storage.ThreadModel;
 import org.junit.jupiter.api.Test;
 
@@ -80,9 +82,9 @@ class SerializeFilterTest {
   void theFastPathIsTakenOnlyWhereNothingIsSerialized() throws IOException {
     for (ThreadModel model : ThreadModel.values()) {
       try (Handle handle = new SerializeFilter(memory, model).open("", false)) {
-        assertThat(handle.readNow(ByteBuffer.allocate(1), 0))
+        assertThat(handle.tryNow(Operation.read(ByteBuffer.allocate(1), 0)))
             .isEqualTo(model == ThreadModel.PARALLEL);
-        assertThat(handle.writeNow(ByteBuffer.allocate(1), 0))
+        assertThat(handle.tryNow(Operation.write(ByteBuffer.allocate(1), 0, CommandFlags.NONE)))
             .isEqualTo(model == ThreadModel.PARALLEL);
         handle.cache(0, 1);
         FilterTestSupport.write(handle, 0, "x");

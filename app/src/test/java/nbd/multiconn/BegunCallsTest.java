@@ -10,6 +10,7 @@ import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
+import nbd.storage.Operation;
 import nbd.testing.FarBackend;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
@@ -21,9 +22,11 @@ class BegunCallsTest {
   private final MultiConnFilter filter = new MultiConnFilter(far, MultiConnSettings.DEFAULT);
   private final AtomicInteger ended = new AtomicInteger();
 
-  private void beginWrite(Handle handle) {
+  private void beginWrite(Handle handle) throws IOException {
     ByteBuffer data = ByteBuffer.allocate(512);
-    assertThat(handle.beginWrite(data, 0, CommandFlags.NONE, failure -> ended.incrementAndGet()))
+    assertThat(
+            handle.begin(
+                Operation.write(data, 0, CommandFlags.NONE), failure -> ended.incrementAndGet()))
         .isTrue();
     handle.push();
   }
@@ -51,10 +54,8 @@ class BegunCallsTest {
       AtomicInteger flushes = new AtomicInteger();
       far.hold();
       assertThat(
-              writer.beginWrite(
-                  ByteBuffer.allocate(512),
-                  0,
-                  CommandFlags.NONE,
+              writer.begin(
+                  Operation.write(ByteBuffer.allocate(512), 0, CommandFlags.NONE),
                   failure -> {
                     // The client is told now, and flushes at once on another connection.
                     try {
@@ -76,7 +77,9 @@ class BegunCallsTest {
     try (Handle reader = filter.open("", false);
         Handle writer = filter.open("", false)) {
       far.hold();
-      assertThat(reader.beginRead(ByteBuffer.allocate(512), 0, failure -> ended.incrementAndGet()))
+      assertThat(
+              reader.begin(
+                  Operation.read(ByteBuffer.allocate(512), 0), failure -> ended.incrementAndGet()))
           .isTrue();
       reader.push();
       Calls.zero(writer);
@@ -95,7 +98,8 @@ class BegunCallsTest {
     MultiConnFilter near = new MultiConnFilter(fake, MultiConnSettings.DEFAULT);
     try (Handle reader = near.open("", false);
         Handle writer = near.open("", false)) {
-      assertThat(reader.beginRead(ByteBuffer.allocate(512), 0, failure -> {})).isFalse();
+      assertThat(reader.begin(Operation.read(ByteBuffer.allocate(512), 0), failure -> {}))
+          .isFalse();
       Calls.zero(writer);
       writer.flush();
     }

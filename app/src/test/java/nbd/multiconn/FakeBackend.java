@@ -8,13 +8,18 @@ import java.util.Optional;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Supplier;
+import nbd.protocol.BlockSizes;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.storage.ThreadModel;
+import nbd.testing.PlainHandle;
 
 /**
  * A backend that stores nothing, remembers which of its handles were flushed in which order, and
@@ -84,10 +89,9 @@ final class FakeBackend implements Backend {
   }
 
   /** A handle whose calls a test can hook. */
-  final class FakeHandle implements Handle {
+  final class FakeHandle extends PlainHandle {
     final int number;
     private final Capabilities has;
-    private final Object opened = storage;
     final AtomicInteger inside = new AtomicInteger();
     volatile boolean closed;
 
@@ -100,8 +104,14 @@ final class FakeBackend implements Backend {
     volatile Hook onClose = () -> {};
 
     FakeHandle(int number, Capabilities has) {
+      super(new ExportFacts(1 << 20, BlockSizes.DEFAULT, has, "", storage));
       this.number = number;
       this.has = has;
+    }
+
+    @Override
+    protected boolean isQuick(Operation operation) {
+      return operation.command() == Command.READ || operation.command() == Command.WRITE;
     }
 
     private void call(String what, Capability needed, Hook hook) throws IOException {
@@ -124,67 +134,40 @@ final class FakeBackend implements Backend {
     }
 
     @Override
-    public long size() {
-      return 1 << 20;
-    }
-
-    @Override
-    public Capabilities capabilities() {
-      return has;
-    }
-
-    @Override
-    public Object identity() {
-      return opened;
-    }
-
-    @Override
     public Optional<String> broken() {
       return broken.get();
     }
 
     @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
+    protected void doRead(ByteBuffer into, long offset) throws IOException {
       call(onRead);
       into.position(into.limit());
     }
 
     @Override
-    public boolean readNow(ByteBuffer into, long offset) throws IOException {
-      read(into, offset);
-      return true;
-    }
-
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+    protected void doWrite(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
       call("write", Capability.WRITE, onWrite);
       from.position(from.limit());
     }
 
     @Override
-    public boolean writeNow(ByteBuffer from, long offset) throws IOException {
-      write(from, offset, CommandFlags.NONE);
-      return true;
-    }
-
-    @Override
-    public void flush() throws IOException {
+    protected void doFlush() throws IOException {
       flushed.add(number);
       call("flush", Capability.FLUSH, onFlush);
     }
 
     @Override
-    public void trim(long offset, long length, CommandFlags flags) throws IOException {
+    protected void doTrim(long offset, long length, CommandFlags flags) throws IOException {
       call("trim", Capability.TRIM, onWrite);
     }
 
     @Override
-    public void zero(long offset, long length, CommandFlags flags) throws IOException {
+    protected void doZero(long offset, long length, CommandFlags flags) throws IOException {
       call("zero", Capability.ZERO, onWrite);
     }
 
     @Override
-    public void cache(long offset, long length) throws IOException {
+    protected void doCache(long offset, long length) throws IOException {
       call("cache", Capability.CACHE, onRead);
     }
 

@@ -12,6 +12,7 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Operation;
 import nbd.storage.ReadTarget;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
@@ -179,14 +180,14 @@ class FlushSharingTest {
   @Test
   void theFastPathIsFollowedToo() throws IOException {
     Scene scene = Scene.emulating(3);
-    scene.handle(0).readNow(ByteBuffer.allocate(512), 0);
-    scene.handle(1).writeNow(ByteBuffer.allocate(512), 0);
+    scene.handle(0).tryNow(Operation.read(ByteBuffer.allocate(512), 0));
+    scene.handle(1).tryNow(Operation.write(ByteBuffer.allocate(512), 0, CommandFlags.NONE));
     assertThat(scene.flushed(2)).containsExactly(1, 0);
     scene.handle(0).cache(0, 512);
-    scene.handle(1).writeNow(ByteBuffer.allocate(512), 0);
+    scene.handle(1).tryNow(Operation.write(ByteBuffer.allocate(512), 0, CommandFlags.NONE));
     assertThat(scene.flushed(2)).containsExactly(1, 0);
-    assertThat(scene.handle(0).transferNow(0, 512, NOWHERE)).isFalse();
-    scene.handle(1).writeNow(ByteBuffer.allocate(512), 0);
+    assertThat(scene.handle(0).tryNow(Operation.transfer(0, 512, NOWHERE))).isFalse();
+    scene.handle(1).tryNow(Operation.write(ByteBuffer.allocate(512), 0, CommandFlags.NONE));
     assertThat(scene.flushed(2)).containsExactly(1, 0);
   }
 

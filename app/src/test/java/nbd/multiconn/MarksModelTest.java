@@ -192,7 +192,8 @@ class MarksModelTest {
       Decision decision =
           Decision.of(MultiConnSettings.DEFAULT, handle.capabilities(), ThreadModel.PARALLEL);
       Group group = new Group(MultiConnSettings.DEFAULT, Runnable::run);
-      Member member = new Member(handle, decision, group.scopeFor("", handle.identity(), decision));
+      Member member =
+          new Member(handle, decision, group.scopeFor("", handle.facts().identity(), decision));
       group.attach(member);
       SHARED.set(member);
       return member;

@@ -11,10 +11,11 @@ import nbd.protocol.NbdError;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
-import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.ThreadModel;
+import nbd.testing.PlainHandle;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -60,7 +61,11 @@ final class ModelStorage implements Backend {
   private record Cached(long value, boolean written) {}
 
   /** A handle with its private cache. */
-  final class ModelHandle implements Handle {
+  final class ModelHandle extends PlainHandle {
+    ModelHandle() {
+      super(new ExportFacts(Long.BYTES, capabilities));
+    }
+
     private final AtomicReference<@Nullable Cached> cache = new AtomicReference<>();
 
     /** How many writes the client knows the answer of. */
@@ -82,17 +87,7 @@ final class ModelStorage implements Backend {
     }
 
     @Override
-    public long size() {
-      return Long.BYTES;
-    }
-
-    @Override
-    public Capabilities capabilities() {
-      return capabilities;
-    }
-
-    @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
+    protected void doRead(ByteBuffer into, long offset) throws IOException {
       check();
       if (multiConn) {
         into.putLong(stored.get());
@@ -108,7 +103,7 @@ final class ModelStorage implements Backend {
     }
 
     @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+    protected void doWrite(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
       check();
       if (multiConn) {
         stored.set(from.getLong());
@@ -119,7 +114,7 @@ final class ModelStorage implements Backend {
     }
 
     @Override
-    public void flush() throws IOException {
+    protected void doFlush() throws IOException {
       if (closed) {
         fault.compareAndSet(null, new AssertionError("a flush entered a closed handle"));
       }
@@ -145,21 +140,6 @@ final class ModelStorage implements Backend {
       if (closed) {
         fault.compareAndSet(null, new AssertionError("a handle was closed with a flush inside"));
       }
-    }
-
-    @Override
-    public void trim(long offset, long length, CommandFlags flags) {
-      throw new AssertionError("not used");
-    }
-
-    @Override
-    public void zero(long offset, long length, CommandFlags flags) {
-      throw new AssertionError("not used");
-    }
-
-    @Override
-    public void cache(long offset, long length) {
-      throw new AssertionError("not used");
     }
 
     @Override

@@ -15,13 +15,16 @@ import nbd.check.HistoryChecker;
 import nbd.check.HistoryChecker.Violation;
 import nbd.filter.ConnectionCacheFilter;
 import nbd.filter.FilterBackend;
-import nbd.filter.FilterHandle;
 import nbd.filter.SerializeFilter;
 import nbd.memory.MemoryBackend;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import nbd.storage.ThreadModel;
+import nbd.testing.HookedBackend;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -107,27 +110,19 @@ class RandomHistoryTest {
 
     @Override
     public Handle open(String exportName, boolean readOnly) throws IOException {
-      return new FilterHandle(next.open(exportName, readOnly)) {
-        @Override
-        public void read(ByteBuffer into, long offset) throws IOException {
-          pause();
-          next.read(into, offset);
-          pause();
-        }
-
-        @Override
-        public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-          pause();
-          next.write(from, offset, flags);
-        }
-
-        @Override
-        public void flush() throws IOException {
-          pause();
-          next.flush();
-          pause();
-        }
-      };
+      return HookedBackend.handle(
+          next.open(exportName, readOnly),
+          (below, operation, patience, end) -> {
+            if (patience != Patience.WAIT) {
+              return below.perform(operation, patience, end);
+            }
+            pause();
+            Outcome outcome = below.perform(operation, patience, end);
+            if (operation.command() != Command.WRITE) {
+              pause();
+            }
+            return outcome;
+          });
     }
   }
 

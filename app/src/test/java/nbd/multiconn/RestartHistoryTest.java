@@ -15,10 +15,12 @@ import nbd.protocol.NbdError;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.ThreadModel;
+import nbd.testing.PlainHandle;
 import org.junit.jupiter.api.Test;
 
 /**
@@ -244,7 +246,7 @@ class RestartHistoryTest {
   }
 
   /** A connection to the server as it was when it was opened. */
-  private static final class Connection implements Handle {
+  private static final class Connection extends PlainHandle {
     private final Server server;
     private final int start;
     private final Set<Integer> cached = new HashSet<>();
@@ -254,6 +256,7 @@ class RestartHistoryTest {
     private boolean closed;
 
     Connection(Server server) {
+      super(new ExportFacts(1, server.capabilities));
       this.server = server;
       this.start = server.starts;
     }
@@ -277,27 +280,17 @@ class RestartHistoryTest {
     }
 
     @Override
-    public long size() {
-      return 1;
-    }
-
-    @Override
-    public Capabilities capabilities() {
-      return server.capabilities;
-    }
-
-    @Override
     public Optional<String> broken() {
       return knows && isBroken() ? Optional.of("the connection broke") : Optional.empty();
     }
 
     @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
+    protected void doRead(ByteBuffer into, long offset) throws IOException {
       check();
     }
 
     @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+    protected void doWrite(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
       check();
       written.add(server.writes);
       cached.add(server.writes);
@@ -305,7 +298,7 @@ class RestartHistoryTest {
     }
 
     @Override
-    public void flush() throws IOException {
+    protected void doFlush() throws IOException {
       check();
       for (Connection other : server.multiConn ? server.connections : List.of(this)) {
         if (other.start == start) {
@@ -313,21 +306,6 @@ class RestartHistoryTest {
           other.cached.clear();
         }
       }
-    }
-
-    @Override
-    public void trim(long offset, long length, CommandFlags flags) {
-      throw new AssertionError("not used");
-    }
-
-    @Override
-    public void zero(long offset, long length, CommandFlags flags) {
-      throw new AssertionError("not used");
-    }
-
-    @Override
-    public void cache(long offset, long length) {
-      throw new AssertionError("not used");
     }
 
     @Override

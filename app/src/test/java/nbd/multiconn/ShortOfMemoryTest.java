@@ -10,11 +10,11 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
-import nbd.filter.FilterBackend;
-import nbd.filter.FilterHandle;
-import nbd.storage.Completion;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Patience;
 import nbd.storage.ThreadModel;
+import nbd.testing.HookedBackend;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -130,7 +130,7 @@ class ShortOfMemoryTest {
         Decision.of(MultiConnSettings.DEFAULT, FakeBackend.WRITABLE, ThreadModel.PARALLEL);
     Group group = new Group(MultiConnSettings.DEFAULT, NO_THREADS);
     Handle handle = fake.open("", false);
-    FlushScope scope = group.scopeFor("", handle.identity(), decision);
+    FlushScope scope = group.scopeFor("", handle.facts().identity(), decision);
     Member member = new Member(handle, decision, scope);
     group.attach(member);
     member.wrote(member.beginWrite());
@@ -190,22 +190,19 @@ class ShortOfMemoryTest {
     FakeBackend fake = new FakeBackend(FakeBackend.WRITABLE);
     MultiConnFilter filter =
         new MultiConnFilter(
-            new FilterBackend(fake) {
-              @Override
-              public Handle open(String exportName, boolean readOnly) throws IOException {
-                return new FilterHandle(next.open(exportName, readOnly)) {
-                  @Override
-                  public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-                    end.done(null);
-                    throw new OutOfMemoryError("for a test");
+            new HookedBackend(
+                fake,
+                (next, operation, patience, end) -> {
+                  if (patience != Patience.LATER) {
+                    return next.perform(operation, patience, end);
                   }
-                };
-              }
-            },
+                  end.done(null);
+                  throw new OutOfMemoryError("for a test");
+                }),
             MultiConnSettings.DEFAULT);
     Handle reader = filter.open("", false);
     Handle writer = filter.open("", false);
-    assertThatThrownBy(() -> reader.beginRead(ByteBuffer.allocate(1), 0, failure -> {}))
+    assertThatThrownBy(() -> reader.begin(Operation.read(ByteBuffer.allocate(1), 0), failure -> {}))
         .isInstanceOf(OutOfMemoryError.class);
     Calls.write(writer);
 

@@ -7,22 +7,22 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.atomic.AtomicInteger;
-import nbd.filter.FilterBackend;
-import nbd.filter.FilterHandle;
 import nbd.memory.MemoryBackend;
 import nbd.memory.NullBackend;
 import nbd.protocol.BlockSizes;
+import nbd.protocol.Command;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Backend;
-import nbd.storage.Capabilities;
+import nbd.storage.ExportFacts;
 import nbd.storage.Extent;
-import nbd.storage.Handle;
+import nbd.storage.Outcome;
 import nbd.testing.ChunkClient;
 import nbd.testing.ChunkClient.Answer;
 import nbd.testing.ChunkClient.Expect;
 import nbd.testing.ChunkClient.Layout;
 import nbd.testing.ChunkClient.Told;
+import nbd.testing.HookedBackend;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -42,27 +42,22 @@ final class BlockStatusTest {
   }
 
   private static Backend storage(long size, BlockSizes sizes, Extents extents) {
-    return new FilterBackend(new NullBackend(size)) {
-      @Override
-      public Handle open(String name, boolean readOnly) throws IOException {
-        return new FilterHandle(next.open(name, readOnly)) {
-          @Override
-          public Capabilities capabilities() {
-            return next.capabilities().with(nbd.storage.Capability.EXTENTS);
+    return new HookedBackend(
+        new NullBackend(size),
+        facts ->
+            new ExportFacts(
+                size,
+                sizes,
+                facts.capabilities().with(nbd.storage.Capability.EXTENTS),
+                "",
+                facts.identity()),
+        (next, operation, patience, end) -> {
+          if (operation.command() != Command.BLOCK_STATUS) {
+            return next.perform(operation, patience, end);
           }
-
-          @Override
-          public BlockSizes blockSizes() {
-            return sizes;
-          }
-
-          @Override
-          public List<Extent> extents(long offset, long length, int most) throws IOException {
-            return extents.of(offset, length, most);
-          }
-        };
-      }
-    };
+          operation.answer(extents.of(operation.offset(), operation.length(), operation.most()));
+          return Outcome.DONE;
+        });
   }
 
   private static Backend storage(long size, Extents extents) {

@@ -18,10 +18,14 @@ import nbd.filter.FuaMode;
 import nbd.fuzz.Setup;
 import nbd.memory.MemoryBackend;
 import nbd.protocol.BlockSizes;
-import nbd.protocol.CommandFlags;
+import nbd.protocol.Command;
 import nbd.storage.Backend;
 import nbd.storage.Completion;
+import nbd.storage.ExportFacts;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import nbd.testing.ContractBackend;
 import nbd.testing.Eventually;
 import nbd.testing.Log;
@@ -113,61 +117,47 @@ public final class FuzzedServer {
 
   private static final class ShapedHandle extends FilterHandle {
     private final Setup.Storage storage;
-    private final BlockSizes sizes;
 
     /** Used by the thread that begins. */
     private List<Runnable> begun = new ArrayList<>();
 
     ShapedHandle(Handle next, Setup.Storage storage, BlockSizes sizes) {
-      super(next);
+      super(next, facts(next.facts(), sizes));
       this.storage = storage;
-      this.sizes = sizes;
+    }
+
+    private static ExportFacts facts(ExportFacts facts, BlockSizes sizes) {
+      return new ExportFacts(
+          facts.size(), sizes, facts.capabilities(), facts.description(), facts.identity());
     }
 
     @Override
-    public BlockSizes blockSizes() {
-      return sizes;
+    public Outcome perform(Operation operation, Patience patience, Completion end)
+        throws IOException {
+      boolean hasData = operation.command() == Command.READ || operation.command() == Command.WRITE;
+      return switch (patience) {
+        case AT_ONCE ->
+            storage == Setup.Storage.NEAR
+                ? next.perform(operation, patience, end)
+                : Outcome.DECLINED;
+        case LATER -> {
+          if (!hasData || storage != Setup.Storage.FAR) {
+            yield Outcome.DECLINED;
+          }
+          begun.add(() -> end(operation, end));
+          yield Outcome.BEGUN;
+        }
+        case WAIT -> next.perform(operation, patience, end);
+      };
     }
 
-    @Override
-    public boolean readNow(ByteBuffer into, long offset) throws IOException {
-      return storage == Setup.Storage.NEAR && next.readNow(into, offset);
-    }
-
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) throws IOException {
-      return storage == Setup.Storage.NEAR && next.writeNow(from, offset);
-    }
-
-    /** A call of the next handle. */
-    private interface Call {
-      void run() throws IOException;
-    }
-
-    private boolean begin(Call call, Completion end) {
-      if (storage != Setup.Storage.FAR) {
-        return false;
+    private void end(Operation operation, Completion end) {
+      try {
+        next.run(operation);
+        end.done(null);
+      } catch (IOException failure) {
+        end.done(failure);
       }
-      begun.add(
-          () -> {
-            try {
-              call.run();
-              end.done(null);
-            } catch (IOException failure) {
-              end.done(failure);
-            }
-          });
-      return true;
-    }
-
-    @Override
-    public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-      return begin(() -> next.read(into, offset), end);
-    }
-
-    @Override
-    public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
-      return begin(() -> next.write(from, offset, flags), end);
     }
 
     @Override

@@ -3,21 +3,20 @@ package nbd.server;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import nbd.filter.FilterBackend;
-import nbd.filter.FilterHandle;
 import nbd.memory.MemoryBackend;
 import nbd.protocol.Command;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Handle;
-import nbd.storage.ReadTarget;
+import nbd.storage.Patience;
 import nbd.testing.Bytes;
 import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
+import nbd.testing.HookedBackend;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -282,25 +281,16 @@ final class InFlightRequestsTest {
 
     @Override
     public Handle open(String exportName, boolean readOnly) throws IOException {
-      return new FilterHandle(next.open(exportName, readOnly)) {
-        @Override
-        public boolean readNow(ByteBuffer into, long offset) throws IOException {
-          fail();
-          return false;
-        }
-
-        @Override
-        public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
-          fail();
-          return false;
-        }
-
-        @Override
-        public boolean writeNow(ByteBuffer from, long offset) throws IOException {
-          fail();
-          return false;
-        }
-      };
+      return HookedBackend.handle(
+          next.open(exportName, readOnly),
+          (below, operation, patience, end) -> {
+            boolean hasData =
+                operation.command() == Command.READ || operation.command() == Command.WRITE;
+            if (hasData && patience == Patience.AT_ONCE) {
+              fail();
+            }
+            return below.perform(operation, patience, end);
+          });
     }
   }
 }

@@ -12,21 +12,22 @@ import java.util.List;
 import java.util.Random;
 import nbd.file.FileBackend;
 import nbd.file.FileSettings;
-import nbd.filter.FilterBackend;
-import nbd.filter.FilterHandle;
 import nbd.memory.MemoryBackend;
 import nbd.memory.NullBackend;
+import nbd.protocol.Command;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Backend;
 import nbd.storage.Extent;
-import nbd.storage.Handle;
-import nbd.storage.ReadTarget;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
 import nbd.testing.Bytes;
 import nbd.testing.ChunkClient;
 import nbd.testing.ChunkClient.Answer;
 import nbd.testing.ChunkClient.Expect;
 import nbd.testing.ChunkClient.Layout;
 import nbd.testing.FakeBackend;
+import nbd.testing.HookedBackend;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -172,30 +173,33 @@ final class StructuredReplyTest {
   }
 
   /** Whatever the storage says of its extents, the reply covers the read and fits its buffer. */
+  private static List<Extent> anyExtents(Random random, Operation question) {
+    long step = 1L << (10 + random.nextInt(12));
+    List<Extent> all = new java.util.ArrayList<>();
+    long at = question.offset();
+    long end = Math.min(SIZE, at + question.length() + step);
+    while (at < end && all.size() < question.most()) {
+      long count = Math.min(SIZE - at, 1 + random.nextLong(step));
+      all.add(new Extent(count, random.nextBoolean(), all.size() % 2 == 0));
+      at += count;
+    }
+    return all;
+  }
+
   @ParameterizedTest
   @ValueSource(ints = {1, 2, 3, 4, 5})
   void anyExtentsGiveTheSameData(int seed) throws IOException {
     Random random = new Random(seed);
-    FilterBackend sparse =
-        new FilterBackend(new MemoryBackend(SIZE)) {
-          @Override
-          public Handle open(String name, boolean readOnly) throws IOException {
-            return new FilterHandle(next.open(name, readOnly)) {
-              @Override
-              public List<Extent> extents(long offset, long length, int most) {
-                long step = 1L << (10 + random.nextInt(12));
-                List<Extent> all = new java.util.ArrayList<>();
-                long at = offset;
-                while (at < Math.min(SIZE, offset + length + step) && all.size() < most) {
-                  long count = Math.min(SIZE - at, 1 + random.nextLong(step));
-                  all.add(new Extent(count, random.nextBoolean(), all.size() % 2 == 0));
-                  at += count;
-                }
-                return all;
+    Backend sparse =
+        new HookedBackend(
+            new MemoryBackend(SIZE),
+            (next, operation, patience, end) -> {
+              if (operation.command() != Command.BLOCK_STATUS) {
+                return next.perform(operation, patience, end);
               }
-            };
-          }
-        };
+              operation.answer(anyExtents(random, operation));
+              return Outcome.DONE;
+            });
     try (TestServer server = TestServer.of(sparse);
         ChunkClient client = enter(server, Layout.STRUCTURED)) {
       for (int i = 0; i < 100; i++) {
@@ -249,28 +253,25 @@ final class StructuredReplyTest {
   }
 
   /** Storage that sends by itself, and stops after so many bytes. */
-  private static FilterBackend stoppingAfter(int bytes, Exception failure) {
-    return new FilterBackend(new NullBackend(SIZE)) {
-      @Override
-      public Handle open(String name, boolean readOnly) throws IOException {
-        return new FilterHandle(next.open(name, readOnly)) {
-          @Override
-          public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
-            WritableByteChannel out = to.begin();
-            ByteBuffer data = ByteBuffer.allocate(bytes);
-            Arrays.fill(data.array(), (byte) 7);
-            while (data.hasRemaining()) {
-              to.sent(out.write(data));
-            }
-            switch (failure) {
-              case IOException io -> throw io;
-              case RuntimeException mistake -> throw mistake;
-              default -> throw new AssertionError(failure);
-            }
+  private static Backend stoppingAfter(int bytes, Exception failure) {
+    return new HookedBackend(
+        new NullBackend(SIZE),
+        (next, operation, patience, end) -> {
+          if (!operation.isTransfer()) {
+            return next.perform(operation, patience, end);
           }
-        };
-      }
-    };
+          WritableByteChannel out = operation.target().begin();
+          ByteBuffer data = ByteBuffer.allocate(bytes);
+          Arrays.fill(data.array(), (byte) 7);
+          while (data.hasRemaining()) {
+            operation.target().sent(out.write(data));
+          }
+          switch (failure) {
+            case IOException io -> throw io;
+            case RuntimeException mistake -> throw mistake;
+            default -> throw new AssertionError(failure);
+          }
+        });
   }
 
   @ParameterizedTest

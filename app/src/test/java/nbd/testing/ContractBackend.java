@@ -1,7 +1,6 @@
 package nbd.testing;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
@@ -9,6 +8,7 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
@@ -16,7 +16,9 @@ import nbd.storage.Capability;
 import nbd.storage.Completion;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
-import nbd.storage.ReadTarget;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 
 /** Checks that the server keeps what a caller of {@link Handle} owes, and counts open handles. */
 public final class ContractBackend extends FilterBackend {
@@ -60,25 +62,9 @@ public final class ContractBackend extends FilterBackend {
       super(next);
     }
 
-    /** A call of the next handle. */
-    @FunctionalInterface
-    private interface Call<T> {
-      T run() throws IOException;
-    }
-
     private void check(boolean kept, String duty) {
       if (!kept) {
         violations.add(duty);
-      }
-    }
-
-    private <T> T during(Call<T> call) throws IOException {
-      running.incrementAndGet();
-      check(closed.get() == 0, "a call on a closed handle");
-      try {
-        return call.run();
-      } finally {
-        running.decrementAndGet();
       }
     }
 
@@ -108,126 +94,52 @@ public final class ContractBackend extends FilterBackend {
     }
 
     @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
-      range(offset, into.remaining());
-      during(
-          () -> {
-            next.read(into, offset);
-            return null;
-          });
-    }
-
-    @Override
-    public boolean readNow(ByteBuffer into, long offset) throws IOException {
-      range(offset, into.remaining());
-      return during(() -> next.readNow(into, offset));
-    }
-
-    @Override
-    public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
-      range(offset, length);
-      return during(() -> next.transferNow(offset, length, to));
-    }
-
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-      has(Capability.WRITE);
-      range(offset, from.remaining());
-      flags(flags);
-      during(
-          () -> {
-            next.write(from, offset, flags);
-            return null;
-          });
-    }
-
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) throws IOException {
-      has(Capability.WRITE);
-      range(offset, from.remaining());
-      return during(() -> next.writeNow(from, offset));
-    }
-
-    @Override
-    public boolean fuaIsQuick() {
-      check(closed.get() == 0, "a call on a closed handle");
-      return next.fuaIsQuick();
-    }
-
-    private Completion counted(Completion end) {
+    public Outcome perform(Operation operation, Patience patience, Completion end)
+        throws IOException {
+      check(operation);
       running.incrementAndGet();
       check(closed.get() == 0, "a call on a closed handle");
-      return failure -> {
-        running.decrementAndGet();
-        end.done(failure);
-      };
-    }
-
-    @Override
-    public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-      range(offset, into.remaining());
-      boolean begun = next.beginRead(into, offset, counted(end));
-      if (!begun) {
-        running.decrementAndGet();
+      Completion counted =
+          patience == Patience.LATER
+              ? failure -> {
+                running.decrementAndGet();
+                end.done(failure);
+              }
+              : end;
+      Outcome outcome = Outcome.DECLINED;
+      try {
+        outcome = next.perform(operation, patience, counted);
+        return outcome;
+      } finally {
+        if (outcome != Outcome.BEGUN) {
+          running.decrementAndGet();
+        }
       }
-      return begun;
     }
 
-    @Override
-    public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
-      has(Capability.WRITE);
-      range(offset, from.remaining());
-      flags(flags);
-      boolean begun = next.beginWrite(from, offset, flags, counted(end));
-      if (!begun) {
-        running.decrementAndGet();
+    private void check(Operation operation) {
+      switch (operation.command()) {
+        case READ -> flags(operation.flags());
+        case WRITE -> {
+          has(Capability.WRITE);
+          flags(operation.flags());
+        }
+        case FLUSH -> has(Capability.FLUSH);
+        case TRIM -> {
+          has(Capability.TRIM);
+          flags(operation.flags());
+        }
+        case WRITE_ZEROES -> {
+          has(Capability.ZERO);
+          flags(operation.flags(), CommandFlag.NO_HOLE, CommandFlag.FAST_ZERO);
+        }
+        case CACHE -> has(Capability.CACHE);
+        case BLOCK_STATUS -> has(Capability.EXTENTS);
+        default -> check(false, "command " + operation.command());
       }
-      return begun;
-    }
-
-    @Override
-    public void flush() throws IOException {
-      has(Capability.FLUSH);
-      during(
-          () -> {
-            next.flush();
-            return null;
-          });
-    }
-
-    @Override
-    public void trim(long offset, long length, CommandFlags flags) throws IOException {
-      has(Capability.TRIM);
-      range(offset, length);
-      flags(flags);
-      during(
-          () -> {
-            next.trim(offset, length, flags);
-            return null;
-          });
-    }
-
-    @Override
-    public void zero(long offset, long length, CommandFlags flags) throws IOException {
-      has(Capability.ZERO);
-      range(offset, length);
-      flags(flags, CommandFlag.NO_HOLE, CommandFlag.FAST_ZERO);
-      during(
-          () -> {
-            next.zero(offset, length, flags);
-            return null;
-          });
-    }
-
-    @Override
-    public void cache(long offset, long length) throws IOException {
-      has(Capability.CACHE);
-      range(offset, length);
-      during(
-          () -> {
-            next.cache(offset, length);
-            return null;
-          });
+      if (operation.command() != Command.FLUSH) {
+        range(operation.offset(), operation.length());
+      }
     }
 
     @Override

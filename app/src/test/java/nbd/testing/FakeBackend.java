@@ -11,8 +11,10 @@ import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.storage.ThreadModel;
 
 /**
@@ -111,11 +113,9 @@ public final class FakeBackend implements Backend {
     // Nothing is held.
   }
 
-  private final class FakeHandle implements Handle {
-    private final Capabilities can;
-
+  private final class FakeHandle extends PlainHandle {
     FakeHandle(Capabilities can) {
-      this.can = can;
+      super(new ExportFacts(content.length, blockSizes, can, "", FakeBackend.class));
     }
 
     private void begin(Command command, long offset, long length, CommandFlags flags)
@@ -126,22 +126,7 @@ public final class FakeBackend implements Backend {
     }
 
     @Override
-    public long size() {
-      return content.length;
-    }
-
-    @Override
-    public BlockSizes blockSizes() {
-      return blockSizes;
-    }
-
-    @Override
-    public Capabilities capabilities() {
-      return can;
-    }
-
-    @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
+    protected void doRead(ByteBuffer into, long offset) throws IOException {
       begin(Command.READ, offset, into.remaining(), CommandFlags.NONE);
       synchronized (content) {
         into.put(content, (int) offset, into.remaining());
@@ -149,7 +134,7 @@ public final class FakeBackend implements Backend {
     }
 
     @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+    protected void doWrite(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
       begin(Command.WRITE, offset, from.remaining(), flags);
       synchronized (content) {
         from.get(content, (int) offset, from.remaining());
@@ -157,22 +142,22 @@ public final class FakeBackend implements Backend {
     }
 
     @Override
-    public boolean fuaIsQuick() {
-      return quickFua;
+    protected boolean isQuick(Operation operation) {
+      return operation.command() == Command.WRITE && operation.fua() && quickFua;
     }
 
     @Override
-    public void flush() throws IOException {
+    protected void doFlush() throws IOException {
       begin(Command.FLUSH, 0, 0, CommandFlags.NONE);
     }
 
     @Override
-    public void trim(long offset, long length, CommandFlags flags) throws IOException {
+    protected void doTrim(long offset, long length, CommandFlags flags) throws IOException {
       begin(Command.TRIM, offset, length, flags);
     }
 
     @Override
-    public void zero(long offset, long length, CommandFlags flags) throws IOException {
+    protected void doZero(long offset, long length, CommandFlags flags) throws IOException {
       begin(Command.WRITE_ZEROES, offset, length, flags);
       synchronized (content) {
         java.util.Arrays.fill(content, (int) offset, (int) (offset + length), (byte) 0);
@@ -180,7 +165,7 @@ public final class FakeBackend implements Backend {
     }
 
     @Override
-    public void cache(long offset, long length) throws IOException {
+    protected void doCache(long offset, long length) throws IOException {
       begin(Command.CACHE, offset, length, CommandFlags.NONE);
     }
 

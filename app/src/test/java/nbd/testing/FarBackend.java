@@ -1,17 +1,19 @@
 package nbd.testing;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
-import nbd.protocol.CommandFlags;
+import nbd.protocol.Command;
 import nbd.storage.Backend;
 import nbd.storage.Completion;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -104,22 +106,31 @@ public final class FarBackend extends FilterBackend {
       super(next);
     }
 
-    /** A call of the next handle. */
-    private interface Call {
-      void run() throws IOException;
+    @Override
+    public Outcome perform(Operation operation, Patience patience, Completion end)
+        throws IOException {
+      boolean hasData = operation.command() == Command.READ || operation.command() == Command.WRITE;
+      if (!hasData) {
+        return patience == Patience.WAIT
+            ? next.perform(operation, patience, end)
+            : Outcome.DECLINED;
+      }
+      return switch (patience) {
+        case AT_ONCE -> Outcome.DECLINED;
+        case LATER -> {
+          begun.add(() -> end.done(outcome(operation)));
+          yield Outcome.BEGUN;
+        }
+        case WAIT -> throw new AssertionError(operation.command() + " is to be begun");
+      };
     }
 
-    private boolean begin(Completion end, Call call) {
-      begun.add(() -> end.done(outcome(call)));
-      return true;
-    }
-
-    private @Nullable IOException outcome(Call call) {
+    private @Nullable IOException outcome(Operation operation) {
       if (failure != null) {
         return failure;
       }
       try {
-        call.run();
+        next.run(operation);
         return null;
       } catch (IOException failed) {
         return failed;
@@ -127,40 +138,10 @@ public final class FarBackend extends FilterBackend {
     }
 
     @Override
-    public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-      return begin(end, () -> next.read(into, offset));
-    }
-
-    @Override
-    public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
-      return begin(end, () -> next.write(from, offset, flags));
-    }
-
-    @Override
     public void push() {
       List<Runnable> pushed = begun;
       begun = new ArrayList<>();
       end(pushed);
-    }
-
-    @Override
-    public boolean readNow(ByteBuffer into, long offset) {
-      return false;
-    }
-
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) {
-      return false;
-    }
-
-    @Override
-    public void read(ByteBuffer into, long offset) {
-      throw new AssertionError("reads are to be begun");
-    }
-
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) {
-      throw new AssertionError("writes are to be begun");
     }
   }
 }

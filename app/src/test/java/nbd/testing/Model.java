@@ -9,6 +9,7 @@ import java.util.Random;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 
 /** Random calls on a handle, compared with the same on an array. */
 public final class Model {
@@ -66,7 +67,8 @@ public final class Model {
         random.nextBytes(bytes);
         data.put(bytes).position(3);
         System.arraycopy(bytes, 0, expected, start, length);
-        if (random.nextBoolean() || !handle.writeNow(data, start)) {
+        if (random.nextBoolean()
+            || !handle.tryNow(Operation.write(data, start, CommandFlags.NONE))) {
           handle.write(data, start, CommandFlags.NONE);
         }
         assertThat(data.position()).as(what).isEqualTo(length + 3);
@@ -96,7 +98,7 @@ public final class Model {
 
   private byte[] read(int start, int length) throws IOException {
     ByteBuffer into = ByteBuffer.allocateDirect(length + 9).position(4).limit(length + 4);
-    if (random.nextBoolean() || !handle.readNow(into, start)) {
+    if (random.nextBoolean() || !handle.tryNow(Operation.read(into, start))) {
       assertThat(into.position()).as("where it was").isEqualTo(4);
       handle.read(into, start);
     }

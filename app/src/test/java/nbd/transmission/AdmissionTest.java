@@ -15,7 +15,7 @@ import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.testing.Eventually;
 import nbd.testing.ThirteenBytes;
-import nbd.transmission.Admission.Place;
+import nbd.transmission.Admission.Reservation;
 import nbd.transmission.Admission.Share;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -41,7 +41,7 @@ final class AdmissionTest {
 
   /** A thread that waits for so many bytes and gives them back. */
   private static Thread waiting(Share share, long bytes) throws InterruptedException {
-    Thread thread = Thread.ofVirtual().start(() -> share.admit(bytes).leave());
+    Thread thread = Thread.ofVirtual().start(() -> share.admit(bytes).release());
     Eventually.isTrue("it waits", () -> isParked(thread));
     return thread;
   }
@@ -54,25 +54,25 @@ final class AdmissionTest {
 
   @Test
   void aConnectionHasSoManyPlaces() {
-    List<Place> places = new ArrayList<>();
+    List<Reservation> reservations = new ArrayList<>();
     for (int i = 0; i < Admission.MAXIMUM_REQUESTS; i++) {
-      places.add(share.tryAdmit(0).orElseThrow());
+      reservations.add(share.tryAdmit(0).orElseThrow());
     }
     assertThat(share.tryAdmit(0)).isEmpty();
-    places.getFirst().leave();
-    places.getFirst().leave();
+    reservations.getFirst().release();
+    reservations.getFirst().release();
     assertThat(share.tryAdmit(0)).isPresent();
-    assertThat(share.tryAdmit(0)).as("a place that was left twice").isEmpty();
+    assertThat(share.tryAdmit(0)).as("a reservation that was left twice").isEmpty();
   }
 
   @Test
   void aConnectionHoldsSoManyBytesOrOneRequest() {
     Admission large = new Admission(1L << 30, Duration.ofSeconds(2));
     Share one = large.open(() -> {});
-    Place alone = one.tryAdmit(Admission.MAXIMUM_BYTES + 1).orElseThrow();
+    Reservation alone = one.tryAdmit(Admission.MAXIMUM_BYTES + 1).orElseThrow();
     assertThat(one.tryAdmit(0)).isEmpty();
     assertThat(one.hasRoom(0)).isFalse();
-    alone.leave();
+    alone.release();
     assertThat(one.tryAdmit(Admission.MAXIMUM_BYTES)).isPresent();
     assertThat(one.tryAdmit(0)).isPresent();
     assertThat(one.tryAdmit(1)).isEmpty();
@@ -82,11 +82,11 @@ final class AdmissionTest {
   void whoWaitsForItsOwnRequestsGetsItsPlaceWhenOneLeaves() throws Exception {
     Admission large = new Admission(1L << 30, Duration.ofSeconds(2));
     Share one = large.open(() -> {});
-    Place first = one.tryAdmit(Admission.MAXIMUM_BYTES).orElseThrow();
+    Reservation first = one.tryAdmit(Admission.MAXIMUM_BYTES).orElseThrow();
     Thread waiting = waiting(one, MIB);
     Thread last = Thread.ofVirtual().start(one::awaitNone);
     Eventually.isTrue("it waits", () -> isParked(last));
-    first.leave();
+    first.release();
     waiting.join();
     last.join();
     assertThat(large.held()).isZero();
@@ -102,22 +102,22 @@ final class AdmissionTest {
 
   @Test
   void aReadGetsNoMemoryWhenHalfIsUsedAndNeverWaits() {
-    Place half = other.tryAdmit(BOUND / 2 + OWN).orElseThrow();
+    Reservation half = other.tryAdmit(BOUND / 2 + OWN).orElseThrow();
     assertThat(share.tryAdmitReply(OWN + 1)).isEmpty();
     assertThat(share.tryAdmitReply(OWN)).as("its own").isPresent();
-    half.leave();
+    half.release();
     assertThat(share.tryAdmitReply(MIB)).isPresent();
   }
 
   @Test
   void nobodyTakesWhatOthersWaitFor() throws Exception {
-    Place some = other.tryAdmit(20 * MIB).orElseThrow();
+    Reservation some = other.tryAdmit(20 * MIB).orElseThrow();
     Thread waiting = waiting(share, 32 * MIB);
     Share third = admission.open(() -> {});
     assertThat(third.tryAdmit(OWN + 1)).as("overtakes").isEmpty();
     assertThat(third.tryAdmitReply(OWN + 1)).as("overtakes").isEmpty();
     assertThat(third.tryAdmit(OWN)).as("its own").isPresent();
-    some.leave();
+    some.release();
     waiting.join();
   }
 
@@ -135,10 +135,10 @@ final class AdmissionTest {
           Thread.ofVirtual()
               .start(
                   () -> {
-                    Place place = mine.admit(32 * MIB);
+                    Reservation reservation = mine.admit(32 * MIB);
                     admitted.incrementAndGet();
                     cuts.acquireUninterruptibly();
-                    place.leave();
+                    reservation.release();
                   }));
     }
     for (int cut = 1; cut <= greedy.size(); cut++) {
@@ -146,7 +146,7 @@ final class AdmissionTest {
       Eventually.isTrue("the next one has got it", () -> admitted.get() == next);
       for (int n = 0; n < 20; n++) {
         // It would wait for ever behind any of the others.
-        modest.admit(MIB).leave();
+        modest.admit(MIB).release();
       }
       cuts.release();
     }
@@ -158,23 +158,23 @@ final class AdmissionTest {
   /** Others that always want little go first only until they had as much. */
   @Test
   void whoWantsMuchWaitsForABoundedNumberOfBytes() throws Exception {
-    Place last = other.tryAdmit(BOUND + OWN).orElseThrow();
+    Reservation last = other.tryAdmit(BOUND + OWN).orElseThrow();
     Thread much = waiting(share, 32 * MIB);
     // What one of the others takes beyond its own bytes counts, and one may have come before.
     long limit = Admission.OVERTAKING * 32 * MIB / (4 * MIB - OWN) + 1;
     long rounds = 0;
     while (much.isAlive()) {
       Share mine = admission.open(() -> {});
-      Place held = last;
-      List<Place> next = new ArrayList<>();
+      Reservation held = last;
+      List<Reservation> next = new ArrayList<>();
       Thread little = Thread.ofVirtual().start(() -> next.add(mine.admit(4 * MIB)));
       Eventually.isTrue("it waits", () -> isParked(little) || !little.isAlive());
-      held.leave();
+      held.release();
       little.join();
       last = next.getFirst();
       rounds++;
       if (rounds > limit) {
-        last.leave();
+        last.release();
         much.join();
         break;
       }
@@ -186,9 +186,9 @@ final class AdmissionTest {
   @Test
   void whoWaitsIsAdmittedWhenItsOwnMemoryIsFree() throws Exception {
     assertThat(other.tryAdmit(BOUND + OWN)).isPresent();
-    Place own = share.tryAdmit(OWN).orElseThrow();
+    Reservation own = share.tryAdmit(OWN).orElseThrow();
     Thread thread = waiting(share, OWN);
-    own.leave();
+    own.release();
     thread.join();
   }
 
@@ -199,9 +199,9 @@ final class AdmissionTest {
     Share greedy = admission.open(() -> {});
     assertThat(greedy.tryAdmit(OWN)).isPresent();
     waiting(greedy, OWN);
-    Place own = share.tryAdmit(OWN).orElseThrow();
+    Reservation own = share.tryAdmit(OWN).orElseThrow();
     Thread thread = waiting(share, OWN);
-    own.leave();
+    own.release();
     thread.join();
   }
 
@@ -210,11 +210,11 @@ final class AdmissionTest {
   void aReadOrTwoWritesOfTheUsualLengthFitInAConnectionsOwnMemory() {
     assertThat(other.tryAdmit(BOUND + OWN)).isPresent();
     int usual = 256 << 10;
-    List<Place> writes = new ArrayList<>();
+    List<Reservation> writes = new ArrayList<>();
     for (int i = 0; i < 2; i++) {
       writes.add(share.tryAdmit(Admission.bytesFor(usual)).orElseThrow());
     }
-    writes.forEach(Place::leave);
+    writes.forEach(Reservation::release);
     assertThat(share.tryAdmitReply(Admission.bytesFor(32 + usual))).isPresent();
   }
 
@@ -232,16 +232,16 @@ final class AdmissionTest {
               () -> {
                 for (int n = 0; n < 2000; n++) {
                   long bytes = random.nextLong(32 * MIB);
-                  Place place =
+                  Reservation reservation =
                       (n % 3 == 0 ? mine.tryAdmitReply(bytes) : mine.tryAdmit(bytes))
                           .orElseGet(() -> mine.admit(bytes));
                   most.accumulateAndGet(held.addAndGet(bytes), Math::max);
                   held.addAndGet(-bytes);
                   if (n % 5 == 0) {
                     // Left by another thread.
-                    Thread.ofVirtual().start(place::leave);
+                    Thread.ofVirtual().start(reservation::release);
                   } else {
-                    place.leave();
+                    reservation.release();
                   }
                 }
                 done.countDown();
@@ -255,33 +255,33 @@ final class AdmissionTest {
 
   @Test
   void aSenderThatStallsIsCutWhileOthersWait() throws Exception {
-    Place place = share.tryAdmit(BOUND + OWN).orElseThrow();
+    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
     Thread waiting = waiting(other, MIB);
     share.receiving().begin();
     tick(8);
     assertThat(cut).as("within its patience").isFalse();
     tick(1);
     assertThat(cut).isTrue();
-    place.leave();
+    reservation.release();
     waiting.join();
   }
 
   @Test
   void aSenderThatHasStalledForLongIsCutAsSoonAsOthersWaitAndNotBefore() throws Exception {
-    Place place = share.tryAdmit(BOUND + OWN).orElseThrow();
+    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
     share.receiving().begin();
     tick(100);
     assertThat(cut).as("while nobody waits").isFalse();
     Thread waiting = waiting(other, MIB);
     tick(1);
     assertThat(cut).isTrue();
-    place.leave();
+    reservation.release();
     waiting.join();
   }
 
   @Test
   void aSenderThatGoesOnAfterALongStallHasSoonCaughtUp() throws Exception {
-    Place place = share.tryAdmit(BOUND + OWN).orElseThrow();
+    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
     share.receiving().begin();
     tick(100);
     share.receiving().moved(BOUND / 8);
@@ -289,14 +289,14 @@ final class AdmissionTest {
     Thread waiting = waiting(other, MIB);
     tick(2);
     assertThat(cut).isFalse();
-    place.leave();
+    reservation.release();
     waiting.join();
   }
 
   /** 64 KiB each 1.5 s: it would take the longest write 13 minutes. */
   @Test
   void aSenderThatDribblesIsCutWhileOthersWait() throws Exception {
-    Place place = share.tryAdmit(BOUND + OWN).orElseThrow();
+    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
     share.receiving().begin();
     Thread waiting = waiting(other, MIB);
     for (int i = 0; i < 4 && !cut.get(); i++) {
@@ -304,7 +304,7 @@ final class AdmissionTest {
       tick(6);
     }
     assertThat(cut).isTrue();
-    place.leave();
+    reservation.release();
     waiting.join();
   }
 
@@ -312,7 +312,7 @@ final class AdmissionTest {
   @Test
   void aSenderThatMovesWhatItHoldsInTimeIsNotCut() throws Exception {
     long bytes = BOUND + OWN;
-    Place place = share.tryAdmit(bytes).orElseThrow();
+    Reservation reservation = share.tryAdmit(bytes).orElseThrow();
     share.receiving().begin();
     Thread waiting = waiting(other, MIB);
     for (int i = 0; i < 400; i++) {
@@ -320,22 +320,22 @@ final class AdmissionTest {
       tick(1);
     }
     assertThat(cut).isFalse();
-    place.leave();
+    reservation.release();
     waiting.join();
   }
 
   @Test
   void aClientThatTakesNoRepliesIsCutWhileOthersWaitForWhatItHolds() throws Exception {
-    Place place = share.tryAdmitReply(BOUND / 2).orElseThrow();
-    Place rest = other.tryAdmit(17 * MIB).orElseThrow();
+    Reservation reservation = share.tryAdmitReply(BOUND / 2).orElseThrow();
+    Reservation rest = other.tryAdmit(17 * MIB).orElseThrow();
     share.sending().begin();
     tick(100);
     assertThat(cut).as("while nobody waits").isFalse();
     Thread waiting = waiting(other, 5 * MIB);
     tick(1);
     assertThat(cut).isTrue();
-    place.leave();
-    rest.leave();
+    reservation.release();
+    rest.release();
     waiting.join();
   }
 
@@ -343,30 +343,30 @@ final class AdmissionTest {
   void whoHoldsNothingButItsOwnMemoryIsNotCut() throws Exception {
     assertThat(share.tryAdmit(OWN)).isPresent();
     share.sending().begin();
-    Place all = other.tryAdmit(BOUND + OWN).orElseThrow();
+    Reservation all = other.tryAdmit(BOUND + OWN).orElseThrow();
     Thread waiting = waiting(admission.open(() -> {}), MIB);
     tick(100);
     assertThat(cut).isFalse();
-    all.leave();
+    all.release();
     waiting.join();
   }
 
   @Test
   void whoWaitsForStorageIsNotCut() throws Exception {
-    Place place = share.tryAdmit(BOUND + OWN).orElseThrow();
+    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
     share.receiving().begin();
     share.receiving().end();
     Thread waiting = waiting(other, MIB);
     tick(100);
     assertThat(cut).isFalse();
-    place.leave();
+    reservation.release();
     waiting.join();
   }
 
   /** Data is copied where it cannot be sent straight from the storage. */
   @Test
   void whoWaitsForStorageInTheMiddleOfAReplyIsNotCut() throws Exception {
-    Place place = share.tryAdmit(BOUND + OWN).orElseThrow();
+    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
     Thread waiting = waiting(other, MIB);
     Replies replies =
         new Replies(new ThirteenBytes(), new ReentrantLock(), admission.buffers(), share.sending());
@@ -380,13 +380,13 @@ final class AdmissionTest {
         };
     assertThat(replies.sendFrom(slow, 100, ByteBuffer.allocate(16), true)).isTrue();
     assertThat(cut).isFalse();
-    place.leave();
+    reservation.release();
     waiting.join();
   }
 
   @Test
   void aClientThatTakesNoDataInTheMiddleOfAReplyIsCutWhileOthersWait() throws Exception {
-    Place place = share.tryAdmit(BOUND + OWN).orElseThrow();
+    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
     Thread waiting = waiting(other, MIB);
     WritableByteChannel slow =
         new WritableByteChannel() {
@@ -415,21 +415,21 @@ final class AdmissionTest {
         };
     assertThat(replies.sendFrom(source, 100, ByteBuffer.allocate(16), true)).isTrue();
     assertThat(cut).isTrue();
-    place.leave();
+    reservation.release();
     waiting.join();
   }
 
   /** Its client may send a write, for which it waits, before it takes replies again. */
   @Test
   void whoWaitsForMemoryItselfIsNotCut() throws Exception {
-    Place read = share.tryAdmitReply(16 * MIB).orElseThrow();
+    Reservation read = share.tryAdmitReply(16 * MIB).orElseThrow();
     share.sending().begin();
-    Place write = other.tryAdmit(17 * MIB).orElseThrow();
+    Reservation write = other.tryAdmit(17 * MIB).orElseThrow();
     Thread waiting = waiting(share, 8 * MIB);
     tick(100);
     assertThat(cut).isFalse();
-    write.leave();
+    write.release();
     waiting.join();
-    read.leave();
+    read.release();
   }
 }

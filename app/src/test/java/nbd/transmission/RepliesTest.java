@@ -11,14 +11,16 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.filter.FilterHandle;
 import nbd.memory.NullBackend;
 import nbd.protocol.NbdError;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.SimpleReply;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
 import nbd.storage.ReadTarget;
 import nbd.testing.Bytes;
+import nbd.testing.HookedBackend;
 import nbd.testing.ThirteenBytes;
 import nbd.threads.Turn;
 import org.junit.jupiter.api.Test;
@@ -131,7 +133,8 @@ final class RepliesTest {
 
   private static boolean sendFrom(
       Replies replies, Handle handle, ByteBuffer header, boolean inChunk) throws IOException {
-    return replies.sendFrom(to -> handle.transferNow(0, 100, to), 100, header, inChunk);
+    return replies.sendFrom(
+        to -> handle.tryNow(Operation.transfer(0, 100, to)), 100, header, inChunk);
   }
 
   @Test
@@ -177,21 +180,21 @@ final class RepliesTest {
 
   /** A handle that sends data by itself, and fails after so many bytes. */
   private static Handle sending(byte[] data, int until) {
-    return new FilterHandle(new NullBackend(100).open("", false)) {
-      @Override
-      public boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
-        WritableByteChannel channel = to.begin();
-        ByteBuffer piece = to.piece().clear().put(data, 0, until).flip();
-        while (piece.hasRemaining()) {
-          channel.write(piece);
-        }
-        to.sent(until);
-        if (until < data.length) {
-          throw new IOException("half way");
-        }
-        return true;
-      }
-    };
+    return HookedBackend.handle(
+        new NullBackend(100).open("", false),
+        (next, operation, patience, end) -> {
+          ReadTarget to = operation.target();
+          WritableByteChannel channel = to.begin();
+          ByteBuffer piece = to.piece().clear().put(data, 0, until).flip();
+          while (piece.hasRemaining()) {
+            channel.write(piece);
+          }
+          to.sent(until);
+          if (until < data.length) {
+            throw new IOException("half way");
+          }
+          return Outcome.DONE;
+        });
   }
 
   @Test
@@ -218,12 +221,12 @@ final class RepliesTest {
     ReplyBatch batch =
         new ReplyBatch(
             new Replies(counting, new ReentrantLock(), buffers, new Admission.Pace()),
-            new NullBackend(0).open("", false),
+            () -> {},
             ReplyFormat.SIMPLE,
             buffers,
             new Turn(() -> false));
     for (int i = 0; i < 100; i++) {
-      batch.succeed(SlowRequestsTest.request(i));
+      batch.succeed(PendingRequestsTest.request(i));
     }
     assertThat(pieces).isEmpty();
     batch.send();

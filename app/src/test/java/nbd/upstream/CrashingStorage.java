@@ -14,10 +14,13 @@ import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Completion;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
+import nbd.storage.Operation;
 import nbd.storage.ThreadModel;
+import nbd.testing.PlainHandle;
 
 /**
  * Storage in another place: it crashes and comes back, with what was flushed and nothing else, and
@@ -164,15 +167,12 @@ final class CrashingStorage implements Backend {
     // Nothing is held.
   }
 
-  private final class CrashingHandle implements Handle {
+  private final class CrashingHandle extends PlainHandle {
     private final int openedAt;
-    private final long size;
-    private final Capabilities has;
 
     CrashingHandle(int openedAt, long size, Capabilities has) {
+      super(new ExportFacts(size, has));
       this.openedAt = openedAt;
-      this.size = size;
-      this.has = has;
     }
 
     private final List<Runnable> begun = new ArrayList<>();
@@ -197,22 +197,12 @@ final class CrashingStorage implements Backend {
     }
 
     @Override
-    public long size() {
-      return size;
-    }
-
-    @Override
-    public Capabilities capabilities() {
-      return has;
-    }
-
-    @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
+    protected void doRead(ByteBuffer into, long offset) throws IOException {
       call("read", () -> into.put(cached, (int) offset, into.remaining()));
     }
 
     @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
+    protected void doWrite(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
       String what = "write " + from.remaining() + " at " + offset;
       boolean forced = flags.has(CommandFlag.FUA);
       int start = (int) offset;
@@ -228,7 +218,7 @@ final class CrashingStorage implements Backend {
     }
 
     @Override
-    public void flush() throws IOException {
+    protected void doFlush() throws IOException {
       call(
           "flush",
           () -> {
@@ -238,12 +228,12 @@ final class CrashingStorage implements Backend {
     }
 
     @Override
-    public void trim(long offset, long length, CommandFlags flags) throws IOException {
+    protected void doTrim(long offset, long length, CommandFlags flags) throws IOException {
       fill("trim ", offset, length, (byte) 0x55);
     }
 
     @Override
-    public void zero(long offset, long length, CommandFlags flags) throws IOException {
+    protected void doZero(long offset, long length, CommandFlags flags) throws IOException {
       fill("zero ", offset, length, (byte) 0);
     }
 
@@ -251,11 +241,6 @@ final class CrashingStorage implements Backend {
       call(
           what + length + " at " + offset,
           () -> Arrays.fill(cached, (int) offset, (int) (offset + length), with));
-    }
-
-    @Override
-    public void cache(long offset, long length) {
-      throw new AssertionError("not used");
     }
 
     private boolean begin(Completion end, Begun call) {
@@ -275,13 +260,11 @@ final class CrashingStorage implements Backend {
     }
 
     @Override
-    public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-      return begin(end, () -> read(into.duplicate(), offset));
-    }
-
-    @Override
-    public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
-      return begin(end, () -> write(from.duplicate(), offset, flags));
+    protected boolean begins(Operation operation, Completion end) {
+      return switch (operation.command()) {
+        case READ, WRITE -> begin(end, () -> run(operation.copy()));
+        default -> false;
+      };
     }
 
     @Override

@@ -20,6 +20,7 @@ import nbd.protocol.CommandFlags;
 import nbd.storage.Capability;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
+import nbd.storage.Operation;
 import nbd.testing.Eventually;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -321,10 +322,8 @@ final class ReconnectingBackendTest {
         }
         case 5, 6 -> {
           CompletableFuture<Optional<IOException>> end = new CompletableFuture<>();
-          if (handle.beginWrite(
-              bytes(length, 88),
-              offset,
-              CommandFlags.NONE,
+          if (handle.begin(
+              Operation.write(bytes(length, 88), offset, CommandFlags.NONE),
               failure -> end.complete(Optional.ofNullable(failure)))) {
             handle.push();
             assertThat(end.join()).isEmpty();

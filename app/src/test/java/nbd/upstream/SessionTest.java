@@ -20,6 +20,7 @@ import nbd.storage.Capability;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.LostWritesException;
+import nbd.storage.Operation;
 import nbd.testing.Eventually;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -83,11 +84,12 @@ final class SessionTest {
   }
 
   private static CompletableFuture<Optional<IOException>> beginWrite(
-      Handle handle, int offset, int value, CommandFlags flags) {
+      Handle handle, int offset, int value, CommandFlags flags) throws IOException {
     CompletableFuture<Optional<IOException>> end = new CompletableFuture<>();
     boolean begun =
-        handle.beginWrite(
-            bytes(1, value), offset, flags, failure -> end.complete(Optional.ofNullable(failure)));
+        handle.begin(
+            Operation.write(bytes(1, value), offset, flags),
+            failure -> end.complete(Optional.ofNullable(failure)));
     assertThat(begun).as("it was begun").isTrue();
     handle.push();
     return end;
@@ -255,7 +257,7 @@ final class SessionTest {
                 return true;
               });
       Eventually.await(first);
-      assertThat(b.beginWrite(bytes(1, 2), 1, CommandFlags.NONE, failure -> {}))
+      assertThat(b.begin(Operation.write(bytes(1, 2), 1, CommandFlags.NONE), failure -> {}))
           .as("a write that would have to wait is not begun")
           .isFalse();
       CompletableFuture<Byte> two = startWrite(b, 1, 2);
@@ -276,7 +278,10 @@ final class SessionTest {
       storage.crash();
       CompletableFuture<Optional<IOException>> reading = new CompletableFuture<>();
       ByteBuffer into = ByteBuffer.allocate(1);
-      assertThat(a.beginRead(into, 0, failure -> reading.complete(Optional.ofNullable(failure))))
+      assertThat(
+              a.begin(
+                  Operation.read(into, 0),
+                  failure -> reading.complete(Optional.ofNullable(failure))))
           .isTrue();
       a.push();
       assertThat(reading.get()).isEmpty();
@@ -400,10 +405,8 @@ final class SessionTest {
         Handle b = backend.open("", false)) {
       CompletableFuture<Optional<IOException>> poison = new CompletableFuture<>();
       assertThat(
-              a.beginWrite(
-                  bytes(7, 1),
-                  7,
-                  CommandFlags.NONE,
+              a.begin(
+                  Operation.write(bytes(7, 1), 7, CommandFlags.NONE),
                   failure -> poison.complete(Optional.ofNullable(failure))))
           .isTrue();
       a.push();
@@ -579,7 +582,8 @@ final class SessionTest {
     Handle on =
         session.requests.begin(
             session.join(),
-            (handle, done) -> handle.beginWrite(bytes(1, 1), 0, CommandFlags.NONE, done),
+            (handle, done) ->
+                handle.begin(Operation.write(bytes(1, 1), 0, CommandFlags.NONE), done),
             unkept,
             failure -> end.complete(Optional.ofNullable(failure)));
     assertThat(on).isNotNull();
@@ -644,7 +648,7 @@ final class SessionTest {
     storage.down(false);
     try (Handle b = backend.open("", false)) {
       assertThat(read(b, 0)).isZero();
-      assertThat(b.identity()).isNotEqualTo(a.identity());
+      assertThat(b.facts().identity()).isNotEqualTo(a.facts().identity());
       assertThat(a.broken()).isPresent();
       assertThat(b.broken()).isEmpty();
       assertThatThrownBy(a::flush)

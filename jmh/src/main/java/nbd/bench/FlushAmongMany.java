@@ -9,8 +9,10 @@ import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
 import nbd.multiconn.TrackDirty;
+import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
 import org.openjdk.jmh.annotations.Fork;
@@ -49,7 +51,7 @@ public class FlushAmongMany {
             new MultiConnSettings(MultiConnMode.EMULATE, TrackDirty.CONNECTION, false, false));
     for (int i = 0; i < handles; i++) {
       opened.add(filter.open("", false));
-      opened.get(i).readNow(data, 0);
+      opened.get(i).tryNow(Operation.read(data, 0));
     }
   }
 
@@ -57,7 +59,7 @@ public class FlushAmongMany {
   @Benchmark
   public void flush() throws IOException {
     for (int i = 0; i < DIRTY; i++) {
-      opened.get(i * (handles / DIRTY)).writeNow(data, 0);
+      opened.get(i * (handles / DIRTY)).tryNow(Operation.write(data, 0, CommandFlags.NONE));
     }
     opened.get(handles - 1).flush();
   }

@@ -10,8 +10,10 @@ import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
 import nbd.multiconn.TrackDirty;
+import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
 import org.openjdk.jmh.annotations.Fork;
@@ -61,6 +63,7 @@ public class MarkCost {
   @State(Scope.Thread)
   public static class Connection {
     private final ByteBuffer data = ByteBuffer.allocate(512);
+    private final Operation operation = Operation.flush();
     private int number;
 
     /** Takes one. */
@@ -68,40 +71,44 @@ public class MarkCost {
     public void take(Group group) {
       number = group.next.getAndIncrement() % 64;
     }
+
+    private boolean write(List<Handle> handles) throws IOException {
+      return handles.get(number).tryNow(operation.writing(data, 0, CommandFlags.NONE));
+    }
   }
 
   /** A marked write, alone. */
   @Benchmark
   @Threads(1)
   public boolean write(Group group, Connection mine) throws IOException {
-    return group.marked.get(mine.number).writeNow(mine.data, 0);
+    return mine.write(group.marked);
   }
 
   /** A marked write while 63 others mark theirs. */
   @Benchmark
   @Threads(64)
   public boolean writeAmong64(Group group, Connection mine) throws IOException {
-    return group.marked.get(mine.number).writeNow(mine.data, 0);
+    return mine.write(group.marked);
   }
 
   /** A marked read, alone. */
   @Benchmark
   @Threads(1)
   public boolean read(Group group, Connection mine) throws IOException {
-    return group.marked.get(mine.number).readNow(mine.data, 0);
+    return group.marked.get(mine.number).tryNow(mine.operation.reading(mine.data, 0));
   }
 
   /** A write that is not marked. */
   @Benchmark
   @Threads(1)
   public boolean unmarkedWrite(Group group, Connection mine) throws IOException {
-    return group.unmarked.get(mine.number).writeNow(mine.data, 0);
+    return mine.write(group.unmarked);
   }
 
   /** A write that is not marked while 63 others write. */
   @Benchmark
   @Threads(64)
   public boolean unmarkedWriteAmong64(Group group, Connection mine) throws IOException {
-    return group.unmarked.get(mine.number).writeNow(mine.data, 0);
+    return mine.write(group.unmarked);
   }
 }

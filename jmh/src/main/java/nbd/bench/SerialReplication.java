@@ -1,15 +1,18 @@
 package nbd.bench;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
-import nbd.protocol.CommandFlags;
+import nbd.protocol.Command;
 import nbd.storage.Backend;
+import nbd.storage.Completion;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 
 /**
  * The simplest filter that emulates multi-conn, to compare with: one lock for everything, dirty
@@ -44,25 +47,20 @@ final class SerialReplication extends FilterBackend {
     }
 
     @Override
-    public void read(ByteBuffer into, long offset) throws IOException {
-      dirty = true;
-      next.read(into, offset);
+    public Outcome perform(Operation operation, Patience patience, Completion end)
+        throws IOException {
+      if (operation.command() != Command.FLUSH) {
+        dirty = true;
+        return next.perform(operation, patience, end);
+      }
+      if (patience != Patience.WAIT) {
+        return Outcome.DECLINED;
+      }
+      flushAll();
+      return Outcome.DONE;
     }
 
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-      dirty = true;
-      next.write(from, offset, flags);
-    }
-
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) throws IOException {
-      dirty = true;
-      return next.writeNow(from, offset);
-    }
-
-    @Override
-    public void flush() throws IOException {
+    private void flushAll() throws IOException {
       lock.lock();
       try {
         for (SerialHandle handle : handles) {

@@ -1,14 +1,18 @@
 package nbd.bench;
 
-import java.nio.ByteBuffer;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.concurrent.locks.LockSupport;
-import nbd.protocol.CommandFlags;
+import nbd.protocol.Command;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.Completion;
+import nbd.storage.ExportFacts;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import nbd.storage.ThreadModel;
 
 /** Storage that stores nothing, whose flush takes a given time, and which counts flushes. */
@@ -47,62 +51,28 @@ final class SlowFlushBackend implements Backend {
     // Nothing is held.
   }
 
-  private final class SlowFlushHandle implements Handle {
-    @Override
-    public long size() {
-      return 1 << 30;
+  private final class SlowFlushHandle extends Handle {
+    SlowFlushHandle() {
+      super(new ExportFacts(1 << 30, capabilities));
     }
 
     @Override
-    public Capabilities capabilities() {
-      return capabilities;
-    }
-
-    @Override
-    public void read(ByteBuffer into, long offset) {
-      into.position(into.limit());
-    }
-
-    @Override
-    public boolean readNow(ByteBuffer into, long offset) {
-      return true;
-    }
-
-    @Override
-    public void write(ByteBuffer from, long offset, CommandFlags flags) {
-      from.position(from.limit());
-    }
-
-    @Override
-    public boolean writeNow(ByteBuffer from, long offset) {
-      return true;
-    }
-
-    @Override
-    public void flush() {
-      flushes.increment();
-      if (flushNanoseconds == 0) {
-        return;
+    public Outcome perform(Operation operation, Patience patience, Completion end) {
+      if (operation.command() == Command.FLUSH) {
+        if (patience != Patience.WAIT) {
+          return Outcome.DECLINED;
+        }
+        flushes.increment();
+        awaitFlush();
       }
+      return patience == Patience.LATER ? Outcome.DECLINED : Outcome.DONE;
+    }
+
+    private void awaitFlush() {
       long end = System.nanoTime() + flushNanoseconds;
       for (long left = flushNanoseconds; left > 0; left = end - System.nanoTime()) {
         LockSupport.parkNanos(left);
       }
-    }
-
-    @Override
-    public void trim(long offset, long length, CommandFlags flags) {
-      // Nothing is stored.
-    }
-
-    @Override
-    public void zero(long offset, long length, CommandFlags flags) {
-      // Nothing is stored.
-    }
-
-    @Override
-    public void cache(long offset, long length) {
-      // Nothing is stored.
     }
 
     @Override

@@ -9,17 +9,18 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
-import nbd.filter.FilterHandle;
 import nbd.memory.NullBackend;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
 import nbd.storage.Completion;
+import nbd.storage.Outcome;
 import nbd.testing.Bytes;
 import nbd.testing.FakeBackend;
+import nbd.testing.HookedBackend;
 import nbd.testing.ThirteenBytes;
-import nbd.transmission.SlowRequests.Slow;
+import nbd.transmission.PendingRequests.Pending;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -27,7 +28,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /** Requests with a thread of their own, without a connection. */
 @Timeout(60)
-final class SlowRequestsTest {
+final class PendingRequestsTest {
   private static final long SHARED = 64 << 20;
 
   private final FakeBackend fake = new FakeBackend(1 << 20);
@@ -37,8 +38,8 @@ final class SlowRequestsTest {
   private final Replies replies =
       new Replies(channel, new ReentrantLock(), server.buffers(), share.sending());
 
-  private SlowRequests requests() throws IOException {
-    return new SlowRequests("test", fake.open("", false), replies, ReplyFormat.SIMPLE);
+  private PendingRequests requests() throws IOException {
+    return new PendingRequests("test", fake.open("", false), replies, ReplyFormat.SIMPLE);
   }
 
   /** A request whose cookie is what matters. */
@@ -50,16 +51,16 @@ final class SlowRequestsTest {
     return request;
   }
 
-  private Slow write(int length) throws IOException {
-    Admission.Place place = share.tryAdmit(Admission.bytesFor(length)).orElseThrow();
-    place.allocate(length).put(new byte[length]).flip();
-    return new Slow(Command.WRITE, CommandFlags.NONE, 7, 0, length, place);
+  private Pending write(int length) throws IOException {
+    Admission.Reservation reservation = share.tryAdmit(Admission.bytesFor(length)).orElseThrow();
+    reservation.allocate(length).put(new byte[length]).flip();
+    return new Pending(Command.WRITE, CommandFlags.NONE, 7, 0, length, reservation);
   }
 
   @Test
   void aRequestIsAnsweredAndItsMemoryComesBack() throws IOException {
-    SlowRequests requests = requests();
-    Slow write = write(100_000);
+    PendingRequests requests = requests();
+    Pending write = write(100_000);
     assertThat(server.held()).isGreaterThanOrEqualTo(100_000);
     requests.start(write);
     share.awaitNone();
@@ -70,8 +71,8 @@ final class SlowRequestsTest {
 
   @Test
   void afterTheClientIsGoneNothingBeginsAndAllMemoryComesBack() throws IOException {
-    SlowRequests requests = requests();
-    Slow write = write(100_000);
+    PendingRequests requests = requests();
+    Pending write = write(100_000);
     requests.abandon();
     requests.start(write);
     share.awaitNone();
@@ -81,13 +82,14 @@ final class SlowRequestsTest {
   }
 
   private byte[] read(boolean withMemory, int offset, int length) throws IOException {
-    SlowRequests requests = requests();
+    PendingRequests requests = requests();
     int bytes = withMemory ? 16 + length : 0;
-    Admission.Place place = share.tryAdmitReply(Admission.bytesFor(bytes)).orElseThrow();
+    Admission.Reservation reservation =
+        share.tryAdmitReply(Admission.bytesFor(bytes)).orElseThrow();
     if (withMemory) {
-      place.allocate(bytes);
+      reservation.allocate(bytes);
     }
-    requests.start(new Slow(Command.READ, CommandFlags.NONE, 9, offset, length, place));
+    requests.start(new Pending(Command.READ, CommandFlags.NONE, 9, offset, length, reservation));
     share.awaitNone();
     assertThat(server.held()).isZero();
     return channel.written();
@@ -141,24 +143,23 @@ final class SlowRequestsTest {
   /** The request's thread cannot make a reply: the client would wait for it for ever. */
   @Test
   void aReplyThatCannotBeMadeEndsTheStream() throws IOException {
-    SlowRequests requests = requests();
-    Admission.Place place = share.tryAdmit(Admission.REQUEST_BYTES).orElseThrow();
-    requests.start(new Slow(Command.BLOCK_STATUS, CommandFlags.NONE, 9, 0, 1, place));
+    PendingRequests requests = requests();
+    Admission.Reservation reservation = share.tryAdmit(Admission.REQUEST_BYTES).orElseThrow();
+    requests.start(new Pending(Command.BLOCK_STATUS, CommandFlags.NONE, 9, 0, 1, reservation));
     share.awaitNone();
     assertThat(channel.isClosed()).isTrue();
     assertThat(server.held()).isZero();
   }
 
-  private SlowRequests begun(Begin begin) {
-    return new SlowRequests(
+  private PendingRequests begun(Begin begin) {
+    return new PendingRequests(
         "test",
-        new FilterHandle(new NullBackend(1 << 20).open("", false)) {
-          @Override
-          public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-            begin.begin(end);
-            return true;
-          }
-        },
+        HookedBackend.handle(
+            new NullBackend(1 << 20).open("", false),
+            (next, operation, patience, end) -> {
+              begin.begin(end);
+              return Outcome.BEGUN;
+            }),
         replies,
         ReplyFormat.SIMPLE);
   }
@@ -167,20 +168,20 @@ final class SlowRequestsTest {
     void begin(Completion end);
   }
 
-  private Slow beginnable() throws IOException {
-    Admission.Place place = share.tryAdmitReply(Admission.bytesFor(116)).orElseThrow();
-    place.allocate(116);
-    return new Slow(Command.READ, CommandFlags.NONE, 9, 0, 100, place);
+  private Pending beginnable() throws IOException {
+    Admission.Reservation reservation = share.tryAdmitReply(Admission.bytesFor(116)).orElseThrow();
+    reservation.allocate(116);
+    return new Pending(Command.READ, CommandFlags.NONE, 9, 0, 100, reservation);
   }
 
   /** Whoever tells the end is thrown nothing, and the connection does not wait for the request. */
   @Test
   void anEndWhoseReplyCannotBeMadeLeavesNothingBehind() throws IOException {
     List<Completion> ends = new ArrayList<>();
-    SlowRequests requests = begun(ends::add);
-    Slow read = beginnable();
+    PendingRequests requests = begun(ends::add);
+    Pending read = beginnable();
     requests.start(read);
-    read.place().releaseBuffer();
+    read.reservation().releaseBuffer();
     ends.getFirst().done(null);
     share.awaitNone();
     assertThat(channel.isClosed()).isTrue();
@@ -190,13 +191,13 @@ final class SlowRequestsTest {
   @Test
   void aHandleThatFailsToBeginLeavesNothingBehindEvenIfItTellsTheEndLater() throws IOException {
     List<Completion> ends = new ArrayList<>();
-    SlowRequests requests =
+    PendingRequests requests =
         begun(
             end -> {
               ends.add(end);
               throw new OutOfMemoryError("no memory");
             });
-    Slow read = beginnable();
+    Pending read = beginnable();
     assertThatThrownBy(() -> requests.start(read)).isInstanceOf(OutOfMemoryError.class);
     share.awaitNone();
     assertThat(server.held()).isZero();

@@ -1,0 +1,209 @@
+package nbd.storage;
+
+import java.nio.ByteBuffer;
+import java.util.List;
+import nbd.protocol.Command;
+import nbd.protocol.CommandFlag;
+import nbd.protocol.CommandFlags;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * One command on its way through the filters to storage: what {@link Handle#perform} is asked to
+ * do, and for BLOCK_STATUS the answer. Offsets and lengths are in bytes.
+ *
+ * <p>It is mutable so that a thread whose operations end before the next one begins needs only one.
+ * An operation that a handle has begun belongs to the handle until its end.
+ */
+public final class Operation {
+  private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
+
+  private Command command = Command.FLUSH;
+  private CommandFlags flags = CommandFlags.NONE;
+  private long offset;
+  private long length;
+  private @Nullable ByteBuffer data;
+  private @Nullable ReadTarget target;
+  private int most;
+  private List<Extent> extents = List.of();
+
+  /** Makes a READ that fills the buffer from its position to its limit. */
+  public static Operation read(ByteBuffer into, long offset) {
+    return new Operation().reading(into, offset);
+  }
+
+  /**
+   * Makes a READ whose data goes from storage straight to the client, if that is cheaper; asked for
+   * with {@link Patience#AT_ONCE} only.
+   */
+  public static Operation transfer(long offset, long length, ReadTarget target) {
+    return new Operation().transferring(offset, length, target);
+  }
+
+  /**
+   * Makes a WRITE of the buffer, from its position to its limit.
+   *
+   * @param flags FUA or none
+   */
+  public static Operation write(ByteBuffer from, long offset, CommandFlags flags) {
+    return new Operation().writing(from, offset, flags);
+  }
+
+  /**
+   * Makes a FLUSH: every write, trim and zero that completed on the handle before becomes durable,
+   * and the handle lets go of older data that it kept for reads.
+   */
+  public static Operation flush() {
+    return new Operation();
+  }
+
+  /**
+   * Makes a FLUSH for a command with FUA, whose answer waits for it. The client takes a failure for
+   * that command's own, so a handle that has to report a loss of other writes by a failed flush
+   * still has to report it after this one.
+   */
+  public static Operation flushForFua() {
+    return new Operation().set(Command.FLUSH, FUA, 0, 0);
+  }
+
+  /**
+   * Makes a command on a range without data.
+   *
+   * @param command TRIM (the contents become undefined, the storage may be given back),
+   *     WRITE_ZEROES, or CACHE (a hint to read the range ahead)
+   * @param flags FUA; for WRITE_ZEROES also NO_HOLE (the range stays allocated) and FAST_ZERO (fail
+   *     with ENOTSUP, and change nothing, where this is not faster than writing)
+   */
+  public static Operation onRange(Command command, long offset, long length, CommandFlags flags) {
+    return new Operation().working(command, offset, length, flags);
+  }
+
+  /**
+   * Makes a BLOCK_STATUS, which is a read: its answer is as new as the data that a read would give.
+   *
+   * @param most the largest number of extents wanted, at least 1
+   */
+  public static Operation extents(long offset, long length, int most) {
+    Operation made = new Operation().set(Command.BLOCK_STATUS, CommandFlags.NONE, offset, length);
+    made.most = most;
+    return made;
+  }
+
+  /** Makes this a READ into the buffer, as {@link #read}. */
+  public Operation reading(ByteBuffer into, long at) {
+    set(Command.READ, CommandFlags.NONE, at, into.remaining());
+    data = into;
+    return this;
+  }
+
+  /** Makes this a READ straight to the client, as {@link #transfer}. */
+  public Operation transferring(long at, long bytes, ReadTarget to) {
+    set(Command.READ, CommandFlags.NONE, at, bytes);
+    target = to;
+    return this;
+  }
+
+  /** Makes this a WRITE, as {@link #write}. */
+  public Operation writing(ByteBuffer from, long at, CommandFlags with) {
+    set(Command.WRITE, with, at, from.remaining());
+    data = from;
+    return this;
+  }
+
+  /** Makes this a command without data: a FLUSH, or as {@link #onRange}. */
+  public Operation working(Command of, long at, long bytes, CommandFlags with) {
+    return set(of, with, at, bytes);
+  }
+
+  private Operation set(Command of, CommandFlags with, long at, long bytes) {
+    command = of;
+    flags = with;
+    offset = at;
+    length = bytes;
+    data = null;
+    target = null;
+    return this;
+  }
+
+  /** Gives the same operation with other flags; the two share the buffer. */
+  public Operation with(CommandFlags other) {
+    Operation copy = new Operation().set(command, other, offset, length);
+    copy.data = data;
+    copy.target = target;
+    copy.most = most;
+    return copy;
+  }
+
+  /** Gives the same operation with a view of the buffer, so that it can be made once more. */
+  public Operation copy() {
+    Operation copy = with(flags);
+    copy.data = data == null ? null : data.duplicate();
+    return copy;
+  }
+
+  /** Returns READ, WRITE, FLUSH, TRIM, WRITE_ZEROES, CACHE or BLOCK_STATUS. */
+  public Command command() {
+    return command;
+  }
+
+  /** Returns the flags; those that the handle's capabilities do not name are not among them. */
+  public CommandFlags flags() {
+    return flags;
+  }
+
+  /** Says whether the command has the flag FUA. */
+  public boolean fua() {
+    return flags.has(CommandFlag.FUA);
+  }
+
+  /** Returns where the range begins. */
+  public long offset() {
+    return offset;
+  }
+
+  /** Returns the length of the range. */
+  public long length() {
+    return length;
+  }
+
+  /** Says whether it is a READ without a buffer, for {@link #target}. */
+  public boolean isTransfer() {
+    return target != null;
+  }
+
+  /** Returns the buffer of a READ or WRITE. */
+  public ByteBuffer data() {
+    if (data == null) {
+      throw new IllegalStateException(command + " has no buffer");
+    }
+    return data;
+  }
+
+  /** Returns where a READ sends its data, if {@link #isTransfer}. */
+  public ReadTarget target() {
+    if (target == null) {
+      throw new IllegalStateException(command + " has no target");
+    }
+    return target;
+  }
+
+  /** Returns how many extents are wanted at most. */
+  public int most() {
+    return most;
+  }
+
+  /**
+   * Answers a BLOCK_STATUS.
+   *
+   * @param found consecutive extents, the first of which begins at the offset: at least one, each
+   *     unlike the one before. They may end before the range does; the caller asks again from there
+   *     then. The last one may reach past the range, up to the size.
+   */
+  public void answer(List<Extent> found) {
+    extents = found;
+  }
+
+  /** Returns the answer of a BLOCK_STATUS. */
+  public List<Extent> extents() {
+    return extents;
+  }
+}
