@@ -12,9 +12,9 @@ import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
-import nbd.cache.WriteOrder.Turn;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Handle;
+import nbd.threads.RangeLocks.Turn;
 import nbd.threads.SharedRuns;
 import org.tinylog.Logger;
 

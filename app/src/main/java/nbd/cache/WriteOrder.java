@@ -1,11 +1,10 @@
 package nbd.cache;
 
-import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
-import java.util.concurrent.Semaphore;
-import java.util.concurrent.atomic.AtomicInteger;
-import java.util.concurrent.locks.ReentrantLock;
+import java.util.concurrent.CopyOnWriteArrayList;
+import nbd.threads.RangeLocks;
+import nbd.threads.RangeLocks.Turn;
 
 /**
  * The order of an export's changing calls to the storage: those that touch the same sectors come
@@ -18,32 +17,25 @@ import java.util.concurrent.locks.ReentrantLock;
  * of a sector that is partly the one's and partly the other's the cache could not tell which parts
  * are newer.
  *
- * <p>Invariant, guarded by the lock: a turn is in the list from {@link #enter} to {@link #leave},
- * and has lacked one permit for each turn that was there before it and overlaps it, until that one
- * left. Each enters once and waits only for those before it, so no two wait for each other. The
- * lock may be taken under that of a {@link Stripe}; no other is taken under it.
+ * <p>Invariant: a change is in the list from before its turn until after its end.
  */
 final class WriteOrder {
   private final long sector;
   private final long size;
-  private final ReentrantLock lock = new ReentrantLock();
-  private final List<Turn> turns = new ArrayList<>();
+  private final RangeLocks order = new RangeLocks();
+  private final List<Change> changes = new CopyOnWriteArrayList<>();
 
-  /** How many changes are in the list: so a write into the cache needs the lock beside one only. */
-  private final AtomicInteger changes = new AtomicInteger();
-
-  /** A call's place in the order. */
-  static final class Turn {
-    private final ByteRange touched;
+  private static final class Change extends Turn {
+    /** The sectors that it has all of; its range is those that it has a part of. */
     private final ByteRange whole;
-    private final boolean isChange;
-    private final List<Turn> followers = new ArrayList<>(0);
-    private Semaphore ready = new Semaphore(1);
 
-    private Turn(ByteRange touched, ByteRange whole, boolean isChange) {
-      this.touched = touched;
+    Change(ByteRange touched, ByteRange whole) {
+      super(touched.start(), touched.end());
       this.whole = whole;
-      this.isChange = isChange;
+    }
+
+    ByteRange touched() {
+      return new ByteRange(start(), end());
     }
   }
 
@@ -60,37 +52,26 @@ final class WriteOrder {
 
   /** Waits until the range is the caller's, to write it back; no lock may be held. */
   Turn enter(long start, long end) {
-    return enter(start, end, false);
+    ByteRange touched = touched(start, end);
+    Turn turn = new Turn(touched.start(), touched.end());
+    order.enter(turn);
+    return turn;
   }
 
   /** Waits until the range is the caller's, to change it; no lock may be held. */
   Turn enterChange(long start, long end) {
-    return enter(start, end, true);
+    Change change = new Change(touched(start, end), whole(start, end));
+    changes.add(change);
+    order.enter(change);
+    return change;
   }
 
-  private Turn enter(long start, long end, boolean isChange) {
-    Turn turn = new Turn(touched(start, end), whole(start, end), isChange);
-    lock.lock();
-    try {
-      int before = 0;
-      for (Turn other : turns) {
-        if (!other.touched.and(turn.touched).isEmpty()) {
-          other.followers.add(turn);
-          before++;
-        }
-      }
-      if (before > 0) {
-        turn.ready = new Semaphore(1 - before);
-      }
-      turns.add(turn);
-      if (isChange) {
-        changes.incrementAndGet();
-      }
-    } finally {
-      lock.unlock();
+  /** Gives the range to those who wait for it. */
+  void leave(Turn turn) {
+    order.leave(turn);
+    if (turn instanceof Change) {
+      changes.remove(turn);
     }
-    turn.ready.acquireUninterruptibly();
-    return turn;
   }
 
   /** The sectors that a range has a part of. */
@@ -107,61 +88,32 @@ final class WriteOrder {
     return (offset + sector - 1) & -sector;
   }
 
-  /** Gives the range to those who wait for it. */
-  void leave(Turn turn) {
-    lock.lock();
-    try {
-      turns.remove(turn);
-      turn.followers.forEach(follower -> follower.ready.release());
-      if (turn.isChange) {
-        changes.decrementAndGet();
-      }
-    } finally {
-      lock.unlock();
-    }
-  }
-
   /**
    * Whether a write into the cache of that range may go on beside the changes that are there. A
    * change that enters later finds what the write left, if the caller holds the locks of the blocks
    * until then.
    */
   boolean allowsBeside(long start, long end) {
-    if (changes.get() == 0) {
+    if (changes.isEmpty()) {
       return true;
     }
     ByteRange touched = touched(start, end);
     ByteRange whole = whole(start, end);
-    lock.lock();
-    try {
-      return turns.stream()
-          .filter(turn -> turn.isChange)
-          .allMatch(
-              turn -> {
-                ByteRange shared = turn.touched.and(touched);
-                return shared.isEmpty() || shared.equals(turn.whole.and(whole));
-              });
-    } finally {
-      lock.unlock();
-    }
+    return changes.stream()
+        .allMatch(
+            change -> {
+              ByteRange shared = change.touched().and(touched);
+              return shared.isEmpty() || shared.equals(change.whole.and(whole));
+            });
   }
 
   /** The ranges of the changes that are there and touch a range, in the order of their starts. */
   List<ByteRange> changing(long start, long end) {
-    if (changes.get() == 0) {
-      return List.of();
-    }
     ByteRange asked = new ByteRange(start, end);
-    lock.lock();
-    try {
-      return turns.stream()
-          .filter(turn -> turn.isChange)
-          .map(turn -> turn.touched.and(asked))
-          .filter(range -> !range.isEmpty())
-          .sorted(Comparator.comparingLong(ByteRange::start))
-          .toList();
-    } finally {
-      lock.unlock();
-    }
+    return changes.stream()
+        .map(change -> change.touched().and(asked))
+        .filter(range -> !range.isEmpty())
+        .sorted(Comparator.comparingLong(ByteRange::start))
+        .toList();
   }
 }

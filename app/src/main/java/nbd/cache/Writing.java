@@ -5,11 +5,11 @@ import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import nbd.cache.Storage.Call;
-import nbd.cache.WriteOrder.Turn;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.threads.RangeLocks.Turn;
 
 /**
  * What clients change. A write goes into the cache alone, where the mode is so and there is room;

@@ -23,28 +23,27 @@ import nbd.threads.BlockingCalls;
 import nbd.threads.KeyedLocks;
 
 /**
- * A directory: each regular file in it is an export of its name, while it is there.
+ * A directory of which each regular file is an export of its name, while it is there.
  *
- * <p><b>No way out.</b> Whatever a client asks for, what it gets is a regular file that was in this
- * directory, or in one below it, at the moment when it was opened. A name with a slash or a NUL
- * names nothing. A name is looked up first without being opened; where that led, by symbolic links
- * perhaps, is asked of what was found and not of the name once more; and exactly that is opened
- * afterwards. So it does not help to exchange a file for a link meanwhile; nor does a pipe or a
- * device keep anybody waiting, since it is never opened. A second name that was given to a file
- * elsewhere (a hard link) is a name like any other: who could make it had access to both.
+ * <p><b>No way out.</b> Whatever name a client sends, it opens a regular file that was in this
+ * directory, or in one below it, at that moment. A name with a slash or a NUL names nothing. A name
+ * is resolved without being opened ({@link PathDescriptor}); the kind and the path, behind symbolic
+ * links, are asked of the file that was found; and exactly that file is opened. So it does not help
+ * to exchange a file for a link meanwhile; and a pipe or a device keeps nobody waiting, since it is
+ * never opened. A hard link is a name like any other: whoever made it had access to both places.
  *
- * <p>This needs Linux, and /proc. Without, the same is checked by name before the file is opened,
+ * <p>This needs Linux with /proc. Without, the same is checked by name before the file is opened,
  * which does not hold against somebody who exchanges files at that moment.
  *
- * <p>The directory itself is found once: when it is moved, it is served from where it is then.
+ * <p>The directory itself is resolved once: when it is moved, it is served at its new place.
  *
  * <p>However long the storage of one file hangs, the others are listed and opened: clients that
  * open the same name do so one after the other ({@link KeyedLocks}), and keep one thread of the
- * directory waiting; what is open has threads of its own.
+ * directory waiting; an open file has threads of its own.
  *
  * <p>Names of the same file, hard or symbolic links, share one opening ({@link SharedFiles}), and
- * with it what is known of a loss. They count as different exports otherwise: a flush on one covers
- * another's writes too, as the file is one, but nobody relies on that.
+ * with it the knowledge of a loss. Otherwise they are different exports: a flush of one covers
+ * writes by the other name too, since the file is one, but nothing relies on that.
  */
 public final class DirectoryBackend implements Backend {
   private static final char REPLACEMENT = '\uFFFD';
@@ -66,7 +65,7 @@ public final class DirectoryBackend implements Backend {
   }
 
   /**
-   * Takes hold of the directory.
+   * Finds the directory.
    *
    * @throws IOException with a message for the user if there is none
    */
@@ -81,7 +80,7 @@ public final class DirectoryBackend implements Backend {
       Path real = path.toRealPath();
       return new DirectoryBackend(real, settings, PathDescriptor.of(real));
     } catch (PosixException | AccessDeniedException denied) {
-      throw new IOException(path + " may not be reached", denied);
+      throw new IOException(path + " cannot be opened: permission denied", denied);
     }
   }
 
@@ -95,7 +94,7 @@ public final class DirectoryBackend implements Backend {
     return ThreadModel.PARALLEL;
   }
 
-  /** The regular files, in the order of their names; not those whose storage does not answer. */
+  /** The regular files in the order of their names, without those whose storage hangs. */
   @Override
   public Optional<List<ListedExport>> exports() throws IOException {
     return Optional.of(
@@ -107,28 +106,28 @@ public final class DirectoryBackend implements Backend {
   private List<Path> entries() throws IOException {
     List<Path> found = new ArrayList<>();
     Path where = directory.isPresent() ? directory.get().descriptorPath() : path;
-    // With a slash: of a symbolic link, which the descriptor's path is, the target is meant.
+    // The descriptor's path is a symbolic link: "." means its target.
     try (DirectoryStream<Path> entries = Files.newDirectoryStream(where.resolve("."))) {
       entries.forEach(found::add);
       return found;
     } catch (DirectoryIteratorException failure) {
       throw failure.getCause();
     } catch (NoSuchFileException gone) {
-      throw new IOException(path + " is not there any more", gone);
+      throw new IOException(path + " does not exist any more", gone);
     }
   }
 
   /**
-   * The name as clients have to say it, whatever the locale is: the URI has its bytes.
+   * The name as clients send it, whatever the locale is: the URI has its bytes.
    *
-   * @return with {@link #REPLACEMENT} in it if it is not UTF-8, and nobody can open it
+   * @return with {@link #REPLACEMENT} in it if it is not UTF-8, so that no client can send it
    */
   private static String nameInUtf8(Path entry) {
     String decoded = entry.toUri().getPath();
     return decoded.substring(decoded.lastIndexOf('/') + 1);
   }
 
-  /** For the list only: what is opened is checked anew. Asks the system, for the name as well. */
+  /** Finds out whether an entry is listed. Opening it checks more, and anew. */
   private Optional<ListedExport> listed(Path entry) {
     try {
       boolean served =
@@ -195,11 +194,10 @@ public final class DirectoryBackend implements Backend {
     }
   }
 
-  /** What no other file has while this one is held; if it is one that is served. */
+  /** The identity of a file that is served: no other file has it while this one is held. */
   private static Object identity(PathDescriptor in, PathDescriptor found, String exportName)
       throws IOException {
     Path where = found.descriptorPath();
-    // A link that leads out says no more than a name that is not there.
     if (FileKind.of(where) != FileKind.REGULAR || !isBelow(found.realPath(), in.realPath())) {
       throw notServed(exportName);
     }
@@ -220,9 +218,9 @@ public final class DirectoryBackend implements Backend {
   }
 
   /**
-   * Only the opening is done on a lent thread: those who wait for it do so on their own.
+   * Opens a file with a thread that may block; callers wait for their turn without one.
    *
-   * @param shown no path: in a locale without UTF-8 there is none for many a name
+   * @param shown for messages; no path, since a locale without UTF-8 has none for many names
    */
   private SharedFiles.Opener opener(Path where, String shown) {
     return () -> blocking.ask(() -> FileBackend.open(where, shown, settings));
@@ -242,7 +240,7 @@ public final class DirectoryBackend implements Backend {
 
   private static OptionException forbidden(String exportName) {
     return new OptionException(
-        OptionReplyType.ERR_POLICY, "\"" + exportName + "\" may not be reached");
+        OptionReplyType.ERR_POLICY, "\"" + exportName + "\": permission denied");
   }
 
   @Override

@@ -21,28 +21,27 @@ import nbd.threads.ShortCalls;
 import org.tinylog.Logger;
 
 /**
- * Writes single ranges through to the disk (O_DSYNC, which is RWF_DSYNC for each write), while the
- * rest of what is dirty stays where it is.
+ * Writes of single ranges through to the disk (O_DSYNC, which is RWF_DSYNC for each write), while
+ * the other dirty pages stay dirty.
  *
- * <p>By the JDK's channels, since a virtual thread may wait in these: the JDK adds a carrier
- * meanwhile, as it does for no other write. By a platform thread of {@link BlockingCalls} each
- * write takes two ways between threads more, which cost as much as the write on a fast disk.
+ * <p>They use the JDK's channels, since the JDK adds a carrier while a virtual thread waits in one
+ * of these, as for no other write. On a fast disk the two ways to a platform thread of {@link
+ * BlockingCalls} and back would take as long as the write.
  *
- * <p>Each write has an opening of the file to itself meanwhile. The kernel tells every opening once
- * that something was lost; of two writes on one opening, the one whose data was written could be
- * told, and the one whose data was lost be answered with success. There are at most {@link #MOST}
- * writes at a time, others wait for their turn; and an opening that nobody has used for {@link
+ * <p>Each write has an opening of the file to itself while it runs. The kernel reports a loss once
+ * to each opening: of two writes on the same one, the loss of one could be reported to the other.
+ * At most {@link #MOST} writes run at a time; and an opening that no write has used for {@link
  * #IDLE} is closed.
  *
- * <p>Invariant, under the lock: an opening is idle here, in the hands of exactly one write, or
- * being closed. The idle ones are in the order of their last use, the newest first; while there are
- * any, a look at them is due.
+ * <p>Invariant, under the lock: an opening is idle, or used by exactly one write, or being closed.
+ * The idle ones are in the order of their last use, the newest first; while there are any, a look
+ * at them is due, unless no thread could be started for it.
  */
 final class DurableWrites implements AutoCloseable {
-  /** Half of a file's threads, so that what hangs here keeps nobody from reading. */
+  /** Half of a file's threads, so that writes that hang leave threads to reads. */
   static final int MOST = 32;
 
-  /** How long an opening is kept for the next write. */
+  /** The time that an opening is kept for the next write. */
   static final Duration IDLE = Duration.ofSeconds(1);
 
   private final Path path;
@@ -61,7 +60,7 @@ final class DurableWrites implements AutoCloseable {
   /**
    * Opens nothing yet.
    *
-   * @param path that leads to the same file for certain
+   * @param path of the same file for certain
    */
   DurableWrites(Path path, String name, BlockingCalls calls) {
     this(
@@ -130,7 +129,7 @@ final class DurableWrites implements AutoCloseable {
     }
   }
 
-  /** Channels do not tell the error's number: what failed is tried again by the call that does. */
+  /** Writes again by the call that tells the errno, which channels do not. */
   private void findReason(ByteBuffer whole, long offset, IOException failure) throws IOException {
     Optional<PosixFile> opened;
     try {
@@ -146,7 +145,7 @@ final class DurableWrites implements AutoCloseable {
     }
   }
 
-  /** An idle opening, or a new one; none if there can be none, for want of descriptors mostly. */
+  /** Takes an idle opening, or a new one; none if it cannot be opened, as without descriptors. */
   private Optional<FileChannel> take() throws IOException {
     lock.lock();
     try {

@@ -8,13 +8,13 @@ import java.util.Optional;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
- * Keeps what clients read and write from filling the page cache ({@code --cache-advice=none}). What
- * was read is dropped at once, and some reads later once more, with what was read ahead around it.
- * What was written is first handed to the disk, and dropped some writes later, when the disk has
- * had the time for it: a writer waits only if the disk is that far behind.
+ * The eviction of clients' data from the page cache after its use ({@code --cache-advice=none}). A
+ * range that was read is dropped at once, and again some reads later, together with what was read
+ * ahead around it. A range that was written is first handed to the disk, and dropped some writes
+ * later: a writer waits only if the disk is that far behind.
  *
- * <p>Under the lock: the ranges that have been read or written, and not dropped for good since,
- * oldest first. Nobody waits for the disk with it.
+ * <p>The lock guards the ranges that have not been dropped for good, oldest first. Nobody waits for
+ * the disk with it.
  */
 final class Eviction {
   private static final int BEHIND = 8;
@@ -33,9 +33,9 @@ final class Eviction {
     this.file = file;
   }
 
-  /** A range was read, or written through. */
+  /** Drops a range that was read, or written through. */
   void noteClean(long offset, long length) throws IOException {
-    // Without what was read ahead behind it, which is wanted next.
+    // Not the pages behind it, which were read ahead and are wanted next.
     long start = offset & -FOLIO;
     file.dropCached(start, offset + length - start);
     Optional<Range> oldest = replace(clean, new Range(offset, length));
@@ -44,7 +44,7 @@ final class Eviction {
     }
   }
 
-  /** A range was written. */
+  /** Begins to write a range that was changed to the disk, and drops an earlier one. */
   void wrote(long offset, long length) throws IOException {
     file.startWriting(offset, length);
     Optional<Range> oldest = replace(written, new Range(offset, length));
@@ -54,7 +54,7 @@ final class Eviction {
     }
   }
 
-  /** Adds the newest; takes the oldest if they have become many. */
+  /** Adds the newest; removes the oldest if they have become many. */
   private Optional<Range> replace(ArrayDeque<Range> ranges, Range newest) {
     lock.lock();
     try {
@@ -65,7 +65,7 @@ final class Eviction {
     }
   }
 
-  /** All that was written before is on the disk. */
+  /** Drops all ranges that were changed, which a flush has made durable. */
   void flushed() throws IOException {
     List<Range> stored;
     lock.lock();
@@ -80,7 +80,7 @@ final class Eviction {
     }
   }
 
-  /** Nobody uses the file any more. */
+  /** Drops the whole file, which nobody uses any more. */
   void end() throws IOException {
     file.dropCached(0, 0);
   }

@@ -11,8 +11,7 @@ import java.nio.file.StandardOpenOption;
 import java.util.EnumSet;
 import java.util.Optional;
 import java.util.Set;
-import java.util.concurrent.locks.Condition;
-import java.util.concurrent.locks.ReentrantLock;
+import java.util.concurrent.atomic.AtomicReference;
 import nbd.file.FileSettings.CacheAdvice;
 import nbd.posix.Errno;
 import nbd.posix.PosixException;
@@ -22,6 +21,7 @@ import nbd.storage.Backend;
 import nbd.storage.Handle;
 import nbd.storage.ThreadModel;
 import nbd.threads.BlockingCalls;
+import nbd.threads.SharedRuns;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
@@ -31,10 +31,10 @@ import org.tinylog.Logger;
  * them covers all of them.
  *
  * <p><b>A loss is for ever.</b> The kernel reports a lost write once and then takes the page for
- * clean, so that a later success would say nothing of it. From the first report on, every flush and
- * every write with FUA fails. Reports cannot be missed: each opening of a file gets every report,
- * once; one opening serves nothing but flushes, one at a time, and each write with FUA that runs
- * has one to itself ({@link DurableWrites}).
+ * clean, so that a later fdatasync succeeds without it. From the first report on, every flush and
+ * every write with FUA fails here. No report is missed, since each opening of a file gets every
+ * report, once: one opening serves nothing but flushes, one at a time, and each write with FUA has
+ * an opening to itself while it runs ({@link DurableWrites}).
  */
 public final class FileBackend implements Backend {
   private final String name;
@@ -43,21 +43,15 @@ public final class FileBackend implements Backend {
   private final BlockingCalls blocking;
   private final Optional<Eviction> eviction;
 
-  private final ReentrantLock flushing = new ReentrantLock();
-  private final Condition flushed = flushing.newCondition();
+  private final SharedRuns syncs = new SharedRuns(this::sync);
 
-  /** How many syncs have begun, and the latest that has succeeded; under {@link #flushing}. */
-  private long begun;
-
-  private long succeeded;
-  private boolean running;
-
+  /** The report where there is no memory for a better one. */
   private final NbdException unexplained;
 
-  /** The first report of a loss; set under {@link #flushing}, and never taken back. */
-  private volatile @Nullable NbdException lost;
+  /** The first report of a loss, which is never taken back; null if there is none. */
+  private final AtomicReference<@Nullable NbdException> lost = new AtomicReference<>();
 
-  /** Serves what has been opened; tests give it a disk that fails or loses power. */
+  /** Serves an open file; tests give it a disk that fails or loses power. */
   FileBackend(String name, OpenFile file, FileSettings settings) {
     this(name, file, settings, callsOf(name));
   }
@@ -96,7 +90,6 @@ public final class FileBackend implements Backend {
    * @param name for messages
    */
   static FileBackend open(Path path, String name, FileSettings settings) throws IOException {
-    boolean isDevice;
     try {
       FileKind kind = FileKind.of(path);
       if (kind == FileKind.DIRECTORY) {
@@ -106,45 +99,37 @@ public final class FileBackend implements Backend {
       if (kind == FileKind.OTHER) {
         throw new IOException(name + " is neither a file nor a block device");
       }
-      isDevice = kind == FileKind.BLOCK_DEVICE;
+      boolean isDevice = kind == FileKind.BLOCK_DEVICE;
+      if (!settings.readOnly()) {
+        try {
+          return open(path, name, settings, isDevice);
+        } catch (PosixException | AccessDeniedException refused) {
+          if (!isWriteRefused(refused)) {
+            throw refused;
+          }
+          Logger.info("{} cannot be written ({}): served read-only", name, why(refused));
+        }
+      }
+      return open(path, name, settings.readOnly(true), isDevice);
     } catch (NoSuchFileException missing) {
       throw new IOException(name + " does not exist", missing);
-    } catch (AccessDeniedException denied) {
-      throw new IOException(name + " cannot be reached: permission denied", denied);
-    }
-    if (!settings.readOnly()) {
-      try {
-        return open(path, name, settings, isDevice);
-      } catch (PosixException refused) {
-        if (!isWriteRefused(refused)) {
-          throw unopened(name, refused);
-        }
-        Logger.info("{} cannot be written ({}): served read-only", name, refused.errnoName());
-      } catch (AccessDeniedException refused) {
-        Logger.info("{} cannot be written (permission denied): served read-only", name);
-      }
-    }
-    FileSettings reading = settings.readOnly(true);
-    try {
-      return open(path, name, reading, isDevice);
-    } catch (PosixException refused) {
-      throw refused.errno() == Errno.EACCES
-          ? new IOException(name + " cannot be opened: permission denied", refused)
-          : unopened(name, refused);
-    } catch (AccessDeniedException denied) {
-      throw new IOException(name + " cannot be opened: permission denied", denied);
+    } catch (PosixException | AccessDeniedException failure) {
+      throw new IOException(name + " cannot be opened: " + why(failure), failure);
     }
   }
 
-  private static boolean isWriteRefused(PosixException failure) {
-    return switch (failure.errno()) {
-      case EACCES, EPERM, EROFS -> true;
-      default -> false;
-    };
+  private static boolean isWriteRefused(IOException failure) {
+    return !(failure instanceof PosixException known)
+        || switch (known.errno()) {
+          case EACCES, EPERM, EROFS -> true;
+          default -> false;
+        };
   }
 
-  private static IOException unopened(String name, PosixException failure) {
-    return new IOException(name + " cannot be opened: " + failure.errnoName(), failure);
+  private static String why(IOException failure) {
+    return failure instanceof PosixException known && known.errno() != Errno.EACCES
+        ? known.errnoName()
+        : "permission denied";
   }
 
   private static FileBackend open(Path path, String name, FileSettings settings, boolean isDevice)
@@ -162,15 +147,6 @@ public final class FileBackend implements Backend {
     return new FileBackend(name, opened, settings, calls);
   }
 
-  private static String reason(IOException failure) {
-    String message = failure.getMessage();
-    return message == null ? failure.getClass().getSimpleName() : message;
-  }
-
-  private static String told(IOException failure) {
-    return failure instanceof PosixException known ? known.errnoName() : NbdException.told(failure);
-  }
-
   @Override
   public String name() {
     return "file " + name;
@@ -186,7 +162,11 @@ public final class FileBackend implements Backend {
     return open(handleReadOnly, () -> {});
   }
 
-  /** Opens a handle, at whose end something is to be done. */
+  /**
+   * Opens a handle.
+   *
+   * @param afterClose run when the handle is closed
+   */
   Handle open(boolean handleReadOnly, Closeable afterClose) throws IOException {
     long size = blocking.ask(file::size);
     return new FileHandle(this, size, readOnly || handleReadOnly, afterClose);
@@ -201,14 +181,14 @@ public final class FileBackend implements Backend {
     }
   }
 
-  /** The first half of {@link #close}, after which {@link #isIntact} tells how it went. */
+  /** The first half of {@link #close}; if it throws, something is lost. */
   void flushBeforeClose() throws IOException {
     if (!readOnly) {
       flush();
     }
   }
 
-  /** The second half. */
+  /** The second half: closes the file. */
   void release() throws IOException {
     try (blocking) {
       blocking.run(
@@ -220,11 +200,6 @@ public final class FileBackend implements Backend {
             }
           });
     }
-  }
-
-  /** Whether nothing that was written is known to be lost. */
-  boolean isIntact() {
-    return lost == null;
   }
 
   OpenFile file() {
@@ -240,41 +215,28 @@ public final class FileBackend implements Backend {
   }
 
   /**
-   * Makes everything that was written durable. Callers that come while a sync runs share the next.
+   * Makes all completed writes durable. Callers that come while a sync runs share the next.
    *
-   * @throws IOException if something is lost
+   * @throws IOException if a write is lost
    */
   void flush() throws IOException {
-    flushing.lock();
-    try {
-      long needed = begun + 1;
-      while (succeeded < needed && lost == null) {
-        if (running) {
-          flushed.awaitUninterruptibly();
-        } else {
-          sync();
-        }
-      }
-      throwIfLost();
-    } finally {
-      flushing.unlock();
-    }
+    syncs.run();
+    throwIfLost();
     if (eviction.isPresent()) {
       blocking.run(eviction.get()::flushed);
     }
   }
 
   /**
-   * Syncs without the lock; with it before and afterwards.
+   * Syncs, unless a loss is known.
    *
    * @throws IOException if the sync could not begin, which loses nothing
    */
   private void sync() throws IOException {
-    running = true;
-    long mine = ++begun;
-    flushing.unlock();
+    if (lost.get() != null) {
+      return;
+    }
     boolean[] asked = {false};
-    @Nullable Throwable failure = null;
     try {
       blocking.run(
           () -> {
@@ -282,28 +244,19 @@ public final class FileBackend implements Backend {
             file.sync();
           });
     } catch (IOException | RuntimeException | Error failed) {
-      failure = failed;
       if (!asked[0]) {
         throw failed;
       }
-    } finally {
-      flushing.lock();
-      running = false;
-      flushed.signalAll();
-      if (failure == null) {
-        succeeded = mine;
-      } else if (asked[0]) {
-        lose("a flush failed", failure);
-      }
+      lose("a flush failed", failed);
     }
   }
 
   /**
-   * Writes, and returns when that is durable. Not called by a thread that {@link #blocking} has
-   * lent: it may wait for a sync that needs one.
+   * Writes, and returns when the data is durable. Not called by a thread of {@link #blocking},
+   * since it may wait for a sync that needs one.
    *
-   * <p>When it fails for want of space, nothing may have been lost: then a flush tells, which every
-   * loss is reported to, too. Any other failure is taken for one.
+   * <p>A failure is taken for a loss, but for want of space: then a flush finds out, to which every
+   * loss is reported too.
    *
    * @param from a direct buffer
    */
@@ -322,12 +275,7 @@ public final class FileBackend implements Backend {
         flush();
         throw failure;
       }
-      flushing.lock();
-      try {
-        lose("a write with FUA failed", failure);
-      } finally {
-        flushing.unlock();
-      }
+      lose("a write with FUA failed", failure);
     }
     if (!durable) {
       flush();
@@ -335,26 +283,33 @@ public final class FileBackend implements Backend {
     throwIfLost();
   }
 
-  /** Remembers a loss, under the lock; also if there is no memory for a report of it. */
+  /** Remembers a loss, also if there is no memory for a report of it. */
   private void lose(String how, Throwable failure) {
-    if (lost == null) {
-      lost = unexplained;
+    if (lost.compareAndSet(null, unexplained)) {
       IOException known = failure instanceof IOException io ? io : new IOException(failure);
       String what = how + ", what was written before it may be lost: ";
-      lost =
+      lost.set(
           new NbdException(
-              errorOf(known), name + ": " + what + reason(known), what + told(known), known);
+              errorOf(known), name + ": " + what + reason(known), what + told(known), known));
     }
   }
 
   private void throwIfLost() throws NbdException {
-    NbdException report = lost;
+    NbdException report = lost.get();
     if (report != null) {
       throw NbdException.copyOf(report);
     }
   }
 
-  /** The protocol's error for a failed call on a file. */
+  private static String told(IOException failure) {
+    return failure instanceof PosixException known ? known.errnoName() : NbdException.told(failure);
+  }
+
+  private static String reason(IOException failure) {
+    String message = failure.getMessage();
+    return message == null ? failure.getClass().getSimpleName() : message;
+  }
+
   private static NbdError errorOf(IOException failure) {
     if (!(failure instanceof PosixException known)) {
       return NbdException.errorOf(failure);
@@ -367,7 +322,7 @@ public final class FileBackend implements Backend {
     };
   }
 
-  /** A failure as the protocol counts. */
+  /** The failure with its error in the protocol; the same one where that is EIO. */
   static IOException withProtocolError(IOException failure) {
     NbdError error = errorOf(failure);
     if (error == NbdError.EIO || failure instanceof NbdException) {

@@ -1,20 +1,22 @@
 package nbd.file;
 
 import java.io.IOException;
+import java.util.List;
+import java.util.Locale;
 import nbd.posix.PosixException;
 import nbd.posix.PosixFile;
 import org.tinylog.Logger;
 
 /**
- * Says to other programs what is done to an image, and finds out what they do, the way qemu's do:
- * by shared locks on two rows of bytes. A lock in the first row says that the opening does
- * something, one in the second that nobody else may. Whoever opens an image first takes its locks
- * and then looks for the others', so that of two at the same time at least one sees the other.
- * Source: block/file-posix.c of qemu, RAW_LOCK_PERM_BASE; permissions in block-common.h.
+ * The locks by which programs that open an image tell each other what they do to it, as qemu's do:
+ * shared locks on two rows of bytes. A lock in the first row says that its owner does something,
+ * one in the second that nobody else may. A program first takes its locks and then looks for the
+ * others', so that of two at the same time at least one sees the other. Source: block/file-posix.c
+ * of qemu, RAW_LOCK_PERM_BASE; permissions in block-common.h.
  *
- * <p>Opened for writing, nobody else may write; qemu-nbd lets others, but a client that caches
- * would not see it. Opened for reading, the file may be written by others, as with qemu-nbd, but
- * not resized.
+ * <p>While this server writes an image, nobody else may; qemu-nbd allows it, but a client that
+ * caches would miss the other's writes. While it reads, others may write the image, as with
+ * qemu-nbd, but not resize it.
  */
 final class ImageLock {
   private static final int DOES = 100;
@@ -33,23 +35,20 @@ final class ImageLock {
     }
   }
 
-  private static final Permission[] READER_DOES = {Permission.READ};
-  private static final Permission[] READER_EXCLUDES = {Permission.RESIZE};
-  private static final Permission[] WRITER_DOES = {Permission.READ, Permission.WRITE};
-  private static final Permission[] WRITER_EXCLUDES = {Permission.WRITE, Permission.RESIZE};
-
   private ImageLock() {}
 
   /**
-   * Takes the locks; they go with the opening.
+   * Takes the locks, which last as long as the opening.
    *
    * @param name of the file, for messages
-   * @throws IOException if another program's say no; the message is for the user. Nothing is held
-   *     then
+   * @throws IOException with a message for the user if another program's locks forbid it; no lock
+   *     is held then
    */
   static void take(PosixFile file, boolean writable, String name) throws IOException {
-    Permission[] does = writable ? WRITER_DOES : READER_DOES;
-    Permission[] excludes = writable ? WRITER_EXCLUDES : READER_EXCLUDES;
+    List<Permission> does =
+        writable ? List.of(Permission.READ, Permission.WRITE) : List.of(Permission.READ);
+    List<Permission> excludes =
+        writable ? List.of(Permission.WRITE, Permission.RESIZE) : List.of(Permission.RESIZE);
     try {
       for (Permission permission : does) {
         file.lockShared(DOES + permission.bit);
@@ -57,44 +56,28 @@ final class ImageLock {
       for (Permission permission : excludes) {
         file.lockShared(EXCLUDES + permission.bit);
       }
-      for (Permission permission : does) {
-        if (file.isLockedByOthers(EXCLUDES + permission.bit)) {
-          throw new LockedException(
-              name, "another program uses it and forbids to " + verb(permission) + " it meanwhile");
-        }
-      }
-      for (Permission permission : excludes) {
-        if (file.isLockedByOthers(DOES + permission.bit)) {
-          throw new LockedException(name, "another program may " + verb(permission) + " it");
-        }
-      }
+      refuseIfLocked(file, EXCLUDES, does, name, "forbids others to");
+      refuseIfLocked(file, DOES, excludes, name, "may");
     } catch (PosixException failure) {
       switch (failure.errno()) {
         case EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP ->
             Logger.info("{} cannot be locked, so other programs may write it meanwhile", name);
         default -> throw failure;
       }
-    } catch (LockedException locked) {
-      file.unlock(DOES, PERMISSIONS);
-      file.unlock(EXCLUDES, PERMISSIONS);
-      throw locked;
     }
   }
 
-  private static String verb(Permission permission) {
-    return switch (permission) {
-      case READ -> "read";
-      case WRITE -> "write";
-      case RESIZE -> "resize";
-    };
-  }
-
-  /** Another program uses the file in a way that does not go with ours. */
-  static final class LockedException extends IOException {
-    private static final long serialVersionUID = 1;
-
-    private LockedException(String name, String why) {
-      super(name + " is in use: " + why + "; end that, or use --force-share if you know better");
+  private static void refuseIfLocked(
+      PosixFile file, int row, List<Permission> permissions, String name, String does)
+      throws IOException {
+    for (Permission permission : permissions) {
+      if (file.isLockedByOthers(row + permission.bit)) {
+        file.unlock(DOES, PERMISSIONS);
+        file.unlock(EXCLUDES, PERMISSIONS);
+        throw new IOException(
+            "%s is in use: another program %s %s it; stop it, or use --force-share if you are sure"
+                .formatted(name, does, permission.name().toLowerCase(Locale.ROOT)));
+      }
     }
   }
 }

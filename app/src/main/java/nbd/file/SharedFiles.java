@@ -1,139 +1,92 @@
 package nbd.file;
 
 import java.io.IOException;
-import java.util.ArrayList;
-import java.util.HashMap;
-import java.util.List;
-import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.storage.Handle;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * The files of a directory that are in use: each is open once, whatever its names are and however
- * many connections use it, so that what one of them is told of a loss, all are.
+ * The files of a directory that are in use. Each is open once, whatever its names are and however
+ * many connections use it, so that all of them learn of a loss.
  *
- * <p><b>Invariant.</b> {@link #lock} guards the map and how many users each entry has; an entry is
- * in the map while it has users, or while a file is open for it. An entry's own lock is held while
- * its file is opened or closed, and then the other one only for the look-up; so whoever opens a
- * slow file holds up those who want the same one, and nobody else.
+ * <p>Invariant: an entry is in the table while it has users, which the table's own updates count
+ * up, or while its file is open. Its file is opened and closed with its lock held: a slow file
+ * holds up those who want the same one, and nobody else.
  *
- * <p>A file that has lost something stays open when nobody uses it any more: then nobody after can
- * be told that a flush was good, and no other file can take its place in the file system.
+ * <p>A file that has lost something stays open when nobody uses it any more, so that no later
+ * client's flush succeeds, and no other file takes its place in the file system.
  */
 final class SharedFiles {
-  private final ReentrantLock lock = new ReentrantLock();
-  private final Map<Object, Entry> entries = new HashMap<>();
+  private final ConcurrentHashMap<Object, Entry> entries = new ConcurrentHashMap<>();
 
-  /** How a file is opened. */
+  /** The way a file is opened. */
   @FunctionalInterface
   interface Opener {
     FileBackend open() throws IOException;
   }
 
   private static final class Entry {
-    final Object key;
-    final ReentrantLock turn = new ReentrantLock();
+    final AtomicInteger users = new AtomicInteger();
+    final ReentrantLock lock = new ReentrantLock();
 
-    /** Under {@link #turn}. */
+    /** Under the lock. */
     @Nullable FileBackend file;
-
-    /** Under the table's lock. */
-    int users;
-
-    Entry(Object key) {
-      this.key = key;
-    }
   }
 
   /**
-   * Opens a handle on a file, which is opened for that if it is not open yet.
+   * Opens a handle on a file, and the file if it is not open yet.
    *
    * @param key the file's identity, whatever its name is; while the caller holds on to the file
    */
   Handle open(Object key, boolean readOnly, Opener opener) throws IOException {
-    Entry entry;
-    lock.lock();
-    try {
-      entry = entries.computeIfAbsent(key, Entry::new);
-      entry.users++;
-    } finally {
-      lock.unlock();
-    }
+    Entry entry =
+        entries.compute(
+            key,
+            (same, known) -> {
+              Entry wanted = known == null ? new Entry() : known;
+              wanted.users.incrementAndGet();
+              return wanted;
+            });
     boolean done = false;
-    entry.turn.lock();
+    entry.lock.lock();
     try {
-      FileBackend file = entry.file;
-      if (file == null) {
-        file = opener.open();
-        entry.file = file;
-      }
-      Handle handle = file.open(readOnly, () -> leave(entry));
+      FileBackend file = entry.file == null ? opener.open() : entry.file;
+      entry.file = file;
+      Handle handle = file.open(readOnly, () -> leave(key, entry));
       done = true;
       return handle;
     } finally {
-      entry.turn.unlock();
+      entry.lock.unlock();
       if (!done) {
-        leave(entry);
+        leave(key, entry);
       }
     }
   }
 
-  private void leave(Entry entry) throws IOException {
-    entry.turn.lock();
+  /** Ends a use; closes the file after the last one, unless its last flush fails. */
+  private void leave(Object key, Entry entry) throws IOException {
+    entry.lock.lock();
     try {
-      if (countDown(entry) == 0) {
-        close(entry);
+      FileBackend file = entry.file;
+      if (entry.users.decrementAndGet() == 0 && file != null) {
+        file.flushBeforeClose();
+        entry.file = null;
+        file.release();
       }
     } finally {
-      forgetIfUnused(entry);
-      entry.turn.unlock();
+      entries.computeIfPresent(
+          key, (same, known) -> known.users.get() == 0 && known.file == null ? null : known);
+      entry.lock.unlock();
     }
   }
 
-  private int countDown(Entry entry) {
-    lock.lock();
-    try {
-      return --entry.users;
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /** Leaves it open if something is lost. */
-  private static void close(Entry entry) throws IOException {
-    FileBackend file = entry.file;
-    if (file != null) {
-      file.flushBeforeClose();
-      entry.file = null;
-      file.release();
-    }
-  }
-
-  private void forgetIfUnused(Entry entry) {
-    lock.lock();
-    try {
-      if (entry.users == 0 && entry.file == null) {
-        entries.remove(entry.key, entry);
-      }
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /** Closes what is open still; nobody opens or uses anything any more. */
+  /** Closes the files that are still open; called when nobody uses any of them. */
   void close() throws IOException {
-    List<Entry> left;
-    lock.lock();
-    try {
-      left = new ArrayList<>(entries.values());
-      entries.clear();
-    } finally {
-      lock.unlock();
-    }
     @Nullable IOException first = null;
-    for (Entry entry : left) {
+    for (Entry entry : entries.values()) {
       FileBackend file = entry.file;
       try {
         if (file != null) {
@@ -144,6 +97,7 @@ final class SharedFiles {
         first = first == null ? failure : first;
       }
     }
+    entries.clear();
     if (first != null) {
       throw first;
     }
