@@ -5,7 +5,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.StringJoiner;
 import java.util.concurrent.Callable;
-import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ExitCode;
@@ -15,8 +14,8 @@ import picocli.CommandLine.Model.OptionSpec;
 import picocli.CommandLine.Spec;
 
 /**
- * Prints a script that completes this program's command lines in bash: commands, options, the
- * values of options that have names, files, and backends.
+ * The command that prints a script for bash, which completes this program's commands, options,
+ * their values, files, and backends.
  *
  * <p>picocli has such a command, too; its script gives all options of one label the same values,
  * and completes neither {@code --option=value} nor arguments.
@@ -30,8 +29,8 @@ final class Completion implements Callable<Integer> {
       """
       # Completes the command lines of nbd-multiconn in bash 4 or newer.
       #
-      # What bash takes for one word ends at "=" and ":", so the line is split here, at blanks; what
-      # stands before the last of the two is taken off the answers again.
+      # For bash a word also ends at "=" and ":". So the line is split here, at blanks, and the part
+      # up to the last "=" or ":" is cut off the answers again.
 
       _nbd_multiconn_commands="@NAMES@"
 
@@ -58,7 +57,7 @@ final class Completion implements Callable<Integer> {
             local files
             mapfile -t files < <(compgen -f -- "$value")
             _nbd_multiconn_words "@KINDS@"
-            # Of file names the colons would be escaped.
+            # With -o filenames, bash would escape the colons.
             [[ ${#COMPREPLY[@]} != 0 ]] || compopt -o filenames 2> /dev/null
             COMPREPLY+=("${files[@]}") ;;
         esac
@@ -71,8 +70,8 @@ final class Completion implements Callable<Integer> {
         esac
       }
 
-      # The value of an option: $1 is COMMAND OPTION, with "=" if the value follows that. Fails if there
-      # is none.
+      # Completes the value of an option; $1 is COMMAND OPTION, with "=" if the value follows that.
+      # Fails if the option has no value.
       _nbd_multiconn_value() {
         case $1 in
       @VALUES@
@@ -115,19 +114,16 @@ final class Completion implements Callable<Integer> {
       "file: dir: memory: null: nbd:// nbds:// nbd+unix:/// nbds+unix:///";
   private static final String SCHEMES = "nbd:// nbds:// nbd+unix:/// nbds+unix:///";
 
-  @Spec private @Nullable CommandSpec spec;
+  @Spec private CommandSpec spec = CommandSpec.create();
 
   @Override
   public Integer call() {
-    if (spec == null) {
-      throw new IllegalStateException("not run by picocli");
-    }
     System.out.print(script(spec.root().commandLine()));
     System.out.flush();
     return ExitCode.OK;
   }
 
-  /** The script for these commands. */
+  /** Makes the script for these commands. */
   static String script(CommandLine commands) {
     List<String> values = new ArrayList<>();
     List<String> cases = new ArrayList<>();
@@ -152,7 +148,7 @@ final class Completion implements Callable<Integer> {
     return "    " + String.join("\n    ", lines);
   }
 
-  /** Options if there is a hyphen, else what the command's arguments are. */
+  /** Completes options after a hyphen, else the command's arguments. */
   private static String words(CommandSpec command) {
     StringJoiner options = new StringJoiner(" ");
     for (OptionSpec option : command.options()) {
@@ -177,7 +173,7 @@ final class Completion implements Callable<Integer> {
     }
   }
 
-  /** The shell command that completes a value. */
+  /** Returns the shell command that completes a value. */
   private static String of(ArgSpec argument) {
     if (argument.completionCandidates() != null) {
       return "_nbd_multiconn_words \"" + String.join(" ", argument.completionCandidates()) + '"';

@@ -6,8 +6,8 @@ import java.util.function.IntSupplier;
 import picocli.CommandLine.ExitCode;
 
 /**
- * How the program ends. The JVM answers SIGTERM and SIGINT with its shutdown hooks and a status of
- * its own; here the hook does the orderly end and gives the status.
+ * The program's exit status. On SIGTERM and SIGINT the JVM runs its shutdown hooks and ends with a
+ * status of its own; here a hook ends the server in order, and may decide the status.
  */
 final class ExitStatus {
   private static final AtomicBoolean EXITING = new AtomicBoolean();
@@ -15,8 +15,9 @@ final class ExitStatus {
   private ExitStatus() {}
 
   /**
-   * Runs the program and ends the process: with the program's status, or, after a line that says
-   * why, with 1 if it throws. Hooks of {@link #onSignal} and {@link #beforeSignal} do not run.
+   * Runs the program and ends the process with the program's status. If the program throws, prints
+   * why and ends the process with 1. The hooks of {@link #onSignal} and {@link #beforeSignal} do
+   * not run.
    */
   static void exitAfter(Callable<Integer> program) {
     int status = ExitCode.SOFTWARE;
@@ -29,15 +30,15 @@ final class ExitStatus {
     try {
       System.exit(status);
     } finally {
-      // There was no memory even for that.
+      // There was no memory even to exit.
       Runtime.getRuntime().halt(status);
     }
   }
 
   /**
-   * Makes a signal run this, and end the program with the status that it returns.
+   * Ends the server on a signal, and the process with the status that this returns.
    *
-   * @param end may be called at any time after this call, by a thread of its own
+   * @param end called by a thread of its own, at any time from now on
    */
   static void onSignal(IntSupplier end) {
     addHook(
@@ -53,10 +54,10 @@ final class ExitStatus {
   }
 
   /**
-   * Makes a signal run this, and then end the program with the status of a program that a signal
-   * has killed: 128 and the signal's number.
+   * Ends the server on a signal, and the process as if the signal had killed it, with status 128
+   * and the signal's number.
    *
-   * @param end may be called at any time after this call, by a thread of its own
+   * @param end called by a thread of its own, at any time from now on
    */
   static void beforeSignal(Runnable end) {
     addHook(end);

@@ -18,8 +18,6 @@ final class ExperimentOptions {
       names = "--thread-model",
       paramLabel = "MODEL",
       defaultValue = "parallel",
-      converter = Names.Model.class,
-      completionCandidates = Names.Model.class,
       description =
           "Restrict which requests run at the same time (default: what the backend can do): one of"
               + " ${COMPLETION-CANDIDATES}.")
@@ -28,14 +26,13 @@ final class ExperimentOptions {
   @Option(
       names = "--connection-cache",
       description =
-          "Each connection caches what it reads and writes for itself, until its own" + " flush.")
+          "Each connection caches what it reads and writes for itself, until its own flush.")
   private boolean connectionCache;
 
   @Option(
       names = "--delay-read",
       paramLabel = "DURATION",
       defaultValue = "0",
-      converter = DurationConverter.class,
       description = "Delay each read by this long.")
   private Duration delayRead = Duration.ZERO;
 
@@ -43,7 +40,6 @@ final class ExperimentOptions {
       names = "--delay-write",
       paramLabel = "DURATION",
       defaultValue = "0",
-      converter = DurationConverter.class,
       description = "Delay each write, trim and zero by this long.")
   private Duration delayWrite = Duration.ZERO;
 
@@ -51,7 +47,6 @@ final class ExperimentOptions {
       names = "--delay-flush",
       paramLabel = "DURATION",
       defaultValue = "0",
-      converter = DurationConverter.class,
       description = "Delay each flush by this long.")
   private Duration delayFlush = Duration.ZERO;
 
@@ -59,7 +54,6 @@ final class ExperimentOptions {
       names = "--error-read",
       paramLabel = "RATE[:ERRNO]",
       defaultValue = "0",
-      converter = ErrorRateConverter.class,
       description =
           "This fraction of reads fails, from 0 to 1, with this error (default: EIO),"
               + " e.g. 0.01:EIO.")
@@ -69,7 +63,6 @@ final class ExperimentOptions {
       names = "--error-write",
       paramLabel = "RATE[:ERRNO]",
       defaultValue = "0",
-      converter = ErrorRateConverter.class,
       description = "This fraction of writes, trims and zeroes fails.")
   private ErrorRate errorWrite = ErrorRate.NONE;
 
@@ -77,16 +70,14 @@ final class ExperimentOptions {
       names = "--error-flush",
       paramLabel = "RATE[:ERRNO]",
       defaultValue = "0",
-      converter = ErrorRateConverter.class,
       description = "This fraction of flushes fails.")
   private ErrorRate errorFlush = ErrorRate.NONE;
 
-  /** To what the thread model is restricted. */
   ThreadModel threadModel() {
     return threadModel;
   }
 
-  /** The backend with what the options put in front of it; itself without any. */
+  /** Puts the filters that the options ask for in front of a backend. */
   Backend around(Backend backend) {
     Backend made = backend;
     if (errorRead.rate() > 0 || errorWrite.rate() > 0 || errorFlush.rate() > 0) {

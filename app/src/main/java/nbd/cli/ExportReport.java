@@ -1,5 +1,8 @@
 package nbd.cli;
 
+import static java.util.Locale.ROOT;
+
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -9,17 +12,17 @@ import nbd.client.NbdUri;
 import nbd.protocol.TransmissionFlag;
 
 /**
- * What {@code info} prints of an export: the fields and the layout are nbdinfo's, so that scripts
- * can use either.
+ * The description of an export that {@code info} prints, in the fields and the layout of nbdinfo,
+ * so that scripts can use either.
  *
- * @param uri of the export
- * @param export what the server said when it was opened
+ * @param uri the export's URI
+ * @param export what the server said when the export was opened
  * @param contexts the metadata contexts that the server has for it
  */
 record ExportReport(NbdUri uri, ExportInfo export, List<String> contexts) {
   private static final String SUFFIXES = "KMGTPE";
 
-  /** The line that opens a text: how the two sides talk. */
+  /** Makes the first line of the text. */
   String protocolLine() {
     String packets = "simple";
     if (export.extendedHeaders()) {
@@ -37,7 +40,7 @@ record ExportReport(NbdUri uri, ExportInfo export, List<String> contexts) {
 
   String text() {
     StringBuilder text = new StringBuilder();
-    text.append("export=").append(JsonText.quoted(export.name())).append(":\n");
+    text.append("export=").append(quoted(export.name())).append(":\n");
     if (!export.description().isEmpty()) {
       line(text, "description", export.description());
     }
@@ -60,7 +63,7 @@ record ExportReport(NbdUri uri, ExportInfo export, List<String> contexts) {
     text.append('\t').append(name).append(": ").append(value).append('\n');
   }
 
-  /** The fields that open an object of exports. */
+  /** Makes the fields that precede the list of exports. */
   String jsonHead() {
     return "\"protocol\": \"%s\",\n\"TLS\": %s,\n\"structured\": %s,\n%s"
         .formatted(
@@ -72,22 +75,22 @@ record ExportReport(NbdUri uri, ExportInfo export, List<String> contexts) {
 
   String json() {
     Map<String, String> fields = new LinkedHashMap<>();
-    fields.put("export-name", JsonText.quoted(export.name()));
+    fields.put("export-name", quoted(export.name()));
     if (!export.description().isEmpty()) {
-      fields.put("description", JsonText.quoted(export.description()));
+      fields.put("description", quoted(export.description()));
     }
-    fields.put("uri", JsonText.quoted(uri.toString()));
+    fields.put("uri", quoted(uri.toString()));
     if (!contexts.isEmpty()) {
       fields.put(
           "contexts",
           contexts.stream()
-              .map(JsonText::quoted)
+              .map(ExportReport::quoted)
               .collect(Collectors.joining(",\n\t\t", "[\n\t\t", "\n\t]")));
     }
     flags().forEach((name, value) -> fields.put(name, value.toString()));
     blockSizes().forEach((name, value) -> fields.put(name, value.toString()));
     fields.put("export-size", "" + export.size());
-    fields.put("export-size-str", JsonText.quoted(humanSize(export.size())));
+    fields.put("export-size-str", quoted(humanSize(export.size())));
     return fields.entrySet().stream()
         .map(field -> "\t\"%s\": %s".formatted(field.getKey(), field.getValue()))
         .collect(Collectors.joining(",\n", "\t{\n", "\n\t}"));
@@ -97,14 +100,9 @@ record ExportReport(NbdUri uri, ExportInfo export, List<String> contexts) {
     Map<String, Boolean> flags = new LinkedHashMap<>();
     flags.put("is_rotational", export.has(TransmissionFlag.ROTATIONAL));
     flags.put("is_read_only", export.has(TransmissionFlag.READ_ONLY));
-    flags.put("can_cache", export.has(TransmissionFlag.SEND_CACHE));
-    flags.put("can_df", export.has(TransmissionFlag.SEND_DF));
-    flags.put("can_fast_zero", export.has(TransmissionFlag.SEND_FAST_ZERO));
-    flags.put("can_flush", export.has(TransmissionFlag.SEND_FLUSH));
-    flags.put("can_fua", export.has(TransmissionFlag.SEND_FUA));
-    flags.put("can_multi_conn", export.has(TransmissionFlag.CAN_MULTI_CONN));
-    flags.put("can_trim", export.has(TransmissionFlag.SEND_TRIM));
-    flags.put("can_zero", export.has(TransmissionFlag.SEND_WRITE_ZEROES));
+    Arrays.stream(Ability.values())
+        .filter(Ability::isFlag)
+        .forEach(flag -> flags.put("can_" + flag.name().toLowerCase(ROOT), flag.isOf(export)));
     return flags;
   }
 
@@ -121,9 +119,26 @@ record ExportReport(NbdUri uri, ExportInfo export, List<String> contexts) {
     return sizes;
   }
 
-  /** In the largest unit of which it is a whole number. */
+  /** Writes a size in the largest unit of which it is a whole number. */
   static String humanSize(long size) {
     int unit = size == 0 ? 0 : Math.min(Long.numberOfTrailingZeros(size) / 10, SUFFIXES.length());
     return unit == 0 ? "" + size : (size >> (10 * unit)) + SUFFIXES.substring(unit - 1, unit);
+  }
+
+  /** Writes a string as JSON has it. */
+  static String quoted(String text) {
+    StringBuilder quoted = new StringBuilder("\"");
+    text.codePoints()
+        .forEach(
+            character -> {
+              if (character == '"' || character == '\\') {
+                quoted.append('\\').appendCodePoint(character);
+              } else if (character < ' ' || character == 0x7f) {
+                quoted.append("\\u%04x".formatted(character));
+              } else {
+                quoted.appendCodePoint(character);
+              }
+            });
+    return quoted.append('"').toString();
   }
 }

@@ -5,8 +5,12 @@ import static java.nio.charset.StandardCharsets.US_ASCII;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.FileSystemException;
+import java.nio.file.NoSuchFileException;
+import java.util.Objects;
 
-/** Tells the user why the program ends, in one line. */
+/** The one line on standard error that says why the program ends. */
 final class Failure {
   /** Made at the start, for when there is no memory to say more. */
   private static final byte[] OUT_OF_MEMORY = "nbd-multiconn: out of memory\n".getBytes(US_ASCII);
@@ -15,7 +19,7 @@ final class Failure {
 
   private Failure() {}
 
-  /** Says it on standard error, however little memory is left. */
+  /** Prints the line, however little memory is left. */
   static void report(Throwable failure) {
     try {
       System.err.println("nbd-multiconn: " + words(failure));
@@ -24,7 +28,7 @@ final class Failure {
     }
   }
 
-  @SuppressWarnings("EmptyCatch") // nobody is left to be told
+  @SuppressWarnings("EmptyCatch") // There is nowhere else to say it.
   private static void reportOutOfMemory() {
     try {
       ERR.write(OUT_OF_MEMORY);
@@ -32,7 +36,7 @@ final class Failure {
     }
   }
 
-  /** The failure in one line, for the user. */
+  /** Says a failure in one line. */
   static String words(Throwable failure) {
     return switch (failure) {
       case IOException said -> firstLine(said);
@@ -42,8 +46,20 @@ final class Failure {
       // The JDK's own classes fail to load when the system has no descriptors left.
       default ->
           deepest(failure) instanceof IOException said
-              ? OwnFile.reason(said)
+              ? reason(said)
               : "a mistake in the program: " + firstLine(failure);
+    };
+  }
+
+  /** Says only the reason, for a message that names the file itself. */
+  static String reason(IOException failure) {
+    return switch (failure) {
+      case AccessDeniedException denied -> "permission denied";
+      case NoSuchFileException missing -> "no such file or directory";
+      case FileSystemException other ->
+          Objects.requireNonNullElseGet(
+              other.getReason(), () -> String.valueOf(other.getMessage()));
+      default -> String.valueOf(failure.getMessage());
     };
   }
 

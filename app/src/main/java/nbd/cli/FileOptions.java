@@ -5,7 +5,6 @@ import java.util.function.Predicate;
 import nbd.file.FileSettings;
 import nbd.file.FileSettings.AccessPattern;
 import nbd.file.FileSettings.CacheAdvice;
-import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
 /** The options of serve for image files as the backend. */
@@ -25,8 +24,6 @@ final class FileOptions {
       names = FADVISE,
       paramLabel = "PATTERN",
       defaultValue = "normal",
-      converter = Names.Pattern.class,
-      completionCandidates = Names.Pattern.class,
       description =
           "Tell the system how clients will read: one of ${COMPLETION-CANDIDATES}"
               + " (default: ${DEFAULT-VALUE}).")
@@ -36,26 +33,18 @@ final class FileOptions {
       names = CACHE_ADVICE,
       paramLabel = "ADVICE",
       defaultValue = "normal",
-      converter = Names.Advice.class,
-      completionCandidates = Names.Advice.class,
       description =
           "normal, or none: read and write files without filling the page cache"
               + " (default: ${DEFAULT-VALUE}).")
   private CacheAdvice cacheAdvice = CacheAdvice.NORMAL;
 
-  /**
-   * What is wrong with the options; null if nothing is.
-   *
-   * @param isFiles whether the backend is made of files
-   * @param given whether the user gave an option
-   */
-  @Nullable String problem(boolean isFiles, Predicate<String> given) {
-    return isFiles
-        ? null
-        : BackendArgument.onlyFor("files", List.of(FORCE_SHARE, FADVISE, CACHE_ADVICE), given);
+  /** Refuses the options that the user gave for another kind of backend. */
+  static void refuse(Predicate<String> isGiven) {
+    UsageException.refuse(
+        List.of(FORCE_SHARE, FADVISE, CACHE_ADVICE), isGiven, "only with files as BACKEND");
   }
 
-  /** As files are opened. */
+  /** Makes the settings with which files are opened. */
   FileSettings settings(boolean readOnly) {
     return new FileSettings(readOnly, !forceShare, pattern, cacheAdvice);
   }

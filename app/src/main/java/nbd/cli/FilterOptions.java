@@ -8,7 +8,6 @@ import nbd.cache.CacheSettings;
 import nbd.filter.FuaMode;
 import nbd.multiconn.MultiConnMode;
 import nbd.storage.ThreadModel;
-import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 import picocli.CommandLine.Option;
 
@@ -23,8 +22,6 @@ final class FilterOptions {
       names = FUA,
       paramLabel = "MODE",
       defaultValue = "pass",
-      converter = Names.Fua.class,
-      completionCandidates = Names.Fua.class,
       description =
           "How FUA writes and flushes are handled: one of ${COMPLETION-CANDIDATES} (default:"
               + " ${DEFAULT-VALUE}, FUA as the storage has it, else a write and a flush); see FLUSH"
@@ -35,18 +32,15 @@ final class FilterOptions {
       names = CACHE,
       paramLabel = "MODE",
       defaultValue = "none",
-      converter = Names.Cache.class,
-      completionCandidates = Names.Cache.class,
       description =
           "Put one cache for all connections in front of the storage (default: ${DEFAULT-VALUE}):"
               + " one of ${COMPLETION-CANDIDATES}; see CACHE in the manual page.")
-  private CacheChoice cache = CacheChoice.NONE;
+  private Cache cache = Cache.NONE;
 
   @Option(
       names = CACHE_SIZE,
       paramLabel = "SIZE",
       defaultValue = "256M",
-      converter = Size.Converter.class,
       description =
           "With --cache: memory for cached data, for all exports together"
               + " (default: ${DEFAULT-VALUE}).")
@@ -56,46 +50,48 @@ final class FilterOptions {
       names = CACHE_BLOCK_SIZE,
       paramLabel = "SIZE",
       defaultValue = "64K",
-      converter = Size.Converter.class,
       description =
           "With --cache: read and keep blocks of this size, a power of 2"
               + " (default: ${DEFAULT-VALUE}).")
   private long cacheBlockSize = CacheSettings.DEFAULT_BLOCK_SIZE;
 
+  /** {@link CacheMode}, and no cache. */
+  private enum Cache {
+    NONE,
+    WRITEBACK,
+    WRITETHROUGH,
+    UNSAFE
+  }
+
   /**
-   * What is wrong with the options; null if nothing is.
+   * Checks the options.
    *
-   * @param multiConn what was chosen for it
-   * @param model to what the thread model was restricted
+   * @param model the thread model that the user asked for
    * @param namesDiffer whether each export name stands for content of its own
-   * @param given whether the user gave an option
+   * @param isGiven whether the user gave an option
+   * @throws UsageException if they are wrong
    */
-  @Nullable String problem(
-      MultiConnMode multiConn, ThreadModel model, boolean namesDiffer, Predicate<String> given) {
-    if (fua == FuaMode.DISCARD && multiConn == MultiConnMode.EMULATE) {
-      return FUA + "=discard: not with --multi-conn-mode=emulate, which works by flushes";
+  void check(
+      MultiConnMode multiConn, ThreadModel model, boolean namesDiffer, Predicate<String> isGiven) {
+    UsageException.refuseIf(
+        fua == FuaMode.DISCARD && multiConn == MultiConnMode.EMULATE,
+        FUA + "=discard: not with --multi-conn-mode=emulate, which works by flushes");
+    if (cache == Cache.NONE) {
+      UsageException.refuse(List.of(CACHE_SIZE, CACHE_BLOCK_SIZE), isGiven, "only with " + CACHE);
     }
-    if (cache == CacheChoice.NONE) {
-      return List.of(CACHE_SIZE, CACHE_BLOCK_SIZE).stream()
-          .filter(given)
-          .findFirst()
-          .map(option -> option + ": only with " + CACHE)
-          .orElse(null);
-    }
-    if (model == ThreadModel.SERIALIZE_CONNECTIONS && namesDiffer) {
-      return CACHE
-          + ": not with --thread-model=serialize-connections and several exports, since it keeps a"
-          + " connection of its own to each of them";
-    }
+    UsageException.refuseIf(
+        cache != Cache.NONE && model == ThreadModel.SERIALIZE_CONNECTIONS && namesDiffer,
+        CACHE
+            + ": not with --thread-model=serialize-connections and several exports, since it keeps"
+            + " a connection of its own to each of them");
     try {
       cache();
-      return null;
     } catch (IllegalArgumentException wrong) {
-      return CACHE + ": " + wrong.getMessage();
+      throw new UsageException(CACHE + ": " + wrong.getMessage());
     }
   }
 
-  /** Says at the start what somebody may not have meant. */
+  /** Warns of an option that loses data. */
   void warn() {
     if (fua == FuaMode.DISCARD) {
       Logger.warn(
@@ -104,32 +100,21 @@ final class FilterOptions {
     }
   }
 
-  /** How FUA and flushes are handled. */
   FuaMode fua() {
     return fua;
   }
 
-  /** The cache, if there is to be one. */
+  /** Makes the settings of the cache, if there is one. */
   Optional<CacheSettings> cache() {
-    return switch (cache) {
-      case NONE -> Optional.empty();
-      case WRITEBACK -> cache(CacheMode.WRITEBACK);
-      case WRITETHROUGH -> cache(CacheMode.WRITETHROUGH);
-      case UNSAFE -> cache(CacheMode.UNSAFE);
-    };
+    if (cache == Cache.NONE) {
+      return Optional.empty();
+    }
+    int blockSize = (int) Math.min(cacheBlockSize, Integer.MAX_VALUE);
+    return Optional.of(new CacheSettings(CacheMode.valueOf(cache.name()), cacheSize, blockSize));
   }
 
   /** The memory that the cache takes, in bytes; 0 if there is none. */
   long cacheBytes() {
-    return cache == CacheChoice.NONE ? 0 : cacheSize;
-  }
-
-  private Optional<CacheSettings> cache(CacheMode mode) {
-    if (cacheBlockSize > CacheSettings.MAXIMUM_BLOCK_SIZE) {
-      throw new IllegalArgumentException(
-          "a cache block of %d bytes; at most %d are possible"
-              .formatted(cacheBlockSize, CacheSettings.MAXIMUM_BLOCK_SIZE));
-    }
-    return Optional.of(new CacheSettings(mode, cacheSize, (int) cacheBlockSize));
+    return cache == Cache.NONE ? 0 : cacheSize;
   }
 }

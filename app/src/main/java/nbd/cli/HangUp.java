@@ -6,18 +6,18 @@ import java.lang.reflect.Proxy;
 import org.tinylog.Logger;
 
 /**
- * Does something on SIGHUP, by which daemons are told to read their files again.
+ * The signal SIGHUP, on which daemons read their files again.
  *
- * <p>{@code sun.misc.Signal} is the only way to it that the JDK has, and javac warns of its name:
- * so it is reached by reflection.
+ * <p>The JDK's only way to handle it is {@code sun.misc.Signal}. javac warns of that name, and the
+ * warning cannot be switched off, so it is reached by reflection.
  */
 final class HangUp {
   private HangUp() {}
 
   /**
-   * Runs an action on each SIGHUP from now on, which does not end the program any more.
+   * Runs an action on each SIGHUP from now on, which then no longer ends the program.
    *
-   * @param action called by a thread of its own
+   * @param action called by a new thread for each signal
    */
   static void onSignal(Runnable action) {
     InvocationHandler handler =

@@ -12,6 +12,7 @@ import nbd.client.ExportInfo;
 import nbd.client.NbdClient;
 import nbd.client.NbdUri;
 import nbd.protocol.BaseAllocation;
+import nbd.protocol.TransmissionFlag;
 import nbd.storage.Extent;
 import nbd.storage.ListedExport;
 import org.jspecify.annotations.Nullable;
@@ -19,26 +20,25 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 
-/** Says what an NBD server offers. */
+/** The command {@code info}, which shows what an NBD server offers. */
 @Command(
     name = "info",
     description = "Show what an NBD server says of an export, in the words of nbdinfo.",
     sortOptions = false,
     usageHelpAutoWidth = true)
 final class Info implements Callable<Integer> {
-  /** Extents asked for at a time. */
+  /** The most extents of one request. */
   private static final int EXTENTS = 1 << 16;
 
-  /** The exit status that says no, as nbdinfo's. */
+  /** The exit status that means no; nbdinfo's too. */
   private static final int NO = 2;
 
   private static final ClientSettings SETTINGS = ClientSettings.DEFAULT;
 
-  @Spec private @Nullable CommandSpec spec;
+  @Spec private CommandSpec spec = CommandSpec.create();
 
   @Parameters(
       paramLabel = "URI",
@@ -68,22 +68,18 @@ final class Info implements Callable<Integer> {
   @Option(
       names = "--can",
       paramLabel = "ABILITY",
-      converter = Names.Ability.class,
-      completionCandidates = Names.Ability.class,
       description =
           "Print nothing, and exit with 0 if the server or export can do this, with 2 if it cannot:"
               + " one of ${COMPLETION-CANDIDATES}.")
-  private @Nullable ExportQuestion can;
+  private @Nullable Ability can;
 
   @Option(
       names = "--is",
       paramLabel = "PROPERTY",
-      converter = Names.Property.class,
-      completionCandidates = Names.Property.class,
       description =
           "Print nothing, and exit with 0 if the export or connection is like this, with 2 if it is"
               + " not: one of ${COMPLETION-CANDIDATES}.")
-  private @Nullable ExportQuestion is;
+  private @Nullable Property is;
 
   @Option(
       names = {"-h", "--help"},
@@ -92,68 +88,67 @@ final class Info implements Callable<Integer> {
   @SuppressWarnings("unused") // picocli acts on it
   private boolean help;
 
+  /** The questions of {@code --is}; their names are nbdinfo's. */
+  enum Property {
+    READ_ONLY,
+    ROTATIONAL,
+    TLS
+  }
+
   @Override
   public Integer call() throws IOException {
-    Logging.configure(false);
+    LogWriter.configure(false);
     List<String> modes =
-        Stream.of("--list", "--map", "--size", "--can", "--is").filter(this::isGiven).toList();
+        Stream.of("--list", "--map", "--size", "--can", "--is")
+            .filter(spec.commandLine().getParseResult()::hasMatchedOption)
+            .toList();
     if (modes.size() > 1) {
-      throw usage(modes.get(0) + " and " + modes.get(1) + " cannot be used together");
+      throw new UsageException(modes.get(0) + " and " + modes.get(1) + " cannot be used together");
     }
     NbdUri server;
     try {
       server = NbdUri.parse(uri);
     } catch (IllegalArgumentException wrong) {
-      throw usage("URI: " + wrong.getMessage());
+      throw new UsageException("URI: " + wrong.getMessage());
     }
-    ExportQuestion question = can == null ? is : can;
-    if (question != null) {
-      return answer(question, server);
-    }
-    if (size) {
-      System.out.println(size(server));
+    if (list || modes.isEmpty()) {
+      System.out.print(reports(server));
     } else {
-      System.out.print(map ? map(server) : reports(server));
+      try (NbdClient client = connect(server)) {
+        if (size) {
+          System.out.println(client.export().size());
+        } else if (map) {
+          System.out.print(map(server, client));
+        } else {
+          return answer(server, client.export()) ? ExitCode.OK : NO;
+        }
+      }
     }
     System.out.flush();
     return ExitCode.OK;
   }
 
+  private static NbdClient connect(NbdUri uri) throws IOException {
+    return NbdClient.connect(uri, uri.exportName(), SETTINGS);
+  }
+
+  private boolean answer(NbdUri server, ExportInfo export) {
+    return switch (is) {
+      case null -> can != null && can.isOf(export);
+      case READ_ONLY -> export.has(TransmissionFlag.READ_ONLY);
+      case ROTATIONAL -> export.has(TransmissionFlag.ROTATIONAL);
+      case TLS -> server.tls();
+    };
+  }
+
   /**
-   * Whether the exit status is the answer to a question. Wrong usage is no answer then: it must not
-   * be taken for "no", which is 2 as well.
+   * True if the exit status answers a question. Wrong usage then has status 1, since 2 would be
+   * taken for the answer no.
    */
   static boolean isQuestion(String... arguments) {
     return Stream.of(arguments)
         .map(argument -> argument.split("=", 2)[0])
         .anyMatch(option -> option.equals("--can") || option.equals("--is"));
-  }
-
-  private boolean isGiven(String option) {
-    return spec().commandLine().getParseResult().hasMatchedOption(option);
-  }
-
-  private static int answer(ExportQuestion question, NbdUri uri) throws IOException {
-    try (NbdClient client = NbdClient.connect(uri, uri.exportName(), SETTINGS)) {
-      return question.isTrue(uri, client.export()) ? ExitCode.OK : NO;
-    }
-  }
-
-  private static long size(NbdUri uri) throws IOException {
-    try (NbdClient client = NbdClient.connect(uri, uri.exportName(), SETTINGS)) {
-      return client.export().size();
-    }
-  }
-
-  private ParameterException usage(String message) {
-    return new ParameterException(spec().commandLine(), message);
-  }
-
-  private CommandSpec spec() {
-    if (spec == null) {
-      throw new IllegalStateException("not run by picocli");
-    }
-    return spec;
   }
 
   private String reports(NbdUri server) throws IOException {
@@ -173,7 +168,7 @@ final class Info implements Callable<Integer> {
   }
 
   private static ExportReport report(NbdUri uri) throws IOException {
-    try (NbdClient client = NbdClient.connect(uri, uri.exportName(), SETTINGS)) {
+    try (NbdClient client = connect(uri)) {
       ExportInfo export = client.export();
       List<String> contexts =
           export.structuredReplies()
@@ -195,19 +190,15 @@ final class Info implements Callable<Integer> {
         .collect(Collectors.joining(",\n", "{\n" + head + "\"exports\": [\n", " ]\n}\n"));
   }
 
-  private String map(NbdUri server) throws IOException {
-    List<Extent> extents;
-    try (NbdClient client = NbdClient.connect(server, server.exportName(), SETTINGS)) {
-      if (!client.export().tellsExtents()) {
-        throw new IOException(
-            "%s: the server does not know the metadata context \"%s\""
-                .formatted(server, BaseAllocation.NAME));
-      }
-      extents = extents(client);
+  private String map(NbdUri server, NbdClient client) throws IOException {
+    if (!client.export().tellsExtents()) {
+      throw new IOException(
+          "%s: the server does not know the metadata context \"%s\""
+              .formatted(server, BaseAllocation.NAME));
     }
     StringBuilder rows = new StringBuilder();
     long offset = 0;
-    for (Extent extent : extents) {
+    for (Extent extent : extents(client)) {
       rows.append(rows.isEmpty() || !json ? "" : ",\n").append(row(offset, extent));
       offset += extent.length();
     }
@@ -227,7 +218,7 @@ final class Info implements Callable<Integer> {
   }
 
   private String row(long offset, Extent extent) {
-    int type = (extent.hole() ? 1 : 0) + (extent.zero() ? 2 : 0);
+    int type = BaseAllocation.status(extent.hole(), extent.zero());
     String name =
         switch (type) {
           case 0 -> "data";

@@ -17,9 +17,9 @@ import nbd.client.NbdUri.TlsParameters;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
-/** Where serve listens. */
+/** The options of serve for the address on which it listens. */
 final class ListenOptions {
-  /** A thousand clients may connect at once. */
+  /** So many clients may connect at once. */
   private static final int BACKLOG = 1024;
 
   private static final String ADDRESS = "127.0.0.1";
@@ -46,19 +46,19 @@ final class ListenOptions {
   private @Nullable Path unix;
 
   /**
-   * A socket that listens, and the URI by which clients reach an export on it.
+   * A listening socket, and the URI by which clients reach an export on it.
    *
-   * @param socket of a Unix socket, the path
-   * @param made in the file system, in the order in which it is removed
+   * @param socket the path of a Unix socket
+   * @param made the files that were made for it, in the order in which they are removed
    */
   record Listening(
       ServerSocketChannel channel, NbdUri uri, Optional<Path> socket, List<OwnFile> made) {
-    /** The same, for clients that have to use TLS. */
+    /** Makes the URI one of TLS. */
     Listening withTls(TlsParameters parameters) {
       return new Listening(channel, uri.withTls(parameters), socket, made);
     }
 
-    /** Removes what was made, unless others have put theirs in its place. */
+    /** Removes the files, except those that others have replaced. */
     void removeFiles() throws IOException {
       for (OwnFile file : made) {
         file.remove();
@@ -66,21 +66,24 @@ final class ListenOptions {
     }
   }
 
-  /** Checks what the parser cannot; the message is for the user. */
-  @Nullable String problem() {
-    if (unix != null && (address != null || port != null)) {
-      return "--unix: not with " + (port != null ? "--port" : "--address");
-    }
-    return port != null && (port < 0 || port > 65535)
-        ? "--port: " + port + " is not from 0 to 65535"
-        : null;
+  /**
+   * Checks the options.
+   *
+   * @throws UsageException if they are wrong
+   */
+  void check() {
+    UsageException.refuseIf(
+        unix != null && (address != null || port != null),
+        "--unix: not with " + (port != null ? "--port" : "--address"));
+    UsageException.refuseIf(
+        port != null && (port < 0 || port > 65535), "--port: " + port + " is not from 0 to 65535");
   }
 
   /**
-   * Listens where the options say.
+   * Listens as the options say.
    *
-   * @param exportName of the URI
-   * @param privately whether to listen on a private Unix socket if they say nothing
+   * @param exportName the export in the URI
+   * @param privately whether to listen on a private Unix socket if no option is given
    * @throws IOException with a message for the user
    */
   Listening listen(String exportName, boolean privately) throws IOException {
@@ -119,7 +122,9 @@ final class ListenOptions {
   }
 
   /**
-   * @param around the socket was made before it, and is removed after it
+   * Listens on a Unix socket.
+   *
+   * @param around the directory that was made for it, if any; removed after the socket
    */
   private static Listening listenUnix(Path path, String exportName, List<OwnFile> around)
       throws IOException {
@@ -130,11 +135,11 @@ final class ListenOptions {
       return new Listening(channel, NbdUri.unix(path, exportName), Optional.of(path), made);
     } catch (IOException gone) {
       channel.close();
-      throw new IOException("cannot listen on %s: %s".formatted(path, OwnFile.reason(gone)), gone);
+      throw new IOException("cannot listen on %s: %s".formatted(path, Failure.reason(gone)), gone);
     }
   }
 
-  /** Only this user reaches it. */
+  /** Listens on a Unix socket that only this user can reach. */
   private static Listening listenPrivately(String exportName) throws IOException {
     String temporary = System.getenv("TMPDIR");
     Path parent =
@@ -148,7 +153,7 @@ final class ListenOptions {
     } catch (IOException failure) {
       throw new IOException(
           "no directory for a private socket can be made in %s: %s; set TMPDIR to another"
-              .formatted(parent, OwnFile.reason(failure)),
+              .formatted(parent, Failure.reason(failure)),
           failure);
     }
     try {

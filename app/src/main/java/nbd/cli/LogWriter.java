@@ -11,9 +11,9 @@ import org.tinylog.core.LogEntryValue;
 import org.tinylog.writers.Writer;
 
 /**
- * Writes the log to standard error: one line for each entry, with the local date and time, whatever
- * the other side put into a name or a text. {@code tinylog.properties} names this class. Any thread
- * may call.
+ * The writer of the log, which puts one line with the local date and time on standard error for
+ * each entry, whatever characters a client put into a name. {@code tinylog.properties} names this
+ * class. Any thread may call.
  */
 public final class LogWriter implements Writer {
   private static final DateTimeFormatter TIME =
@@ -21,9 +21,19 @@ public final class LogWriter implements Writer {
 
   private final boolean stacks;
 
-  /** Made by tinylog, with the properties of {@code tinylog.writer}. */
+  /** Called by tinylog, with the properties of {@code tinylog.writer}. */
   public LogWriter(Map<String, String> properties) {
     stacks = Boolean.parseBoolean(properties.get("stacks"));
+  }
+
+  /**
+   * Chooses which entries are logged, before the first of them.
+   *
+   * @param verbose whether to log debug entries, and the stack of each failure
+   */
+  static void configure(boolean verbose) {
+    System.setProperty("tinylog.level", verbose ? "debug" : "info");
+    System.setProperty("tinylog.writer.stacks", "" + verbose);
   }
 
   @Override
@@ -37,7 +47,7 @@ public final class LogWriter implements Writer {
     System.err.print(text(entry));
   }
 
-  /** The entry's line, and those of the stack where they are wanted. */
+  /** Formats an entry: its line, and with {@code stacks} those of the failure's stack. */
   String text(LogEntry entry) {
     StringBuilder text =
         new StringBuilder(

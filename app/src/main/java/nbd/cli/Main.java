@@ -7,16 +7,18 @@ import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.HelpCommand;
+import picocli.CommandLine.IVersionProvider;
 import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.ParseResult;
 import picocli.CommandLine.UnmatchedArgumentException;
 
-/** The program: the commands below it do the work. */
+/** The program's main class, which hands over to its commands. */
 @Command(
     name = "nbd-multiconn",
     description = "An NBD server that keeps the promise of multi-conn.",
     subcommands = {Serve.class, Info.class, HelpCommand.class, Completion.class},
     mixinStandardHelpOptions = true,
-    versionProvider = Version.class,
+    versionProvider = Main.Version.class,
     synopsisSubcommandLabel = "COMMAND",
     exitCodeListHeading = "%nExit status:%n",
     exitCodeList = {
@@ -28,21 +30,38 @@ import picocli.CommandLine.UnmatchedArgumentException;
 public final class Main {
   private Main() {}
 
-  /** The commands' model, with how failures are reported. */
+  /** The program's version, taken from the jar's manifest. */
+  static final class Version implements IVersionProvider {
+    @Override
+    public String[] getVersion() {
+      String version = Main.class.getPackage().getImplementationVersion();
+      return new String[] {
+        "nbd-multiconn " + (version == null ? "(not from its jar)" : version),
+        "Java " + Runtime.version()
+      };
+    }
+  }
+
+  /** Makes the model of the program's commands. */
   public static CommandLine commandLine() {
     CommandLine line = new CommandLine(new Main());
-    line.setCaseInsensitiveEnumValuesAllowed(true);
     // A file may be named @disk.
     line.setExpandAtFiles(false);
     line.setUsageHelpAutoWidth(true);
+    OptionValues.register(line);
     OptionSections.show(Objects.requireNonNull(line.getSubcommands().get("serve")));
     line.setExecutionExceptionHandler(Main::report);
     line.setParameterExceptionHandler(Main::reportUsage);
     return line;
   }
 
-  /** An error is one line that says what was wrong; the stack is for -v. */
-  private static int report(Exception failure, CommandLine line, CommandLine.ParseResult parsed) {
+  /** Prints one line that says what went wrong, and with -v the stack. */
+  private static int report(Exception failure, CommandLine line, ParseResult parsed) {
+    if (failure instanceof UsageException wrong) {
+      return reportUsage(
+          new ParameterException(line, wrong.getMessage()),
+          parsed.originalArgs().toArray(String[]::new));
+    }
     Failure.report(failure);
     if (parsed.subcommand() != null && parsed.subcommand().hasMatchedOption("--verbose")) {
       failure.printStackTrace();
@@ -68,7 +87,7 @@ public final class Main {
     return !wrong.isUnknownOption() && !wrong.getCommandLine().getSubcommands().isEmpty();
   }
 
-  /** The option or command that may have been meant. */
+  /** Asks for the option or command that the user may have meant. */
   private static String suggestion(ParameterException wrong) {
     if (!(wrong instanceof UnmatchedArgumentException unmatched)) {
       return "";

@@ -5,14 +5,13 @@ import nbd.storage.DirectMemory;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
-/** How much memory serve may use for requests in flight. */
+/** The option of serve for the memory of requests in flight. */
 final class MemoryOptions {
   private static final String MEMORY = "--memory";
 
   @Option(
       names = MEMORY,
       paramLabel = "SIZE",
-      converter = Size.Converter.class,
       description =
           "Limit the memory for requests in flight of all connections together, beyond half a MiB"
               + " for each: at least 33M (default: a quarter of the memory that the JVM gives"
@@ -20,38 +19,36 @@ final class MemoryOptions {
   private @Nullable Long given;
 
   /**
-   * What is wrong with the option, or with a cache beside it; null if nothing is.
+   * Checks the option.
    *
-   * @param cache what a cache takes of the same memory, in bytes; 0 without one
+   * @param cache the bytes that a cache takes of the same memory; 0 without one
+   * @throws UsageException if the memory is too little, or more than the JVM has
    */
-  @Nullable String problem(long cache) {
+  void check(long cache) {
     long limit = DirectMemory.JVM.limit();
-    if (cache > 0 && cache > limit - bytes()) {
-      return ("%s: %dM and %dM for requests in flight (%s) are more than the %dM of direct memory"
-              + " that the JVM gives out; raise -XX:MaxDirectMemorySize")
-          .formatted(FilterOptions.CACHE_SIZE, cache >> 20, bytes() >> 20, MEMORY, limit >> 20);
-    }
-    if (given == null) {
-      return null;
-    }
-    if (given < Server.MINIMUM_MEMORY) {
-      return "%s: %d bytes are too few, the longest request alone takes %dM"
-          .formatted(MEMORY, given, Server.MINIMUM_MEMORY >> 20);
-    }
-    return given > limit
-        ? "%s: the JVM gives out no more than %dM of direct memory; raise -XX:MaxDirectMemorySize"
-            .formatted(MEMORY, limit >> 20)
-        : null;
+    UsageException.refuseIf(
+        cache > 0 && cache > limit - bytes(),
+        ("%s: %dM and %dM for requests in flight (%s) are more than the %dM of direct memory that"
+                + " the JVM gives out; raise -XX:MaxDirectMemorySize")
+            .formatted(FilterOptions.CACHE_SIZE, cache >> 20, bytes() >> 20, MEMORY, limit >> 20));
+    UsageException.refuseIf(
+        bytes() < Server.MINIMUM_MEMORY,
+        "%s: %d bytes are too few, the longest request alone takes %dM"
+            .formatted(MEMORY, bytes(), Server.MINIMUM_MEMORY >> 20));
+    UsageException.refuseIf(
+        given != null && given > limit,
+        "%s: the JVM gives out no more than %dM of direct memory; raise -XX:MaxDirectMemorySize"
+            .formatted(MEMORY, limit >> 20));
   }
 
-  /** In bytes. */
+  /** The memory, in bytes. */
   long bytes() {
     return given == null
         ? byDefault(Runtime.getRuntime().maxMemory(), DirectMemory.JVM.limit())
         : given;
   }
 
-  /** What holds where the user says nothing, on a JVM with so many bytes of heap and outside it. */
+  /** Computes the default for a JVM with these limits of heap and direct memory, in bytes. */
   static long byDefault(long heap, long direct) {
     return Math.max(Server.MINIMUM_MEMORY, Math.min(heap, direct) / 4);
   }

@@ -5,14 +5,12 @@ import nbd.multiconn.MultiConnSettings;
 import nbd.multiconn.TrackDirty;
 import picocli.CommandLine.Option;
 
-/** The options of serve for several connections. */
+/** The options of serve for several connections to one export. */
 final class MultiConnOptions {
   @Option(
       names = "--multi-conn-mode",
       paramLabel = "MODE",
       defaultValue = "auto",
-      converter = Names.Mode.class,
-      completionCandidates = Names.Mode.class,
       description =
           "The promise to clients about several connections, and the reach of a flush (default:"
               + " ${DEFAULT-VALUE}): one of ${COMPLETION-CANDIDATES}; see MULTI-CONN in the manual"
@@ -23,8 +21,6 @@ final class MultiConnOptions {
       names = "--multi-conn-track-dirty",
       paramLabel = "LEVEL",
       defaultValue = "connection",
-      converter = Names.Level.class,
-      completionCandidates = Names.Level.class,
       description =
           "How precisely the server tracks which connections need a flush (default:"
               + " ${DEFAULT-VALUE}): one of ${COMPLETION-CANDIDATES}.")
@@ -41,12 +37,11 @@ final class MultiConnOptions {
               + " ${DEFAULT-VALUE}); right if names stand for different contents.")
   private boolean byExportName;
 
-  /** As it was given, or the default. */
   MultiConnMode mode() {
     return mode;
   }
 
-  /** As the filter takes them. */
+  /** Makes the filter's settings. */
   MultiConnSettings settings(int maxConnections) {
     return new MultiConnSettings(mode, tracking, byExportName, maxConnections == 1);
   }

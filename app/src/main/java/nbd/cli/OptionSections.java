@@ -8,8 +8,8 @@ import picocli.CommandLine.Model.OptionSpec;
 import picocli.CommandLine.Model.UsageMessageSpec;
 
 /**
- * The headings under which {@code help serve} and the manual page show the options of serve. The
- * options are in the order of their declaration; a section ends where the next one begins.
+ * The headings of the options of serve, in its help and in the manual page. Options are shown in
+ * the order of their declaration; a section ends where the next one begins.
  */
 final class OptionSections {
   private static final Map<String, String> HEADING_BY_FIRST_OPTION =
@@ -27,7 +27,7 @@ final class OptionSections {
 
   private OptionSections() {}
 
-  /** The heading of the section that an option begins, if it begins one. */
+  /** Returns the heading of the section that an option begins, if it begins one. */
   static Optional<String> heading(OptionSpec option) {
     return Optional.ofNullable(HEADING_BY_FIRST_OPTION.get(option.longestName()));
   }

@@ -9,15 +9,15 @@ import java.util.jar.JarFile;
 import org.tinylog.Logger;
 
 /**
- * Loads the program's classes early. A jar that is overwritten while the program runs from it
- * yields no more of them: without this, the server could not even end in order then.
+ * The early loading of all the program's classes. From a jar that is overwritten while the program
+ * runs, no more classes can be loaded; without this, the server could not even end in order then.
  */
 final class OwnClasses {
   private static final String SUFFIX = ".class";
 
   private OwnClasses() {}
 
-  /** Begins to load them; the thread ends when all are there. */
+  /** Starts a thread that loads the classes, and ends when all are loaded. */
   static Thread load() {
     return Thread.ofPlatform().daemon().name("classes").start(OwnClasses::loadAll);
   }
@@ -51,7 +51,7 @@ final class OwnClasses {
     try {
       Class.forName(name, false, OwnClasses.class.getClassLoader());
     } catch (ClassNotFoundException | LinkageError unusable) {
-      // A library's, for another library that is not here.
+      // A library's class that needs another library, which is not in the jar.
       Logger.trace("{} is not there: {}", name, unusable.getMessage());
     }
   }

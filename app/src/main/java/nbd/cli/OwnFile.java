@@ -3,27 +3,30 @@ package nbd.cli;
 import static java.nio.file.LinkOption.NOFOLLOW_LINKS;
 
 import java.io.IOException;
-import java.nio.file.AccessDeniedException;
-import java.nio.file.FileSystemException;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.util.Objects;
-import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A file, socket or directory that this server made. Its name may stand for another server's by the
- * time it is removed; that one stays.
+ * A file, socket or directory that this server made. By the time it is removed, another server's
+ * file may have its name; that file stays.
  *
- * @param path its name
- * @param key which no other file has at the same time (device and inode); null where the file
- *     system has none
+ * @param key identifies the file (device and inode); null where the file system has no such key
  */
 record OwnFile(Path path, @Nullable Object key) {
+  /** The types of {@link #type}, as in stat(2). */
+  static final int CHARACTER_DEVICE = 0020000;
+
+  static final int PIPE = 0010000;
+  static final int SOCKET = 0140000;
+  private static final int TYPES = 0170000;
+
   /**
-   * Remembers what was just made.
+   * Remembers a file that was just made.
    *
    * @throws IOException if it is gone already
    */
@@ -31,7 +34,7 @@ record OwnFile(Path path, @Nullable Object key) {
     return new OwnFile(path, attributes(path).fileKey());
   }
 
-  /** Whether the name still stands for it. */
+  /** True if the name still stands for this file. */
   boolean isInPlace() throws IOException {
     try {
       return Objects.equals(attributes(path).fileKey(), key);
@@ -40,26 +43,19 @@ record OwnFile(Path path, @Nullable Object key) {
     }
   }
 
-  /** Removes it, unless something else has its name by now. */
+  /** Removes the file, unless another one has its name. */
   void remove() throws IOException {
     if (isInPlace()) {
       Files.deleteIfExists(path);
     }
   }
 
-  /** The attributes of what has this name; of a symbolic link, the link's own. */
   private static BasicFileAttributes attributes(Path path) throws IOException {
     return Files.readAttributes(path, BasicFileAttributes.class, NOFOLLOW_LINKS);
   }
 
-  /** The reason of a failure in words, for a message that names the file itself. */
-  static String reason(IOException failure) {
-    return switch (failure) {
-      case AccessDeniedException denied -> "permission denied";
-      case NoSuchFileException missing -> "no such file or directory";
-      case FileSystemException other when other.getReason() != null ->
-          Optional.ofNullable(other.getReason()).orElseThrow();
-      default -> String.valueOf(failure.getMessage());
-    };
+  /** Finds the type of any file. */
+  static int type(Path path, LinkOption... links) throws IOException {
+    return (int) Files.getAttribute(path, "unix:mode", links) & TYPES;
   }
 }

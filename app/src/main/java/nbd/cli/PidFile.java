@@ -19,15 +19,11 @@ import java.util.Set;
 /**
  * The file with this server's process ID. A process ID that another server left in it is replaced;
  * a file with anything else, a directory, a block device or a symbolic link is refused. A character
- * device or a pipe gets the number and stays.
+ * device or a pipe gets the process ID and stays.
  */
 final class PidFile {
-  private static final int TYPE = 0170000;
-  private static final int CHARACTER = 0020000;
-  private static final int PIPE = 0010000;
-
-  /** Where names stand for what the process has open already, by symbolic links. */
-  private static final Set<Path> OPEN_ALREADY =
+  /** Directories of symbolic links to the files that the process has open. */
+  private static final Set<Path> OPEN_FILES =
       Set.of(Path.of("/dev"), Path.of("/dev/fd"), Path.of("/proc/self/fd"));
 
   /** Longer than any process ID. */
@@ -58,51 +54,50 @@ final class PidFile {
       own = Optional.of(OwnFile.of(path));
     } catch (IOException failure) {
       throw new IOException(
-          "the pid file %s cannot be written: %s".formatted(path, OwnFile.reason(failure)),
+          "the pid file %s cannot be written: %s".formatted(path, Failure.reason(failure)),
           failure);
     }
   }
 
-  /** Whether it is written to as it is: a pipe, a character device, or a file that is open. */
+  /** True for a pipe, a character device, and a file that is open already. */
   private boolean isStream() throws IOException {
     Path parent = path.toAbsolutePath().getParent();
-    boolean openAlready = parent != null && OPEN_ALREADY.contains(parent);
+    boolean isOpen = parent != null && OPEN_FILES.contains(parent);
     try {
-      LinkOption[] links = openAlready ? new LinkOption[0] : new LinkOption[] {NOFOLLOW_LINKS};
-      int type = (int) Files.getAttribute(path, "unix:mode", links) & TYPE;
-      return type == CHARACTER
-          || type == PIPE
-          || (openAlready && Files.isSymbolicLink(path) && Files.isRegularFile(path));
+      int type = OwnFile.type(path, isOpen ? new LinkOption[0] : new LinkOption[] {NOFOLLOW_LINKS});
+      return type == OwnFile.CHARACTER_DEVICE
+          || type == OwnFile.PIPE
+          || (isOpen && Files.isSymbolicLink(path) && Files.isRegularFile(path));
     } catch (NoSuchFileException absent) {
       return false;
     }
   }
 
   private void refuseUnlessPidFile() throws IOException {
-    BasicFileAttributes there;
+    BasicFileAttributes existing;
     try {
-      there = Files.readAttributes(path, BasicFileAttributes.class, NOFOLLOW_LINKS);
+      existing = Files.readAttributes(path, BasicFileAttributes.class, NOFOLLOW_LINKS);
     } catch (NoSuchFileException absent) {
       return;
     }
-    if (there.isSymbolicLink()) {
+    if (existing.isSymbolicLink()) {
       throw new IOException("it is a symbolic link; name the file itself");
     }
-    if (!there.isRegularFile()) {
+    if (!existing.isRegularFile()) {
       throw new IOException("it exists and is not a regular file");
     }
-    if (there.size() > LONGEST || !content(path).matches("\\d*\\s*")) {
+    if (existing.size() > LONGEST || !readContent().matches("\\d*\\s*")) {
       throw new IOException("it exists and holds something other than a process ID");
     }
   }
 
-  private static String content(Path path) throws IOException {
-    return new String(Files.readAllBytes(path), ISO_8859_1);
+  private String readContent() throws IOException {
+    return Files.readString(path, ISO_8859_1);
   }
 
   /** Removes the file, unless it was not written, or another server has written its own since. */
   void remove() throws IOException {
-    if (own.isPresent() && own.get().isInPlace() && content(path).equals(content)) {
+    if (own.isPresent() && own.get().isInPlace() && readContent().equals(content)) {
       own.get().remove();
     }
   }

@@ -11,7 +11,7 @@ import java.util.Map;
 import java.util.Set;
 import org.tinylog.Logger;
 
-/** The command of {@code --run}: a shell, and the processes that it has started. */
+/** The command of {@code --run}: a shell and the processes that it has started. */
 final class RunCommand {
   private static final long POLL_MILLIS = 20;
 
@@ -21,11 +21,7 @@ final class RunCommand {
     this.shell = shell;
   }
 
-  /**
-   * Starts a command.
-   *
-   * @param variables for its environment
-   */
+  /** Starts a command with these variables in its environment. */
   static RunCommand start(String command, Map<String, String> variables) throws IOException {
     ProcessBuilder builder = new ProcessBuilder("/bin/sh", "-c", command).inheritIO();
     restoreLocale(builder.environment());
@@ -33,7 +29,7 @@ final class RunCommand {
     return new RunCommand(builder.start());
   }
 
-  /** Where the launcher has changed the locale for this program, the command has the user's. */
+  /** Gives the command the user's locale, if the launcher has changed this program's. */
   private static void restoreLocale(Map<String, String> environment) {
     String users = System.getProperty("nbd.launcher.LC_ALL");
     if (users != null) {
@@ -44,7 +40,7 @@ final class RunCommand {
     }
   }
 
-  /** Waits for the shell's end and returns its status: 128 and the signal if it died of one. */
+  /** Waits for the shell's end and returns its status: 128 and the signal's number if killed. */
   int waitFor() {
     while (true) {
       try {
@@ -56,10 +52,10 @@ final class RunCommand {
   }
 
   /**
-   * Ends the shell and what it has started: by SIGTERM, and by SIGKILL what has not ended then. A
+   * Ends the shell and the processes that it has started by SIGTERM, and after a time by SIGKILL. A
    * process whose parent has ended before is not found.
    *
-   * @param patience how long they may take to clean up
+   * @param patience the time that they have to clean up
    */
   void end(Duration patience) {
     Set<ProcessHandle> all = new LinkedHashSet<>(family(shell.toHandle()));
@@ -67,7 +63,7 @@ final class RunCommand {
     long deadline = System.nanoTime() + patience.toNanos();
     while (all.stream().anyMatch(RunCommand::runs) && System.nanoTime() < deadline) {
       pause();
-      // What cleans up may start others.
+      // A process that cleans up may start others.
       List.copyOf(all).forEach(process -> all.addAll(family(process)));
     }
     List<ProcessHandle> left = all.stream().filter(RunCommand::runs).toList();
@@ -84,7 +80,7 @@ final class RunCommand {
     return family;
   }
 
-  /** A process that has ended and whose parent has not asked for its status has no program. */
+  /** False for a zombie: it is alive until its parent asks for its status, but has no program. */
   private static boolean runs(ProcessHandle process) {
     return process.isAlive() && process.info().command().isPresent();
   }

@@ -6,12 +6,12 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
-import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.Callable;
-import java.util.stream.Stream;
+import java.util.function.Predicate;
 import nbd.protocol.ExportRequest;
 import nbd.server.Exports;
+import nbd.server.Server;
 import nbd.server.TlsPolicy;
 import nbd.storage.Backend;
 import org.jspecify.annotations.Nullable;
@@ -20,12 +20,10 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Parameters;
-import picocli.CommandLine.ParseResult;
 import picocli.CommandLine.Spec;
 
-/** Serves a backend to NBD clients until it is told to stop. */
+/** The command {@code serve}, which serves a backend to NBD clients until a signal. */
 @Command(
     name = "serve",
     description = "Serve storage to NBD clients until SIGTERM or SIGINT.",
@@ -37,7 +35,7 @@ import picocli.CommandLine.Spec;
       "DURATION is a number with ms, s, m or h; without a unit, of seconds."
     })
 final class Serve implements Callable<Integer> {
-  @Spec private @Nullable CommandSpec spec;
+  @Spec private CommandSpec spec = CommandSpec.create();
 
   @Parameters(
       paramLabel = "BACKEND",
@@ -99,7 +97,6 @@ final class Serve implements Callable<Integer> {
       names = "--handshake-timeout",
       paramLabel = "DURATION",
       defaultValue = "10s",
-      converter = DurationConverter.class,
       description =
           "Drop a client that has not chosen an export after this long (default:"
               + " ${DEFAULT-VALUE}).")
@@ -147,27 +144,26 @@ final class Serve implements Callable<Integer> {
   @Override
   public Integer call() throws IOException {
     check();
-    Logging.configure(verbose);
+    LogWriter.configure(verbose);
     VirtualThreads.openPollers();
     TlsPolicy tls = tlsOptions.policy();
     filters.warn();
-    StatisticsReport.check(statsFile);
-    FilterStack stack = new FilterStack(openStorage(), choice());
+    Optional<StatisticsReport> report =
+        statsFile == null
+            ? Optional.empty()
+            : Optional.of(StatisticsReport.to(statsFile, filters.cacheBytes() > 0));
+    FilterStack stack = new FilterStack(openStorage(), choice(report));
     if (!BackendArgument.isUpstream(backend) && !BackendArgument.isDirectory(backend)) {
       warnIfRefused(stack);
     }
     List<String> names = hasOwnNames() ? List.of() : exportNames;
     int atMost = stack.maxConnections(maxConnections);
     Exports exports = new Exports(stack.backend(), names, description, readOnly, atMost);
-    StatisticsReport report =
-        new StatisticsReport(
-            stack.clientSide(), stack.cacheCounts(), stack.backendSide(), statsFile);
     Service service =
         new Service(
-            exports,
-            handshakeTimeout,
-            memory.bytes(),
-            tls,
+            exports.backend(),
+            channel -> new Server(channel, exports, handshakeTimeout, memory.bytes(), tls),
+            tls.server(),
             Optional.ofNullable(pidFile).map(PidFile::new),
             report);
     boolean runs = run != null;
@@ -179,22 +175,23 @@ final class Serve implements Callable<Integer> {
   private Backend openStorage() throws IOException {
     try {
       return BackendArgument.open(backend, files.settings(readOnly), upstream);
-    } catch (IllegalArgumentException wrong) {
-      throw usage("BACKEND: " + wrong.getMessage());
+    } catch (UsageException wrong) {
+      throw new UsageException("BACKEND: " + wrong.getMessage());
     }
   }
 
-  private FilterStack.Choice choice() {
+  private FilterStack.Choice choice(Optional<StatisticsReport> report) {
     return new FilterStack.Choice(
         filters.fua(),
         multiConnOptions.settings(maxConnections),
         filters.cache(),
         experiments::around,
         upstream::around,
-        hasOwnNames());
+        hasOwnNames(),
+        report);
   }
 
-  /** Whether the storage has several exports, which it names itself. */
+  /** True if the storage has several exports, which it names itself. */
   private boolean hasOwnNames() {
     return upstream.dynamicExport() || BackendArgument.isDirectory(backend);
   }
@@ -207,69 +204,38 @@ final class Serve implements Callable<Integer> {
   }
 
   private void check() {
-    ParseResult given = spec().commandLine().getParseResult();
-    Stream.of(
-            listen.problem(),
-            filters.problem(
-                multiConnOptions.mode(),
-                experiments.threadModel(),
-                hasOwnNames(),
-                given::hasMatchedOption),
-            memory.problem(filters.cacheBytes()),
-            files.problem(BackendArgument.isFiles(backend), given::hasMatchedOption),
-            upstream.problem(BackendArgument.isUpstream(backend), given::hasMatchedOption))
-        .filter(Objects::nonNull)
-        .findFirst()
-        .ifPresent(
-            problem -> {
-              throw usage(problem);
-            });
-    if (upstream.dynamicExport() && given.hasMatchedOption("--export-name")) {
-      throw usage("--export-name: not with --dynamic-export, which passes every name on");
+    Predicate<String> isGiven = spec.commandLine().getParseResult()::hasMatchedOption;
+    listen.check();
+    filters.check(multiConnOptions.mode(), experiments.threadModel(), hasOwnNames(), isGiven);
+    memory.check(filters.cacheBytes());
+    if (!BackendArgument.isFiles(backend)) {
+      FileOptions.refuse(isGiven);
     }
-    tlsOptions
-        .problem()
-        .ifPresent(
-            message -> {
-              throw usage(message);
-            });
-    if (BackendArgument.isDirectory(backend) && given.hasMatchedOption("--export-name")) {
-      throw usage("--export-name: not with a directory, whose files' names are the exports'");
+    if (!BackendArgument.isUpstream(backend)) {
+      UpstreamOptions.refuse(isGiven);
     }
-    Stream.concat(Stream.of(description), exportNames.stream())
-        .filter(text -> text.getBytes(UTF_8).length > ExportRequest.MAXIMUM_NAME_BYTES)
-        .findFirst()
-        .ifPresent(
-            text -> {
-              throw usage(
-                  "%s: longer than %d bytes, the most that NBD allows"
-                      .formatted(
-                          text.equals(description) ? "--description" : "--export-name",
-                          ExportRequest.MAXIMUM_NAME_BYTES));
-            });
-    Stream.of("--unix", "--pid-file", "--stats")
-        .filter(option -> given.matchedOptionValue(option, Path.of("-")).toString().isEmpty())
-        .findFirst()
-        .ifPresent(
-            option -> {
-              throw usage(option + ": the name of the file is missing");
-            });
-    if (maxConnections < 0) {
-      throw usage("--max-connections: " + maxConnections + " is negative");
+    upstream.check(isGiven);
+    tlsOptions.check();
+    if (hasOwnNames()) {
+      UsageException.refuse(
+          List.of("--export-name"),
+          isGiven,
+          upstream.dynamicExport()
+              ? "not with --dynamic-export, which passes every name on"
+              : "not with a directory, whose files' names are the exports'");
     }
-    if (handshakeTimeout.isZero()) {
-      throw usage("--handshake-timeout: has to be longer than 0");
-    }
+    exportNames.forEach(name -> checkLength("--export-name", name));
+    checkLength("--description", description);
+    UsageException.refuseIf(
+        maxConnections < 0, "--max-connections: " + maxConnections + " is negative");
+    UsageException.refuseIf(
+        handshakeTimeout.isZero(), "--handshake-timeout: has to be longer than 0");
   }
 
-  private ParameterException usage(String message) {
-    return new ParameterException(spec().commandLine(), message);
-  }
-
-  private CommandSpec spec() {
-    if (spec == null) {
-      throw new IllegalStateException("not run by picocli");
-    }
-    return spec;
+  private static void checkLength(String option, String text) {
+    UsageException.refuseIf(
+        text.getBytes(UTF_8).length > ExportRequest.MAXIMUM_NAME_BYTES,
+        "%s: longer than %d bytes, the most that NBD allows"
+            .formatted(option, ExportRequest.MAXIMUM_NAME_BYTES));
   }
 }

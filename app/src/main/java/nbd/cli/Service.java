@@ -1,14 +1,16 @@
 package nbd.cli;
 
 import java.io.IOException;
+import java.nio.channels.ServerSocketChannel;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Function;
 import nbd.cli.ListenOptions.Listening;
-import nbd.server.Exports;
 import nbd.server.Server;
-import nbd.server.TlsPolicy;
+import nbd.storage.Backend;
 import nbd.tls.CertificateFileException;
 import nbd.tls.TlsServer;
 import org.jspecify.annotations.Nullable;
@@ -16,22 +18,21 @@ import org.tinylog.Logger;
 import picocli.CommandLine.ExitCode;
 
 /**
- * A running server with what belongs to it on this machine: socket, pid file, statistics, signals,
- * and perhaps a command that uses it.
+ * The life of a server: it makes the socket and the pid file, perhaps starts a command that uses
+ * the server, and on a signal ends all of these in order.
  */
 final class Service {
-  /** How long clients have to take their last replies. */
+  /** The time that clients have to take their last replies, and the command has to clean up. */
   private static final Duration PATIENCE = Duration.ofSeconds(10);
 
-  private final Exports exports;
-  private final Duration handshakeTimeout;
-  private final long memory;
-  private final TlsPolicy tls;
+  private final Backend backend;
+  private final Function<ServerSocketChannel, Server> makeServer;
+  private final Optional<TlsServer> tls;
   private final Optional<PidFile> pidFile;
-  private final StatisticsReport report;
+  private final Optional<StatisticsReport> report;
   private final Thread classes = OwnClasses.load();
 
-  /** Guards what follows: what has been started so far, and whether it was ended. */
+  /** Guards the fields below. A signal may end the service before all of it has started. */
   private final ReentrantLock lock = new ReentrantLock();
 
   private @Nullable Listening listening;
@@ -41,21 +42,19 @@ final class Service {
   private int endStatus;
 
   Service(
-      Exports exports,
-      Duration handshakeTimeout,
-      long memory,
-      TlsPolicy tls,
+      Backend backend,
+      Function<ServerSocketChannel, Server> makeServer,
+      Optional<TlsServer> tls,
       Optional<PidFile> pidFile,
-      StatisticsReport report) {
-    this.exports = exports;
-    this.handshakeTimeout = handshakeTimeout;
-    this.memory = memory;
+      Optional<StatisticsReport> report) {
+    this.backend = backend;
+    this.makeServer = makeServer;
     this.tls = tls;
     this.pidFile = pidFile;
     this.report = report;
   }
 
-  /** How the listening socket is made. */
+  /** Makes the listening socket. */
   @FunctionalInterface
   interface Listen {
     Listening now() throws IOException;
@@ -81,8 +80,8 @@ final class Service {
   }
 
   /**
-   * Serves while a command of the shell runs. A signal ends the command, then the server, and is
-   * the status: 128 and its number.
+   * Serves while a command of the shell runs. A signal ends the command, then the server; the
+   * process ends with the signal's status, 128 and its number.
    *
    * @return the command's exit status, or 1 if it was 0 and the end failed
    * @throws IOException if it could not start; the message is for the user
@@ -118,7 +117,7 @@ final class Service {
       if (ended || listening == null) {
         return null;
       }
-      String socket = listening.socket().map(path -> path.toAbsolutePath().toString()).orElse("");
+      String socket = listening.socket().map(Path::toAbsolutePath).map(Path::toString).orElse("");
       command =
           RunCommand.start(
               shellCommand, Map.of("uri", listening.uri().toString(), "unixsocket", socket));
@@ -140,11 +139,11 @@ final class Service {
       if (ended) {
         return null;
       }
-      tls.server().ifPresent(Service::reloadOnHangUp);
+      tls.ifPresent(Service::reloadOnHangUp);
       Listening made = listen.now();
       listening = made;
       awaitClasses();
-      Server started = new Server(made.channel(), exports, handshakeTimeout, memory, tls);
+      Server started = makeServer.apply(made.channel());
       server = started;
       if (pidFile.isPresent()) {
         pidFile.get().write();
@@ -153,7 +152,7 @@ final class Service {
         System.out.println("nbd-multiconn: ready " + made.uri());
         System.out.flush();
       }
-      Logger.debug("{} is served at {}", exports.backend().name(), made.uri());
+      Logger.debug("{} is served at {}", backend.name(), made.uri());
       return started;
     } finally {
       lock.unlock();
@@ -181,8 +180,8 @@ final class Service {
   }
 
   /**
-   * Ends everything in order, once: the command, accepting, what is in flight, the storage, and
-   * what was put into the file system.
+   * Ends everything in order, once: the command, accepting, the requests in flight, the storage,
+   * and the files.
    *
    * @return the exit status
    */
@@ -199,7 +198,7 @@ final class Service {
     }
   }
 
-  /** As {@link #end}, and says so. */
+  /** Logs the signal, and ends everything. */
   private int endOnSignal() {
     lock.lock();
     try {
@@ -219,31 +218,33 @@ final class Service {
       command.end(PATIENCE);
     }
     if (listening != null) {
-      // Before it is closed, as what has its place afterwards may be another server's.
+      // Before it is closed: afterwards another server may put its own socket there.
       well &= succeeds(listening::removeFiles);
     }
-    exports.backend().stopWaiting();
+    backend.stopWaiting();
     if (server != null) {
       well &= server.stop(PATIENCE);
     }
-    well &= succeeds(() -> exports.backend().close());
+    well &= succeeds(() -> backend.close());
     if (listening != null) {
       well &= succeeds(listening.channel()::close);
     }
-    well &= succeeds(report::write);
+    if (report.isPresent()) {
+      well &= succeeds(report.get()::write);
+    }
     if (pidFile.isPresent()) {
       well &= succeeds(pidFile.get()::remove);
     }
     return well;
   }
 
-  /** One step of the end. */
+  /** Ends one thing. */
   @FunctionalInterface
   private interface Step {
     void run() throws IOException;
   }
 
-  /** Does a step; a failure is reported, and the next one is done all the same. */
+  /** Does a step of the end. A failure is logged; the steps that follow are done all the same. */
   private static boolean succeeds(Step step) {
     try {
       step.run();

@@ -11,49 +11,51 @@ import java.util.stream.Collectors;
 import nbd.cache.CacheStatistics;
 import nbd.filter.Statistics;
 import nbd.filter.Statistics.Count;
-import org.jspecify.annotations.Nullable;
 
 /**
- * What {@code --stats} writes.
+ * The counts that {@code --stats} writes to a file when the server ends.
  *
- * @param client counts before all filters
- * @param cache what the cache did, if there is one
- * @param backend counts before the backend
- * @param file where to; null for nowhere
+ * @param client requests from clients, counted before all filters
+ * @param cache the cache's counts, if there is a cache
+ * @param backend requests to the storage, counted behind all filters
  */
 record StatisticsReport(
-    Statistics client, Optional<CacheStatistics> cache, Statistics backend, @Nullable Path file) {
+    Path file, Statistics client, Optional<CacheStatistics> cache, Statistics backend) {
   /**
-   * Makes sure that the file can be written, before anybody relies on it.
+   * Makes a report without counts, and the file, so that it fails now rather than at the end.
    *
-   * @param file null for none
    * @throws IOException with a message for the user
    */
-  static void check(@Nullable Path file) throws IOException {
-    if (file == null) {
-      return;
-    }
+  static StatisticsReport to(Path file, boolean hasCache) throws IOException {
     try {
       Files.newByteChannel(file, StandardOpenOption.CREATE, StandardOpenOption.WRITE).close();
     } catch (IOException failure) {
       throw unwritten(file, failure);
     }
+    return new StatisticsReport(
+        file,
+        new Statistics(),
+        hasCache ? Optional.of(new CacheStatistics()) : Optional.empty(),
+        new Statistics());
   }
 
   private static IOException unwritten(Path file, IOException failure) {
     return new IOException(
-        "--stats: %s cannot be written: %s".formatted(file, OwnFile.reason(failure)), failure);
+        "--stats: %s cannot be written: %s".formatted(file, Failure.reason(failure)), failure);
+  }
+
+  /** Forgets the requests so far. */
+  void forget() {
+    client.forget();
+    backend.forget();
   }
 
   /**
-   * Writes the file, if one is wanted.
+   * Writes the file.
    *
    * @throws IOException with a message for the user
    */
   void write() throws IOException {
-    if (file == null) {
-      return;
-    }
     try {
       Files.writeString(file, json());
     } catch (IOException failure) {
@@ -82,11 +84,11 @@ record StatisticsReport(
   }
 
   /**
-   * Flushes that reached the backend for each that clients sent; a FUA that did not reach the
-   * backend as such was a flush.
+   * Flushes that reached the backend for each flush that clients sent; a FUA that did not reach the
+   * backend as such counts as a flush sent.
    */
   private String amplification() {
-    // Forced FUA is none that a client sent.
+    // Negative with --fua=force, whose FUA no client sent.
     long emulated = Math.max(0, client.get(Count.FUA) - backend.get(Count.FUA));
     long sent = client.get(Count.FLUSH) + emulated;
     return sent == 0

@@ -4,19 +4,19 @@ import java.util.Collection;
 import java.util.Comparator;
 import java.util.Optional;
 
-/** The name that somebody may have meant who typed another. */
+/** The name that a user who mistyped it may have meant. */
 final class Suggestion {
   private Suggestion() {}
 
-  /** The name to which fewest letters have to be changed; empty if that is more than a third. */
+  /** Finds the name that the fewest changes lead to; empty if they are more than a third of it. */
   static Optional<String> closest(String typed, Collection<String> names) {
     return names.stream()
         .filter(name -> 3 * distance(typed, name) <= Math.max(typed.length(), name.length()))
         .min(Comparator.comparingInt(name -> distance(typed, name)));
   }
 
-  /** Levenshtein's: how many letters are to be inserted, dropped or replaced. */
-  static int distance(String one, String other) {
+  /** Computes Levenshtein's distance: the letters to insert, drop or replace. */
+  private static int distance(String one, String other) {
     int[] row = new int[other.length() + 1];
     for (int column = 0; column < row.length; column++) {
       row[column] = column;

@@ -1,6 +1,7 @@
 package nbd.cli;
 
 import java.nio.file.Path;
+import java.util.Objects;
 import java.util.Optional;
 import nbd.cli.ListenOptions.Listening;
 import nbd.client.NbdUri.TlsParameters;
@@ -10,18 +11,16 @@ import nbd.tls.TlsServer;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
-/** Whether and how serve encrypts. */
+/** The options of serve for TLS. */
 final class TlsOptions {
   @Option(
       names = "--tls",
       paramLabel = "MODE",
-      converter = Names.Tls.class,
-      completionCandidates = Names.Tls.class,
       description =
           "TLS for clients: one of ${COMPLETION-CANDIDATES} (default: on with"
               + " --tls-certificates, else off); with require, clients without TLS are refused. See"
               + " TLS in the manual page.")
-  private @Nullable TlsMode mode;
+  private @Nullable Mode mode;
 
   @Option(
       names = "--tls-certificates",
@@ -36,35 +35,39 @@ final class TlsOptions {
       description = "Demand a certificate of every client that uses TLS, signed by ca-cert.pem.")
   private boolean verifyPeer;
 
-  /** Checks what the parser cannot; the message is for the user. */
-  Optional<String> problem() {
-    if (directory == null) {
-      if (mode() != TlsMode.OFF) {
-        return Optional.of("--tls: needs --tls-certificates");
-      }
-      return verifyPeer
-          ? Optional.of("--tls-verify-peer: needs --tls-certificates")
-          : Optional.empty();
-    }
-    return mode() == TlsMode.OFF
-        ? Optional.of("--tls-certificates: cannot be used with --tls=off")
-        : Optional.empty();
-  }
-
-  private TlsMode mode() {
-    if (mode != null) {
-      return mode;
-    }
-    return directory == null ? TlsMode.OFF : TlsMode.ON;
+  /** Whether clients may use TLS, or have to. */
+  private enum Mode {
+    OFF,
+    ON,
+    REQUIRE
   }
 
   /**
-   * Makes the URI of a listening socket one of TLS, where clients have to use it.
+   * Checks the options.
    *
-   * @param withCertificates whether who gets the URI finds its certificates where the server does
+   * @throws UsageException if they are wrong
+   */
+  void check() {
+    UsageException.refuseIf(
+        directory == null && mode() != Mode.OFF, "--tls: needs --tls-certificates");
+    UsageException.refuseIf(
+        directory == null && verifyPeer, "--tls-verify-peer: needs --tls-certificates");
+    UsageException.refuseIf(
+        directory != null && mode() == Mode.OFF,
+        "--tls-certificates: cannot be used with --tls=off");
+  }
+
+  private Mode mode() {
+    return Objects.requireNonNullElse(mode, directory == null ? Mode.OFF : Mode.ON);
+  }
+
+  /**
+   * Makes the URI of a listening socket one of TLS if clients have to use TLS.
+   *
+   * @param withCertificates whether the client finds its certificates in the server's directory
    */
   Listening announced(Listening made, boolean withCertificates) {
-    if (mode() != TlsMode.REQUIRE) {
+    if (mode() != Mode.REQUIRE) {
       return made;
     }
     Optional<Path> certificates =
@@ -75,7 +78,7 @@ final class TlsOptions {
   }
 
   /**
-   * Reads the certificates; there is no {@link #problem}.
+   * Reads the certificates, after {@link #check}.
    *
    * @throws CertificateFileException with a message for the user
    */
@@ -84,6 +87,6 @@ final class TlsOptions {
       return TlsPolicy.OFF;
     }
     TlsServer server = TlsServer.load(directory, verifyPeer);
-    return new TlsPolicy(Optional.of(server), mode() == TlsMode.REQUIRE);
+    return new TlsPolicy(Optional.of(server), mode() == Mode.REQUIRE);
   }
 }

@@ -14,19 +14,16 @@ import java.nio.file.Path;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Listens on Unix sockets. A server that was killed leaves its socket behind, which is replaced;
- * nothing else that has the socket's name is touched.
+ * The making of Unix sockets. The socket that a killed server left behind is replaced; nothing else
+ * that has the socket's name is touched.
  */
 final class UnixSocket {
-  private static final int TYPE = 0170000;
-  private static final int SOCKET = 0140000;
-
   private UnixSocket() {}
 
   /**
    * Makes a socket and listens on it.
    *
-   * @param backlog of connections that wait to be accepted
+   * @param backlog the most connections that wait to be accepted
    * @throws IOException with a message for the user
    */
   static ServerSocketChannel listen(Path path, int backlog) throws IOException {
@@ -36,14 +33,14 @@ final class UnixSocket {
       return channel.bind(UnixDomainSocketAddress.of(path), backlog);
     } catch (IOException failure) {
       channel.close();
-      throw cannot(path, OwnFile.reason(failure), failure);
+      throw cannot(path, Failure.reason(failure), failure);
     }
   }
 
   /**
-   * Removes a socket on which nobody answers. Another server may replace it between the look at it
-   * and its removal: so it is moved aside first, looked at again where nobody else knows it, and
-   * put back if it is in use.
+   * Removes a socket on which no server answers. Between the check and the removal another server
+   * may put its own socket there: so the socket is first moved to a name that only this process
+   * knows, checked again, and put back if it is in use.
    */
   private static void removeAbandoned(Path path) throws IOException {
     if (!Files.exists(path, NOFOLLOW_LINKS)) {
@@ -56,7 +53,7 @@ final class UnixSocket {
     } catch (NoSuchFileException another) {
       return; // Another server is replacing it: binding decides.
     } catch (IOException failure) {
-      throw cannot(path, "the socket there cannot be removed: " + OwnFile.reason(failure), failure);
+      throw cannot(path, "the socket there cannot be removed: " + Failure.reason(failure), failure);
     }
     try {
       refuseUnlessAbandoned(aside, path);
@@ -69,14 +66,16 @@ final class UnixSocket {
   }
 
   /**
-   * @param place where it is
-   * @param path where it was found, for the message
+   * Throws unless this is a socket on which no server answers.
+   *
+   * @param place the socket's present name
+   * @param path its name in the message
    */
   private static void refuseUnlessAbandoned(Path place, Path path) throws IOException {
-    if (((int) Files.getAttribute(place, "unix:mode", NOFOLLOW_LINKS) & TYPE) != SOCKET) {
+    if (OwnFile.type(place, NOFOLLOW_LINKS) != OwnFile.SOCKET) {
       throw cannot(path, "it exists and is not a socket", null);
     }
-    // Not blocking: a server whose backlog is full would keep the caller waiting.
+    // A blocking connect would wait for a server whose backlog is full.
     try (SocketChannel probe = SocketChannel.open(StandardProtocolFamily.UNIX)) {
       probe.configureBlocking(false);
       probe.connect(UnixDomainSocketAddress.of(place));
@@ -84,7 +83,7 @@ final class UnixSocket {
       return;
     } catch (IOException unknown) {
       throw cannot(
-          path, "it is not known whether a server uses it: " + OwnFile.reason(unknown), unknown);
+          path, "it is not known whether a server uses it: " + Failure.reason(unknown), unknown);
     }
     throw cannot(path, "another server answers on it", null);
   }

@@ -6,16 +6,16 @@ import java.nio.channels.Pipe;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
 
-/** Sets the virtual threads up, before the first of them starts. */
+/** Settings of the JDK's virtual threads, made before the first of them starts. */
 final class VirtualThreads {
   private static final String POLLER_MODE = "jdk.pollerMode";
 
   private VirtualThreads() {}
 
   /**
-   * Lets platform threads wait for sockets. The JDK's default on Linux wakes a virtual thread for
-   * that first, which then wakes the connection's: one hop more, which cost a fifth of the requests
-   * a second with one connection and one request in flight, and nothing gained with more.
+   * Makes platform threads poll the sockets. By default on Linux the JDK polls them by a virtual
+   * thread, which wakes the connection's: one hop more. With one connection and one request in
+   * flight that cost a fifth of the requests per second; with more, it gained nothing.
    */
   static void configure() {
     if (System.getProperty(POLLER_MODE) == null) {
@@ -24,11 +24,11 @@ final class VirtualThreads {
   }
 
   /**
-   * Opens the descriptors with which virtual threads wait for sockets. The JDK opens them when the
-   * first one waits; if none are left then, its class for them stays unusable, and every connection
-   * fails until the program is started again.
+   * Opens the descriptors by which the JDK polls sockets for virtual threads. The JDK opens them
+   * when the first virtual thread waits; if no descriptor is left then, its class for them stays
+   * unusable, and every connection fails until the program is started again.
    *
-   * @throws IOException if there are not enough; the message is for the user
+   * @throws IOException if there are too few descriptors; the message is for the user
    */
   static void openPollers() throws IOException {
     Pipe pipe = Pipe.open();

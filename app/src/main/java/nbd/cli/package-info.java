@@ -1,4 +1,4 @@
-/** The command line: options in, objects out; nothing of the protocol. */
+/** The command line: options, help and messages, and the life of a server process. */
 @NullMarked
 package nbd.cli;
 

@@ -8,9 +8,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
-import java.util.Optional;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
-import nbd.cache.CacheStatistics;
 import nbd.file.FileBackend;
 import nbd.file.FileSettings;
 import nbd.filter.Statistics;
@@ -23,14 +22,12 @@ import nbd.server.Server;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
 import nbd.testing.FakeBackend;
-import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
-import picocli.CommandLine.TypeConversionException;
 
-/** What users write on the command line, and what is written for them. */
+/** The values of options, the argument BACKEND, and the report of {@code --stats}. */
 final class ArgumentsTest {
   @TempDir private Path directory;
 
@@ -40,8 +37,8 @@ final class ArgumentsTest {
         Map.of(
             "0", 0L, "1", 1L, "4096", 4096L, "1K", 1024L, "1k", 1024L, "3M", 3L << 20, "8G",
             8L << 30, "2t", 2L << 40, "1P", 1L << 50, "7E", 7L << 60);
-    sizes.forEach((text, size) -> assertThat(Size.parse(text)).as(text).isEqualTo(size));
-    assertThat(Size.parse("8191P")).isEqualTo(8191L << 50);
+    sizes.forEach((text, size) -> assertThat(OptionValues.size(text)).as(text).isEqualTo(size));
+    assertThat(OptionValues.size("8191P")).isEqualTo(8191L << 50);
   }
 
   @ParameterizedTest
@@ -62,46 +59,38 @@ final class ArgumentsTest {
         "8192P"
       })
   void whatIsNoSizeIsSaidToBeNone(String text) {
-    assertThatThrownBy(() -> Size.parse(text))
-        .isInstanceOf(IllegalArgumentException.class)
+    assertThatThrownBy(() -> OptionValues.size(text))
+        .isInstanceOf(UsageException.class)
         .hasMessageContaining("\"" + text + "\"");
   }
 
   @Test
   void aSizeThatNoNumberCanHoldIsSaidToBeTooLarge() {
-    assertThat(Size.parse("9223372036854775807")).isEqualTo(Long.MAX_VALUE);
+    assertThat(OptionValues.size("9223372036854775807")).isEqualTo(Long.MAX_VALUE);
     for (String text : new String[] {"9223372036854775808", "8E", "8192P", "9".repeat(100)}) {
-      assertThatThrownBy(() -> Size.parse(text)).as(text).hasMessageContaining("too large");
+      assertThatThrownBy(() -> OptionValues.size(text)).as(text).hasMessageContaining("too large");
     }
   }
 
   @Test
   void durationsHaveUnits() {
-    DurationConverter converter = new DurationConverter();
     Map<String, Duration> durations =
         Map.of(
-            "10s",
-            Duration.ofSeconds(10),
-            "10",
-            Duration.ofSeconds(10),
-            "250ms",
-            Duration.ofMillis(250),
-            "2m",
-            Duration.ofMinutes(2),
-            "1h",
-            Duration.ofHours(1),
-            "0",
-            Duration.ZERO,
-            "999999999h",
-            Duration.ofHours(999_999_999));
-    durations.forEach((text, value) -> assertThat(converter.convert(text)).isEqualTo(value));
+            "10s", Duration.ofSeconds(10),
+            "10", Duration.ofSeconds(10),
+            "250ms", Duration.ofMillis(250),
+            "2m", Duration.ofMinutes(2),
+            "1h", Duration.ofHours(1),
+            "0", Duration.ZERO,
+            "999999999h", Duration.ofHours(999_999_999));
+    durations.forEach((text, value) -> assertThat(OptionValues.duration(text)).isEqualTo(value));
   }
 
   @ParameterizedTest
   @ValueSource(strings = {"", "s", "-1s", "1.5s", "1 s", "1us", "1d", "10S", "1234567890"})
   void whatIsNoDurationIsSaidToBeNone(String text) {
-    assertThatThrownBy(() -> new DurationConverter().convert(text))
-        .isInstanceOf(TypeConversionException.class)
+    assertThatThrownBy(() -> OptionValues.duration(text))
+        .isInstanceOf(UsageException.class)
         .hasMessageContaining("\"" + text + "\"");
   }
 
@@ -143,7 +132,7 @@ final class ArgumentsTest {
   void wrongBackendsAreWrongUsage(String argument) {
     assertThatThrownBy(
             () -> BackendArgument.open(argument, FileSettings.DEFAULT, new UpstreamOptions()))
-        .isInstanceOf(IllegalArgumentException.class);
+        .isInstanceOf(UsageException.class);
   }
 
   @Test
@@ -156,41 +145,37 @@ final class ArgumentsTest {
         .hasMessageContaining("does not exist");
   }
 
+  private StatisticsReport report(boolean hasCache) throws IOException {
+    return StatisticsReport.to(directory.resolve("stats"), hasCache);
+  }
+
+  /** Flushes a number of times, and trims with FUA as often as that. */
+  private static void count(Statistics statistics, int flushes, int fuas) throws IOException {
+    try (Handle handle = new StatisticsFilter(new FakeBackend(10), statistics).open("", false)) {
+      for (int i = 0; i < flushes; i++) {
+        handle.flush();
+      }
+      for (int i = 0; i < fuas; i++) {
+        handle.trim(0, 1, CommandFlags.of(CommandFlag.FUA));
+      }
+    }
+  }
+
   @Test
   void statisticsAreJson() throws IOException {
-    Statistics client = new Statistics();
-    Statistics backend = new Statistics();
-    StatisticsReport report =
-        new StatisticsReport(client, Optional.empty(), backend, directory.resolve("stats"));
+    StatisticsReport report = report(false);
     String zeroes =
         Stream.of(
-                "read",
-                "write",
-                "flush",
-                "fua",
-                "trim",
-                "zero",
-                "cache",
-                "extents",
-                "read_bytes",
-                "write_bytes",
-                "error",
-                "open")
+                "read,write,flush,fua,trim,zero,cache,extents,read_bytes,write_bytes,error,open"
+                    .split(","))
             .map(name -> "\"" + name + "\":0")
-            .collect(java.util.stream.Collectors.joining(","));
+            .collect(Collectors.joining(","));
     assertThat(report.json())
         .isEqualTo(
             "{\"client\":{%s},\"backend\":{%s},\"flush_amplification\":null}\n"
                 .formatted(zeroes, zeroes));
-    try (Handle above = new StatisticsFilter(new FakeBackend(10), client).open("", false);
-        Handle below = new StatisticsFilter(new FakeBackend(10), backend).open("", false)) {
-      above.flush();
-      above.trim(0, 1, CommandFlags.of(CommandFlag.FUA));
-      above.trim(0, 1, CommandFlags.of(CommandFlag.FUA));
-      for (int i = 0; i < 5; i++) {
-        below.flush();
-      }
-    }
+    count(report.client(), 1, 2);
+    count(report.backend(), 5, 0);
     assertThat(report.json())
         .contains("\"flush\":1,\"fua\":2,\"trim\":2")
         .endsWith("\"flush_amplification\":1.667}\n");
@@ -199,44 +184,27 @@ final class ArgumentsTest {
   }
 
   @Test
-  void statisticsThatCannotBeWrittenAreSaidSo() {
-    Path nowhere = directory.resolve("no/such/directory");
-    StatisticsReport report = reportTo(nowhere);
+  void statisticsThatCannotBeWrittenAreSaidSo() throws IOException {
+    StatisticsReport report = report(false);
+    Files.delete(report.file());
+    Files.createDirectory(report.file());
     assertThatThrownBy(report::write)
         .isInstanceOf(IOException.class)
-        .hasMessageContaining("no/such");
-    org.assertj.core.api.Assertions.assertThatCode(reportTo(null)::write)
-        .doesNotThrowAnyException();
-  }
-
-  private static StatisticsReport reportTo(@Nullable Path file) {
-    return new StatisticsReport(new Statistics(), Optional.empty(), new Statistics(), file);
+        .hasMessageContainingAll("--stats", report.file().toString());
   }
 
   @Test
-  void aCacheIsCountedBetweenClientsAndBackend() {
-    StatisticsReport report =
-        new StatisticsReport(
-            new Statistics(), Optional.of(new CacheStatistics()), new Statistics(), null);
-    assertThat(report.json())
+  void aCacheIsCountedBetweenClientsAndBackend() throws IOException {
+    assertThat(report(true).json())
         .contains(
             "},\"cache\":{\"hits\":0,\"misses\":0,\"write_backs\":0,\"dirty_bytes\":0},\"backend\":{");
   }
 
   @Test
   void forcedWritesAreNoFlushesThatClientsSent() throws IOException {
-    Statistics client = new Statistics();
-    Statistics backend = new Statistics();
-    try (Handle above = new StatisticsFilter(new FakeBackend(10), client).open("", false);
-        Handle below = new StatisticsFilter(new FakeBackend(10), backend).open("", false)) {
-      above.flush();
-      above.flush();
-      below.flush();
-      for (int i = 0; i < 3; i++) {
-        below.trim(0, 1, CommandFlags.of(CommandFlag.FUA));
-      }
-    }
-    assertThat(new StatisticsReport(client, Optional.empty(), backend, null).json())
-        .endsWith("\"flush_amplification\":0.500}\n");
+    StatisticsReport report = report(false);
+    count(report.client(), 2, 0);
+    count(report.backend(), 1, 3);
+    assertThat(report.json()).endsWith("\"flush_amplification\":0.500}\n");
   }
 }

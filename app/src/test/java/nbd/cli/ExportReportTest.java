@@ -5,7 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** How info writes numbers and texts. */
+/** The form of numbers and texts in the output of info. */
 final class ExportReportTest {
   @ParameterizedTest
   @CsvSource({
@@ -30,6 +30,6 @@ final class ExportReportTest {
       delimiter = '|',
       value = {"plain|\"plain\"", "a\"b\\c|\"a\\\"b\\\\c\"", "é\t\u007f|\"é\\u0009\\u007f\""})
   void textsAreEscapedAsJsonHasIt(String text, String quoted) {
-    assertThat(JsonText.quoted(text)).isEqualTo(quoted);
+    assertThat(ExportReport.quoted(text)).isEqualTo(quoted);
   }
 }

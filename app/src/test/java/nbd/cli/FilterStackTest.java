@@ -4,7 +4,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Optional;
 import java.util.function.UnaryOperator;
 import nbd.cache.CacheMode;
@@ -13,6 +15,7 @@ import nbd.filter.FuaMode;
 import nbd.filter.SerializeFilter;
 import nbd.filter.Statistics;
 import nbd.filter.Statistics.Count;
+import nbd.filter.StatisticsFilter;
 import nbd.memory.MemoryBackend;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
@@ -29,36 +32,50 @@ import nbd.testing.FakeBackend;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** What the filters mean to each other, beside what the manual's tables say. */
+/** The effects of filters on each other that the manual's tables do not have. */
 @Timeout(30)
 final class FilterStackTest {
-  private static final FilterStack.Choice DEFAULT =
-      new FilterStack.Choice(
-          FuaMode.PASS,
-          MultiConnSettings.DEFAULT,
-          Optional.empty(),
-          UnaryOperator.identity(),
-          UnaryOperator.identity(),
-          false);
+  private static final FilterStack.Choice DEFAULT = with(FuaMode.PASS, MultiConnMode.AUTO);
 
   private static FilterStack.Choice cached(UnaryOperator<Backend> experiments, boolean ownNames) {
-    return new FilterStack.Choice(
+    return choice(
         FuaMode.PASS,
-        MultiConnSettings.DEFAULT,
+        MultiConnMode.AUTO,
         Optional.of(new CacheSettings(CacheMode.WRITEBACK, 1 << 20, 4096)),
         experiments,
-        UnaryOperator.identity(),
-        ownNames);
+        ownNames,
+        Optional.empty());
   }
 
   private static FilterStack.Choice with(FuaMode fua, MultiConnMode mode) {
+    return counted(fua, mode, Optional.empty());
+  }
+
+  private static FilterStack.Choice counted(
+      FuaMode fua, MultiConnMode mode, Optional<StatisticsReport> report) {
+    return choice(fua, mode, Optional.empty(), UnaryOperator.identity(), false, report);
+  }
+
+  private static FilterStack.Choice choice(
+      FuaMode fua,
+      MultiConnMode mode,
+      Optional<CacheSettings> cache,
+      UnaryOperator<Backend> experiments,
+      boolean ownNames,
+      Optional<StatisticsReport> report) {
     return new FilterStack.Choice(
         fua,
         MultiConnSettings.DEFAULT.with(mode),
-        Optional.empty(),
-        DEFAULT.experiments(),
-        DEFAULT.reconnection(),
-        false);
+        cache,
+        experiments,
+        UnaryOperator.identity(),
+        ownNames,
+        report);
+  }
+
+  private static StatisticsReport report() {
+    return new StatisticsReport(
+        Path.of("unused"), new Statistics(), Optional.empty(), new Statistics());
   }
 
   private static FakeBackend without(Capability... missing) {
@@ -82,11 +99,27 @@ final class FilterStackTest {
 
   @Test
   void askingIsNotCounted() throws IOException {
-    FilterStack stack = new FilterStack(new MemoryBackend(4096), DEFAULT);
+    StatisticsReport report = report();
+    FilterStack stack =
+        new FilterStack(
+            new MemoryBackend(4096),
+            counted(FuaMode.PASS, MultiConnMode.AUTO, Optional.of(report)));
     assertThat(stack.refusal("", false)).isEmpty();
-    for (Statistics statistics : new Statistics[] {stack.clientSide(), stack.backendSide()}) {
+    for (Statistics statistics : List.of(report.client(), report.backend())) {
       assertThat(Arrays.stream(Count.values()).mapToLong(statistics::get).sum()).isZero();
     }
+  }
+
+  @Test
+  void nothingIsCountedWhereNobodyReadsTheCounts() throws IOException {
+    FakeBackend storage = new FakeBackend(4096);
+    UnaryOperator<Backend> isStorage =
+        next -> {
+          assertThat(next).isSameAs(storage);
+          return next;
+        };
+    FilterStack stack = new FilterStack(storage, cached(isStorage, false));
+    assertThat(stack.backend()).isNotInstanceOf(StatisticsFilter.class);
   }
 
   @Test
@@ -107,17 +140,18 @@ final class FilterStackTest {
 
   @Test
   void clientsAreCountedBeforeAllFiltersAndTheStorageAfterThem() throws IOException {
+    StatisticsReport report = report();
     FilterStack stack =
         new FilterStack(
-            without(Capability.MULTI_CONN), with(FuaMode.EMULATE, MultiConnMode.EMULATE));
+            without(Capability.MULTI_CONN),
+            counted(FuaMode.EMULATE, MultiConnMode.EMULATE, Optional.of(report)));
     try (Handle handle = stack.backend().open("", false)) {
       handle.write(ByteBuffer.allocate(512), 0, CommandFlags.of(CommandFlag.FUA));
     }
-    assertThat(stack.clientSide().get(Count.FUA)).isEqualTo(1);
-    assertThat(stack.clientSide().get(Count.FLUSH)).isZero();
-    assertThat(stack.backendSide().get(Count.FUA)).isZero();
-    assertThat(stack.backendSide().get(Count.FLUSH)).isEqualTo(1);
-    assertThat(stack.cacheCounts()).isEmpty();
+    assertThat(report.client().get(Count.FUA)).isEqualTo(1);
+    assertThat(report.client().get(Count.FLUSH)).isZero();
+    assertThat(report.backend().get(Count.FUA)).isZero();
+    assertThat(report.backend().get(Count.FLUSH)).isEqualTo(1);
   }
 
   /** There is no flush by which a promise could be kept. */
@@ -159,13 +193,13 @@ final class FilterStackTest {
     FilterStack plain =
         new FilterStack(
             new MemoryBackend(1 << 20),
-            new FilterStack.Choice(
+            choice(
                 FuaMode.PASS,
-                MultiConnSettings.DEFAULT,
+                MultiConnMode.AUTO,
                 Optional.empty(),
                 oneByOne,
-                UnaryOperator.identity(),
-                false));
+                false,
+                Optional.empty()));
     assertThat(plain.maxConnections(0)).isEqualTo(1);
     FilterStack cached = new FilterStack(new MemoryBackend(1 << 20), cached(oneByOne, false));
     assertThat(cached.maxConnections(0)).isZero();

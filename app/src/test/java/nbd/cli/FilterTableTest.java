@@ -91,7 +91,8 @@ final class FilterTableTest {
         cache.map(mode -> new CacheSettings(mode, 1 << 20, CacheSettings.MINIMUM_BLOCK_SIZE)),
         UnaryOperator.identity(),
         UnaryOperator.identity(),
-        false);
+        false,
+        Optional.empty());
   }
 
   private static Outcome play(FilterStack.Choice choice, Capabilities storage, Act act)

@@ -2,35 +2,28 @@ package nbd.cli;
 
 import java.time.Duration;
 import java.util.Optional;
-import picocli.CommandLine.TypeConversionException;
+import java.util.function.Supplier;
 
-/** What reads the values of options, for texts that are none. */
+/** The readers of options' values, for the fuzz tests; an empty result is a value refused. */
 public final class FuzzedArguments {
   private FuzzedArguments() {}
 
-  /** A size; empty if it is refused. */
   public static Optional<Long> size(String text) {
-    try {
-      return Optional.of(new Size.Converter().convert(text));
-    } catch (TypeConversionException refused) {
-      return Optional.empty();
-    }
+    return read(() -> OptionValues.size(text));
   }
 
-  /** A duration; empty if it is refused. */
   public static Optional<Duration> duration(String text) {
-    try {
-      return Optional.of(new DurationConverter().convert(text));
-    } catch (TypeConversionException refused) {
-      return Optional.empty();
-    }
+    return read(() -> OptionValues.duration(text));
   }
 
-  /** A rate of errors; empty if it is refused. */
   public static Optional<Double> rate(String text) {
+    return read(() -> OptionValues.errorRate(text).rate());
+  }
+
+  private static <T> Optional<T> read(Supplier<T> value) {
     try {
-      return Optional.of(new ErrorRateConverter().convert(text).rate());
-    } catch (TypeConversionException refused) {
+      return Optional.of(value.get());
+    } catch (UsageException refused) {
       return Optional.empty();
     }
   }

@@ -13,7 +13,6 @@ import java.util.Optional;
 import java.util.Set;
 import nbd.cli.ListenOptions.Listening;
 import nbd.client.NbdUri;
-import nbd.filter.Statistics;
 import nbd.memory.NullBackend;
 import nbd.server.Exports;
 import nbd.server.Server;
@@ -33,16 +32,19 @@ public final class ServiceProbe {
     ExitStatus.exitAfter(
         () -> {
           Exports exports = new Exports(new NullBackend(512), List.of(""), "", false, 0);
-          StatisticsReport report =
-              new StatisticsReport(new Statistics(), Optional.empty(), new Statistics(), null);
           Service service =
               new Service(
-                  exports,
-                  Duration.ofSeconds(1),
-                  Server.MINIMUM_MEMORY,
-                  TlsPolicy.OFF,
+                  exports.backend(),
+                  channel ->
+                      new Server(
+                          channel,
+                          exports,
+                          Duration.ofSeconds(1),
+                          Server.MINIMUM_MEMORY,
+                          TlsPolicy.OFF),
+                  Optional.empty(),
                   Optional.of(new PidFile(pid)),
-                  report);
+                  Optional.empty());
           Error failure =
               Class.forName(arguments[1])
                   .asSubclass(Error.class)
