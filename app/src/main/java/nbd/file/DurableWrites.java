@@ -101,12 +101,7 @@ final class DurableWrites implements AutoCloseable {
     ShortCalls here = calls.durableWrites();
     int begun = here.begin();
     if (begun == ShortCalls.REFUSED) {
-      calls.run(
-          () -> {
-            long start = System.nanoTime();
-            writeAll(file, from, offset);
-            calls.wroteDurably(System.nanoTime() - start);
-          });
+      calls.run(() -> writeAll(file, from, offset));
       return;
     }
     try {

@@ -1,6 +1,7 @@
 package nbd.threads;
 
 import java.io.IOException;
+import java.time.Duration;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
@@ -14,41 +15,46 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * Decides which thread makes a call on a file that may wait for storage, so that <b>however many
- * calls wait for storage, and whichever storage, a carrier is always free for everybody else</b>.
- * Without it two cold reads would stop every connection on a machine of two cores: since JDK 25 a
- * blocked {@code FileChannel} call is not compensated by another carrier (JDK-8329593), and calls
- * through java.lang.foreign never were.
+ * The calls on a file that may wait for storage, and the threads that make them, so that <b>however
+ * many calls wait, and for whichever storage, a carrier is always free for other connections</b>.
+ * Otherwise two cold reads would stop every connection on a machine of two processors: since JDK 25
+ * no carrier is added for a blocked {@code FileChannel} call (JDK-8329593), and none ever was for
+ * calls through java.lang.foreign.
  *
- * <p>A call is made by a platform thread ({@link #run}, {@link #ask}), while the virtual thread
- * that needs the result is parked; handing it over costs some 0.03 ms. Or the virtual thread makes
- * it itself, if it is of a kind that is mostly short ({@link #reads}, {@link #writes}, {@link
- * #durableWrites}), has been so lately, and gets a permit to block a carrier ({@link Carriers}).
+ * <p>A platform thread makes the call ({@link #run}, {@link #ask}) while the virtual thread that
+ * needs the result is parked; handing it over costs some 0.03 ms. Or the virtual thread makes it
+ * itself, if calls of its kind are mostly short ({@link #reads}, {@link #writes}, {@link
+ * #durableWrites}), see {@link ShortCalls}.
  *
- * <p>A file has a pool of its own, so that one that hangs does not keep another one waiting.
- * Threads are started when calls wait and end after some seconds without one.
+ * <p>Each file has a pool of its own, so that one that hangs does not keep another one waiting.
+ * Threads are started when calls wait, and end after some seconds without one.
  */
 public final class BlockingCalls implements AutoCloseable {
-  /** What one file keeps busy: enough for the queues of a fast disk. */
+  /** The most threads of one file: enough for the queues of a fast disk. */
   private static final int THREADS = 64;
 
   private static final long IDLE_SECONDS = 5;
 
+  /** Calls on the page cache take microseconds; a thread waits up to 20 ms for a busy processor. */
+  private static final Duration CACHED = Duration.ofNanos(2_500_000);
+
+  /** The time that other requests of a connection may wait for its write to the disk. */
+  private static final Duration DURABLE = Duration.ofMillis(1);
+
   private final ExecutorService threads;
   private final ShortCalls reads;
   private final ShortCalls writes;
-  private final TypicalTime durableWritesTime = new TypicalTime();
   private final ShortCalls durableWrites;
 
   private BlockingCalls(ExecutorService threads, Carriers carriers) {
     this.threads = threads;
-    this.reads = new ShortCalls(carriers, new SlowCalls(System.nanoTime()));
-    this.writes = new ShortCalls(carriers, new SlowCalls(System.nanoTime()));
-    this.durableWrites = new ShortCalls(carriers, durableWritesTime);
+    this.reads = new ShortCalls(carriers, CACHED);
+    this.writes = new ShortCalls(carriers, CACHED);
+    this.durableWrites = new ShortCalls(carriers, DURABLE);
   }
 
   /**
-   * Of one file.
+   * Makes the calls of one file.
    *
    * @param name of the threads
    */
@@ -65,7 +71,7 @@ public final class BlockingCalls implements AutoCloseable {
           thread.setName(name + " " + number.incrementAndGet());
           return thread;
         };
-    // Unlike the ordinary thread pool this one starts a thread only if none is idle.
+    // Unlike ThreadPoolExecutor this pool starts a thread only if none is idle.
     ForkJoinPool pool =
         new ForkJoinPool(
             THREADS, factory, null, true, 0, THREADS, 1, null, IDLE_SECONDS, TimeUnit.SECONDS);
@@ -73,7 +79,7 @@ public final class BlockingCalls implements AutoCloseable {
   }
 
   /**
-   * Of many files, whose callers see to it that each file has few at a time: any number of threads.
+   * Makes the calls of many files with any number of threads. Callers keep those of one file few.
    *
    * @param name of the threads
    */
@@ -92,18 +98,18 @@ public final class BlockingCalls implements AutoCloseable {
   /** A call that may wait. */
   @FunctionalInterface
   public interface Call {
-    /** Makes it. */
+    /** Makes the call. */
     void run() throws IOException;
   }
 
-  /** A call that may wait, and answers. */
+  /** A call that may wait, with a result. */
   @FunctionalInterface
   public interface Question<T> {
-    /** Makes it. */
+    /** Makes the call. */
     T ask() throws IOException;
   }
 
-  /** A call was not made, since no thread could be started for it. */
+  /** The failure of a call that was not made, since no thread could be started. */
   public static final class NotMadeException extends IOException {
     private static final long serialVersionUID = 1;
 
@@ -112,35 +118,30 @@ public final class BlockingCalls implements AutoCloseable {
     }
   }
 
-  /** Reads of what is in the page cache. */
+  /** The reads of data in the page cache. */
   public ShortCalls reads() {
     return reads;
   }
 
-  /** Writes into the page cache. */
+  /** The writes into the page cache. */
   public ShortCalls writes() {
     return writes;
   }
 
   /**
-   * Writes through to the disk, by channels of the JDK that were opened for that: while a virtual
-   * thread waits in one of these, the JDK adds a carrier.
+   * The writes through to the disk by the JDK's channels with DSYNC: while a virtual thread waits
+   * in one, the JDK adds a carrier.
    */
   public ShortCalls durableWrites() {
     return durableWrites;
   }
 
-  /** Whether writes through to the disk have taken little time lately. */
+  /** Whether writes through to the disk have been short lately. */
   public boolean areDurableWritesQuick() {
-    return durableWritesTime.isShort();
+    return durableWrites.areExpected();
   }
 
-  /** Takes note of a write through to the disk that {@link #run} has made. */
-  public void wroteDurably(long nanos) {
-    durableWritesTime.took(nanos);
-  }
-
-  /** The threads by which {@link #run} makes calls. */
+  /** The threads that make the calls of {@link #run}. */
   public Executor threads() {
     return threads;
   }
@@ -149,7 +150,7 @@ public final class BlockingCalls implements AutoCloseable {
    * Makes the call, on the caller's thread if that is a platform thread, and returns when it is
    * done.
    *
-   * @throws IOException what the call threw; or {@link NotMadeException}
+   * @throws IOException if the call threw it; or {@link NotMadeException}
    */
   public void run(Call call) throws IOException {
     ask(
@@ -160,16 +161,16 @@ public final class BlockingCalls implements AutoCloseable {
   }
 
   /**
-   * Makes a call that answers; otherwise as {@link #run}.
+   * Makes a call with a result; otherwise as {@link #run}.
    *
-   * @throws IOException what the call threw; or {@link NotMadeException}
+   * @throws IOException if the call threw it; or {@link NotMadeException}
    */
   public <T> T ask(Question<T> question) throws IOException {
     if (!Thread.currentThread().isVirtual()) {
       return question.ask();
     }
     Callable<T> task = question::ask;
-    // Not by the pool's own submit: its tasks throw a copy of what failed, without the message.
+    // The pool's own tasks would throw a copy of the failure, without its message.
     FutureTask<T> result = new FutureTask<>(task);
     try {
       threads.execute(result);
@@ -189,7 +190,7 @@ public final class BlockingCalls implements AutoCloseable {
         try {
           return result.get();
         } catch (InterruptedException ignored) {
-          // The call goes on, and so does the caller's claim on the buffer: wait for it.
+          // The call goes on, and uses the caller's buffer.
           interrupted = true;
         } catch (ExecutionException failure) {
           throw rethrown(failure);
@@ -211,7 +212,7 @@ public final class BlockingCalls implements AutoCloseable {
     };
   }
 
-  /** Starts no call any more; those that were handed over are made. */
+  /** Refuses further calls; those that were handed over are made. */
   @Override
   public void close() {
     threads.shutdown();

@@ -9,61 +9,61 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * The carriers that calls into the kernel block, and others in their place. A call that blocks its
- * carrier needs a permit, which is there at once or not at all. A watch sees which calls do not
- * return: when all carriers are blocked for {@link #LONG}, the scheduler gets one more, and one for
- * each that is blocked for {@link #VERY_LONG}, until the calls return. There are fewer permits than
- * carriers that it can have; so <b>however many calls hang, a carrier is free for everybody else,
- * and soon as many as there ever are</b>. While none hangs, the scheduler is as the JDK made it.
+ * The permits to block a carrier by a call into the kernel, and the carriers that replace blocked
+ * ones. A permit is there at once or not at all. A watch looks for calls that do not return: when
+ * all carriers are blocked for {@link #LONG}, the scheduler gets one more, and one for each carrier
+ * that is blocked for {@link #VERY_LONG}, until the calls return. There are fewer permits than the
+ * scheduler can have carriers; so <b>however many calls hang, a carrier is free for other
+ * connections, and soon as many as usual</b>. While none hangs, the scheduler is as the JDK made
+ * it.
  *
- * <p>One carrier more from the start would need no watch. But three on two processors cost 4 KiB
- * reads a sixth more processor time and a quarter of the p99 latency (4 connections x depth 8, a
- * busy machine), since they take each other's turns. That is why those milliseconds are borne, and
- * why a carrier that has only lost its processor for some is not made up for.
+ * <p>One more carrier from the start would need no watch. But three on two processors cost 4 KiB
+ * reads a sixth more processor time and a quarter more p99 latency (4 connections x depth 8, a busy
+ * machine), since they preempt each other. So the first milliseconds are borne, and a carrier is
+ * not replaced that has only lost its processor for some.
  *
- * <p>Invariant: a permit's slot holds when its call began, or {@link #FREE}. Whoever takes it sets
- * it by compare-and-set; nobody else sets it until it is given back. While a slot is taken, the
- * watch is awake or being woken: a caller takes a slot and then looks at {@code asleep}; the watch
- * sets that and then looks at the slots.
+ * <p>Invariant: a permit's slot holds the begin of its call, or {@link #FREE}. Its taker sets it by
+ * compare-and-set, and nobody else until it is given back. While a slot is taken, the watch is
+ * awake or being woken: a caller takes a slot and then reads {@code asleep}; the watch sets {@code
+ * asleep} and then reads the slots.
  */
 final class Carriers {
-  /** The machine's. */
+  /** The carriers of this JVM. */
   static final Carriers MACHINE = machine();
 
-  /** There is no permit. */
+  /** No permit. */
   static final int NONE = -1;
 
-  /** Longer than a thread mostly waits for its turn on a busy processor. */
+  /** Longer than most waits of a thread for a busy processor. */
   static final Duration LONG = Duration.ofMillis(20);
 
-  /** Longer than any does that is not held up by storage. */
+  /** Longer than any wait but for storage. */
   static final Duration VERY_LONG = Duration.ofMillis(200);
 
-  /** What hangs beyond so many calls keeps no further carriers. */
   private static final int PERMITS = 64;
 
   private static final Duration LOOK = Duration.ofMillis(10);
 
-  /** The watch sleeps after so many looks at which no call ran. */
+  /** The looks without any call after which the watch sleeps. */
   private static final int QUIET_LOOKS = 100;
 
   private static final long FREE = Long.MIN_VALUE;
 
-  /** Slots lie apart by a cache line, which processors would fight for. */
+  /** The slots lie a cache line apart, so that processors share none. */
   private static final int APART = 8;
 
   private final int permits;
   private final AtomicLongArray slots;
   private final Scheduler scheduler;
 
-  /** The watch's own: how many carriers it has added. */
+  /** The number of carriers that the watch has added; its own. */
   private int added;
 
   private volatile boolean asleep = true;
   private volatile @Nullable Thread watch;
 
   /**
-   * All permits free, and no watch.
+   * Makes permits without a watch.
    *
    * @param scheduler used by the watch only
    */
@@ -78,7 +78,7 @@ final class Carriers {
 
   private static Carriers machine() {
     if (ModuleLayer.boot().findModule("jdk.management").isEmpty()) {
-      // No carriers can be added: one of those that there are is kept.
+      // No carriers can be added: one of them never gets blocked.
       int parallelism =
           Integer.getInteger(
               "jdk.virtualThreadScheduler.parallelism", Runtime.getRuntime().availableProcessors());
@@ -111,7 +111,7 @@ final class Carriers {
     return NONE;
   }
 
-  /** Gives a permit back; answers when it was taken. */
+  /** Gives a permit back; returns when it was taken. */
   long leave(int slot) {
     long began = slots.get(slot * APART);
     slots.setRelease(slot * APART, FREE);
@@ -142,9 +142,9 @@ final class Carriers {
   }
 
   /**
-   * Makes up for the carriers that are blocked; where that fails, the next look tries it again.
+   * Adds carriers for blocked ones; where that fails, the next look tries it again.
    *
-   * @param usual how many carriers there are if none is blocked
+   * @param usual the number of carriers while none is blocked
    * @return whether any call runs
    */
   boolean look(long now, int usual) {
@@ -171,7 +171,7 @@ final class Carriers {
     return running > 0;
   }
 
-  /** What runs virtual threads on carriers. */
+  /** The scheduler that runs virtual threads on carriers. */
   interface Scheduler {
     /** One that cannot be changed. */
     Scheduler NONE =
@@ -187,14 +187,14 @@ final class Carriers {
           }
         };
 
-    /** How many carriers it has unless it is told otherwise; asked first, and once. */
+    /** The number of carriers that it has by itself; called first, and once. */
     int usualCarriers();
 
-    /** Says how many carriers to have beyond the usual ones; 0 for none. */
+    /** Sets the number of carriers beyond the usual ones. */
     void addCarriers(int count);
   }
 
-  /** The JDK's. It is loaded before it is needed: that takes some 50 ms, and a descriptor. */
+  /** The JDK's, loaded before it is needed: loading takes some 50 ms, and a descriptor. */
   private static final class VirtualThreadScheduler implements Scheduler {
     private @Nullable VirtualThreadSchedulerMXBean bean;
     private int usual;
@@ -213,7 +213,7 @@ final class Carriers {
       if (bean != null) {
         bean.setParallelism(usual + count);
       }
-      // Only what is queued now makes the scheduler start another carrier.
+      // The scheduler starts another carrier only when a task is queued.
       Thread.startVirtualThread(() -> {});
     }
   }

@@ -1,5 +1,6 @@
 package nbd.threads;
 
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -9,7 +10,9 @@ import org.junit.jupiter.api.Test;
 
 /** Explores the interleavings of callers that want to block a carrier. */
 final class CarriersModelTest {
-  /** What only lambdas share is taken for a thread's own by Lincheck, and is not explored. */
+  /**
+   * Lincheck takes objects that only lambdas share for a thread's own, and does not explore them.
+   */
   private static final AtomicReference<Object> SHARED = new AtomicReference<>();
 
   private static final int INVOCATIONS = Integer.getInteger("nbd.marks.invocations", 400);
@@ -42,7 +45,7 @@ final class CarriersModelTest {
     Lincheck.runConcurrentTest(
         INVOCATIONS,
         () -> {
-          SlowCalls calls = new SlowCalls(0);
+          ShortCalls calls = unknown();
           AtomicInteger clock = new AtomicInteger(1);
           SHARED.set(calls);
           check(calls.mayBegin(0), "it is held");
@@ -66,7 +69,7 @@ final class CarriersModelTest {
     Lincheck.runConcurrentTest(
         INVOCATIONS,
         () -> {
-          SlowCalls calls = new SlowCalls(0);
+          ShortCalls calls = unknown();
           AtomicInteger begun = new AtomicInteger();
           SHARED.set(calls);
           inThreads(
@@ -78,6 +81,10 @@ final class CarriersModelTest {
               });
           check(begun.get() == 1, "several were tried");
         });
+  }
+
+  private static ShortCalls unknown() {
+    return new ShortCalls(new Carriers(0, Carriers.Scheduler.NONE), Duration.ofMillis(1), 0);
   }
 
   private static void check(boolean holds, String otherwise) {
