@@ -2,88 +2,69 @@ package nbd.upstream;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
-import nbd.protocol.CommandFlags;
-import nbd.protocol.NbdError;
 import nbd.storage.Completion;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.LostWritesException;
+import nbd.storage.Operation;
+import nbd.threads.RangeLocks.Turn;
 import nbd.upstream.Connections.Client;
-import nbd.upstream.Connections.Conn;
-import nbd.upstream.RangeLocks.Range;
-import nbd.upstream.Requests.Beginning;
-import nbd.upstream.Requests.Call;
-import nbd.upstream.WriteLog.Kind;
+import nbd.upstream.Requests.Request;
 import org.jspecify.annotations.Nullable;
 
 /**
- * What the clients of a {@link Session} change, and the flushes that cover it: writes take room in
- * the log and their range, and what was answered is kept until a flush has covered it. The fields
- * are guarded by the session's lock.
+ * The writes, zeroings and trims of a {@link Session}'s clients, and the flushes that cover them. A
+ * change takes room in the log and its range; when it has been answered, the log keeps it until a
+ * flush has covered it. The fields are guarded by the session's lock.
  */
 final class Changes {
   private final Session session;
   private boolean makingRoom;
 
-  /** How a flush failed that no client asked for; the next one that a client asks for tells. */
+  /** The failure of a flush that no client asked for; the next one that a client asks for tells. */
   private @Nullable LostWritesException untold;
 
   Changes(Session session) {
     this.session = session;
   }
 
-  /** A write, zeroing or trim that has room in the log and its range, until its end. */
-  private final class Change implements Call {
-    private final Kind kind;
-    private final Range range;
-    private final int dataBytes;
-    private final CommandFlags flags;
-    private final Call making;
-    private @Nullable ByteBuffer copy;
+  /** A change that has room in the log and its range, until its end. */
+  private final class Change extends Request {
+    private final Turn turn;
+
+    /** What the log is to keep. */
+    private Operation again;
+
     private boolean isLogged;
 
-    Change(Kind kind, Range range, ByteBuffer data, CommandFlags flags, Call making) {
-      this.kind = kind;
-      this.range = range;
-      this.dataBytes = data.remaining();
-      this.flags = flags;
-      this.making = making;
+    Change(Operation operation) {
+      super(operation);
+      turn = new Turn(operation.offset(), operation.offset() + operation.length());
+      again = operation;
     }
 
     /** Copies what the log is to keep, when there is room for it. */
-    void copy(ByteBuffer data) {
-      if (kind == Kind.WRITE && session.keeps && !isDurable()) {
-        copy = ByteBuffer.allocate(dataBytes).put(data.duplicate()).flip();
+    void copyData() {
+      if (session.keeps && !operation.fua() && operation.command() == Command.WRITE) {
+        ByteBuffer data = operation.data();
+        ByteBuffer copy = ByteBuffer.allocate(data.remaining()).put(data.duplicate()).flip();
+        again = Operation.write(copy, operation.offset(), operation.flags());
       }
     }
 
-    private boolean isDurable() {
-      return flags.has(CommandFlag.FUA);
-    }
-
     @Override
-    public void on(Handle handle) throws IOException {
-      making.on(handle);
-    }
-
-    @Override
-    public boolean changes() {
-      return true;
-    }
-
-    @Override
-    public void succeeded(Conn conn) {
+    void succeeded() {
       if (!session.keeps || session.lost != null) {
         return;
       }
-      if (isDurable()) {
-        session.log.addDurable(range.start(), range.length());
-        return;
+      if (operation.fua()) {
+        session.log.takeOut(operation);
+      } else {
+        session.log.add(again.with(again.flags().without(CommandFlag.FAST_ZERO)));
+        isLogged = true;
       }
-      session.log.add(
-          kind, range.start(), range.length(), copy, flags.without(CommandFlag.FAST_ZERO));
-      isLogged = true;
     }
 
     /** It has ended, well or badly: gives back what it holds. */
@@ -91,37 +72,23 @@ final class Changes {
       session.lock.lock();
       try {
         if (session.keeps && !isLogged) {
-          session.log.unreserve(dataBytes);
+          session.log.unreserve(operation);
         }
-        session.ranges.unlock(range);
         session.changed.signalAll();
       } finally {
         session.lock.unlock();
       }
+      session.ranges.leave(turn);
     }
   }
 
-  /**
-   * Makes a change.
-   *
-   * @param data what is written; empty for a zeroing or trim
-   * @param making makes it on a connection
-   */
-  void change(
-      Client client, Kind kind, Range range, ByteBuffer data, CommandFlags flags, Call making)
-      throws IOException {
-    Change change = new Change(kind, range, data, flags, making);
-    takeRoom(client, data.remaining());
-    session.lock.lock();
+  /** Makes a change. */
+  void change(Client client, Operation operation) throws IOException {
+    Change change = new Change(operation);
+    takeRoom(client, operation);
     try {
-      while (!session.ranges.tryLock(range)) {
-        session.changed.awaitUninterruptibly();
-      }
-    } finally {
-      session.lock.unlock();
-    }
-    try {
-      change.copy(data);
+      session.ranges.enter(change.turn);
+      change.copyData();
       session.requests.run(client, change);
     } finally {
       change.end();
@@ -133,25 +100,15 @@ final class Changes {
    *
    * @return as {@link Requests#begin}
    */
-  @Nullable Handle beginWrite(
-      Client client,
-      Range range,
-      ByteBuffer data,
-      CommandFlags flags,
-      Beginning beginning,
-      Call making,
-      Completion end) {
-    Change change = new Change(Kind.WRITE, range, data, flags, making);
+  @Nullable Handle begin(Client client, Operation operation, Completion end) {
+    Change change = new Change(operation);
     session.lock.lock();
     try {
-      if (session.paused
-          || session.alone
-          || session.lost != null
-          || !session.ranges.tryLock(range)) {
+      if (!session.isGoingOn() || !session.ranges.tryEnter(change.turn)) {
         return null;
       }
-      if (session.keeps && !session.log.tryReserve(data.remaining())) {
-        session.ranges.unlock(range);
+      if (session.keeps && !session.log.tryReserve(operation)) {
+        session.ranges.leave(change.turn);
         return null;
       }
     } finally {
@@ -159,11 +116,10 @@ final class Changes {
     }
     Handle begun = null;
     try {
-      change.copy(data);
+      change.copyData();
       begun =
           session.requests.begin(
               client,
-              beginning,
               change,
               failure -> {
                 change.end();
@@ -177,9 +133,9 @@ final class Changes {
     }
   }
 
-  /** One flush makes room for all who want some. */
-  private void takeRoom(Client client, int dataBytes) throws IOException {
-    while (session.keeps && !awaitRoom(dataBytes)) {
+  /** Waits for room in the log; one flush makes room for all who want some. */
+  private void takeRoom(Client client, Operation operation) throws IOException {
+    while (session.keeps && !awaitRoom(operation)) {
       try {
         flushUnasked(client);
       } finally {
@@ -195,13 +151,11 @@ final class Changes {
   }
 
   /** Takes room, or answers false if the caller is to make some by a flush. */
-  private boolean awaitRoom(int dataBytes) throws LostException {
+  private boolean awaitRoom(Operation operation) throws LostException {
     session.lock.lock();
     try {
-      while (!session.log.tryReserve(dataBytes)) {
-        if (session.lost != null) {
-          throw session.lostFor(NbdError.EIO);
-        }
+      while (!session.log.tryReserve(operation)) {
+        session.throwIfLost(true);
         if (!makingRoom && !session.log.isEmpty()) {
           makingRoom = true;
           return false;
@@ -215,28 +169,32 @@ final class Changes {
   }
 
   /** A flush, which covers what was answered before it started, on whichever connection. */
-  private final class Flush implements Call {
+  private final class Flush extends Request {
     private long mark;
 
+    Flush() {
+      super(Operation.flush());
+    }
+
     @Override
-    public void on(Handle handle) throws IOException {
+    void on(Handle handle) throws IOException {
       session.lock.lock();
       try {
         mark = session.log.mark();
       } finally {
         session.lock.unlock();
       }
-      handle.flush();
+      super.on(handle);
     }
 
     @Override
-    public void succeeded(Conn conn) {
+    void succeeded() {
       session.log.drop(mark);
       session.changed.signalAll();
     }
   }
 
-  /** A client's flush. */
+  /** Makes a client's flush. */
   void flush(Client client) throws IOException {
     session.requests.run(client, new Flush());
     LostWritesException told;
@@ -253,8 +211,8 @@ final class Changes {
   }
 
   /**
-   * A flush that no client has asked for. The server may tell of what it lost but once: if it tells
-   * this one, the next that a client asks for fails.
+   * Makes a flush that no client has asked for. The server may tell of what it lost but once: if it
+   * tells this one, the next that a client asks for fails.
    */
   void flushUnasked(Client client) throws IOException {
     try {

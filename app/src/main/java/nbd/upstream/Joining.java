@@ -52,9 +52,7 @@ final class Joining {
       while (session.paused && session.lost == null) {
         session.changed.awaitUninterruptibly();
       }
-      if (session.lost != null) {
-        throw session.lostFor(NbdError.ESHUTDOWN);
-      }
+      session.throwIfLost(false);
       return session.recoveries;
     } finally {
       session.lock.unlock();

@@ -8,6 +8,7 @@ import java.util.OptionalLong;
 import nbd.protocol.NbdError;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
+import nbd.storage.Operation;
 import nbd.upstream.Connections.Conn;
 import org.tinylog.Logger;
 
@@ -44,14 +45,14 @@ final class Recovery {
 
   private void connectAgain(LostException why, long since) throws LostException {
     List<Conn> broken;
-    List<WriteLog.Entry> entries;
+    List<Operation> answered;
     session.lock.lock();
     try {
       while (session.inFlight > 0) {
         session.changed.awaitUninterruptibly();
       }
       broken = session.conns.retireAll();
-      entries = session.log.entries();
+      answered = session.log.operations();
     } finally {
       session.lock.unlock();
     }
@@ -60,11 +61,11 @@ final class Recovery {
     broken.forEach(conn -> session.close(conn.handle));
     List<Conn> made = new ArrayList<>();
     try {
-      made.add(new Conn(reopen(entries, why, since)));
+      made.add(new Conn(reopen(answered, why, since)));
       while (made.size() < broken.size() && tryOpenAnother(made)) {
         // Whoever gets none of its own shares one with others.
       }
-      if (!tryGoOn(made, !entries.isEmpty())) {
+      if (!tryGoOn(made, !answered.isEmpty())) {
         return;
       }
       made = List.of();
@@ -75,7 +76,7 @@ final class Recovery {
         "{}: connected again after {} ms, {} pieces were written again",
         session.name,
         (System.nanoTime() - began) / 1_000_000,
-        entries.size());
+        answered.size());
   }
 
   /** Goes on with these connections, unless the session was lost meanwhile. */
@@ -114,13 +115,13 @@ final class Recovery {
   }
 
   /** Connects, until it holds what was answered, or the time is over. */
-  private Handle reopen(List<WriteLog.Entry> entries, LostException why, long since)
+  private Handle reopen(List<Operation> answered, LostException why, long since)
       throws LostException {
     Duration pause = FIRST_PAUSE;
     while (true) {
       IOException last;
       try {
-        return session.replay.open(entries);
+        return session.replay.open(answered);
       } catch (Replay.ImpossibleException impossible) {
         throw new LostException(NbdError.EIO, why.getMessage() + "; " + impossible.getMessage());
       } catch (IOException failure) {

@@ -2,11 +2,12 @@ package nbd.upstream;
 
 import java.io.IOException;
 import java.util.List;
+import nbd.protocol.Command;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
-import nbd.upstream.WriteLog.Kind;
+import nbd.storage.Operation;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -33,7 +34,7 @@ final class Replay {
    *
    * @throws ImpossibleException if that will never be
    */
-  Handle open(List<WriteLog.Entry> entries) throws IOException {
+  Handle open(List<Operation> answered) throws IOException {
     Handle made = session.opening.open();
     boolean done = false;
     try {
@@ -41,10 +42,10 @@ final class Replay {
       if (!difference.isEmpty()) {
         throw new ImpossibleException(difference);
       }
-      for (WriteLog.Entry entry : entries) {
-        writeAgain(made, entry);
+      for (Operation operation : answered) {
+        makeAgain(made, operation);
       }
-      if (!entries.isEmpty()) {
+      if (!answered.isEmpty()) {
         flushAgain(made);
       }
       done = true;
@@ -78,13 +79,9 @@ final class Replay {
         : "it came back with other flags or block sizes";
   }
 
-  private static void writeAgain(Handle made, WriteLog.Entry entry) throws IOException {
+  private static void makeAgain(Handle made, Operation operation) throws IOException {
     try {
-      switch (entry.kind()) {
-        case WRITE -> made.write(entry.data().duplicate(), entry.offset(), entry.flags());
-        case ZERO -> made.zero(entry.offset(), entry.length(), entry.flags());
-        case TRIM -> made.trim(entry.offset(), entry.length(), entry.flags());
-      }
+      made.run(operation.copy());
     } catch (IOException failure) {
       LostException broken = breakOf(failure);
       if (broken != null && broken.mayStillHappen()) {
@@ -97,7 +94,7 @@ final class Replay {
         throw broken;
       }
       // The contents of what was trimmed are undefined anyway.
-      if (entry.kind() != Kind.TRIM) {
+      if (operation.command() != Command.TRIM) {
         throw new ImpossibleException(
             "what was answered cannot be written again: " + failure.getMessage());
       }

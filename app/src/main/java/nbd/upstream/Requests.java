@@ -8,6 +8,7 @@ import nbd.protocol.NbdException;
 import nbd.storage.Completion;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
+import nbd.storage.Operation;
 import nbd.upstream.Connections.Client;
 import nbd.upstream.Connections.Conn;
 import org.jspecify.annotations.Nullable;
@@ -28,64 +29,63 @@ final class Requests {
     this.session = session;
   }
 
-  /** A request. */
-  interface Call {
-    /** Makes it; called again, on another connection, if this one breaks. */
-    void on(Handle handle) throws IOException;
+  /** A client's operation, which is made again on another connection if one breaks. */
+  static class Request {
+    final Operation operation;
+    private final Tries tries = new Tries();
+
+    Request(Operation operation) {
+      this.operation = operation;
+    }
+
+    /** Makes it. */
+    void on(Handle handle) throws IOException {
+      Operation made = operation.copy();
+      handle.run(made);
+      operation.answer(made.extents());
+    }
 
     /** It has succeeded, and is still in flight; the session's lock is held. */
-    default void succeeded(Conn conn) {}
-
-    /** Whether it changes what is stored. */
-    default boolean changes() {
-      return false;
+    void succeeded() {
+      // Only a change and a flush have anything to note.
     }
   }
 
-  /** Begins a request, as {@link Handle#begin} does. */
-  @FunctionalInterface
-  interface Beginning {
-    boolean on(Handle handle, Completion end) throws IOException;
-  }
-
   /** Makes a request, again after each break. */
-  void run(Client client, Call call) throws IOException {
-    run(client, call, new Tries(session.settings.within()));
-  }
-
-  private void run(Client client, Call call, Tries tries) throws IOException {
+  void run(Client client, Request request) throws IOException {
     while (true) {
-      Conn conn = enter(client, tries);
+      Conn conn = enter(client, request.tries);
       IOException failure = null;
       boolean ended = false;
       try {
-        call.on(conn.handle);
+        request.on(conn.handle);
         ended = true;
       } catch (IOException failed) {
         failure = failed;
         ended = true;
       } finally {
         if (!ended) {
-          leaveUndone(tries);
+          leaveUndone(request.tries);
         }
       }
-      LostException broken = leave(conn, call, tries, failure);
+      LostException broken = leave(conn, request, failure);
       if (broken == null) {
         if (failure != null) {
           throw failure;
         }
         return;
       }
-      again(tries, broken, call);
-      pauseFor(tries.pause());
+      again(request, broken);
+      pauseFor(request.tries.pause());
     }
   }
 
   /** Throws if a request is not made again; then no trouble of its lasts. */
-  private void again(Tries tries, LostException broken, Call call) throws NbdException {
+  private void again(Request request, LostException broken) throws NbdException {
     boolean goesOn = false;
     try {
-      tries.again(broken, call.changes());
+      boolean changes = request.operation.command().writes();
+      request.tries.again(broken, changes, session.settings.within());
       goesOn = true;
     } finally {
       if (!goesOn) {
@@ -117,7 +117,7 @@ final class Requests {
       }
       if (session.lost != null) {
         endAlone(tries);
-        throw session.lostFor(waited ? NbdError.EIO : NbdError.ESHUTDOWN);
+        session.throwIfLost(waited);
       }
       session.inFlight++;
       return session.conns.of(client);
@@ -127,18 +127,17 @@ final class Requests {
   }
 
   /**
-   * A request leaves its connection.
+   * Lets a request leave its connection.
    *
    * @param failure how it failed; null if it has succeeded
    * @return the break that it met, if it did: then it has not ended
    */
-  private @Nullable LostException leave(
-      Conn conn, Call call, Tries tries, @Nullable IOException failure) {
+  private @Nullable LostException leave(Conn conn, Request request, @Nullable IOException failure) {
     LostException broken = failure == null ? null : Replay.breakOf(failure);
     session.lock.lock();
     try {
       if (failure == null) {
-        call.succeeded(conn);
+        request.succeeded();
       }
       if (broken == null) {
         session.troubleSince = OptionalLong.empty();
@@ -147,12 +146,12 @@ final class Requests {
       }
       return broken;
     } finally {
-      leaveUntried(tries);
+      leaveUntried(request.tries);
       session.lock.unlock();
     }
   }
 
-  /** A request leaves that was not begun, or that ended by a mistake. */
+  /** Lets a request leave that was not begun, or that ended by a mistake. */
   private void leaveUndone(Tries tries) {
     session.lock.lock();
     try {
@@ -194,16 +193,14 @@ final class Requests {
   /**
    * Begins a request, without waiting for anything.
    *
-   * @param again makes it in the ordinary way, if the connection breaks
    * @param end told by any thread
    * @return the handle on which it was begun; null if it was not
    */
-  @Nullable Handle begin(Client client, Beginning beginning, Call again, Completion end) {
-    Tries tries = new Tries(session.settings.within());
+  @Nullable Handle begin(Client client, Request request, Completion end) {
     Conn conn;
     session.lock.lock();
     try {
-      if (session.paused || session.alone || session.lost != null) {
+      if (!session.isGoingOn()) {
         return null;
       }
       session.inFlight++;
@@ -213,34 +210,31 @@ final class Requests {
     }
     boolean begun = false;
     try {
-      begun = beginning.on(conn.handle, failure -> ended(client, conn, again, tries, failure, end));
+      begun =
+          conn.handle.begin(
+              request.operation, failure -> ended(client, conn, request, failure, end));
       return begun ? conn.handle : null;
     } catch (IOException failure) {
       // Made in the ordinary way, it is made again, or fails with the reason.
       return null;
     } finally {
       if (!begun) {
-        leaveUndone(tries);
+        leaveUndone(request.tries);
       }
     }
   }
 
   /** Told by the thread that reads the replies: it must not wait for one. */
   private void ended(
-      Client client,
-      Conn conn,
-      Call again,
-      Tries tries,
-      @Nullable IOException failure,
-      Completion end) {
+      Client client, Conn conn, Request request, @Nullable IOException failure, Completion end) {
     boolean goesOn = false;
     IOException outcome = UNKEPT;
     try {
-      LostException broken = leave(conn, again, tries, failure);
+      LostException broken = leave(conn, request, failure);
       if (broken == null) {
         outcome = failure;
       } else {
-        Thread.ofVirtual().name("again").start(() -> goOn(client, again, tries, broken, end));
+        Thread.ofVirtual().name("again").start(() -> goOn(client, request, broken, end));
         goesOn = true;
       }
     } catch (RuntimeException | Error mistake) {
@@ -253,11 +247,11 @@ final class Requests {
   }
 
   /** Makes a begun request whose connection broke in the ordinary way. */
-  private void goOn(Client client, Call again, Tries tries, LostException broken, Completion end) {
+  private void goOn(Client client, Request request, LostException broken, Completion end) {
     IOException outcome = broken;
     try {
-      again(tries, broken, again);
-      run(client, again, tries);
+      again(request, broken);
+      run(client, request);
       outcome = null;
     } catch (IOException failed) {
       outcome = failed;

@@ -13,6 +13,7 @@ import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
+import nbd.threads.RangeLocks;
 import nbd.upstream.Connections.Client;
 import nbd.upstream.Connections.Conn;
 import org.jspecify.annotations.Nullable;
@@ -220,9 +221,22 @@ final class Session {
     lose(new LostException(NbdError.ESHUTDOWN, "this server has ended"));
   }
 
-  LostException lostFor(NbdError error) {
+  /**
+   * Throws if it is lost.
+   *
+   * @param hasWaited whether the request came before
+   */
+  void throwIfLost(boolean hasWaited) throws LostException {
     LostException why = lost;
-    return new LostException(error, why == null ? "" : String.valueOf(why.getMessage()));
+    if (why != null) {
+      throw new LostException(
+          hasWaited ? NbdError.EIO : NbdError.ESHUTDOWN, String.valueOf(why.getMessage()));
+    }
+  }
+
+  /** Whether requests enter connections without waiting. The lock is held. */
+  boolean isGoingOn() {
+    return !paused && !alone && lost == null;
   }
 
   /** Waits so long, or until there is nothing to wait for. The lock is held. */

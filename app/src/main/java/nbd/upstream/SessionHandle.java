@@ -3,23 +3,18 @@ package nbd.upstream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Optional;
+import nbd.protocol.Command;
 import nbd.storage.Completion;
-import nbd.storage.ExportFacts;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.storage.Patience;
 import nbd.upstream.Connections.Client;
-import nbd.upstream.RangeLocks.Range;
-import nbd.upstream.Requests.Beginning;
-import nbd.upstream.Requests.Call;
-import nbd.upstream.WriteLog.Kind;
+import nbd.upstream.Requests.Request;
 import org.jspecify.annotations.Nullable;
 
 /** One client's part in a {@link Session}. */
 final class SessionHandle extends Handle {
-  private static final ByteBuffer NO_DATA = ByteBuffer.allocate(0);
-
   private final Session session;
   private final Client client;
   private final SharedByName<Session>.Lease lease;
@@ -28,15 +23,11 @@ final class SessionHandle extends Handle {
   private @Nullable Handle begunOn;
 
   SessionHandle(SharedByName<Session>.Lease lease, Client client, boolean readOnly) {
-    super(facts(lease.thing(), readOnly));
+    // One flush covers all clients, whose reads see each other's writes.
+    super(lease.thing().facts.shared(lease.thing(), readOnly));
     this.lease = lease;
     this.session = lease.thing();
     this.client = client;
-  }
-
-  /** Gives what all clients share: one flush covers all, whose reads see each other's writes. */
-  private static ExportFacts facts(Session session, boolean readOnly) {
-    return session.facts.shared(session, readOnly);
   }
 
   @Override
@@ -49,7 +40,7 @@ final class SessionHandle extends Handle {
       throws IOException {
     return switch (patience) {
       case AT_ONCE -> Outcome.DECLINED;
-      case LATER -> beginHere(operation, end) ? Outcome.BEGUN : Outcome.DECLINED;
+      case LATER -> noteBegun(begun(operation, end)) ? Outcome.BEGUN : Outcome.DECLINED;
       case WAIT -> {
         perform(operation);
         yield Outcome.DONE;
@@ -58,48 +49,25 @@ final class SessionHandle extends Handle {
   }
 
   private void perform(Operation operation) throws IOException {
-    Call making = handle -> handle.run(operation.copy());
-    switch (operation.command()) {
-      case READ -> {
-        session.requests.run(client, making);
-        operation.data().position(operation.data().limit());
-      }
-      case WRITE -> {
-        change(Kind.WRITE, operation, operation.data(), making);
-        operation.data().position(operation.data().limit());
-      }
-      case TRIM -> change(Kind.TRIM, operation, NO_DATA, making);
-      case WRITE_ZEROES -> change(Kind.ZERO, operation, NO_DATA, making);
-      case FLUSH -> session.changes.flush(client);
-      default -> session.requests.run(client, handle -> handle.run(operation));
+    Command command = operation.command();
+    if (command.writes()) {
+      session.changes.change(client, operation);
+    } else if (command == Command.FLUSH) {
+      session.changes.flush(client);
+    } else {
+      session.requests.run(client, new Request(operation));
+    }
+    if (command == Command.READ || command == Command.WRITE) {
+      ByteBuffer data = operation.data();
+      data.position(data.limit());
     }
   }
 
-  private void change(Kind kind, Operation operation, ByteBuffer data, Call making)
-      throws IOException {
-    session.changes.change(client, kind, range(operation), data, operation.flags(), making);
-  }
-
-  private static Range range(Operation operation) {
-    return new Range(operation.offset(), operation.offset() + operation.length());
-  }
-
-  private boolean beginHere(Operation operation, Completion end) {
-    Beginning beginning = (handle, done) -> handle.begin(operation, done);
-    Call again = handle -> handle.run(operation.copy());
+  private @Nullable Handle begun(Operation operation, Completion end) {
     return switch (operation.command()) {
-      case READ -> noteBegun(session.requests.begin(client, beginning, again, end));
-      case WRITE ->
-          noteBegun(
-              session.changes.beginWrite(
-                  client,
-                  range(operation),
-                  operation.data(),
-                  operation.flags(),
-                  beginning,
-                  again,
-                  end));
-      default -> false;
+      case READ -> session.requests.begin(client, new Request(operation), end);
+      case WRITE -> session.changes.begin(client, operation, end);
+      default -> null;
     };
   }
 

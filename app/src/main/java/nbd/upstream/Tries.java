@@ -17,17 +17,11 @@ final class Tries {
   private static final Duration FIRST_PAUSE = Duration.ofMillis(10);
   private static final Duration LONGEST_PAUSE = Duration.ofSeconds(1);
 
-  private final Duration within;
   private int breaks;
   private long since;
 
   /** Whether it has the session for itself; guarded by the session's lock. */
   boolean isAlone;
-
-  /** A new request's, which is tried again for so long after its first break. */
-  Tries(Duration within) {
-    this.within = within;
-  }
 
   /** Whether it has met a break before. */
   boolean isRepeated() {
@@ -43,9 +37,10 @@ final class Tries {
    * It has met a break.
    *
    * @param changes whether it changes what is stored
+   * @param within how long it is tried again after its first break
    * @throws NbdException with EIO if it must not be made again, or has been for too long
    */
-  void again(LostException broken, boolean changes) throws NbdException {
+  void again(LostException broken, boolean changes, Duration within) throws NbdException {
     if (changes && broken.mayStillHappen()) {
       throw failure(
           broken,

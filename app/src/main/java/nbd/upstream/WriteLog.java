@@ -1,29 +1,28 @@
 package nbd.upstream;
 
-import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.NavigableMap;
 import java.util.TreeMap;
-import nbd.protocol.CommandFlags;
-import org.jspecify.annotations.Nullable;
+import nbd.protocol.Command;
+import nbd.storage.Operation;
 
 /**
- * What was written to an export, by whichever connection, was answered, and is covered by no flush
- * yet: so that it can be written again when the server crashed. Bytes that were written more than
- * once count as the last answer left them.
+ * The writes, zeroings and trims of an export that were answered and that no flush covers yet, on
+ * whichever connection: so that they can be made again when the server has crashed. Of bytes that
+ * were written more than once it keeps what the last answer left.
  *
  * <p>An answered write takes its range out of the older ones, since it is kept itself until a flush
  * that started later has succeeded; one that was made durable at once (FUA) takes it out and is not
  * kept. A write that failed, or was not answered, takes nothing out: what was answered before it is
  * still what the client may rely on.
  *
- * <p>Guarded by the session's lock. Invariants: pieces do not overlap; {@code bytes} is what the
- * kept writes count for of which a piece is left, and what has been reserved.
+ * <p>Guarded by the session's lock. Invariants: pieces do not overlap; {@code bytes} is the cost of
+ * the kept writes of which a piece is left, and of the reserved ones.
  */
 final class WriteLog {
-  /** What any write counts for, beside its data. */
+  /** The cost of any write, beside its data. */
   private static final int OVERHEAD = 128;
 
   private final long limit;
@@ -31,48 +30,29 @@ final class WriteLog {
   private long bytes;
   private long number;
 
-  /** How a change is made again. */
-  enum Kind {
-    WRITE,
-    ZERO,
-    TRIM
-  }
-
-  /** An answered write, zeroing or trim. */
+  /** An answered operation, of which so many pieces are left. */
   private static final class Kept {
     private final long number;
-    private final Kind kind;
-    private final @Nullable ByteBuffer data;
-    private final CommandFlags flags;
-    private final long cost;
+    private final Operation operation;
     private int left = 1;
 
-    Kept(long number, Kind kind, @Nullable ByteBuffer data, CommandFlags flags) {
+    Kept(long number, Operation operation) {
       this.number = number;
-      this.kind = kind;
-      this.data = data;
-      this.flags = flags;
-      this.cost = cost(data == null ? 0 : data.remaining());
+      this.operation = operation;
     }
   }
 
   /** What is left of one in one place. */
-  private record Piece(long start, long end, Kept kept, int dataAt) {
-    Entry entry() {
-      ByteBuffer data = kept.data;
-      return new Entry(
-          kept.kind,
-          start,
-          end - start,
-          data == null
-              ? ByteBuffer.allocate(0)
-              : data.slice(data.position() + dataAt, (int) (end - start)),
-          kept.flags);
+  private record Piece(long start, long end, Kept kept) {
+    Operation operation() {
+      Operation whole = kept.operation;
+      int length = (int) (end - start);
+      return whole.command() == Command.WRITE
+          ? Operation.write(
+              whole.data().slice((int) (start - whole.offset()), length), start, whole.flags())
+          : Operation.onRange(whole.command(), start, end - start, whole.flags());
     }
   }
-
-  /** What has to be done again; the data is empty but for a write. */
-  record Entry(Kind kind, long offset, long length, ByteBuffer data, CommandFlags flags) {}
 
   /**
    * Begins empty.
@@ -83,43 +63,40 @@ final class WriteLog {
     this.limit = limit;
   }
 
-  private static long cost(long dataBytes) {
-    return dataBytes + OVERHEAD;
+  private static long cost(Operation operation) {
+    return OVERHEAD + (operation.command() == Command.WRITE ? operation.length() : 0);
   }
 
-  /** Takes room for a write that begins; false if a flush has to make some first. */
-  boolean tryReserve(long dataBytes) {
-    if (bytes > 0 && bytes + cost(dataBytes) > limit) {
+  /** Takes room for an operation that begins; false if a flush has to make some first. */
+  boolean tryReserve(Operation operation) {
+    if (bytes > 0 && bytes + cost(operation) > limit) {
       return false;
     }
-    bytes += cost(dataBytes);
+    bytes += cost(operation);
     return true;
   }
 
   /** Gives room back that was taken and is not used. */
-  void unreserve(long dataBytes) {
-    bytes -= cost(dataBytes);
+  void unreserve(Operation operation) {
+    bytes -= cost(operation);
   }
 
   /**
-   * A write was answered; it is kept in the room that was taken for it.
+   * Keeps an operation that was answered, in the room that was taken for it.
    *
-   * @param data kept as it is; null for a zeroing or trim
-   * @param flags to make it again with
+   * @param operation to be made again; its data begins at index 0, and belongs to the log
    */
-  void add(Kind kind, long offset, long length, @Nullable ByteBuffer data, CommandFlags flags) {
-    takeOut(offset, offset + length);
+  void add(Operation operation) {
+    takeOut(operation);
     number++;
-    Kept kept = new Kept(number, kind, data, flags);
-    pieces.put(offset, new Piece(offset, offset + length, kept, 0));
+    long start = operation.offset();
+    pieces.put(start, new Piece(start, start + operation.length(), new Kept(number, operation)));
   }
 
-  /** A range has become durable by itself: nothing older in it is at risk. */
-  void addDurable(long offset, long length) {
-    takeOut(offset, offset + length);
-  }
-
-  private void takeOut(long start, long end) {
+  /** Lets go of all that is older in the range of an operation. */
+  void takeOut(Operation newer) {
+    long start = newer.offset();
+    long end = start + newer.length();
     Long before = pieces.lowerKey(start);
     long first = before == null ? start : before;
     List<Piece> rest = new ArrayList<>();
@@ -133,12 +110,11 @@ final class WriteLog {
       Kept kept = piece.kept;
       if (piece.start < start) {
         kept.left++;
-        rest.add(new Piece(piece.start, start, kept, piece.dataAt));
+        rest.add(new Piece(piece.start, start, kept));
       }
       if (piece.end > end) {
         kept.left++;
-        int skipped = kept.data == null ? 0 : (int) (end - piece.start);
-        rest.add(new Piece(end, piece.end, kept, piece.dataAt + skipped));
+        rest.add(new Piece(end, piece.end, kept));
       }
       release(kept);
     }
@@ -148,16 +124,16 @@ final class WriteLog {
   private void release(Kept kept) {
     kept.left--;
     if (kept.left == 0) {
-      bytes -= kept.cost;
+      bytes -= cost(kept.operation);
     }
   }
 
-  /** Up to which answer it goes now. */
+  /** The number of the last answer that it has kept. */
   long mark() {
     return number;
   }
 
-  /** A flush that started at this mark has succeeded. */
+  /** Lets go of what was answered up to this mark: a flush that started then has succeeded. */
   void drop(long mark) {
     pieces
         .values()
@@ -181,15 +157,15 @@ final class WriteLog {
     return pieces.isEmpty();
   }
 
-  /** What has to be done again, in the order of the answers. */
-  List<Entry> entries() {
+  /** The operations that have to be made again, in the order of the answers. */
+  List<Operation> operations() {
     return pieces.values().stream()
         .sorted(Comparator.comparingLong(piece -> piece.kept.number))
-        .map(Piece::entry)
+        .map(Piece::operation)
         .toList();
   }
 
-  /** What is at risk, for people; of what was zeroed or trimmed it counts the range. */
+  /** Says what is at risk, for people; of what was zeroed or trimmed it counts the range. */
   String describe() {
     long writes = pieces.values().stream().map(Piece::kept).distinct().count();
     long covered = pieces.values().stream().mapToLong(piece -> piece.end - piece.start).sum();

@@ -559,15 +559,10 @@ final class SessionTest {
             "session",
             () -> storage.open("", false),
             new Session.Settings(LONG, 1 << 20, false, loss -> {}));
-    Requests.Call unkept =
-        new Requests.Call() {
+    Requests.Request unkept =
+        new Requests.Request(Operation.write(bytes(1, 1), 0, CommandFlags.NONE)) {
           @Override
-          public void on(Handle handle) {
-            throw new AssertionError("nothing breaks");
-          }
-
-          @Override
-          public void succeeded(Connections.Conn conn) {
+          void succeeded() {
             throw new IllegalStateException() {
               private static final long serialVersionUID = 1;
 
@@ -581,11 +576,7 @@ final class SessionTest {
     CompletableFuture<Optional<IOException>> end = new CompletableFuture<>();
     Handle on =
         session.requests.begin(
-            session.join(),
-            (handle, done) ->
-                handle.begin(Operation.write(bytes(1, 1), 0, CommandFlags.NONE), done),
-            unkept,
-            failure -> end.complete(Optional.ofNullable(failure)));
+            session.join(), unkept, failure -> end.complete(Optional.ofNullable(failure)));
     assertThat(on).isNotNull();
     on.push();
     assertThat(end.get()).isPresent();
