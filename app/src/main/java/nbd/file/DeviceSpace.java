@@ -2,6 +2,7 @@ package nbd.file;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import nbd.file.OpenFile.Traits;
 import nbd.posix.BlockDevice;
 import nbd.posix.PosixFile;
 
@@ -32,6 +33,18 @@ final class DeviceSpace implements Space {
 
   private long down(long offset) {
     return offset & -sector;
+  }
+
+  @Override
+  public long size() throws IOException {
+    return device.size();
+  }
+
+  /** Takes zeroing for fast; if the device would write zeroes, a zero that must be fast fails. */
+  @Override
+  public Traits traits(boolean writesDurably) throws IOException {
+    return new Traits(
+        false, writesDurably, writesDurably, true, device.isRotational(), Math.max(4096, sector));
   }
 
   @Override
@@ -73,11 +86,5 @@ final class DeviceSpace implements Space {
     if (length > 0) {
       file.write(ByteBuffer.allocateDirect((int) length), offset);
     }
-  }
-
-  /** True until tried: a zero that must be fast is refused if the device writes zeroes. */
-  @Override
-  public boolean isFast() {
-    return true;
   }
 }

@@ -25,16 +25,26 @@ final class Eviction {
   private record Range(long offset, long length) {}
 
   private final OpenFile file;
+  private final boolean on;
   private final ReentrantLock lock = new ReentrantLock();
   private final ArrayDeque<Range> clean = new ArrayDeque<>();
   private final ArrayDeque<Range> written = new ArrayDeque<>();
 
-  Eviction(OpenFile file) {
+  /** Evicts from a file; or does nothing, if it is not on. */
+  Eviction(OpenFile file, boolean on) {
     this.file = file;
+    this.on = on;
+  }
+
+  boolean isOn() {
+    return on;
   }
 
   /** Drops a range that was read, or written through. */
   void noteClean(long offset, long length) throws IOException {
+    if (!on) {
+      return;
+    }
     // Not the pages behind it, which were read ahead and are wanted next.
     long start = offset & -FOLIO;
     file.dropCached(start, offset + length - start);
@@ -46,6 +56,9 @@ final class Eviction {
 
   /** Begins to write a range that was changed to the disk, and drops an earlier one. */
   void wrote(long offset, long length) throws IOException {
+    if (!on) {
+      return;
+    }
     file.startWriting(offset, length);
     Optional<Range> oldest = replace(written, new Range(offset, length));
     if (oldest.isPresent()) {
@@ -82,7 +95,9 @@ final class Eviction {
 
   /** Drops the whole file, which nobody uses any more. */
   void end() throws IOException {
-    file.dropCached(0, 0);
+    if (on) {
+      file.dropCached(0, 0);
+    }
   }
 
   private void drop(Range range) throws IOException {

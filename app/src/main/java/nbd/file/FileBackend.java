@@ -41,7 +41,7 @@ public final class FileBackend implements Backend {
   private final OpenFile file;
   private final boolean readOnly;
   private final BlockingCalls blocking;
-  private final Optional<Eviction> eviction;
+  private final Eviction eviction;
 
   private final SharedRuns syncs = new SharedRuns(this::sync);
 
@@ -63,10 +63,7 @@ public final class FileBackend implements Backend {
     this.blocking = blocking;
     this.unexplained =
         new NbdException(NbdError.EIO, name + ": what was written may be lost", "a write is lost");
-    this.eviction =
-        settings.cacheAdvice() == CacheAdvice.NONE
-            ? Optional.of(new Eviction(file))
-            : Optional.empty();
+    this.eviction = new Eviction(file, settings.cacheAdvice() == CacheAdvice.NONE);
   }
 
   private static BlockingCalls callsOf(String name) {
@@ -194,9 +191,7 @@ public final class FileBackend implements Backend {
       blocking.run(
           () -> {
             try (file) {
-              if (eviction.isPresent()) {
-                eviction.get().end();
-              }
+              eviction.end();
             }
           });
     }
@@ -210,7 +205,7 @@ public final class FileBackend implements Backend {
     return blocking;
   }
 
-  Optional<Eviction> eviction() {
+  Eviction eviction() {
     return eviction;
   }
 
@@ -222,8 +217,8 @@ public final class FileBackend implements Backend {
   void flush() throws IOException {
     syncs.run();
     throwIfLost();
-    if (eviction.isPresent()) {
-      blocking.run(eviction.get()::flushed);
+    if (eviction.isOn()) {
+      blocking.run(eviction::flushed);
     }
   }
 

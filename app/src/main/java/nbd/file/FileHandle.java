@@ -4,9 +4,9 @@ import java.io.Closeable;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
-import java.util.Optional;
 import nbd.file.OpenFile.Traits;
 import nbd.protocol.BlockSizes;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
@@ -25,16 +25,17 @@ import nbd.threads.BlockingCalls;
 import nbd.threads.ShortCalls;
 
 /**
- * One connection's handle on a {@link FileBackend}: the shared opening, the size that it had when
- * the connection came, and the few bytes of native memory through which the connection's own thread
- * asks for what is cached.
+ * One connection's handle on a {@link FileBackend}: the shared opening, the size that the file had
+ * when the connection came, and native memory through which the connection's thread asks the page
+ * cache.
  */
 final class FileHandle extends Handle {
   private static final int ZERO_CHUNK = 1 << 20;
 
   private final FileBackend backend;
   private final OpenFile file;
-  private final Optional<Eviction> eviction;
+  private final BlockingCalls blocking;
+  private final Eviction eviction;
   private final OpenFile.CachedReads cached;
   private final Closeable afterClose;
 
@@ -43,9 +44,10 @@ final class FileHandle extends Handle {
     super(facts(backend, size, readOnly));
     this.backend = backend;
     this.file = backend.file();
+    this.blocking = backend.blocking();
     this.eviction = backend.eviction();
-    // What is not to stay in the cache is not expected there, and dropping it may wait.
-    this.cached = eviction.isEmpty() ? file.cachedReads() : OpenFile.CachedReads.NONE;
+    // Evicted data is not cached, and evicting it after a read may wait.
+    this.cached = eviction.isOn() ? OpenFile.CachedReads.NONE : file.cachedReads();
     this.afterClose = afterClose;
   }
 
@@ -94,23 +96,50 @@ final class FileHandle extends Handle {
 
   /** Does what needs no storage; and a write with FUA where storage has been quick lately. */
   private boolean performNow(Operation operation) throws IOException {
-    long offset = operation.offset();
     return switch (operation.command()) {
       case READ ->
           operation.isTransfer()
-              ? transferNow(offset, operation.length(), operation.target())
-              : readNow(operation.data(), offset);
-      case WRITE -> writeNow(operation);
+              ? transferNow(operation.offset(), operation.length(), operation.target())
+              : performHere(operation, blocking.reads());
+      case WRITE -> !eviction.isOn() && operation.data().isDirect() && writeNow(operation);
       default -> false;
     };
+  }
+
+  private boolean writeNow(Operation operation) throws IOException {
+    if (!operation.fua()) {
+      return performHere(operation, blocking.writes());
+    }
+    // It needs no carrier while it waits, and is over before another thread would have begun.
+    boolean quick = blocking.areDurableWritesQuick();
+    if (quick) {
+      backend.writeDurably(operation.data(), operation.offset());
+    }
+    return quick;
+  }
+
+  /** Reads or writes on this thread if that is expected to be short. */
+  private boolean performHere(Operation operation, ShortCalls calls) throws IOException {
+    int begun = calls.begin();
+    if (begun == ShortCalls.REFUSED) {
+      return false;
+    }
+    try {
+      if (operation.command() == Command.READ) {
+        return cached.read(operation.data(), operation.offset());
+      }
+      file.write(operation.data(), operation.offset());
+      return true;
+    } finally {
+      calls.end(begun);
+    }
   }
 
   private void perform(Operation operation) throws IOException {
     long offset = operation.offset();
     long length = operation.length();
-    BlockingCalls blocking = backend.blocking();
     switch (operation.command()) {
-      case READ -> readWaiting(operation.data(), offset);
+      case READ -> blocking.run(() -> readWaiting(operation.data(), offset));
       case WRITE -> writeWaiting(operation);
       case FLUSH -> backend.flush();
       case TRIM -> {
@@ -131,22 +160,15 @@ final class FileHandle extends Handle {
   }
 
   private void readWaiting(ByteBuffer into, long offset) throws IOException {
-    backend
-        .blocking()
-        .run(
-            () -> {
-              int length = into.remaining();
-              if (into.isDirect()) {
-                readFully(into, offset);
-              } else {
-                ByteBuffer direct = ByteBuffer.allocateDirect(length);
-                readFully(direct, offset);
-                into.put(direct.flip());
-              }
-              if (eviction.isPresent()) {
-                eviction.get().noteClean(offset, length);
-              }
-            });
+    int length = into.remaining();
+    if (into.isDirect()) {
+      readFully(into, offset);
+    } else {
+      ByteBuffer direct = ByteBuffer.allocateDirect(length);
+      readFully(direct, offset);
+      into.put(direct.flip());
+    }
+    eviction.noteClean(offset, length);
   }
 
   private void readFully(ByteBuffer into, long offset) throws IOException {
@@ -164,19 +186,6 @@ final class FileHandle extends Handle {
     String what =
         "was truncated to %d bytes while it was served with %d".formatted(file.size(), size());
     return new NbdException(NbdError.EIO, backend.name() + " " + what, "the file " + what);
-  }
-
-  private boolean readNow(ByteBuffer into, long offset) {
-    ShortCalls here = backend.blocking().reads();
-    int begun = here.begin();
-    if (begun == ShortCalls.REFUSED) {
-      return false;
-    }
-    try {
-      return cached.read(into, offset);
-    } finally {
-      here.end(begun);
-    }
   }
 
   private boolean transferNow(long offset, long length, ReadTarget to) throws IOException {
@@ -198,7 +207,7 @@ final class FileHandle extends Handle {
   }
 
   private boolean isCached(long offset, long length) {
-    ShortCalls here = backend.blocking().reads();
+    ShortCalls here = blocking.reads();
     int begun = here.begin();
     if (begun == ShortCalls.REFUSED) {
       return false;
@@ -210,9 +219,9 @@ final class FileHandle extends Handle {
     }
   }
 
-  /** As {@link OpenFile.CachedReads#transfer}; nothing if it is not for this thread. */
+  /** As {@link OpenFile.CachedReads#transfer}; also 0 if that is not expected to be short. */
   private long transfer(long offset, long length, WritableByteChannel target) throws IOException {
-    ShortCalls here = backend.blocking().reads();
+    ShortCalls here = blocking.reads();
     int begun = here.begin();
     if (begun == ShortCalls.REFUSED) {
       return 0;
@@ -240,47 +249,19 @@ final class FileHandle extends Handle {
     ByteBuffer data = from.isDirect() ? from : ByteBuffer.allocateDirect(length).put(from).flip();
     if (operation.fua()) {
       backend.writeDurably(data, offset);
-      if (eviction.isPresent()) {
-        backend.blocking().run(() -> eviction.get().noteClean(offset, length));
+      if (eviction.isOn()) {
+        blocking.run(() -> eviction.noteClean(offset, length));
       }
     } else {
-      backend.blocking().run(() -> writeHere(data, offset));
+      blocking.run(() -> writeHere(data, offset));
     }
   }
 
-  private boolean writeNow(Operation operation) throws IOException {
-    ByteBuffer from = operation.data();
-    if (eviction.isPresent() || !from.isDirect()) {
-      return false;
-    }
-    if (operation.fua()) {
-      // It needs no carrier while it waits, and is over before another thread would have begun.
-      boolean quick = backend.blocking().areDurableWritesQuick();
-      if (quick) {
-        backend.writeDurably(from, operation.offset());
-      }
-      return quick;
-    }
-    ShortCalls here = backend.blocking().writes();
-    int begun = here.begin();
-    if (begun == ShortCalls.REFUSED) {
-      return false;
-    }
-    try {
-      file.write(from, operation.offset());
-      return true;
-    } finally {
-      here.end(begun);
-    }
-  }
-
-  /** Writes on this thread, which may have to wait. */
+  /** Writes on this thread, which may wait. */
   private void writeHere(ByteBuffer data, long offset) throws IOException {
     int length = data.remaining();
     file.write(data, offset);
-    if (eviction.isPresent()) {
-      eviction.get().wrote(offset, length);
-    }
+    eviction.wrote(offset, length);
   }
 
   private void clear(long offset, long length, CommandFlags flags) throws IOException {
@@ -294,7 +275,7 @@ final class FileHandle extends Handle {
     }
   }
 
-  /** Flushes all of the file: what fallocate changed cannot be made durable alone. */
+  /** Flushes the whole file, since a change by fallocate cannot be made durable alone. */
   private void flushIfFua(Operation operation) throws IOException {
     if (operation.fua()) {
       backend.flush();
@@ -314,7 +295,6 @@ final class FileHandle extends Handle {
 
   @Override
   public void close() throws IOException {
-    // What was opened is the backend's.
     afterClose.close();
   }
 }

@@ -1,15 +1,23 @@
 package nbd.file;
 
 import java.io.IOException;
+import nbd.file.OpenFile.Traits;
 
-/** The ways of a file or a device to give storage back and to make zeroes. */
+/** The part of an open file that differs between regular files and block devices. */
 interface Space {
+  /** The size now. */
+  long size() throws IOException;
+
+  /**
+   * The file's traits.
+   *
+   * @param writesDurably whether it is open to write through to the disk
+   */
+  Traits traits(boolean writesDurably) throws IOException;
+
   /** As {@link OpenFile#discard}. */
   void discard(long offset, long length) throws IOException;
 
   /** As {@link OpenFile#zero}. */
   boolean zero(long offset, long length, boolean mayPunch, boolean mustBeFast) throws IOException;
-
-  /** As {@link OpenFile.Traits#fastZero}. */
-  boolean isFast() throws IOException;
 }

@@ -31,13 +31,10 @@ import org.tinylog.Logger;
  * DurableWrites} as often as clients write through at the same time.
  */
 final class SystemFile implements OpenFile {
-  private static final int USUAL_BLOCK = 4096;
-
   private final PosixFile file;
   private final PosixFile syncer;
   private final Optional<FileChannel> channel;
   private final Optional<DurableWrites> durableWrites;
-  private final Optional<BlockDevice> device;
   private final Space space;
   private final Traits traits;
 
@@ -85,9 +82,14 @@ final class SystemFile implements OpenFile {
     if (settings.lock()) {
       ImageLock.take(file, writable, name);
     }
-    device = isDevice ? Optional.of(new BlockDevice(file)) : Optional.empty();
-    if (device.isPresent() && writable && device.get().isReadOnly()) {
-      throw new PosixException("open", Errno.EROFS, name);
+    if (isDevice) {
+      BlockDevice device = new BlockDevice(file);
+      if (writable && device.isReadOnly()) {
+        throw new PosixException("open", Errno.EROFS, name);
+      }
+      space = new DeviceSpace(file, device, name);
+    } else {
+      space = new FileSpace(file, name);
     }
     file.advise(0, 0, advice(settings.pattern()));
     Path again = file.descriptorPath();
@@ -105,16 +107,7 @@ final class SystemFile implements OpenFile {
       syncer = file;
       durableWrites = Optional.empty();
     }
-    space =
-        device.isPresent() ? new DeviceSpace(file, device.get(), name) : new FileSpace(file, name);
-    traits =
-        new Traits(
-            device.isEmpty() && knowsHoles(),
-            durableWrites.isPresent(),
-            durableWrites.isPresent() && space.isFast(),
-            true,
-            device.isPresent() && device.get().isRotational(),
-            device.isPresent() ? Math.max(USUAL_BLOCK, device.get().sectorSize()) : USUAL_BLOCK);
+    traits = space.traits(durableWrites.isPresent());
   }
 
   private <T extends AutoCloseable> T opened(T opening) {
@@ -130,15 +123,6 @@ final class SystemFile implements OpenFile {
     };
   }
 
-  private boolean knowsHoles() throws IOException {
-    try {
-      file.nextData(0);
-      return true;
-    } catch (PosixException failure) {
-      return false;
-    }
-  }
-
   @Override
   public Traits traits() {
     return traits;
@@ -146,7 +130,7 @@ final class SystemFile implements OpenFile {
 
   @Override
   public long size() throws IOException {
-    return device.isPresent() ? device.get().size() : file.size();
+    return space.size();
   }
 
   @Override
