@@ -109,7 +109,7 @@ record ExportReport(NbdUri uri, ExportInfo export, List<String> contexts) {
   private Map<String, Long> blockSizes() {
     Map<String, Long> sizes = new LinkedHashMap<>();
     export
-        .toldBlockSizes()
+        .serverBlockSizes()
         .ifPresent(
             told -> {
               sizes.put("block_size_minimum", told.minimum());

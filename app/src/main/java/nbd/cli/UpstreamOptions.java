@@ -106,7 +106,7 @@ final class UpstreamOptions {
   /** Makes the backend of a URI. */
   UpstreamBackend open(NbdUri uri) {
     return new UpstreamBackend(
-        uri, dynamicExport, ClientSettings.DEFAULT.withTimeouts(connectTimeout, requestTimeout));
+        uri, dynamicExport, new ClientSettings(connectTimeout, requestTimeout));
   }
 
   /** Adds the sharing of connections and reconnecting, as the options say. */

@@ -13,13 +13,13 @@ public final class ConnectAttempts {
   /** Begins without any. */
   public ConnectAttempts() {}
 
-  /** Ends those that are under way, and lets none begin any more; does not wait. */
+  /** Ends the attempts that are under way, and all later ones when they begin. Does not wait. */
   public void stop() {
     stopped = true;
     attempts.forEach(attempt -> attempt.end(STOPPED));
   }
 
-  /** Added before it is asked whether all stop: so none is missed. */
+  /** Adds an attempt. It looks at {@code stopped} afterwards, so that {@link #stop} misses none. */
   void add(ConnectDeadline attempt) {
     attempts.add(attempt);
     if (stopped) {

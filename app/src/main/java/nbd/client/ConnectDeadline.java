@@ -1,24 +1,22 @@
 package nbd.client;
 
-import java.io.IOException;
-import java.nio.channels.SocketChannel;
 import java.time.Duration;
 import java.util.concurrent.Future;
 import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Ends an attempt to connect, from finding the server's address to the end of the handshake, when
- * that takes too long, or when nobody wants it any more.
+ * The time limit of an attempt to connect, from resolving the host's name to the end of the
+ * handshake. {@link ConnectAttempts} may end the attempt earlier.
  */
 final class ConnectDeadline implements AutoCloseable {
   private final ConnectAttempts attempts;
   private final Future<?> alarm;
 
-  /** Guards what follows: once the attempt has been ended, nothing guarded goes on. */
+  /** Guards the two fields below: once {@code ended} is set, {@code ending} has run. */
   private final ReentrantLock lock = new ReentrantLock();
 
-  private @Nullable Runnable guarded;
+  private Runnable ending = () -> {};
   private @Nullable String ended;
 
   ConnectDeadline(Duration timeout, ConnectAttempts attempts) {
@@ -30,36 +28,12 @@ final class ConnectDeadline implements AutoCloseable {
     attempts.add(this);
   }
 
-  /** Ends the attempt; the first reason counts. */
+  /** Ends the attempt; the first reason is kept. */
   void end(String reason) {
     lock.lock();
     try {
       if (ended == null) {
         ended = reason;
-        if (guarded != null) {
-          guarded.run();
-        }
-      }
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /** This socket is the one from now on. */
-  void guard(SocketChannel socket) {
-    guard(() -> close(socket));
-  }
-
-  /**
-   * From now on this is done when the attempt ends, at once if it has.
-   *
-   * @param ending never waits and never throws
-   */
-  void guard(Runnable ending) {
-    lock.lock();
-    try {
-      guarded = ending;
-      if (ended != null) {
         ending.run();
       }
     } finally {
@@ -67,15 +41,24 @@ final class ConnectDeadline implements AutoCloseable {
     }
   }
 
-  private static void close(SocketChannel socket) {
+  /**
+   * Sets what ends the current step of the attempt, and does it at once if the attempt has ended.
+   *
+   * @param step never waits and never throws
+   */
+  void guard(Runnable step) {
+    lock.lock();
     try {
-      socket.close();
-    } catch (IOException ignored) {
-      // It is gone, which is what was wanted.
+      ending = step;
+      if (ended != null) {
+        step.run();
+      }
+    } finally {
+      lock.unlock();
     }
   }
 
-  /** Why the attempt was ended, of which later failures are a consequence; null if it was not. */
+  /** Says why the attempt was ended, which later failures follow from; null if it was not. */
   @Nullable String ended() {
     lock.lock();
     try {
@@ -91,7 +74,7 @@ final class ConnectDeadline implements AutoCloseable {
         : duration.toMillis() + " ms";
   }
 
-  /** Nothing is guarded any more; false if it was too late. */
+  /** Ends the time limit; false if the attempt was ended before. */
   boolean met() {
     close();
     return ended() == null;
@@ -101,11 +84,6 @@ final class ConnectDeadline implements AutoCloseable {
   public void close() {
     attempts.remove(this);
     alarm.cancel(false);
-    lock.lock();
-    try {
-      guarded = null;
-    } finally {
-      lock.unlock();
-    }
+    guard(() -> {});
   }
 }

@@ -20,16 +20,14 @@ import nbd.protocol.WireInput;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Makes connections to one server: the socket, its options, the handshake, all before a deadline.
+ * An attempt to connect to a server: the socket, its options and the handshake, with a deadline.
  */
 final class Connector {
-  /**
-   * What keeps a server busy while this side does something else; the kernel's limit may be less.
-   */
+  /** Keeps the server busy while this side does something else. The kernel may allow less. */
   private static final int UNIX_BUFFER = 2 << 20;
 
   /** Read ahead: eight replies of 4 KiB. */
-  private static final int INPUT_BYTES = 36 << 10;
+  static final int INPUT_BYTES = 36 << 10;
 
   private final NbdUri uri;
   private final ClientSettings settings;
@@ -37,16 +35,16 @@ final class Connector {
   private final HostNames names;
 
   /**
-   * For one server.
+   * Makes an attempt.
    *
-   * @param uri with the export's name, by which messages begin
-   * @param attempts what can end it early
+   * @param uri with the export's name; the messages of failures begin with it
+   * @param attempts which may be ended early
    */
   Connector(NbdUri uri, ClientSettings settings, ConnectAttempts attempts) {
     this(uri, settings, attempts, HostNames.SYSTEM);
   }
 
-  /** For tests, which find addresses by themselves. */
+  /** Makes an attempt that resolves host names in a test's way. */
   Connector(NbdUri uri, ClientSettings settings, ConnectAttempts attempts, HostNames names) {
     this.uri = uri;
     this.settings = settings;
@@ -54,61 +52,45 @@ final class Connector {
     this.names = names;
   }
 
-  /** What is done in the handshake. */
+  /** Does the handshake. */
   @FunctionalInterface
   interface Conversation<T> {
     T with(Negotiation negotiation) throws IOException;
   }
 
-  /** Connects, has this conversation, and ends the connection. */
+  /** Connects, has a conversation, and disconnects. */
   <T> T ask(Conversation<T> conversation) throws IOException {
     return connect(
-        (wire, in) -> {
-          T answer = conversation.with(new Negotiation(wire, in, uri, settings));
-          wire.close();
+        negotiation -> {
+          T answer = conversation.with(negotiation);
+          negotiation.wire.close();
           return answer;
         });
   }
 
   /** Connects and opens the URI's export. */
   NbdClient open() throws IOException {
-    return connect(
-            (wire, in) -> {
-              ExportInfo export = new Negotiation(wire, in, uri, settings).open(uri.exportName());
-              Link link = new Link(uri.toString(), wire, settings.requestTimeout());
-              SendQueue queue = new SendQueue(wire, link, export.extendedHeaders());
-              return new Opened(
-                  new NbdClient(wire, link, queue, export),
-                  link,
-                  new ReplyReader(link, in, export));
-            })
-        .start(uri);
+    NbdClient client =
+        connect(
+            negotiation ->
+                new NbdClient(
+                    uri.toString(),
+                    negotiation.wire,
+                    negotiation.in,
+                    negotiation.open(),
+                    settings.requestTimeout()));
+    client.start();
+    return client;
   }
 
-  /** A client that has yet to be started. */
-  private record Opened(NbdClient client, Link link, ReplyReader reader) {
-    /** Nothing can go wrong any more. */
-    NbdClient start(NbdUri uri) {
-      Thread.ofVirtual().name("replies of " + uri).start(reader);
-      link.watch();
-      return client;
-    }
-  }
-
-  /** What is done with a fresh connection. */
-  @FunctionalInterface
-  private interface Use<T> {
-    T of(Wire wire, WireInput in) throws IOException;
-  }
-
-  private <T> T connect(Use<T> use) throws IOException {
+  private <T> T connect(Conversation<T> conversation) throws IOException {
     try (ConnectDeadline deadline = new ConnectDeadline(settings.connectTimeout(), attempts)) {
       SocketChannel socket = null;
       boolean done = false;
       try {
         socket = connect(deadline);
         Wire wire = new Wire(socket);
-        T result = use.of(wire, new WireInput(wire, INPUT_BYTES));
+        T result = conversation.with(new Negotiation(wire, new WireInput(wire, INPUT_BYTES), uri));
         if (!deadline.met()) {
           throw new IOException("too late");
         }
@@ -148,7 +130,7 @@ final class Connector {
     };
   }
 
-  /** The JDK has no type of its own for these; on TCP the second one is shorter. */
+  /** Recognizes a reset by its message: the JDK has no type for it. It is shorter on TCP. */
   static boolean isReset(@Nullable String message) {
     return message != null
         && (message.equals("Broken pipe") || message.startsWith("Connection reset"));
@@ -166,7 +148,7 @@ final class Connector {
     };
   }
 
-  /** A name may have several addresses, of which the server need not listen on the first. */
+  /** Tries all addresses of a host name: the server need not listen on the first. */
   private SocketChannel connectTcp(String host, int port, ConnectDeadline deadline)
       throws IOException {
     List<IOException> failures = new ArrayList<>();
@@ -187,7 +169,7 @@ final class Connector {
       SocketChannel socket, SocketAddress address, ConnectDeadline deadline) throws IOException {
     boolean done = false;
     try {
-      deadline.guard(socket);
+      deadline.guard(() -> Wire.close(socket));
       socket.connect(address);
       done = true;
       return socket;

@@ -5,23 +5,23 @@ import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Which bytes of a read have come. Pieces that come in order cost nothing; what comes early is
- * remembered. Used by one thread.
+ * The set of a READ's bytes that have arrived. Pieces that arrive in order cost no memory; early
+ * ones are kept in a map. Used by one thread.
  */
 final class Coverage {
   /** Limit on out-of-order pieces; beyond it the server is treated as broken. */
   private static final int MOST_PIECES = 1 << 16;
 
-  /** Everything before it has come. */
+  /** All bytes before this one have arrived. */
   private long reached;
 
-  /** Pieces beyond, by their start, with their end; none touches another. */
+  /** The ends of pieces beyond {@code reached}, by their starts; no two of them touch. */
   private @Nullable TreeMap<Long, Long> early;
 
   /**
    * Adds a piece.
    *
-   * @return false if some of it has come before, or if there are too many pieces
+   * @return false if part of it has arrived before, or if there are too many early pieces
    */
   boolean add(long start, long end) {
     if (start < reached) {
@@ -30,12 +30,8 @@ final class Coverage {
     if (start > reached) {
       return addEarly(start, end);
     }
-    if (early == null) {
-      reached = end;
-      return true;
-    }
-    Map.Entry<Long, Long> next = early.firstEntry();
-    if (next == null || end < next.getKey()) {
+    Map.Entry<Long, Long> next = early == null ? null : early.firstEntry();
+    if (early == null || next == null || end < next.getKey()) {
       reached = end;
       return true;
     }
@@ -69,7 +65,7 @@ final class Coverage {
     return early.size() <= MOST_PIECES;
   }
 
-  /** Whether every byte before this one has come. */
+  /** Whether the first {@code length} bytes have arrived. */
   boolean isComplete(long length) {
     return reached == length;
   }

@@ -2,7 +2,7 @@ package nbd.client;
 
 import java.nio.file.Path;
 
-/** Where a server listens. */
+/** The address on which a server listens. */
 public sealed interface Endpoint {
   /** The port that NBD is registered for. */
   int DEFAULT_PORT = 10809;

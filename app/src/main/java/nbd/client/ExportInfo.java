@@ -8,19 +8,19 @@ import nbd.protocol.BlockSizes;
 import nbd.protocol.TransmissionFlag;
 
 /**
- * What a server says of the export that a client has opened, and what the two have agreed upon.
+ * An export as its server describes it to the client that has opened it, and the agreements of the
+ * two.
  *
- * @param name as it was asked for
- * @param canonicalName what the server calls it, if it told
+ * @param name by which the client opened it
+ * @param canonicalName the server's name for it, if the server sent one
  * @param description a text for people; may be empty
  * @param size in bytes
- * @param flags what it can do
- * @param blockSizes what requests have to keep to
- * @param toldBlockSizes what the server said of that, if anything
+ * @param flags that the server set
+ * @param serverBlockSizes the block sizes that the server sent, if it did
  * @param fixedNewstyle whether the server can refuse options; else it knows but one
  * @param structuredReplies whether reads are answered in chunks
  * @param extendedHeaders whether lengths have 64 bits
- * @param contexts the metadata contexts that the server tells of, and their numbers (unsigned)
+ * @param contexts the selected metadata contexts and their numbers (unsigned)
  */
 public record ExportInfo(
     String name,
@@ -28,8 +28,7 @@ public record ExportInfo(
     String description,
     long size,
     Set<TransmissionFlag> flags,
-    BlockSizes blockSizes,
-    Optional<ToldBlockSizes> toldBlockSizes,
+    Optional<ServerBlockSizes> serverBlockSizes,
     boolean fixedNewstyle,
     boolean structuredReplies,
     boolean extendedHeaders,
@@ -40,20 +39,25 @@ public record ExportInfo(
     contexts = Map.copyOf(contexts);
   }
 
-  /** Whether a flag is set. */
+  /** Whether the server set a flag. */
   public boolean has(TransmissionFlag flag) {
     return flags.contains(flag);
   }
 
-  /** Whether the server tells where data, holes and zeroes are. */
+  /** Whether the server answers BLOCK_STATUS with data, holes and zeroes. */
   public boolean tellsExtents() {
     return contexts.containsKey(BaseAllocation.NAME);
   }
 
-  /** The longest payload of one request, in bytes. */
+  /** Returns the block sizes that requests have to keep to. */
+  public BlockSizes blockSizes() {
+    return serverBlockSizes.map(ServerBlockSizes::forCallers).orElse(BlockSizes.DEFAULT);
+  }
+
+  /** Returns the longest payload of a request to the server, in bytes. */
   int longestPayload() {
-    return toldBlockSizes
-        .map(ToldBlockSizes::longestPayload)
+    return serverBlockSizes
+        .map(ServerBlockSizes::longestPayload)
         .orElse(BlockSizes.DEFAULT.maximumPayload());
   }
 }

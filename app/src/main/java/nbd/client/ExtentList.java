@@ -6,28 +6,28 @@ import nbd.protocol.BaseAllocation;
 import nbd.storage.Extent;
 
 /**
- * The extents of an answer to BLOCK_STATUS, alike neighbours made one, as many as are wanted. Used
- * by one thread at a time.
+ * The extents of a reply to BLOCK_STATUS, up to a limit, with alike neighbours merged. Used by one
+ * thread at a time.
  */
 final class ExtentList {
   private final int most;
 
-  /** How much of the range is left behind the last extent, in bytes; it may reach past it. */
+  /** Bytes of the range behind the last extent; negative if that reaches past the range. */
   private long asked;
 
   private final List<Extent> extents = new ArrayList<>();
 
-  /** How much of the export is left behind the last extent, in bytes. */
+  /** Bytes of the export behind the last extent. */
   private long left;
 
   private boolean full;
 
   /**
-   * Gathers extents.
+   * Begins without extents.
    *
-   * @param most how many are wanted
-   * @param asked how long the range is that was asked for, in bytes
-   * @param left how much of the export there is from the first one on, in bytes
+   * @param most limit on their number
+   * @param asked length of the range in the request, in bytes
+   * @param left length of the export from the start of the range, in bytes
    */
   ExtentList(int most, long asked, long left) {
     this.most = most;
@@ -36,8 +36,8 @@ final class ExtentList {
   }
 
   /**
-   * Adds an extent; what is too much is left out, and so is what begins behind the range, which no
-   * server should tell of.
+   * Adds an extent, unless there are enough, or it begins behind the range, where no server should
+   * name one.
    *
    * @param length in bytes; unsigned, and not 0
    */
@@ -57,12 +57,12 @@ final class ExtentList {
     asked -= inside;
   }
 
-  /** Whether nothing has come. */
+  /** Whether there is no extent yet. */
   boolean isEmpty() {
     return extents.isEmpty();
   }
 
-  /** All of them. */
+  /** Returns a copy of the extents. */
   List<Extent> extents() {
     return List.copyOf(extents);
   }

@@ -8,12 +8,12 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
 
 /**
- * Finds the addresses of a host, for no longer than an attempt to connect may take: the system
- * itself may wait much longer for a name server, and cannot be interrupted. One question at a time
- * is asked for each name, by a thread that blocks in the system, whoever waits for the answer.
+ * A resolver of host names that keeps to the time limit of an attempt to connect: the system itself
+ * may wait much longer for a name server, and cannot be interrupted. For each name, one thread at a
+ * time blocks in the system, and all attempts wait for its answer.
  */
 final class HostNames {
-  /** How the system is asked; a test has its own. */
+  /** Resolves a name as the system does, or a test. */
   @FunctionalInterface
   interface Resolver {
     InetAddress[] resolve(String host) throws UnknownHostException;
@@ -30,14 +30,14 @@ final class HostNames {
   }
 
   /**
-   * Finds them.
+   * Finds the addresses of a host.
    *
    * @throws IOException if there is no such host, or the attempt was ended
    */
   InetAddress[] addresses(String host, ConnectDeadline deadline) throws IOException {
     CompletableFuture<InetAddress[]> answer = ask(host).copy();
     deadline.guard(
-        () -> answer.completeExceptionally(new IOException("looking the host up took too long")));
+        () -> answer.completeExceptionally(new IOException("looking up the host took too long")));
     try {
       return answer.get();
     } catch (ExecutionException failure) {
@@ -65,7 +65,7 @@ final class HostNames {
     } finally {
       if (!started) {
         asked.remove(host, mine);
-        mine.completeExceptionally(new IOException("there is no thread to look the host up"));
+        mine.completeExceptionally(new IOException("there is no thread to look up the host"));
       }
     }
     return mine;

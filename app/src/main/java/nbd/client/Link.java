@@ -3,9 +3,9 @@ package nbd.client;
 import java.io.EOFException;
 import java.io.IOException;
 import java.time.Duration;
-import java.util.Iterator;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
@@ -14,15 +14,15 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * The requests in flight on one connection, and whether the connection still works.
+ * The requests in flight on a connection, and whether the connection still works.
  *
- * <p>Invariant: {@code broken} is set once and never cleared. A request is put into the table
- * before {@code broken} is looked at, and the thread that reads empties the table after {@code
- * broken} was set: so each request is either answered, or emptied out, or taken back by its own
- * caller, and nobody waits for ever.
+ * <p>Invariant: {@code broken} is set once and never cleared. A caller puts its request into the
+ * table before it looks at {@code broken}, and the thread that reads empties the table after {@code
+ * broken} was set. So each request is answered, removed by the reading thread, or taken back by its
+ * caller, and no caller waits for ever.
  */
 final class Link {
-  /** Needs no memory. */
+  /** Made in advance, for when memory has run out. */
   private static final Broken UNKNOWN = new Broken("the connection broke", true);
 
   private final String name;
@@ -34,20 +34,20 @@ final class Link {
   private final AtomicReference<@Nullable Broken> broken = new AtomicReference<>();
 
   /**
-   * How many answers the server owes, and since when. The time is written before the count leaves
-   * zero; the count only falls after something was heard. So the later one of this time and when
-   * the server was last heard is when its silence began.
+   * The number of replies that are due. {@code dueSince} is written before the number leaves zero,
+   * and the number falls only after something has arrived. So the server has been silent since
+   * {@code dueSince} or since it was last active, whichever is later.
    */
-  private final AtomicInteger owed = new AtomicInteger();
+  private final AtomicInteger due = new AtomicInteger();
 
-  private volatile long owedSince;
-  private volatile @Nullable Future<?> watch;
+  private volatile long dueSince;
+  private volatile @Nullable Future<?> nextCheck;
 
   /**
    * Why a connection does not work any more.
    *
-   * @param givenUp whether it was this side that ended it, so that the server may still carry out
-   *     what was in flight
+   * @param givenUp whether this side ended it, so that the server may still carry out the requests
+   *     that were in flight
    */
   record Broken(String reason, boolean givenUp) {}
 
@@ -55,7 +55,7 @@ final class Link {
    * Begins without a request.
    *
    * @param name of the server, for messages
-   * @param patience how long the server may be silent while it owes an answer; zero for any time
+   * @param patience how long the server may be silent while a reply is due; zero for any time
    */
   Link(String name, Wire wire, Duration patience) {
     this.name = name;
@@ -63,92 +63,93 @@ final class Link {
     this.patience = patience;
   }
 
-  /** Looks at the clock from now on. */
+  /** Starts to check for silence. */
   void watch() {
     if (patience.isPositive()) {
-      lookAgainIn(patience);
+      checkIn(patience);
     }
   }
 
-  /** From now on the server may be silent for no longer than this while it owes an answer. */
+  /** Shortens the time for which the server may be silent while a reply is due. */
   void limitPatience(Duration most) {
     Duration before = patience;
     if (before.isZero() || before.compareTo(most) > 0) {
       patience = most;
-      stopWatching();
-      lookAgainIn(most);
+      stopChecking();
+      checkIn(most);
     }
   }
 
-  private void lookAgainIn(Duration delay) {
-    watch = Timers.after(delay, this::look);
+  private void checkIn(Duration delay) {
+    nextCheck = Timers.after(delay, this::check);
     if (broken.get() != null) {
-      stopWatching();
+      stopChecking();
     }
   }
 
-  private void stopWatching() {
-    Future<?> scheduled = watch;
+  private void stopChecking() {
+    Future<?> scheduled = nextCheck;
     if (scheduled != null) {
       scheduled.cancel(false);
     }
   }
 
-  /** A look that fails must not be the last. */
-  private void look() {
+  private void check() {
     try {
-      lookOnce();
+      long left = TimeUnit.NANOSECONDS.convert(patience);
+      if (due.get() > 0) {
+        long now = System.nanoTime();
+        left -= Math.min(now - dueSince, now - wire.lastActive());
+      }
+      if (left > 0) {
+        checkIn(Duration.ofNanos(left));
+      } else {
+        end(
+            "the server has owed an answer and said nothing for "
+                + ConnectDeadline.described(patience),
+            true);
+      }
     } catch (RuntimeException | Error mistake) {
-      lookAgainIn(patience);
+      // A check that fails must not be the last.
+      checkIn(patience);
       throw mistake;
     }
   }
 
-  private void lookOnce() {
-    long left = Timers.nanos(patience);
-    if (owed.get() > 0) {
-      long now = System.nanoTime();
-      left -= Math.min(now - owedSince, now - wire.heard());
-    }
-    if (left <= 0) {
-      giveUp(
-          "the server has owed an answer and said nothing for "
-              + ConnectDeadline.described(patience));
-    } else {
-      lookAgainIn(Duration.ofNanos(left));
-    }
-  }
-
-  /** For messages. */
+  /** Returns the server's name, for messages. */
   String name() {
     return name;
   }
 
-  /** A number that no other request of this connection has. */
+  /** Returns a number that no other request of this connection has. */
   long nextCookie() {
     return cookies.getAndIncrement();
   }
 
   /**
-   * Puts a request into the table; it may be sent then.
+   * Puts a request into the table, before it is sent.
    *
-   * @return why it may not, if the connection is broken; then it is not in the table
+   * @return why it may not be sent, if the connection is broken; then it is not in the table
    */
   @Nullable String add(Request request) {
-    if (owed.get() == 0) {
-      owedSince = System.nanoTime();
+    if (due.get() == 0) {
+      dueSince = System.nanoTime();
     }
-    inFlight.put(request.cookie(), request);
-    owed.incrementAndGet();
+    inFlight.put(request.cookie, request);
+    due.incrementAndGet();
     Broken why = broken.get();
-    if (why != null && inFlight.remove(request.cookie()) != null) {
-      owed.decrementAndGet();
-      return why.reason;
-    }
-    return null;
+    return why != null && remove(request) ? why.reason : null;
   }
 
-  /** The request that a reply is for. */
+  private boolean remove(Request request) {
+    boolean removed = inFlight.remove(request.cookie) != null;
+    if (removed) {
+      due.decrementAndGet();
+    }
+    return removed;
+  }
+
+  /** Finds the request that a reply is for. */
   Request find(long cookie) throws ProtocolException {
     Request request = inFlight.get(cookie);
     if (request == null) {
@@ -158,14 +159,13 @@ final class Link {
     return request;
   }
 
-  /** The reply is complete. */
+  /** Ends a request whose reply is complete. */
   void answer(Request request) {
-    inFlight.remove(request.cookie());
-    owed.decrementAndGet();
+    remove(request);
     request.answered();
   }
 
-  /** Nothing can be sent or read any more; what is in flight fails when the reading thread ends. */
+  /** Ends the connection after a failed call; requests in flight fail when the reader ends. */
   void fail(IOException failure) {
     String reason = UNKNOWN.reason;
     boolean givenUp = true;
@@ -173,12 +173,12 @@ final class Link {
       reason = described(failure);
       givenUp = !isServersEnd(failure);
     } catch (RuntimeException | Error outOfMemory) {
-      // Whose end it was is not known.
+      // The reason stays unknown.
     }
     end(reason, givenUp);
   }
 
-  /** The server has ended the connection. */
+  /** Ends the connection that the server has closed. */
   void ended() {
     end("the server closed the connection", false);
   }
@@ -189,13 +189,8 @@ final class Link {
     try {
       reason = what + ": " + mistake;
     } catch (RuntimeException | Error outOfMemory) {
-      // What it was about is known without.
+      // The reason stays short.
     }
-    end(reason, true);
-  }
-
-  /** Ends the connection for a reason of this side's. */
-  void giveUp(String reason) {
     end(reason, true);
   }
 
@@ -212,7 +207,7 @@ final class Link {
     }
   }
 
-  /** Whether the server, or its system, has ended the connection; on any doubt it has not. */
+  /** Whether the server or its system has certainly ended the connection. */
   private static boolean isServersEnd(IOException failure) {
     return (failure instanceof EOFException) || Connector.isReset(failure.getMessage());
   }
@@ -230,32 +225,29 @@ final class Link {
   }
 
   /**
-   * Takes no more requests; what is in flight goes on. The first reason counts.
+   * Refuses further requests, while those in flight go on. The first reason is kept.
    *
-   * @return whether it worked until now
+   * @return whether the connection worked until now
    */
   boolean refuse(String reason, boolean givenUp) {
     boolean first = broken.compareAndSet(null, new Broken(name + ": " + reason, givenUp));
     if (first) {
       Logger.debug("{}: {}", name, reason);
     }
-    stopWatching();
+    stopChecking();
     return first;
   }
 
-  /** Why it is broken; null if it is not. */
+  /** Says why the connection is broken; null if it is not. */
   @Nullable Broken broken() {
     return broken.get();
   }
 
-  /** Fails what is in flight; called by the reading thread, at its end. */
+  /** Fails the requests in flight. Called by the reading thread at its end. */
   void loseAll() {
     broken.compareAndSet(null, UNKNOWN);
-    Iterator<Request> requests = inFlight.values().iterator();
-    while (requests.hasNext()) {
-      Request request = requests.next();
-      if (inFlight.remove(request.cookie()) != null) {
-        owed.decrementAndGet();
+    for (Request request : inFlight.values()) {
+      if (remove(request)) {
         request.lose();
         request.answered();
       }

@@ -14,6 +14,7 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.protocol.WireInput;
 import nbd.storage.Completion;
 import nbd.storage.Extent;
 import nbd.storage.ListedExport;
@@ -21,71 +22,88 @@ import nbd.storage.LostException;
 import org.jspecify.annotations.Nullable;
 
 /**
- * One connection to an export of an NBD server.
+ * A connection to an export of an NBD server.
  *
- * <p>Every call may be made by any number of threads at a time, and returns when the server has
- * answered; what different threads ask for is in flight together. A buffer belongs to the
- * connection during the call only. Callers must not be interrupted: a thread that is interrupted
- * while it sends closes the connection for all, as channels have it. Offsets and lengths are in
- * bytes; the caller keeps ranges inside the export, aligned to its minimum block size, and asks for
- * nothing that its flags lack. What is too long for one request is split.
+ * <p>Any number of threads may call at a time; their requests are in flight together, and each call
+ * returns when the server has answered. A buffer belongs to the connection during the call only.
+ * Callers must not be interrupted: interrupting a thread that sends closes the connection for all
+ * of them, as it does with any channel. Offsets and lengths are in bytes. The caller keeps ranges
+ * inside the export, aligned to its minimum block size, and uses only commands and flags that the
+ * export has. Ranges that are too long for one request are split.
  *
- * <p>What the server refuses is an {@link NbdException} with the server's error, and the connection
- * goes on. When the connection breaks, or the server breaks the protocol or is silent for too long,
- * every call in flight fails with a {@link LostException} (EIO), and every later one with a {@link
- * LostException} (ESHUTDOWN); both name the server and the reason.
+ * <p>If the server refuses a request, the call fails with an {@link NbdException} that has the
+ * server's error, and the connection goes on. If the connection breaks, or the server breaks the
+ * protocol or is silent for too long, every call in flight fails with a {@link LostException}
+ * (EIO), and every later one with a {@link LostException} (ESHUTDOWN); both name the server and the
+ * reason.
  */
 public final class NbdClient implements AutoCloseable {
-  /** So many leave by one call. */
+  /** Requests that have been begun are sent at the latest when there are so many. */
   private static final int MOST_STAGED = 32;
 
-  /** Made while there is memory. */
+  /** The failure where there is no memory for another one. */
   @SuppressWarnings("StaticAssignmentOfThrowable")
   private static final LostException LOST =
       new LostException(NbdError.EIO, "the connection broke, and memory was short", true);
 
-  /** Made while there is memory. */
+  /** The failure where there is no memory for another one. */
   @SuppressWarnings("StaticAssignmentOfThrowable")
   private static final NbdException FAILED =
       new NbdException(NbdError.EIO, "a request failed, and memory was short");
 
-  private static final Duration FAREWELL = Duration.ofSeconds(1);
+  /** Limit on the time for sending the goodbye. */
+  private static final Duration GOODBYE = Duration.ofSeconds(1);
 
   private final Wire wire;
   private final Link link;
   private final SendQueue queue;
+  private final ReplyReader replies;
   private final ExportInfo export;
   private final int longestPayload;
   private final long longestRange;
 
-  /** What was begun and is not queued yet, the newest first; any thread may begin or push. */
+  /** Requests that have been begun and are not queued yet, the newest first. */
   private final AtomicReference<@Nullable Request> staged = new AtomicReference<>();
 
   private final AtomicBoolean closed = new AtomicBoolean();
 
-  NbdClient(Wire wire, Link link, SendQueue queue, ExportInfo export) {
+  /**
+   * Takes a connection after the handshake.
+   *
+   * @param name of the server, for messages
+   * @param patience how long the server may be silent while a reply is due; zero for any time
+   */
+  NbdClient(String name, Wire wire, WireInput in, ExportInfo export, Duration patience) {
     this.wire = wire;
-    this.link = link;
-    this.queue = queue;
+    this.link = new Link(name, wire, patience);
+    this.queue = new SendQueue(wire, link, export.extendedHeaders());
+    this.replies = new ReplyReader(link, in, export);
     this.export = export;
     this.longestPayload = export.longestPayload();
     this.longestRange =
         export.extendedHeaders() ? Long.MAX_VALUE : (1L << 32) - export.blockSizes().preferred();
   }
 
+  /** Starts the thread that reads, and returns it. Called once, before any other call. */
+  Thread start() {
+    Thread reader = Thread.ofVirtual().name("replies of " + link.name()).start(replies);
+    link.watch();
+    return reader;
+  }
+
   /**
    * Connects and opens an export.
    *
-   * @param uri of the server; its export name does not matter
-   * @throws nbd.protocol.OptionException if the server refuses, with its reason
-   * @throws IOException if there is no server, or no way to agree; the message names the URI
+   * @param uri of the server; its export name is ignored
+   * @throws nbd.protocol.OptionException if the server refuses
+   * @throws IOException if the handshake fails in another way; the message names the URI
    */
   public static NbdClient connect(NbdUri uri, String exportName, ClientSettings settings)
       throws IOException {
     return connect(uri, exportName, settings, new ConnectAttempts());
   }
 
-  /** The same, as one of these attempts, which can be ended early. */
+  /** Connects and opens an export, in an attempt that can be ended early. */
   public static NbdClient connect(
       NbdUri uri, String exportName, ClientSettings settings, ConnectAttempts attempts)
       throws IOException {
@@ -93,48 +111,47 @@ public final class NbdClient implements AutoCloseable {
   }
 
   /**
-   * Names the exports of a server, on a connection of its own.
+   * Lists the exports of a server, on a connection of its own.
    *
-   * @throws nbd.protocol.OptionException if the server is not willing to tell
    * @throws IOException as {@link #connect}
    */
   public static List<ListedExport> list(NbdUri uri, ClientSettings settings) throws IOException {
     return list(uri, settings, new ConnectAttempts());
   }
 
-  /** The same, as one of these attempts, which can be ended early. */
+  /** Lists the exports of a server, in an attempt that can be ended early. */
   public static List<ListedExport> list(
       NbdUri uri, ClientSettings settings, ConnectAttempts attempts) throws IOException {
     return new Connector(uri, settings, attempts).ask(Negotiation::list);
   }
 
   /**
-   * Names the metadata contexts that the server has for an export, on a connection of its own.
+   * Lists the metadata contexts that the server has for an export, on a connection of its own.
    *
    * @throws IOException as {@link #connect}
    */
   public static List<String> listContexts(NbdUri uri, String exportName, ClientSettings settings)
       throws IOException {
     return new Connector(uri.withExportName(exportName), settings, new ConnectAttempts())
-        .ask(negotiation -> negotiation.listContexts(exportName));
+        .ask(Negotiation::listContexts);
   }
 
-  /** What the server says of the export. */
+  /** Returns the server's description of the export. */
   public ExportInfo export() {
     return export;
   }
 
-  /** Why every call fails from now on; empty while the connection works, as far as is known. */
+  /** Says why every call fails from now on; empty while the connection is known to work. */
   public Optional<String> broken() {
     return Optional.ofNullable(link.broken()).map(Link.Broken::reason);
   }
 
   /**
-   * Reads.
+   * Reads into a buffer, from its position to its limit.
    *
-   * @param into filled from its position to its limit; a direct buffer straight from the socket
-   * @throws IOException if not all of it could be read; what is in the buffer then is undefined,
-   *     and its position is where it was
+   * @param into filled straight from the socket if it is direct
+   * @throws IOException if not all of it could be read; its content is undefined then, and its
+   *     position unchanged
    */
   public void read(ByteBuffer into, long offset) throws IOException {
     int start = into.position();
@@ -149,10 +166,10 @@ public final class NbdClient implements AutoCloseable {
   }
 
   /**
-   * Writes.
+   * Writes a buffer from its position to its limit.
    *
-   * @param from written from its position to its limit, without a copy if it is direct
-   * @throws IOException if not all of it could be written; the position is where it was
+   * @param from sent without a copy if it is direct
+   * @throws IOException if not all of it could be written; its position is unchanged then
    */
   public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
     int start = from.position();
@@ -166,14 +183,14 @@ public final class NbdClient implements AutoCloseable {
   }
 
   /**
-   * Begins a read as {@link nbd.storage.Handle#beginRead} has it. Any thread may begin and push;
-   * who pushes sends what others have begun as well.
+   * Begins a read as {@link nbd.storage.Handle#beginRead} does. Any thread may begin and push; a
+   * push sends the requests of all threads.
    */
   public boolean beginRead(ByteBuffer into, long offset, Completion end) {
     return begin(Command.READ, CommandFlags.NONE, into, offset, end);
   }
 
-  /** Begins a write; the rest as {@link #beginRead}. */
+  /** Begins a write as {@link #beginRead} does. */
   public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
     return begin(Command.WRITE, flags, from, offset, end);
   }
@@ -205,7 +222,7 @@ public final class NbdClient implements AutoCloseable {
     return true;
   }
 
-  /** Sends what was begun. */
+  /** Sends the requests that have been begun. */
   public void push() {
     Request newest = staged.getAndSet(null);
     if (newest != null) {
@@ -217,12 +234,12 @@ public final class NbdClient implements AutoCloseable {
     }
   }
 
-  /** From now on the server may be silent for no longer than this while it owes an answer. */
+  /** Shortens the time for which the server may be silent while a reply is due. */
   public void limitPatience(Duration most) {
     link.limitPatience(most);
   }
 
-  /** Makes durable what was answered before. */
+  /** Makes durable everything that was answered before. */
   public void flush() throws IOException {
     call(Command.FLUSH, CommandFlags.NONE, 0, 0, null, null);
   }
@@ -252,11 +269,10 @@ public final class NbdClient implements AutoCloseable {
   }
 
   /**
-   * Says where data is and where holes and zeroes are; that there may be data everywhere, if the
-   * server does not tell.
+   * Asks for data, holes and zeroes in a range. If the server does not tell, all of it is data.
    *
-   * @param most how many extents are wanted at most, at least 1
-   * @return consecutive extents as {@link nbd.storage.Handle#extents} promises them
+   * @param most limit on the number of extents, at least 1
+   * @return consecutive extents as {@link nbd.storage.Handle#extents} returns them
    */
   public List<Extent> extents(long offset, long length, int most) throws IOException {
     if (!export.tellsExtents()) {
@@ -293,7 +309,7 @@ public final class NbdClient implements AutoCloseable {
     }
   }
 
-  /** Of a begun request, which has an outcome also where there is no memory to describe it. */
+  /** Describes the outcome of a begun request, also if memory has run out. */
   private @Nullable IOException certainOutcome(Request request) {
     try {
       return outcome(request);
@@ -302,7 +318,7 @@ public final class NbdClient implements AutoCloseable {
     }
   }
 
-  /** How a request that is done failed; null if it succeeded. */
+  /** Describes how a request failed; null if it succeeded. */
   private @Nullable IOException outcome(Request request) {
     if (request.isLost()) {
       Link.Broken broken = Objects.requireNonNull(link.broken());
@@ -318,17 +334,16 @@ public final class NbdClient implements AutoCloseable {
 
   private String described(Request request, NbdError error) {
     String what =
-        request.command() == Command.FLUSH
+        request.command == Command.FLUSH
             ? "FLUSH"
-            : "%s of %d bytes at %d"
-                .formatted(request.command(), request.length(), request.offset());
+            : "%s of %d bytes at %d".formatted(request.command, request.length, request.offset);
     String text = request.message().isEmpty() ? "" : " (" + request.message() + ")";
     return "%s failed: %s%s".formatted(what, error, text);
   }
 
   /**
-   * Says goodbye if the connection still works, and ends it. Calls that are in flight fail. Never
-   * waits for long: a server that does not even take the goodbye is left without it.
+   * Says goodbye if the connection still works, and closes it. Calls in flight fail. A server that
+   * does not take the goodbye delays this by a second at most.
    */
   @Override
   public void close() {
@@ -337,14 +352,14 @@ public final class NbdClient implements AutoCloseable {
     }
     try {
       if (link.refuse("the connection was closed here", true)) {
-        Future<?> cut = Timers.after(FAREWELL, wire::cut);
+        Future<?> cut = Timers.after(GOODBYE, wire::cut);
         Request goodbye = new Request(Command.DISC, 0, link.nextCookie(), 0, 0, null, null);
         goodbye.answered();
         queue.send(goodbye);
         while (!goodbye.await()) {
           queue.lead(goodbye);
         }
-        endTls();
+        disconnect();
         cut.cancel(false);
       }
     } finally {
@@ -352,11 +367,11 @@ public final class NbdClient implements AutoCloseable {
     }
   }
 
-  private void endTls() {
+  private void disconnect() {
     try {
       wire.close();
     } catch (IOException ignored) {
-      // The server may have gone at once.
+      // The server may have disconnected already.
     }
   }
 }

@@ -12,26 +12,26 @@ import nbd.client.Endpoint.Tcp;
 import nbd.client.Endpoint.Unix;
 
 /**
- * Where an NBD server is and which export of it: an NBD URI (uri.md of the NBD project).
+ * An NBD URI (uri.md of the NBD project), which names a server and one of its exports.
  *
  * @param endpoint where the server listens
  * @param tls whether to insist on TLS
  * @param exportName may be empty
- * @param tlsParameters how TLS is done, as far as the URI says
+ * @param tlsParameters the URI's parameters for TLS
  */
 public record NbdUri(
     Endpoint endpoint, boolean tls, String exportName, TlsParameters tlsParameters) {
 
   /**
-   * What a URI says of TLS.
+   * The parameters for TLS.
    *
    * @param certificates the directory of the certificates
-   * @param hostname whom the server's certificate has to name, if not the host
-   * @param verifyPeer whether the server's certificate is checked
+   * @param hostname that the server's certificate has to name instead of the host
+   * @param verifyPeer whether the server's certificate is verified
    */
   public record TlsParameters(
       Optional<Path> certificates, Optional<String> hostname, Optional<Boolean> verifyPeer) {
-    /** Nothing is said. */
+    /** No parameters. */
     public static final TlsParameters NONE =
         new TlsParameters(Optional.empty(), Optional.empty(), Optional.empty());
   }
@@ -42,16 +42,16 @@ public record NbdUri(
   }
 
   /**
-   * Reads one.
+   * Parses a URI.
    *
-   * @throws IllegalArgumentException if it is none, or asks for what there is not; the message is
+   * @throws IllegalArgumentException if it is none, or needs what is not supported; the message is
    *     for the user
    */
   public static NbdUri parse(String text) {
     return new UriParser(text).parse();
   }
 
-  /** An export on a TCP port of this machine; for a wildcard address, by the loopback address. */
+  /** Names an export on a TCP port of this machine, by the loopback address for a wildcard. */
   public static NbdUri tcp(InetAddress host, int port, String exportName) {
     InetAddress reachable = host;
     if (host.isAnyLocalAddress()) {
@@ -71,22 +71,22 @@ public record NbdUri(
     }
   }
 
-  /** An export on a Unix socket. */
+  /** Names an export on a Unix socket. */
   public static NbdUri unix(Path socket, String exportName) {
     return new NbdUri(new Unix(socket.toAbsolutePath()), false, exportName, TlsParameters.NONE);
   }
 
-  /** Another export of the same server. */
+  /** Names another export of the same server. */
   public NbdUri withExportName(String name) {
     return new NbdUri(endpoint, tls, name, tlsParameters);
   }
 
-  /** The same export, for who has to use TLS. */
+  /** Names the same export, with TLS. */
   public NbdUri withTls(TlsParameters parameters) {
     return new NbdUri(endpoint, true, exportName, parameters);
   }
 
-  /** The URI, with everything escaped that is not plain. */
+  /** Writes the URI, with everything escaped that is not plain. */
   @Override
   public String toString() {
     StringBuilder query = new StringBuilder();

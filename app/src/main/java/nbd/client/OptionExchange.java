@@ -8,16 +8,18 @@ import nbd.protocol.Magic;
 import nbd.protocol.Option;
 import nbd.protocol.OptionException;
 import nbd.protocol.OptionReply;
-import nbd.protocol.OptionReplyHeader;
 import nbd.protocol.OptionReplyType;
 import nbd.protocol.OptionRequest;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.WireInput;
 
-/** Sends options and takes their replies; checks all that can be checked of any of them. */
+/** The options of a handshake and their replies, as far as all options have them in common. */
 final class OptionExchange {
-  /** More than any reply of the protocol needs. */
+  /** Limit on the data of one reply: no reply of the protocol needs more. */
   private static final int MOST_DATA = 1 << 16;
+
+  /** Limit on the replies to one option. */
+  private static final int MOST_TOTAL = 16 << 20;
 
   private final Wire wire;
   private final WireInput in;
@@ -27,96 +29,79 @@ final class OptionExchange {
     this.in = in;
   }
 
-  /** Sends an option without data. */
-  void send(Option option) throws IOException {
-    send(option, ByteBuffer.allocate(0));
+  /** Takes the data of a reply that is not the last one. */
+  @FunctionalInterface
+  interface Piece {
+    void take(ByteBuffer data) throws IOException;
   }
 
-  /** Sends an option. */
-  void send(Option option, ByteBuffer data) throws IOException {
-    ByteBuffer bytes = ByteBuffer.allocate(OptionRequest.BYTES + data.remaining());
-    bytes.putLong(Magic.OPTION).putInt(option.code()).putInt(data.remaining()).put(data);
+  /** Sends an option without waiting for a reply. */
+  void send(Option option, byte... data) throws IOException {
+    ByteBuffer bytes = ByteBuffer.allocate(OptionRequest.BYTES + data.length);
+    bytes.putLong(Magic.OPTION).putInt(option.code()).putInt(data.length).put(data);
     wire.write(bytes.flip());
   }
 
-  /**
-   * Waits for a reply, whatever it says.
-   *
-   * @throws ProtocolException if it is none to this option
-   */
-  OptionReply next(Option option) throws IOException {
-    OptionReplyHeader header = OptionReplyHeader.read(in);
-    if (header.option() != option.code()) {
-      throw new ProtocolException(
-          "the server answered option %d where %s was sent".formatted(header.option(), option));
-    }
-    if (header.length() > MOST_DATA) {
-      throw new ProtocolException(
-          "the server's answer to %s has %d bytes".formatted(option, header.length()));
-    }
-    byte[] data = new byte[(int) header.length()];
-    in.readFully(ByteBuffer.wrap(data));
-    Optional<OptionReplyType> known = OptionReplyType.of(header.type());
-    if (known.isEmpty() && header.type() >= 0) {
-      throw new ProtocolException(
-          "the server answered %s by a reply of the unknown type %d"
-              .formatted(option, header.type()));
-    }
-    // An error that is not known is an error all the same; which, is only for people.
-    OptionReplyType type = known.orElse(OptionReplyType.ERR_INVALID);
-    return new OptionReply(type, ByteBuffer.wrap(data));
+  /** Sends an option without data, which has only one reply; the result is as in the other. */
+  Optional<OptionReply> ask(Option option) throws IOException {
+    return ask(option, new byte[0], OptionReplyType.ACK, _ -> {});
   }
 
   /**
-   * Waits for a reply.
+   * Sends an option, and takes its replies up to the last one.
    *
-   * @param what is being done, for the message: "the export is"
-   * @throws OptionException if it is an error
+   * @param type of the replies before the last one
+   * @return the error with which the server refuses the option; empty if it acknowledges it
    */
-  OptionReply nextUnlessRefused(Option option, String what) throws IOException {
-    OptionReply reply = next(option);
-    if (reply.type().isError()) {
-      throw refusal(reply, what);
+  Optional<OptionReply> ask(Option option, byte[] data, OptionReplyType type, Piece piece)
+      throws IOException {
+    send(option, data);
+    long bytes = 0;
+    while (true) {
+      OptionReply reply = OptionReply.read(in, option, MOST_DATA);
+      if (reply.type().isError()) {
+        return Optional.of(reply);
+      }
+      if (reply.type() == OptionReplyType.ACK) {
+        if (reply.data().hasRemaining()) {
+          throw new ProtocolException("the server's ACK of %s has data".formatted(option));
+        }
+        return Optional.empty();
+      }
+      if (reply.type() != type) {
+        throw new ProtocolException("the server answered %s by %s".formatted(option, reply.type()));
+      }
+      bytes += Long.BYTES + reply.data().remaining();
+      if (bytes > MOST_TOTAL) {
+        throw new ProtocolException(
+            "the server's answer to %s is longer than %d bytes".formatted(option, MOST_TOTAL));
+      }
+      piece.take(reply.data());
     }
-    return reply;
   }
 
-  /** Waits for the end of an option that has no other reply. */
-  void expectAck(Option option, String what) throws IOException {
-    OptionReply reply = nextUnlessRefused(option, what);
-    if (reply.type() != OptionReplyType.ACK) {
-      throw unexpected(option, reply);
+  /**
+   * Throws the error of {@link #ask}, if there is one.
+   *
+   * @param what is refused, for the message: "the export is"
+   */
+  static void throwIfRefused(Optional<OptionReply> error, String what) throws OptionException {
+    if (error.isEmpty()) {
+      return;
     }
-    checkAck(option, reply);
+    OptionReplyType type = error.get().type();
+    String text = text(error.get().data());
+    String hint =
+        switch (type) {
+          case ERR_TLS_REQD -> " (use nbds:// or nbds+unix://)";
+          case ERR_SHUTDOWN -> " (the server is shutting down)";
+          default -> "";
+        };
+    throw new OptionException(
+        type, "%s refused: %s%s%s".formatted(what, type, text.isEmpty() ? "" : ": " + text, hint));
   }
 
-  /** An ACK has no data. */
-  void checkAck(Option option, OptionReply ack) throws ProtocolException {
-    if (ack.data().hasRemaining()) {
-      throw new ProtocolException("the server's ACK of %s has data".formatted(option));
-    }
-  }
-
-  static ProtocolException unexpected(Option option, OptionReply reply) {
-    return new ProtocolException("the server answered %s by %s".formatted(option, reply.type()));
-  }
-
-  /** What an error reply says. */
-  static OptionException refusal(OptionReply reply, String what) {
-    String text = text(reply.data());
-    StringBuilder message = new StringBuilder(what).append(" refused: ").append(reply.type());
-    if (!text.isEmpty()) {
-      message.append(": ").append(text);
-    }
-    switch (reply.type()) {
-      case ERR_TLS_REQD -> message.append(" (use nbds:// or nbds+unix://)");
-      case ERR_SHUTDOWN -> message.append(" (the server is shutting down)");
-      default -> {}
-    }
-    return new OptionException(reply.type(), message.toString());
-  }
-
-  /** A text for people, of which nobody has promised that it is one line of UTF-8. */
+  /** Decodes a text for people, which need not be one line of UTF-8. */
   static String text(ByteBuffer data) {
     return StandardCharsets.UTF_8.decode(data).toString().replaceAll("\\p{Cntrl}+", " ").strip();
   }

@@ -14,8 +14,8 @@ import nbd.protocol.WireInput;
 import org.tinylog.Logger;
 
 /**
- * Takes the server's replies, checks them, and fills the buffers of those who wait: the one thread
- * of a connection that reads.
+ * The task of the one thread of a connection that reads: checks the server's replies, and fills the
+ * buffers of the requests.
  */
 final class ReplyReader implements Runnable {
   private static final int MOST_ERROR_BYTES = 1 << 16;
@@ -65,7 +65,7 @@ final class ReplyReader implements Runnable {
         if (!export.extendedHeaders()) {
           throw wrong(request, "with an extended header, which was not agreed upon");
         }
-        if (reply.offset() != request.offset()) {
+        if (reply.offset() != request.offset) {
           throw wrong(request, "for offset %s".formatted(Long.toUnsignedString(reply.offset())));
         }
         takeChunk(request);
@@ -76,12 +76,12 @@ final class ReplyReader implements Runnable {
   private ProtocolException wrong(Request request, String how) {
     return new ProtocolException(
         "the server answered %s of %d bytes at %d %s"
-            .formatted(request.command(), request.length(), request.offset(), how));
+            .formatted(request.command, request.length, request.offset, how));
   }
 
   private void takeSimple(Request request) throws IOException {
     if (export.extendedHeaders()
-        || (export.structuredReplies() && request.command() == Command.READ)) {
+        || (export.structuredReplies() && request.command == Command.READ)) {
       throw wrong(request, "by a simple reply, where chunks were agreed upon");
     }
     if (request.hasChunks()) {
@@ -89,9 +89,9 @@ final class ReplyReader implements Runnable {
     }
     if (reply.error() != 0) {
       request.fail(NbdError.of(reply.error()), "");
-    } else if (request.command() == Command.READ) {
-      in.readFully(request.place(0, request.length()));
-    } else if (request.command() == Command.BLOCK_STATUS) {
+    } else if (request.command == Command.READ) {
+      in.readFully(request.part(0, request.length));
+    } else if (request.command == Command.BLOCK_STATUS) {
       throw wrong(request, "without extents");
     }
     link.answer(request);
@@ -135,10 +135,10 @@ final class ReplyReader implements Runnable {
       throw wrong(request, "by data of %d bytes".formatted(reply.length() - OFFSET_BYTES));
     }
     in.require(OFFSET_BYTES);
-    long start = in.buffer().getLong() - request.offset();
+    long start = in.buffer().getLong() - request.offset;
     long bytes = reply.length() - OFFSET_BYTES;
     cover(request, start, bytes);
-    in.readFully(request.place(start, bytes));
+    in.readFully(request.part(start, bytes));
   }
 
   private void takeHole(Request request) throws IOException {
@@ -148,39 +148,39 @@ final class ReplyReader implements Runnable {
     }
     in.require(HOLE_BYTES);
     ByteBuffer buffer = in.buffer();
-    long start = buffer.getLong() - request.offset();
+    long start = buffer.getLong() - request.offset;
     long bytes = Integer.toUnsignedLong(buffer.getInt());
     if (bytes == 0) {
       throw wrong(request, "by a hole of no bytes");
     }
     cover(request, start, bytes);
-    MemorySegment.ofBuffer(request.place(start, bytes)).fill((byte) 0);
+    MemorySegment.ofBuffer(request.part(start, bytes)).fill((byte) 0);
   }
 
   private void requireRead(Request request) throws ProtocolException {
-    if (request.command() != Command.READ) {
+    if (request.command != Command.READ) {
       throw wrong(request, "by data");
     }
   }
 
-  /** Both numbers may be anything but negative bytes. */
+  /** Checks that a piece lies in the request and has not come before. {@code bytes} is positive. */
   private void cover(Request request, long start, long bytes) throws ProtocolException {
-    if (start < 0 || start > request.length() || bytes > request.length() - start) {
+    if (start < 0 || start > request.length || bytes > request.length - start) {
       throw wrong(
           request,
           "by %d bytes at %s, which lie outside of it"
-              .formatted(bytes, Long.toUnsignedString(request.offset() + start)));
+              .formatted(bytes, Long.toUnsignedString(request.offset + start)));
     }
     if (!request.coverage().add(start, start + bytes)) {
       throw wrong(
           request,
           "by %d bytes at %d, some of which it had sent before"
-              .formatted(bytes, request.offset() + start));
+              .formatted(bytes, request.offset + start));
     }
   }
 
   private void takeExtents(Request request, boolean wide) throws IOException {
-    ExtentList extents = request.extents();
+    ExtentList extents = request.extents;
     if (extents == null || wide != export.extendedHeaders()) {
       throw wrong(request, "by extents of a form that was not asked for");
     }
@@ -236,15 +236,15 @@ final class ReplyReader implements Runnable {
     request.fail(NbdError.of(error), OptionExchange.text(text.flip()));
   }
 
-  /** Success has to be about everything that was asked for. */
+  /** Checks that a successful reply has answered everything. */
   private void checkComplete(Request request) throws ProtocolException {
     if (request.error() != null) {
       return;
     }
-    if (request.command() == Command.READ && !request.coverage().isComplete(request.length())) {
+    if (request.command == Command.READ && !request.coverage().isComplete(request.length)) {
       throw wrong(request, "without all of the data");
     }
-    ExtentList extents = request.extents();
+    ExtentList extents = request.extents;
     if (extents != null && extents.isEmpty()) {
       throw wrong(request, "without extents");
     }

@@ -11,24 +11,23 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * One request in flight, and the thread that waits for it, or what is told when it is done.
+ * A request in flight, with the thread that waits for its reply or the callback for its end.
  *
- * <p>Invariant: the waiting thread leaves, or the end is told, when the request has both been sent
- * and been answered, and not before. Until it has been sent, its data belongs to the thread that
- * sends, and until it has been answered, the buffer of a read belongs to the thread that reads;
- * only then the caller may use them again. Everything but {@code state} is written before the bit
- * that hands it on.
+ * <p>Invariant: the caller goes on, or the callback runs, when the request has been both sent and
+ * answered. Until it has been sent, its data belongs to the thread that sends; until it has been
+ * answered, the buffer of a read belongs to the thread that reads. Every other field is written
+ * before the bit of {@code state} that hands it on.
  */
 final class Request {
-  /** Nobody looks at its data any more to send it. */
+  /** Set when the data is not needed for sending any more. */
   private static final int SENT = 1;
 
-  /** Nobody writes to its buffer any more, and the outcome is there. */
+  /** Set when the buffer is filled and the outcome is known. */
   private static final int ANSWERED = 2;
 
   private static final int DONE = SENT | ANSWERED;
 
-  /** Its thread has to send what is queued: only set while the request is queued. */
+  /** Set when the caller has to send what is queued, only while the request is queued itself. */
   private static final int LEAD = 4;
 
   private static final VarHandle STATE;
@@ -41,26 +40,26 @@ final class Request {
     }
   }
 
-  private final Command command;
-  private final int flags;
-  private final long cookie;
-  private final long offset;
-  private final long length;
+  final Command command;
+  final int flags;
+  final long cookie;
+  final long offset;
+  final long length;
+
+  /** Receives the extents of a BLOCK_STATUS; null for every other command. */
+  final @Nullable ExtentList extents;
+
   private final @Nullable Thread caller;
   private final @Nullable Consumer<Request> whenDone;
 
-  /** What a WRITE sends, or what a READ fills. */
+  /** The payload of a WRITE, or the buffer that a READ fills. */
   private final @Nullable ByteBuffer data;
-
-  /** What a BLOCK_STATUS or READ gathers besides; used by the thread that reads. */
-  private final @Nullable ExtentList extents;
 
   private @Nullable Coverage coverage;
 
-  /** The next in the queue; belongs to whoever holds the queue's end. */
+  /** The next in the queue; belongs to the queue's leader. */
   @Nullable Request next;
 
-  /** How many were begun and not queued when this one was, itself included. */
   private int stagedCount;
 
   @SuppressWarnings("unused") // by STATE
@@ -71,7 +70,7 @@ final class Request {
   private String message = "";
   private boolean lost;
 
-  /** A request of the calling thread. */
+  /** Makes a request of the calling thread. */
   Request(
       Command command,
       int flags,
@@ -84,9 +83,9 @@ final class Request {
   }
 
   /**
-   * A request that nobody waits for.
+   * Makes a request that no thread waits for.
    *
-   * @param whenDone told once, by the thread that sends or the one that reads
+   * @param whenDone called once, by the thread that sends or the one that reads
    */
   static Request begun(
       Consumer<Request> whenDone,
@@ -120,60 +119,36 @@ final class Request {
     this.extents = extents;
   }
 
-  /** A sentinel: never sent, and waited for by nobody. */
-  static Request mark() {
+  /** Makes a sentinel, which is never sent. */
+  static Request sentinel() {
     return new Request(null, null, Command.DISC, 0, 0, 0, 0, null, null);
   }
 
-  /** It was begun, and waits to be queued after this one, if there is one. */
+  /** Links the request to the one that was begun before it and is not queued yet either. */
   void stagedAfter(@Nullable Request before) {
     next = before;
     stagedCount = before == null ? 1 : before.stagedCount + 1;
   }
 
+  /** Returns the number of requests that {@link #stagedAfter} has linked, this one included. */
   int stagedCount() {
     return stagedCount;
   }
 
-  Command command() {
-    return command;
-  }
-
-  int flags() {
-    return flags;
-  }
-
-  long cookie() {
-    return cookie;
-  }
-
-  long offset() {
-    return offset;
-  }
-
-  long length() {
-    return length;
-  }
-
-  /** What a WRITE sends; null for every other command. */
+  /** Returns the payload of a WRITE; null for every other command. */
   @Nullable ByteBuffer payload() {
     return command == Command.WRITE ? data : null;
   }
 
-  /** Where a piece of what a READ reads belongs. */
-  ByteBuffer place(long start, long bytes) {
+  /** Returns the part of a READ's buffer that a piece of the reply belongs in. */
+  ByteBuffer part(long start, long bytes) {
     if (data == null) {
       throw new IllegalStateException(command + " reads nothing");
     }
     return data.slice(data.position() + (int) start, (int) bytes);
   }
 
-  /** Where the extents of a BLOCK_STATUS belong; null for every other command. */
-  @Nullable ExtentList extents() {
-    return extents;
-  }
-
-  /** Which bytes of a READ have come. */
+  /** Returns the bytes of a READ that have arrived. */
   Coverage coverage() {
     if (coverage == null) {
       coverage = new Coverage();
@@ -181,17 +156,17 @@ final class Request {
     return coverage;
   }
 
-  /** The answer comes in chunks, of which this is one. */
+  /** Notes that the reply comes in chunks. */
   void noteChunk() {
     chunked = true;
   }
 
-  /** Whether a chunk has come. */
+  /** Whether a chunk of the reply has arrived. */
   boolean hasChunks() {
     return chunked;
   }
 
-  /** The server says that it failed; the first word counts. */
+  /** Notes an error of the server; the first one is kept. */
   void fail(NbdError failure, String text) {
     if (error == null) {
       error = failure;
@@ -199,22 +174,22 @@ final class Request {
     }
   }
 
-  /** The connection broke. */
+  /** Notes that the connection broke before the reply was complete. */
   void lose() {
     lost = true;
   }
 
-  /** Why it failed; null if it did not, or after the connection broke. */
+  /** Returns the server's error; null if there is none. */
   @Nullable NbdError error() {
     return error;
   }
 
-  /** What the server says of the failure; may be empty. */
+  /** Returns the server's text for its error; may be empty. */
   String message() {
     return message;
   }
 
-  /** Whether the connection broke before the answer. */
+  /** Whether the connection broke before the reply was complete. */
   boolean isLost() {
     return lost;
   }
@@ -235,44 +210,45 @@ final class Request {
       if (whenDone == null) {
         LockSupport.unpark(caller);
       } else {
-        tellEnd(whenDone);
+        call(whenDone);
       }
     }
   }
 
-  /** The thread that tells has others to tell as well. */
-  private void tellEnd(Consumer<Request> end) {
+  /** Calls back; the thread has other requests to end, whatever the callback throws. */
+  private void call(Consumer<Request> callback) {
     try {
-      end.accept(this);
+      callback.accept(this);
     } catch (RuntimeException | Error mistake) {
       try {
-        Logger.error(mistake, "the end of {} at {} could not be told", command, offset);
+        Logger.error(mistake, "the callback of {} at {} failed", command, offset);
       } catch (RuntimeException | Error outOfMemory) {
-        // The others count for more than the message.
+        // Ending the other requests matters more than the message.
       }
     }
   }
 
-  /** Whether a thread waits for it, which can be made to lead. */
+  /** Whether a thread waits for the request, which {@link #lead} can use. */
   boolean canLead() {
     return caller != null;
   }
 
-  /** Makes its thread send what is queued; it is queued itself, so the thread is still there. */
+  /** Makes the caller send what is queued. The request is queued, so its caller still waits. */
   void lead() {
     int _ = (int) STATE.getAndBitwiseOr(this, LEAD);
     LockSupport.unpark(caller);
   }
 
-  /** Whether its thread has nothing to wait for any more. */
+  /** Whether the caller has nothing to wait for any more. */
   boolean isDone() {
     return (state & DONE) == DONE;
   }
 
   /**
-   * Waits until it is done, or has to lead. Interrupts do not end it: the buffers are in use.
+   * Waits until the request is done, or its caller has to lead. Interrupts do not end the wait,
+   * since the buffers are in use.
    *
-   * @return false if it has to lead, and then wait again
+   * @return false if the caller has to lead, and then to wait again
    */
   boolean await() {
     boolean interrupted = false;

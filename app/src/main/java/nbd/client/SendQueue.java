@@ -2,38 +2,40 @@ package nbd.client;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.Arrays;
 import java.util.concurrent.atomic.AtomicReference;
 import nbd.protocol.OutgoingRequest;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Sends requests: whoever comes while another thread sends leaves its request with that one, which
- * sends everything that has been left by one call, payloads without a copy. What many ask for at a
- * time thus costs few system calls, and nobody waits for a lock.
+ * The queue of requests to send. The first thread that queues a request while nobody sends becomes
+ * the leader, and sends what is queued by one system call, payloads without a copy. Threads that
+ * come meanwhile leave their requests in the queue. So concurrent requests cost few system calls,
+ * and no thread waits for a lock.
  *
- * <p>Invariants: {@code last} is null if and only if nobody leads, and then nothing is queued; only
- * the leader takes from the queue, writes to the wire and uses the buffers here. A leader whose own
- * request is done hands over to one whose request is still queued, which therefore still waits, if
- * a thread waits for it: so nobody sends for others for long.
+ * <p>Invariants: {@code last} is null if and only if there is no leader, and then nothing is
+ * queued. Only the leader takes from the queue, writes to the wire and uses the buffers here. A
+ * leader whose own request is done hands over to the caller of a queued request, which still waits
+ * for it, if there is one: so no thread sends for others for long.
  */
 final class SendQueue {
-  /** So many requests leave by one call. */
+  /** Limit on the requests in one system call. */
   private static final int BATCH = 64;
 
-  /** The end of the queue while somebody leads. */
-  private static final Request LEADING = Request.mark();
+  /** Sentinel: the end of the queue while there is a leader. */
+  private static final Request LEADING = Request.sentinel();
 
   /** Sentinel: the leader waits for no request of its own. */
-  private static final Request NO_CALLER = Request.mark();
+  private static final Request NO_CALLER = Request.sentinel();
 
   private final Wire wire;
   private final Link link;
   private final boolean extended;
 
-  /** What was left last, linked to what was left before; null if nobody leads. */
+  /** The newest request in the queue, linked to the ones before it; null without a leader. */
   private final AtomicReference<@Nullable Request> last = new AtomicReference<>();
 
-  /** What a leader has handed over, first come first; belongs to the leader. */
+  /** The requests that a leader has handed over, oldest first; belongs to the leader. */
   private @Nullable Request handedOver;
 
   private final ByteBuffer headers = ByteBuffer.allocateDirect(BATCH * OutgoingRequest.MOST_BYTES);
@@ -45,7 +47,7 @@ final class SendQueue {
     this.extended = extended;
   }
 
-  /** Queues a request of this thread, and sends if nobody does. */
+  /** Queues a request of this thread, and leads if nobody does. */
   void send(Request request) {
     if (queue(request, request)) {
       lead(request);
@@ -53,7 +55,7 @@ final class SendQueue {
   }
 
   /**
-   * Queues requests that no thread waits for, and sends if nobody does.
+   * Queues requests that no thread waits for, and leads if nobody does.
    *
    * @param newest linked to the one before it, and so on
    * @param oldest the end of these links
@@ -64,7 +66,7 @@ final class SendQueue {
     }
   }
 
-  /** Whether nobody led before. */
+  /** Queues linked requests; true if there is no leader yet. */
   private boolean queue(Request newest, Request oldest) {
     Request before = last.get();
     while (true) {
@@ -77,7 +79,7 @@ final class SendQueue {
     }
   }
 
-  /** Sends until nothing is queued, or until somebody else leads. */
+  /** Sends until the queue is empty or another thread leads. */
   void lead(Request own) {
     Request batch = handedOver;
     handedOver = null;
@@ -97,7 +99,7 @@ final class SendQueue {
     }
   }
 
-  /** Hands what is left over to a thread that waits for some of it; false if none does. */
+  /** Makes a thread that waits for one of these requests the leader; false if none does. */
   private boolean handOver(Request batch) {
     Request successor = batch;
     while (successor != null && !successor.canLead()) {
@@ -111,7 +113,7 @@ final class SendQueue {
     return true;
   }
 
-  /** What is queued, first come first. */
+  /** Takes the queue, oldest first. */
   private @Nullable Request takeAll() {
     Request taken = last.getAndSet(LEADING);
     Request first = null;
@@ -124,7 +126,7 @@ final class SendQueue {
     return first;
   }
 
-  /** Writes as many as are written at a time; returns the rest. */
+  /** Writes up to a batch of requests, and returns the rest. */
   private @Nullable Request write(Request first) {
     Request rest = first;
     int pieceCount = 0;
@@ -133,13 +135,7 @@ final class SendQueue {
       int begun = 0;
       for (int i = 0; i < BATCH && rest != null; i++) {
         OutgoingRequest.write(
-            headers,
-            extended,
-            rest.flags(),
-            rest.command(),
-            rest.cookie(),
-            rest.offset(),
-            rest.length());
+            headers, extended, rest.flags, rest.command, rest.cookie, rest.offset, rest.length);
         ByteBuffer payload = rest.payload();
         if (payload != null) {
           pieces[pieceCount++] = headers.slice(begun, headers.position() - begun);
@@ -157,14 +153,14 @@ final class SendQueue {
     } catch (IOException failure) {
       link.fail(failure);
     } catch (RuntimeException | Error failure) {
-      // What has been sent of a request is unknown; others wait for this thread to go on.
+      // Part of a request may have been sent. Go on: other threads wait for this one.
       rest = rest == first ? first.next : rest;
       link.giveUp("a request could not be sent", failure);
     } finally {
-      java.util.Arrays.fill(pieces, 0, pieceCount, null);
+      Arrays.fill(pieces, 0, pieceCount, null);
       Request sent = first;
       while (sent != null && sent != rest) {
-        // Its thread may leave as soon as it is told.
+        // After sent() the request belongs to its caller.
         Request after = sent.next;
         sent.next = null;
         sent.sent();

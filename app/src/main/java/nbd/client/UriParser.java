@@ -20,8 +20,8 @@ import nbd.protocol.ExportRequest;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Reads an NBD URI. By hand and not by {@link java.net.URI}, which knows no host with an underscore
- * and decodes before it can be told apart what was escaped.
+ * A parser of NBD URIs. {@link java.net.URI} refuses hosts with an underscore, and decodes before
+ * escaped characters can be told apart.
  */
 final class UriParser {
   static final String TLS_CERTIFICATES = "tls-certificates";
@@ -31,14 +31,14 @@ final class UriParser {
   private static final Set<String> OF_PRE_SHARED_KEYS = Set.of("tls-psk-file", "tls-username");
   private static final Pattern SCHEME = Pattern.compile("(?i)(nbds?)(\\+unix)?://.*");
 
-  /** As RFC 3986, appendix B, has it. */
+  /** The pattern of RFC 3986, appendix B. */
   private static final Pattern PARTS =
       Pattern.compile("(?s)[^:]*://([^/?#]*)([^?#]*)(?:\\?([^#]*))?(#.*)?");
 
   private static final Pattern HOST_AND_PORT =
       Pattern.compile("(?:\\[([^]]*)]|([^:\\[\\]]*))(?::(\\d{0,5}))?");
 
-  /** What stands in brackets, and what stands alone, once it is decoded. */
+  /** An address in brackets, and a host without them, after decoding. */
   private static final Pattern IPV6_ADDRESS =
       Pattern.compile("[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\\w.~-]+)?");
 
@@ -71,7 +71,8 @@ final class UriParser {
     for (String name : parameters.keySet()) {
       throw wrong(
           OF_PRE_SHARED_KEYS.contains(name)
-              ? "the parameter %s is for pre-shared keys, which Java does not have".formatted(name)
+              ? "the parameter %s is for pre-shared keys, which Java does not support"
+                  .formatted(name)
               : "the parameter \"%s\" is not known".formatted(name));
     }
     return uri;
@@ -100,7 +101,7 @@ final class UriParser {
       throw wrong("the parameter socket is for nbd+unix:// and nbds+unix://");
     }
     if (authority.indexOf('@') >= 0) {
-      throw wrong("a user name is only for pre-shared keys, which Java does not have");
+      throw wrong("a user name is only for pre-shared keys, which Java does not support");
     }
     Matcher matcher = HOST_AND_PORT.matcher(authority);
     if (!matcher.matches()) {
@@ -124,8 +125,7 @@ final class UriParser {
 
   private IllegalArgumentException noHost(String authority) {
     return wrong(
-        "\"%s\" is no host, perhaps with a port; an IPv6 address stands in brackets"
-            .formatted(authority));
+        "\"%s\" is no host and port; an IPv6 address stands in brackets".formatted(authority));
   }
 
   private Endpoint unix(String authority) {
@@ -198,7 +198,7 @@ final class UriParser {
           .decode(ByteBuffer.wrap(bytes.toByteArray()))
           .toString();
     } catch (CharacterCodingException notUtf8) {
-      throw wrong("what is escaped is not UTF-8");
+      throw wrong("the escaped bytes are not UTF-8");
     }
   }
 }

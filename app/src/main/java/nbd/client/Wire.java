@@ -4,74 +4,81 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.StandardSocketOptions;
 import java.nio.ByteBuffer;
-import java.nio.channels.ByteChannel;
 import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.ReadableByteChannel;
 import java.nio.channels.SocketChannel;
+import nbd.client.Endpoint.Tcp;
+import nbd.client.NbdUri.TlsParameters;
 import nbd.threads.ProcessorSharing;
+import nbd.tls.TlsChannel;
+import nbd.tls.TlsClient;
 
 /**
- * The socket of a connection, and perhaps TLS on top of it. It notes when the server was last heard
- * of. One thread may read while another one writes; closing is for any thread.
+ * The socket of a connection, with TLS above it from {@link #startTls} on. It notes when the server
+ * was last active. One thread may read while another one writes; any thread may close.
  */
 final class Wire implements ReadableByteChannel {
   private final SocketChannel socket;
-  private ByteChannel channel;
-  private volatile long heard = System.nanoTime();
+  private ReadableByteChannel in;
+  private GatheringByteChannel out;
+  private volatile long lastActive = System.nanoTime();
 
   /** Takes a connected socket in blocking mode. */
   Wire(SocketChannel socket) {
     this.socket = socket;
-    this.channel = socket;
+    this.in = socket;
+    this.out = socket;
   }
 
-  /** Continues inside TLS; nobody else may use it meanwhile. */
-  void upgrade(TlsUpgrade tls, NbdUri server) throws IOException {
-    channel = tls.upgrade(socket, server);
+  /**
+   * Continues inside TLS, while no other thread uses the connection. The certificates are read anew
+   * for each connection, so that they can be replaced at any time. As in libnbd, the server's
+   * certificate has to name the URI's host or its {@code tls-hostname}; over a Unix socket without
+   * that, any name is accepted.
+   */
+  void startTls(NbdUri server) throws IOException {
+    TlsParameters parameters = server.tlsParameters();
+    String host = server.endpoint() instanceof Tcp tcp ? tcp.host() : "";
+    TlsChannel tls =
+        TlsClient.load(parameters.certificates(), parameters.verifyPeer().orElse(true))
+            .client(socket, parameters.hostname().orElse(host));
+    in = tls;
+    out = tls;
   }
 
-  /** When the server last sent or took something, in the terms of {@link System#nanoTime}. */
-  long heard() {
-    return heard;
+  /** Returns when the server last sent or took something, as {@link System#nanoTime} counts. */
+  long lastActive() {
+    return lastActive;
   }
 
   @Override
   public int read(ByteBuffer into) throws IOException {
     ProcessorSharing.MACHINE.giveWay();
-    int read = channel.read(into);
-    heard = System.nanoTime();
+    int read = in.read(into);
+    lastActive = System.nanoTime();
     return read;
   }
 
   /** Writes one buffer whole. */
   void write(ByteBuffer bytes) throws IOException {
-    channel.write(bytes);
+    out.write(bytes);
     while (bytes.hasRemaining()) {
-      heard = System.nanoTime();
-      channel.write(bytes);
+      lastActive = System.nanoTime();
+      out.write(bytes);
     }
   }
 
-  /** Writes so many buffers whole, one after the other. */
+  /** Writes the first {@code count} buffers whole. */
   void write(ByteBuffer[] buffers, int count) throws IOException {
-    if (!(channel instanceof GatheringByteChannel gathering)) {
-      for (int i = 0; i < count; i++) {
-        write(buffers[i]);
-      }
-      return;
-    }
     int first = 0;
-    while (true) {
-      while (first < count && !buffers[first].hasRemaining()) {
+    while (first < count) {
+      if (!buffers[first].hasRemaining()) {
         first++;
+        continue;
       }
-      if (first == count) {
-        return;
-      }
-      gathering.write(buffers, first, count - first);
+      out.write(buffers, first, count - first);
       if (buffers[count - 1].hasRemaining()) {
-        // Whoever waited to get rid of the rest has heard of the server.
-        heard = System.nanoTime();
+        lastActive = System.nanoTime();
       }
     }
   }
@@ -81,19 +88,19 @@ final class Wire implements ReadableByteChannel {
     return socket.isOpen();
   }
 
-  /** Ends it in order; may wait where there is TLS. */
+  /** Closes the connection in order. With TLS, may wait for the server to take the goodbye. */
   @Override
   public void close() throws IOException {
     try {
-      channel.close();
+      out.close();
     } finally {
       socket.close();
     }
   }
 
   /**
-   * Ends it at once, and has the system drop what it has not sent yet: a request that reached the
-   * server late would be carried out over newer data.
+   * Closes the socket at once, and has the system drop what it has not sent yet: a request that
+   * reached the server late would be carried out over newer data.
    */
   void drop() {
     try {
@@ -101,18 +108,23 @@ final class Wire implements ReadableByteChannel {
         socket.setOption(StandardSocketOptions.SO_LINGER, 0);
       }
     } catch (IOException ignored) {
-      // It is gone, which is what was wanted.
+      // The socket is closed already.
     } finally {
       cut();
     }
   }
 
-  /** Ends it at once: whoever waits for it fails. */
+  /** Closes the socket at once: threads that read or write fail. */
   void cut() {
+    close(socket);
+  }
+
+  /** Closes a socket, whatever state it is in. */
+  static void close(SocketChannel socket) {
     try {
       socket.close();
     } catch (IOException ignored) {
-      // It is gone, which is what was wanted.
+      // The socket is of no use any more.
     }
   }
 }

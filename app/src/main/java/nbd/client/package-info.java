@@ -1,7 +1,6 @@
 /**
- * The NBD client that the upstream backend, {@code info} and the checks share: {@link
- * nbd.client.NbdUri} says where a server is, {@link nbd.client.NbdClient} is one connection to an
- * export of it.
+ * The NBD client of the upstream backend and of {@code info}: {@link nbd.client.NbdUri} names a
+ * server and an export, {@link nbd.client.NbdClient} is a connection to an export.
  */
 @NullMarked
 package nbd.client;

@@ -6,7 +6,6 @@ import java.util.Optional;
 import java.util.Set;
 import nbd.client.ExportInfo;
 import nbd.client.NbdClient;
-import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.TransmissionFlag;
 import nbd.storage.Capabilities;
@@ -34,7 +33,7 @@ final class UpstreamHandle extends Handle {
     Capabilities all = capabilities(export);
     return new ExportFacts(
         export.size(),
-        served(export.blockSizes()),
+        export.blockSizes(),
         readOnly ? all.readOnly() : all,
         export.description(),
         UpstreamHandle.class);
@@ -66,12 +65,6 @@ final class UpstreamHandle extends Handle {
       return Fua.NATIVE;
     }
     return export.has(TransmissionFlag.SEND_FLUSH) ? Fua.EMULATE : Fua.NONE;
-  }
-
-  /** The server's own, with a limit on what this one has to hold for a request. */
-  private static BlockSizes served(BlockSizes sizes) {
-    int most = Math.min(sizes.maximumPayload(), BlockSizes.DEFAULT.maximumPayload());
-    return new BlockSizes(sizes.minimum(), sizes.preferred(), most);
   }
 
   @Override

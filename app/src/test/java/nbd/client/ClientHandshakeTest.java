@@ -30,7 +30,6 @@ import static org.junit.jupiter.params.provider.Arguments.argumentSet;
 import java.io.IOException;
 import java.net.ConnectException;
 import java.nio.ByteBuffer;
-import java.nio.channels.ByteChannel;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
@@ -100,7 +99,8 @@ final class ClientHandshakeTest {
                   TransmissionFlag.SEND_FLUSH,
                   TransmissionFlag.CAN_MULTI_CONN));
       assertThat(export.blockSizes()).isEqualTo(new BlockSizes(512, 65_536, 32 << 20));
-      assertThat(export.toldBlockSizes()).contains(new ToldBlockSizes(512, 65_536, 0xffff_ffffL));
+      assertThat(export.serverBlockSizes())
+          .contains(new ServerBlockSizes(512, 65_536, 0xffff_ffffL));
       assertThat(export.structuredReplies()).isEqualTo(replies != Replies.SIMPLE);
       assertThat(export.extendedHeaders()).isEqualTo(replies == Replies.EXTENDED);
       assertThat(export.contexts())
@@ -114,7 +114,7 @@ final class ClientHandshakeTest {
             ScriptedServer.of(client -> client.open(Replies.SIMPLE, 0, 1).awaitEnd());
         NbdClient client = open(server)) {
       assertThat(client.export().blockSizes()).isEqualTo(BlockSizes.DEFAULT);
-      assertThat(client.export().toldBlockSizes()).isEmpty();
+      assertThat(client.export().serverBlockSizes()).isEmpty();
       assertThat(client.export().canonicalName()).isEqualTo(Optional.empty());
     }
   }
@@ -131,24 +131,6 @@ final class ClientHandshakeTest {
         NbdClient client = open(server)) {
       assertThat(client.export().blockSizes()).isEqualTo(new BlockSizes(1, 512, 1 << 20));
       assertThat(client.export().longestPayload()).isEqualTo(65_536);
-    }
-  }
-
-  @Test
-  void whatIsNotAskedForIsNotNegotiated() throws IOException {
-    Script script =
-        client -> {
-          client.greet(3);
-          client.expectOption(GO);
-          client.reply(GO, INFO, export(1, 1)).reply(GO, ACK).awaitEnd();
-        };
-    try (ScriptedServer server = ScriptedServer.of(script);
-        NbdClient client =
-            NbdClient.connect(
-                NbdUri.parse(server.uri()),
-                "",
-                ClientSettings.DEFAULT.withStructuredReplies(false))) {
-      assertThat(client.export().structuredReplies()).isFalse();
     }
   }
 
@@ -451,8 +433,7 @@ final class ClientHandshakeTest {
 
   @Test
   void aServerThatSaysNothingIsGivenUp() throws IOException {
-    ClientSettings hasty =
-        ClientSettings.DEFAULT.withTimeouts(Duration.ofMillis(700), Duration.ZERO);
+    ClientSettings hasty = new ClientSettings(Duration.ofMillis(700), Duration.ZERO);
     Script[] silent = {Peer::awaitEnd, first(Peer::awaitEnd), go(Peer::awaitEnd)};
     try (ScriptedServer server = ScriptedServer.of(silent)) {
       for (int i = 0; i < silent.length; i++) {
@@ -596,23 +577,6 @@ final class ClientHandshakeTest {
   }
 
   @Test
-  void tlsHasToBeConfigured() throws IOException {
-    Script script =
-        client -> {
-          client.greet(3);
-          client.expectOption(STARTTLS);
-          client.reply(STARTTLS, ACK).awaitEnd();
-        };
-    try (ScriptedServer server = ScriptedServer.of(script)) {
-      assertThatThrownBy(
-              () ->
-                  NbdClient.connect(
-                      secure(server), "", ClientSettings.DEFAULT.withTls(TlsUpgrade.NONE)))
-          .hasMessage(secure(server) + ": TLS is not configured");
-    }
-  }
-
-  @Test
   void tlsThatIsRefusedIsNotDoneWithout() throws IOException {
     Script refusing =
         client -> {
@@ -639,81 +603,9 @@ final class ClientHandshakeTest {
           client.send(both.text("injected")).awaitEnd();
         };
     try (ScriptedServer server = ScriptedServer.of(script)) {
-      assertThatThrownBy(
-              () ->
-                  NbdClient.connect(
-                      secure(server), "", ClientSettings.DEFAULT.withTls((plain, to) -> plain)))
+      assertThatThrownBy(() -> NbdClient.connect(secure(server), "", ClientSettings.DEFAULT))
           .isInstanceOf(ProtocolException.class)
           .hasMessageContaining("between its ACK and TLS");
-    }
-  }
-
-  @Test
-  void theConnectionContinuesOnWhatTlsMakesOfIt() throws IOException {
-    Script script =
-        client -> {
-          client.greet(3);
-          client.expectOption(STARTTLS);
-          client.reply(STARTTLS, ACK);
-          assertThat(client.take(1).get()).as("what the upgrade sent").isEqualTo((byte) 99);
-          for (int option : new int[] {EXTENDED_HEADERS, STRUCTURED_REPLY}) {
-            client.expectOption(option);
-            client.reply(option, ERR_UNSUP);
-          }
-          client.expectOption(GO);
-          client.reply(GO, INFO, export(8, 1)).reply(GO, ACK);
-          client.simple(client.request(), 0, new byte[8]);
-          byte[] written = client.request().payload().array();
-          assertThat(written).hasSize(8);
-          client.awaitEnd();
-        };
-    TlsUpgrade upgrade =
-        (plain, to) -> {
-          plain.write(ByteBuffer.wrap(new byte[] {99}));
-          return new OnlyBytes(plain);
-        };
-    try (ScriptedServer server = ScriptedServer.of(script)) {
-      NbdClient client =
-          NbdClient.connect(secure(server), "", ClientSettings.DEFAULT.withTls(upgrade));
-      client.read(ByteBuffer.allocate(8), 0);
-      Thread writer =
-          Thread.ofVirtual()
-              .start(
-                  () ->
-                      assertThatThrownBy(
-                              () ->
-                                  client.write(
-                                      ByteBuffer.allocate(8), 0, nbd.protocol.CommandFlags.NONE))
-                          .isInstanceOf(IOException.class));
-      nbd.testing.Eventually.isTrue(
-          "the write waits", () -> writer.getState() == Thread.State.WAITING);
-      client.close();
-      writer.join();
-    } catch (InterruptedException hang) {
-      throw new AssertionError(hang);
-    }
-  }
-
-  /** A channel that cannot gather, as one of TLS may be. */
-  private record OnlyBytes(ByteChannel inner) implements ByteChannel {
-    @Override
-    public int read(ByteBuffer into) throws IOException {
-      return inner.read(into);
-    }
-
-    @Override
-    public int write(ByteBuffer from) throws IOException {
-      return inner.write(from);
-    }
-
-    @Override
-    public boolean isOpen() {
-      return inner.isOpen();
-    }
-
-    @Override
-    public void close() throws IOException {
-      inner.close();
     }
   }
 }

@@ -49,8 +49,7 @@ final class ClientInFlightTest {
   }
 
   private static NbdClient open(ScriptedServer server, Duration requestTimeout) throws IOException {
-    ClientSettings settings =
-        ClientSettings.DEFAULT.withTimeouts(Duration.ofSeconds(10), requestTimeout);
+    ClientSettings settings = new ClientSettings(Duration.ofSeconds(10), requestTimeout);
     return NbdClient.connect(NbdUri.parse(server.uri()), "", settings);
   }
 

@@ -33,7 +33,7 @@ final class ConnectTimeoutTest {
           });
 
   private static ClientSettings within(Duration timeout) {
-    return ClientSettings.DEFAULT.withTimeouts(timeout, Duration.ZERO);
+    return new ClientSettings(timeout, Duration.ZERO);
   }
 
   private CompletableFuture<Throwable> connect(Duration timeout, ConnectAttempts attempts) {

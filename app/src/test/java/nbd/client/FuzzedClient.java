@@ -7,49 +7,42 @@ import nbd.protocol.WireInput;
 import nbd.storage.ListedExport;
 import nbd.testing.MemorySocket;
 
-/** The client on a socket in memory, whose other end may say anything. */
+/** A client on a socket in memory, whose other end may say anything. */
 public final class FuzzedClient implements AutoCloseable {
   private static final Duration HANG = Duration.ofSeconds(20);
-  private static final int INPUT_BYTES = 36 << 10;
   private static final NbdUri SERVER = NbdUri.parse("nbd://server.invalid/disk");
 
   private final NbdClient client;
   private final Thread reader;
 
-  private FuzzedClient(NbdClient client, Thread reader) {
+  private FuzzedClient(NbdClient client) {
     this.client = client;
-    this.reader = reader;
+    this.reader = client.start();
   }
 
-  private static Negotiation negotiation(MemorySocket socket, ClientSettings settings) {
+  private static Negotiation negotiation(MemorySocket socket) {
     Wire wire = new Wire(socket);
-    return new Negotiation(wire, new WireInput(wire, INPUT_BYTES), SERVER, settings);
+    return new Negotiation(wire, new WireInput(wire, Connector.INPUT_BYTES), SERVER);
   }
 
-  /** Names the exports. */
-  public static List<ListedExport> list(MemorySocket socket, ClientSettings settings)
-      throws IOException {
-    return negotiation(socket, settings).list();
+  /** Lists the exports. */
+  public static List<ListedExport> list(MemorySocket socket) throws IOException {
+    return negotiation(socket).list();
   }
 
-  /** Names the contexts of an export. */
-  public static List<String> contexts(MemorySocket socket, ClientSettings settings)
-      throws IOException {
-    return negotiation(socket, settings).listContexts("disk");
+  /** Lists the contexts of an export. */
+  public static List<String> contexts(MemorySocket socket) throws IOException {
+    return negotiation(socket).listContexts();
   }
 
   /** Opens an export. */
-  public static FuzzedClient open(MemorySocket socket, ClientSettings settings) throws IOException {
-    Wire wire = new Wire(socket);
-    WireInput in = new WireInput(wire, INPUT_BYTES);
-    ExportInfo export = new Negotiation(wire, in, SERVER, settings).open("disk");
-    Link link = new Link("server", wire, Duration.ZERO);
-    SendQueue queue = new SendQueue(wire, link, export.extendedHeaders());
-    Thread reader = Thread.ofVirtual().start(new ReplyReader(link, in, export));
-    return new FuzzedClient(new NbdClient(wire, link, queue, export), reader);
+  public static FuzzedClient open(MemorySocket socket) throws IOException {
+    Negotiation talk = negotiation(socket);
+    ExportInfo export = talk.open();
+    return new FuzzedClient(new NbdClient("server", talk.wire, talk.in, export, Duration.ZERO));
   }
 
-  /** What is under test. */
+  /** Returns the client under test. */
   public NbdClient client() {
     return client;
   }

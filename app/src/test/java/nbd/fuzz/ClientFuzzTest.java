@@ -9,7 +9,6 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
 import java.util.Optional;
-import nbd.client.ClientSettings;
 import nbd.client.FuzzedClient;
 import nbd.client.NbdClient;
 import nbd.protocol.CommandFlags;
@@ -34,24 +33,15 @@ final class ClientFuzzTest {
     Log.clear();
     Choices choices = new Choices(data);
     int what = choices.u8();
-    ClientSettings usual = ClientSettings.DEFAULT;
-    boolean structured = (what & 2) == 0;
-    ClientSettings settings =
-        new ClientSettings(
-            usual.connectTimeout(),
-            usual.requestTimeout(),
-            structured,
-            structured && (what & 1) == 0,
-            usual.tls());
     Deque<byte[]> pieces = new ArrayDeque<>();
     pieces.add(choices.rest());
     MemorySocket socket = new MemorySocket(new Talker(pieces), Integer.MAX_VALUE);
     try {
       switch (what >> 2 & 3) {
-        case 0 -> assertThat(FuzzedClient.list(socket, settings)).doesNotContainNull();
-        case 1 -> assertThat(FuzzedClient.contexts(socket, settings)).doesNotContainNull();
+        case 0 -> assertThat(FuzzedClient.list(socket)).doesNotContainNull();
+        case 1 -> assertThat(FuzzedClient.contexts(socket)).doesNotContainNull();
         default -> {
-          try (FuzzedClient opened = FuzzedClient.open(socket, settings)) {
+          try (FuzzedClient opened = FuzzedClient.open(socket)) {
             NbdClient client = opened.client();
             assertThat(client.export().size()).isNotNegative();
             if (client.export().size() >= 10) {
@@ -100,7 +90,7 @@ final class ClientFuzzTest {
     int maximum = choices.of(1 << 20, 4096, 65_536);
     HostileServer server = new HostileServer(choices, structured, extended, SIZE, maximum);
     MemorySocket socket = new MemorySocket(server, choices.of(Integer.MAX_VALUE, 1, 13, 4096));
-    try (FuzzedClient opened = FuzzedClient.open(socket, ClientSettings.DEFAULT)) {
+    try (FuzzedClient opened = FuzzedClient.open(socket)) {
       NbdClient client = opened.client();
       for (int i = 0; i < 20 && choices.hasMore() && server.isHonest(); i++) {
         call(choices, client, server);

@@ -142,7 +142,7 @@ final class ClientIT {
             PeerServer.qemuNbd(directory, "disk", "-f", "raw", "-D", "a disk", image.toString());
         NbdClient client = open(server)) {
       assertThat(client.export().description()).isEqualTo("a disk");
-      assertThat(client.export().toldBlockSizes()).isPresent();
+      assertThat(client.export().serverBlockSizes()).isPresent();
       List<Extent> extents = extents(client);
       assertThat(extents).hasSizeGreaterThan(2).isEqualTo(map(server));
       everyCommand(server, client);

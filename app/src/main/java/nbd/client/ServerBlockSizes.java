@@ -1,23 +1,26 @@
 package nbd.client;
 
+import java.nio.ByteBuffer;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.ProtocolException;
 
 /**
- * The block sizes that a server tells, in bytes, as they are on the wire (unsigned 32 bits).
+ * The block sizes that a server sends, in bytes (unsigned 32 bits).
  *
  * @param minimum requests are multiples of it
  * @param preferred requests of it are served best
  * @param maximum the longest payload; 0xffffffff for any
  */
-public record ToldBlockSizes(long minimum, long preferred, long maximum) {
+public record ServerBlockSizes(long minimum, long preferred, long maximum) {
   private static final long NO_MAXIMUM = 0xffff_ffffL;
   private static final long LARGEST_MINIMUM = 1 << 16;
   private static final long LARGEST_PREFERRED = 1 << 25;
 
-  /** Checks what the protocol demands of them, and what can be worked with. */
-  static ToldBlockSizes checked(long minimum, long preferred, long maximum)
-      throws ProtocolException {
+  /** Reads the three sizes. Refuses what the protocol forbids, and sizes that cannot be used. */
+  static ServerBlockSizes read(ByteBuffer data) throws ProtocolException {
+    long minimum = Integer.toUnsignedLong(data.getInt());
+    long preferred = Integer.toUnsignedLong(data.getInt());
+    long maximum = Integer.toUnsignedLong(data.getInt());
     boolean sane =
         Long.bitCount(minimum) == 1
             && minimum <= LARGEST_MINIMUM
@@ -30,18 +33,20 @@ public record ToldBlockSizes(long minimum, long preferred, long maximum) {
       throw new ProtocolException(
           "the block sizes %d, %d and %d are none".formatted(minimum, preferred, maximum));
     }
-    return new ToldBlockSizes(minimum, preferred, maximum);
+    return new ServerBlockSizes(minimum, preferred, maximum);
   }
 
-  /** The longest payload that a request may have here: as told, but no more than is usual. */
+  /** Returns the longest payload of a request to the server, at most the usual one. */
   int longestPayload() {
     return (int) Math.min(maximum, BlockSizes.DEFAULT.maximumPayload());
   }
 
-  /** What callers have to keep to. The maximum is no concern of theirs: what is longer is split. */
+  /**
+   * Returns the sizes that callers have to keep to. The maximum may be larger than the server's:
+   * longer requests are split.
+   */
   BlockSizes forCallers() {
-    int usual = BlockSizes.DEFAULT.maximumPayload();
-    int most = (int) Math.max(1 << 20, Math.min(maximum, usual));
+    int most = Math.max(1 << 20, longestPayload());
     return new BlockSizes(
         (int) minimum, (int) Math.max(preferred, 512), most - most % (int) minimum);
   }

@@ -4,24 +4,19 @@ import java.nio.ByteBuffer;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
-import nbd.protocol.BlockSizes;
 import nbd.protocol.InfoType;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.TransmissionFlag;
-import org.jspecify.annotations.Nullable;
 
-/** What a server has told of an export so far, piece by piece. */
-final class ToldInfo {
-  private static final int EXPORT_BYTES = 10;
-  private static final int BLOCK_SIZE_BYTES = 12;
-
+/** The information on an export that the server has sent so far. */
+final class InfoReplies {
   private long size = -1;
   private Set<TransmissionFlag> flags = Set.of();
   private Optional<String> canonicalName = Optional.empty();
   private String description = "";
-  private @Nullable ToldBlockSizes blockSizes;
+  private Optional<ServerBlockSizes> blockSizes = Optional.empty();
 
-  /** Takes the data of an INFO reply; a kind that is not known is left out. */
+  /** Takes the data of an INFO reply; unknown types are ignored. */
   void take(ByteBuffer data) throws ProtocolException {
     if (data.remaining() < 2) {
       throw new ProtocolException("a piece of information is too short");
@@ -37,7 +32,7 @@ final class ToldInfo {
   private void take(InfoType type, ByteBuffer data) throws ProtocolException {
     switch (type) {
       case EXPORT -> {
-        requireLength(type, data, EXPORT_BYTES);
+        requireLength(type, data, 10);
         if (size >= 0) {
           throw new ProtocolException("the server told the export's size twice");
         }
@@ -46,12 +41,8 @@ final class ToldInfo {
       case NAME -> canonicalName = Optional.of(OptionExchange.text(data));
       case DESCRIPTION -> description = OptionExchange.text(data);
       case BLOCK_SIZE -> {
-        requireLength(type, data, BLOCK_SIZE_BYTES);
-        blockSizes =
-            ToldBlockSizes.checked(
-                Integer.toUnsignedLong(data.getInt()),
-                Integer.toUnsignedLong(data.getInt()),
-                Integer.toUnsignedLong(data.getInt()));
+        requireLength(type, data, 12);
+        blockSizes = Optional.of(ServerBlockSizes.read(data));
       }
     }
   }
@@ -72,11 +63,11 @@ final class ToldInfo {
       throw new ProtocolException(
           "the export's size %s is negative or huge".formatted(Long.toUnsignedString(size)));
     }
-    Set<TransmissionFlag> told = TransmissionFlag.fromWire(bits);
-    flags = told.contains(TransmissionFlag.HAS_FLAGS) ? told : Set.of();
+    Set<TransmissionFlag> sent = TransmissionFlag.fromWire(bits);
+    flags = sent.contains(TransmissionFlag.HAS_FLAGS) ? sent : Set.of();
   }
 
-  /** All of it, when the server has said that this is all. */
+  /** Makes the description of the export, once the server has sent everything. */
   ExportInfo export(
       String name,
       boolean fixedNewstyle,
@@ -87,15 +78,13 @@ final class ToldInfo {
     if (size < 0) {
       throw new ProtocolException("the server did not tell the export's size");
     }
-    Optional<ToldBlockSizes> told = Optional.ofNullable(blockSizes);
     return new ExportInfo(
         name,
         canonicalName,
         description,
         size,
         flags,
-        told.map(ToldBlockSizes::forCallers).orElse(BlockSizes.DEFAULT),
-        told,
+        blockSizes,
         fixedNewstyle,
         structured,
         extended,
