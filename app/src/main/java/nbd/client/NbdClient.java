@@ -183,8 +183,8 @@ public final class NbdClient implements AutoCloseable {
   }
 
   /**
-   * Begins a read as {@link nbd.storage.Handle#beginRead} does. Any thread may begin and push; a
-   * push sends the requests of all threads.
+   * Begins a read as {@link nbd.storage.Handle#begin} does. Any thread may begin and push; a push
+   * sends the requests of all threads.
    */
   public boolean beginRead(ByteBuffer into, long offset, Completion end) {
     return begin(Command.READ, CommandFlags.NONE, into, offset, end);
