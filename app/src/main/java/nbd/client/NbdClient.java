@@ -17,19 +17,20 @@ import nbd.protocol.NbdException;
 import nbd.protocol.WireInput;
 import nbd.storage.Completion;
 import nbd.storage.Extent;
+import nbd.storage.Handle;
 import nbd.storage.ListedExport;
 import nbd.storage.LostException;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import org.jspecify.annotations.Nullable;
 
 /**
  * A connection to an export of an NBD server.
  *
- * <p>Any number of threads may call at a time; their requests are in flight together, and each call
- * returns when the server has answered. A buffer belongs to the connection during the call only.
- * Callers must not be interrupted: interrupting a thread that sends closes the connection for all
- * of them, as it does with any channel. Offsets and lengths are in bytes. The caller keeps ranges
- * inside the export, aligned to its minimum block size, and uses only commands and flags that the
- * export has. Ranges that are too long for one request are split.
+ * <p>Any number of threads may call at a time; their requests are in flight together. Callers must
+ * not be interrupted: interrupting a thread that sends closes the connection for all of them, as it
+ * does with any channel. Ranges that are too long for one request are split.
  *
  * <p>If the server refuses a request, the call fails with an {@link NbdException} that has the
  * server's error, and the connection goes on. If the connection breaks, or the server breaks the
@@ -37,7 +38,7 @@ import org.jspecify.annotations.Nullable;
  * (EIO), and every later one with a {@link LostException} (ESHUTDOWN); both name the server and the
  * reason.
  */
-public final class NbdClient implements AutoCloseable {
+public final class NbdClient extends Handle {
   /** Requests that have been begun are sent at the latest when there are so many. */
   private static final int MOST_STAGED = 32;
 
@@ -74,6 +75,7 @@ public final class NbdClient implements AutoCloseable {
    * @param patience how long the server may be silent while a reply is due; zero for any time
    */
   NbdClient(String name, Wire wire, WireInput in, ExportInfo export, Duration patience) {
+    super(export.facts());
     this.wire = wire;
     this.link = new Link(name, wire, patience);
     this.queue = new SendQueue(wire, link, export.extendedHeaders());
@@ -141,73 +143,47 @@ public final class NbdClient implements AutoCloseable {
     return export;
   }
 
-  /** Says why every call fails from now on; empty while the connection is known to work. */
+  @Override
   public Optional<String> broken() {
     return Optional.ofNullable(link.broken()).map(Link.Broken::reason);
   }
 
-  /**
-   * Reads into a buffer, from its position to its limit.
-   *
-   * @param into filled straight from the socket if it is direct
-   * @throws IOException if not all of it could be read; its content is undefined then, and its
-   *     position unchanged
-   */
-  public void read(ByteBuffer into, long offset) throws IOException {
-    int start = into.position();
-    int end = into.limit();
-    int bytes;
-    for (int from = start; from < end; from += bytes) {
-      bytes = Math.min(end - from, longestPayload);
-      long at = offset + (from - start);
-      call(Command.READ, CommandFlags.NONE, at, bytes, into.slice(from, bytes), null);
-    }
-    into.position(end);
+  /** Shortens the time for which the server may be silent while a reply is due. */
+  public void limitPatience(Duration most) {
+    link.limitPatience(most);
   }
 
   /**
-   * Writes a buffer from its position to its limit.
-   *
-   * @param from sent without a copy if it is direct
-   * @throws IOException if not all of it could be written; its position is unchanged then
+   * Performs an operation. Any thread may begin operations, and push those of all threads. The data
+   * of direct buffers is not copied.
    */
-  public void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-    int start = from.position();
-    int end = from.limit();
-    int bytes;
-    for (int at = start; at < end; at += bytes) {
-      bytes = Math.min(end - at, longestPayload);
-      call(Command.WRITE, flags, offset + (at - start), bytes, from.slice(at, bytes), null);
-    }
-    from.position(end);
+  @Override
+  public Outcome perform(Operation operation, Patience patience, Completion end)
+      throws IOException {
+    return switch (patience) {
+      case AT_ONCE -> Outcome.DECLINED;
+      case LATER -> stage(operation, end) ? Outcome.BEGUN : Outcome.DECLINED;
+      case WAIT -> {
+        perform(operation);
+        yield Outcome.DONE;
+      }
+    };
   }
 
-  /**
-   * Begins a read as {@link nbd.storage.Handle#begin} does. Any thread may begin and push; a push
-   * sends the requests of all threads.
-   */
-  public boolean beginRead(ByteBuffer into, long offset, Completion end) {
-    return begin(Command.READ, CommandFlags.NONE, into, offset, end);
-  }
-
-  /** Begins a write as {@link #beginRead} does. */
-  public boolean beginWrite(ByteBuffer from, long offset, CommandFlags flags, Completion end) {
-    return begin(Command.WRITE, flags, from, offset, end);
-  }
-
-  private boolean begin(
-      Command command, CommandFlags flags, ByteBuffer data, long offset, Completion end) {
-    if (data.remaining() > longestPayload) {
+  private boolean stage(Operation operation, Completion end) {
+    Command command = operation.command();
+    if ((command != Command.READ && command != Command.WRITE)
+        || operation.length() > longestPayload) {
       return false;
     }
     Request request =
         Request.begun(
             done -> end.done(certainOutcome(done)),
             command,
-            flags.bits(),
+            operation.flags().bits(),
             link.nextCookie(),
-            offset,
-            data.slice());
+            operation.offset(),
+            operation.data().slice());
     if (link.add(request) != null) {
       return false;
     }
@@ -222,7 +198,7 @@ public final class NbdClient implements AutoCloseable {
     return true;
   }
 
-  /** Sends the requests that have been begun. */
+  @Override
   public void push() {
     Request newest = staged.getAndSet(null);
     if (newest != null) {
@@ -234,53 +210,43 @@ public final class NbdClient implements AutoCloseable {
     }
   }
 
-  /** Shortens the time for which the server may be silent while a reply is due. */
-  public void limitPatience(Duration most) {
-    link.limitPatience(most);
-  }
-
-  /** Makes durable everything that was answered before. */
-  public void flush() throws IOException {
-    call(Command.FLUSH, CommandFlags.NONE, 0, 0, null, null);
-  }
-
-  /** Forgets a range. */
-  public void trim(long offset, long length, CommandFlags flags) throws IOException {
-    ranges(Command.TRIM, offset, length, flags);
-  }
-
-  /** Makes a range read as zeroes. */
-  public void zero(long offset, long length, CommandFlags flags) throws IOException {
-    ranges(Command.WRITE_ZEROES, offset, length, flags);
-  }
-
-  /** Reads a range ahead. */
-  public void cache(long offset, long length) throws IOException {
-    ranges(Command.CACHE, offset, length, CommandFlags.NONE);
-  }
-
-  private void ranges(Command command, long offset, long length, CommandFlags flags)
-      throws IOException {
-    for (long done = 0; done < length; ) {
-      long bytes = Math.min(length - done, longestRange);
-      call(command, flags, offset + done, bytes, null, null);
-      done += bytes;
+  private void perform(Operation operation) throws IOException {
+    Command command = operation.command();
+    CommandFlags flags = command.writes() ? operation.flags() : CommandFlags.NONE;
+    long offset = operation.offset();
+    long length = operation.length();
+    switch (command) {
+      case FLUSH -> call(command, flags, 0, 0, null, null);
+      case READ, WRITE -> {
+        ByteBuffer data = operation.data();
+        int start = data.position();
+        int end = data.limit();
+        int bytes;
+        for (int at = start; at < end; at += bytes) {
+          bytes = Math.min(end - at, longestPayload);
+          call(command, flags, offset + (at - start), bytes, data.slice(at, bytes), null);
+        }
+        data.position(end);
+      }
+      case BLOCK_STATUS -> operation.answer(extents(operation));
+      default -> {
+        for (long done = 0; done < length; done += longestRange) {
+          long bytes = Math.min(length - done, longestRange);
+          call(command, flags, offset + done, bytes, null, null);
+        }
+      }
     }
   }
 
-  /**
-   * Asks for data, holes and zeroes in a range. If the server does not tell, all of it is data.
-   *
-   * @param most limit on the number of extents, at least 1
-   * @return consecutive extents as {@link nbd.storage.Handle#extents} returns them
-   */
-  public List<Extent> extents(long offset, long length, int most) throws IOException {
+  private List<Extent> extents(Operation question) throws IOException {
+    long offset = question.offset();
     if (!export.tellsExtents()) {
-      return List.of(Extent.data(length));
+      return List.of(Extent.data(question.length()));
     }
-    long asked = Math.min(length, longestRange);
-    ExtentList extents = new ExtentList(most, asked, export.size() - offset);
-    CommandFlags flags = most == 1 ? CommandFlags.of(CommandFlag.REQ_ONE) : CommandFlags.NONE;
+    long asked = Math.min(question.length(), longestRange);
+    ExtentList extents = new ExtentList(question.most(), asked, size() - offset);
+    CommandFlags flags =
+        question.most() == 1 ? CommandFlags.of(CommandFlag.REQ_ONE) : CommandFlags.NONE;
     call(Command.BLOCK_STATUS, flags, offset, asked, null, extents);
     return extents.extents();
   }

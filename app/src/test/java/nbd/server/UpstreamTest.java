@@ -24,6 +24,7 @@ import nbd.multiconn.MultiConnSettings;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
+import nbd.storage.Operation;
 import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;
@@ -135,10 +136,8 @@ final class UpstreamTest {
         int number = i % BLOCKS;
         ByteBuffer data = ByteBuffer.wrap(block(number, 1));
         assertThat(
-                client.beginWrite(
-                    data,
-                    (long) number * BLOCK,
-                    CommandFlags.NONE,
+                client.begin(
+                    Operation.write(data, (long) number * BLOCK, CommandFlags.NONE),
                     failure -> {
                       ended.incrementAndGet();
                       if (failure != null) {
