@@ -15,8 +15,9 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.FutureTask;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import nbd.posix.Errno;
@@ -29,6 +30,7 @@ import nbd.storage.Capability;
 import nbd.storage.Handle;
 import nbd.storage.ListedExport;
 import nbd.testing.Eventually;
+import nbd.testing.Running;
 import nbd.testing.SlowFiles;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -64,9 +66,7 @@ final class DirectoryBackendTest {
   }
 
   private static byte first(Handle handle) throws IOException {
-    ByteBuffer into = ByteBuffer.allocateDirect(1);
-    handle.read(into, 0);
-    return into.get(0);
+    return Disks.read(handle, 0, 1)[0];
   }
 
   private void assertUnknown(String name) {
@@ -181,27 +181,23 @@ final class DirectoryBackendTest {
 
   /** Somebody exchanges a file for a link that leads out, again and again. */
   @Test
-  void whoExchangesFilesForLinksGetsNobodyOut() throws Exception {
+  void whoExchangesFilesForLinksGetsNobodyOut() throws IOException {
     assumeTrue(PathDescriptor.of(directory).isPresent(), "needs Linux with /proc");
     Path swapped = directory.resolve("swapped");
     Files.write(swapped, new byte[] {1});
+    Path file = Files.write(above.resolve("file"), new byte[] {1});
     AtomicBoolean stop = new AtomicBoolean();
-    AtomicInteger swaps = new AtomicInteger();
-    FutureTask<Void> attacker =
-        new FutureTask<>(
+    Running attacker =
+        Running.start(
             () -> {
-              Path file = Files.write(above.resolve("file"), new byte[] {1});
               while (!stop.get()) {
                 Path link = above.resolve("next-link");
                 Files.createSymbolicLink(link, above.resolve("secret"));
                 Files.move(link, swapped, StandardCopyOption.ATOMIC_MOVE);
                 Files.createLink(above.resolve("next-file"), file);
                 Files.move(above.resolve("next-file"), swapped, StandardCopyOption.ATOMIC_MOVE);
-                swaps.incrementAndGet();
               }
-              return null;
             });
-    Thread.ofPlatform().start(attacker);
     int opened = 0;
     int refused = 0;
     while (opened < 200 || refused < 200) {
@@ -213,8 +209,7 @@ final class DirectoryBackendTest {
       }
     }
     stop.set(true);
-    attacker.get();
-    assertThat(swaps.get()).isPositive();
+    attacker.join();
   }
 
   @Test
@@ -274,7 +269,6 @@ final class DirectoryBackendTest {
     FakeDisk disk =
         new FakeDisk(
             10,
-            false,
             number -> {
               throw new PosixException("fdatasync", Errno.EIO, "x");
             });
@@ -282,7 +276,7 @@ final class DirectoryBackendTest {
     SharedFiles.Opener opener =
         () -> {
           openings.incrementAndGet();
-          return new FileBackend("x", disk, FileSettings.DEFAULT);
+          return disk.served("x");
         };
     Handle first = files.open("key", false, opener);
     assertThatThrownBy(first::flush).hasMessageContaining("EIO");
@@ -296,7 +290,7 @@ final class DirectoryBackendTest {
 
   /** One waits for its disk, to be opened and to be closed: others of it wait, and nobody else. */
   @Test
-  void aSlowFileHoldsUpNobodyElse() throws Exception {
+  void aSlowFileHoldsUpNobodyElse() throws IOException {
     SharedFiles files = new SharedFiles();
     CountDownLatch opening = new CountDownLatch(1);
     CountDownLatch go = new CountDownLatch(1);
@@ -305,47 +299,41 @@ final class DirectoryBackendTest {
     FakeDisk slow =
         new FakeDisk(
             10,
-            false,
             number -> {
               flushing.countDown();
               Eventually.await(goOn);
             });
-    FakeDisk quick = new FakeDisk(10, false, number -> {});
     AtomicInteger openings = new AtomicInteger();
     SharedFiles.Opener openSlowly =
         () -> {
           openings.incrementAndGet();
           opening.countDown();
           Eventually.await(go);
-          return new FileBackend("slow", slow, FileSettings.DEFAULT);
+          return slow.served("slow");
         };
-    SharedFiles.Opener openQuickly = () -> new FileBackend("quick", quick, FileSettings.DEFAULT);
-    FutureTask<Handle> first = new FutureTask<>(() -> files.open("slow", false, openSlowly));
-    FutureTask<Handle> second = new FutureTask<>(() -> files.open("slow", false, openSlowly));
-    Thread.ofVirtual().start(first);
+    SharedFiles.Opener openQuickly = () -> new FakeDisk(10, number -> {}).served("quick");
+    Queue<Handle> opened = new ConcurrentLinkedQueue<>();
+    Running.Call openSlow = () -> opened.add(files.open("slow", false, openSlowly));
+    Running first = Running.start(openSlow);
     Eventually.await(opening);
-    Thread waiting = Thread.ofVirtual().start(second);
-    Eventually.isTrue("it waits", () -> waiting.getState() == Thread.State.WAITING);
+    Running second = Running.start(openSlow);
+    second.awaitParked();
     files.open("quick", false, openQuickly).close();
     go.countDown();
-    first.get().close();
-    FutureTask<Void> ending =
-        new FutureTask<>(
-            () -> {
-              second.get().close();
-              return null;
-            });
-    Thread.ofVirtual().start(ending);
+    first.join();
+    opened.remove().close();
+    second.join();
+    Running ending = Running.start(opened.remove()::close);
     Eventually.await(flushing);
-    // It is being closed: who comes now waits, and opens it anew.
-    FutureTask<Handle> third = new FutureTask<>(() -> files.open("slow", false, openSlowly));
-    Thread coming = Thread.ofVirtual().start(third);
-    Eventually.isTrue("it waits", () -> coming.getState() == Thread.State.WAITING);
+    // It is being closed: a client that comes now waits, and opens it anew.
+    Running third = Running.start(openSlow);
+    third.awaitParked();
     files.open("quick", false, openQuickly).close();
     assertThat(openings).hasValue(1);
     goOn.countDown();
-    ending.get();
-    third.get().close();
+    ending.join();
+    third.join();
+    opened.remove().close();
     assertThat(openings).hasValue(2);
     files.close();
   }
@@ -353,19 +341,14 @@ final class DirectoryBackendTest {
   @Test
   void aFileThatCannotBeOpenedLeavesNothingBehind() throws IOException {
     SharedFiles files = new SharedFiles();
+    SharedFiles.Opener failing =
+        () -> {
+          throw new IOException("not now");
+        };
     for (int i = 0; i < 2; i++) {
-      assertThatThrownBy(
-              () ->
-                  files.open(
-                      "key",
-                      false,
-                      () -> {
-                        throw new IOException("not now");
-                      }))
-          .hasMessage("not now");
+      assertThatThrownBy(() -> files.open("key", false, failing)).hasMessage("not now");
     }
-    FakeDisk disk = new FakeDisk(10, false, number -> {});
-    files.open("key", false, () -> new FileBackend("x", disk, FileSettings.DEFAULT)).close();
+    files.open("key", false, () -> new FakeDisk(10, number -> {}).served("x")).close();
     files.close();
   }
 
@@ -388,25 +371,21 @@ final class DirectoryBackendTest {
       Files.createSymbolicLink(directory.resolve("other"), slow.file("other"));
       assertThat(listed()).containsExactly("a.img", "b.img", "other", "slow");
       slow.hold(operation);
-      List<FutureTask<Handle>> opens = new ArrayList<>();
+      List<Running> opens = new ArrayList<>();
       for (int i = 0; i < 70; i++) {
-        FutureTask<Handle> open = new FutureTask<>(() -> backend.open("slow", false));
-        opens.add(open);
-        Thread.ofVirtual().start(open);
+        opens.add(Running.start(() -> backend.open("slow", false).close()));
       }
       slow.awaitHeld(1);
       for (int i = 0; i < 10; i++) {
         assertThat(listed()).contains("a.img", "b.img", "other");
         for (String name : List.of("a.img", "other")) {
-          FutureTask<Handle> open = new FutureTask<>(() -> backend.open(name, false));
-          Thread.ofVirtual().start(open);
-          open.get().close();
+          Running.start(() -> backend.open(name, false).close()).join();
         }
       }
-      assertThat(opens).noneMatch(FutureTask::isDone);
+      assertThat(opens).noneMatch(Running::isDone);
       slow.release();
-      for (FutureTask<Handle> open : opens) {
-        open.get().close();
+      for (Running open : opens) {
+        open.join();
       }
       Eventually.isTrue("it is listed again", () -> listedByNow().contains("slow"));
     }

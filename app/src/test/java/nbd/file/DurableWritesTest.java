@@ -1,5 +1,7 @@
 package nbd.file;
 
+import static nbd.file.Disks.FUA;
+import static nbd.file.Disks.direct;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
@@ -11,14 +13,12 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Executor;
-import java.util.concurrent.FutureTask;
 import java.util.stream.Stream;
 import nbd.posix.PosixFile;
-import nbd.protocol.CommandFlag;
-import nbd.protocol.CommandFlags;
 import nbd.storage.Handle;
 import nbd.testing.Bytes;
 import nbd.testing.Eventually;
+import nbd.testing.Running;
 import nbd.testing.SlowFiles;
 import nbd.threads.BlockingCalls;
 import org.junit.jupiter.api.BeforeEach;
@@ -29,8 +29,6 @@ import org.junit.jupiter.api.io.TempDir;
 /** The openings of a file by which single ranges are written through to the disk. */
 @Timeout(120)
 final class DurableWritesTest {
-  private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
-
   @TempDir private Path directory;
 
   @BeforeEach
@@ -55,38 +53,26 @@ final class DurableWritesTest {
     }
   }
 
-  private static List<FutureTask<Void>> writes(Handle handle, int count) {
-    List<FutureTask<Void>> writes = new ArrayList<>();
-    for (int i = 0; i < count; i++) {
-      long offset = i * 512L;
-      FutureTask<Void> write =
-          new FutureTask<>(
-              () -> {
-                handle.write(ByteBuffer.allocateDirect(512), offset, FUA);
-                return null;
-              });
-      writes.add(write);
-      Thread.ofVirtual().start(write);
-    }
-    return writes;
-  }
-
   @Test
   void aBurstOfWritesHasFewDescriptorsAndLaterNone() throws Exception {
     Path mount = Files.createDirectory(directory.resolve("mount"));
     try (SlowFiles slow = SlowFiles.mount(mount, "direct-slow:1048576")) {
       Path file = slow.file("direct-slow").toRealPath();
-      FileSettings settings = FileSettings.DEFAULT;
-      try (FileBackend backend = FileBackend.open(file, settings);
+      try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
           Handle handle = backend.open("", false)) {
         long before = descriptors(file);
         slow.hold("write");
-        List<FutureTask<Void>> writes = writes(handle, 300);
+        List<Running> writes = new ArrayList<>();
+        for (int i = 0; i < 300; i++) {
+          long offset = i * 512L;
+          writes.add(
+              Running.start(() -> handle.write(ByteBuffer.allocateDirect(512), offset, FUA)));
+        }
         slow.awaitHeld(DurableWrites.MOST);
         assertThat(descriptors(file) - before).isEqualTo(DurableWrites.MOST);
         slow.release();
-        for (FutureTask<Void> write : writes) {
-          write.get();
+        for (Running write : writes) {
+          write.join();
         }
         Eventually.isTrue("they are closed", () -> descriptors(file) == before);
         handle.write(ByteBuffer.allocateDirect(512), 0, FUA);
@@ -135,7 +121,7 @@ final class DurableWritesTest {
     try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       byte[] data = Bytes.random(1, 4096);
-      handle.write(ByteBuffer.allocateDirect(4096).put(data).flip(), 100, FUA);
+      handle.write(direct(data), 100, FUA);
       assertThat(Files.readAllBytes(file)).contains(data);
     }
   }

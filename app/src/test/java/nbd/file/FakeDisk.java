@@ -12,7 +12,7 @@ import java.util.concurrent.locks.ReentrantLock;
  */
 @SuppressWarnings("ThreadPriorityCheck") // yields for the sake of more interleavings
 class FakeDisk implements OpenFile {
-  /** What happened. A seq numbers the changes in their order; an op is a client's command. */
+  /** An event. A seq numbers the changes in their order; an op is a client's command. */
   sealed interface Event {
     /** A change is in the page cache. */
     record Changed(int seq, int op, int offset, int length) implements Event {}
@@ -39,7 +39,7 @@ class FakeDisk implements OpenFile {
     record FlushAnswered(int flush) implements Event {}
   }
 
-  /** What a sync does besides. */
+  /** A sync's work besides. */
   @FunctionalInterface
   interface Sync {
     /** May wait; throws if the sync fails. */
@@ -50,7 +50,6 @@ class FakeDisk implements OpenFile {
   final ThreadLocal<Integer> op = ThreadLocal.withInitial(() -> -1);
 
   private final byte[] content;
-  private final boolean lies;
   private final Sync onSync;
 
   /** Guards what follows. */
@@ -60,18 +59,18 @@ class FakeDisk implements OpenFile {
   private int seqs;
   private int syncs;
 
-  /**
-   * Makes one of zeroes.
-   *
-   * @param lies whether it says of a change that it is stored when it is not
-   */
-  FakeDisk(int size, boolean lies, Sync onSync) {
+  /** Makes one of zeroes. */
+  FakeDisk(int size, Sync onSync) {
     content = new byte[size];
-    this.lies = lies;
     this.onSync = onSync;
   }
 
-  /** Takes note. */
+  /** Serves it. */
+  FileBackend served(String name) {
+    return new FileBackend(name, this, FileSettings.DEFAULT);
+  }
+
+  /** Records an event. */
   void happened(Event event) {
     lock.lock();
     try {
@@ -85,6 +84,16 @@ class FakeDisk implements OpenFile {
     lock.lock();
     try {
       return List.copyOf(events);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** The number of syncs that have begun. */
+  int syncs() {
+    lock.lock();
+    try {
+      return syncs;
     } finally {
       lock.unlock();
     }
@@ -136,14 +145,12 @@ class FakeDisk implements OpenFile {
   }
 
   @Override
-  public boolean writeDurably(ByteBuffer from, long offset) {
+  public boolean writeDurably(ByteBuffer from, long offset) throws IOException {
     byte[] data = new byte[from.remaining()];
     from.get(data);
     int seq = change((int) offset, data);
     Thread.yield();
-    if (!lies) {
-      happened(new Event.Stored(seq, (int) offset, data.length));
-    }
+    happened(new Event.Stored(seq, (int) offset, data.length));
     return true;
   }
 

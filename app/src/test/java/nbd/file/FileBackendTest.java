@@ -1,11 +1,13 @@
 package nbd.file;
 
+import static nbd.file.Disks.direct;
+import static nbd.file.Disks.read;
+import static nbd.file.Disks.sparse;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
-import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
 import java.nio.channels.Channels;
 import java.nio.channels.FileChannel;
@@ -21,6 +23,7 @@ import nbd.storage.Operation;
 import nbd.storage.ReadTarget;
 import nbd.testing.Bytes;
 import nbd.testing.Model;
+import nbd.testing.Running;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -40,24 +43,8 @@ final class FileBackendTest {
     Files.write(file, new byte[SIZE]);
   }
 
-  private static byte[] read(Handle handle, long offset, int length) throws IOException {
-    ByteBuffer into = ByteBuffer.allocateDirect(length);
-    handle.read(into, offset);
-    byte[] bytes = new byte[length];
-    into.flip().get(bytes);
-    return bytes;
-  }
-
-  private static ByteBuffer direct(byte... bytes) {
-    return ByteBuffer.allocateDirect(bytes.length).put(bytes).flip();
-  }
-
   @Test
   void itBehavesAsAnArray() throws IOException {
-    compareWithAnArray();
-  }
-
-  private void compareWithAnArray() throws IOException {
     try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       new Model(Model.seed(), handle, 4096, 65_536).run(300);
@@ -75,19 +62,8 @@ final class FileBackendTest {
   }
 
   @Test
-  void itBehavesAsAnArrayOnVirtualThreads() throws Exception {
-    Throwable[] failure = new Throwable[1];
-    Thread.ofVirtual()
-        .start(
-            () -> {
-              try {
-                compareWithAnArray();
-              } catch (IOException | RuntimeException | Error failed) {
-                failure[0] = failed;
-              }
-            })
-        .join();
-    assertThat(failure[0]).isNull();
+  void itBehavesAsAnArrayOnVirtualThreads() throws IOException {
+    Running.start(this::itBehavesAsAnArray).join();
   }
 
   @Test
@@ -160,9 +136,7 @@ final class FileBackendTest {
     try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       handle.write(direct((byte) 1), 10, CommandFlags.NONE);
-      try (RandomAccessFile shorter = new RandomAccessFile(file.toFile(), "rw")) {
-        shorter.setLength(1000);
-      }
+      sparse(file, 1000);
       assertThatThrownBy(() -> read(handle, 500, 1000))
           .isInstanceOf(NbdException.class)
           .hasMessageContainingAll("disk.img", "truncated to 1000 bytes", "" + SIZE);

@@ -1,12 +1,15 @@
 package nbd.file;
 
-import static java.nio.charset.StandardCharsets.UTF_8;
+import static nbd.file.Disks.FAST_ZERO;
+import static nbd.file.Disks.NO_HOLE;
+import static nbd.file.Disks.allocated;
+import static nbd.file.Disks.read;
+import static nbd.file.Disks.sparse;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
-import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -33,8 +36,6 @@ import org.junit.jupiter.api.io.TempDir;
 @Timeout(120)
 final class FileSpaceTest {
   private static final int BLOCK = 4096;
-  private static final CommandFlags NO_HOLE = CommandFlags.of(CommandFlag.NO_HOLE);
-  private static final CommandFlags FAST = CommandFlags.of(CommandFlag.FAST_ZERO);
 
   @TempDir private Path directory;
   private Path file;
@@ -43,19 +44,6 @@ final class FileSpaceTest {
   void isLinux() {
     assumeTrue(PosixFile.isAvailable(), "needs Linux");
     file = directory.resolve("disk.img");
-  }
-
-  private static void create(Path file, long size) throws IOException {
-    try (RandomAccessFile made = new RandomAccessFile(file.toFile(), "rw")) {
-      made.setLength(size);
-    }
-  }
-
-  /** The bytes that the file takes on the disk. */
-  private static long allocated(Path file) throws IOException {
-    Process stat = new ProcessBuilder("stat", "-c", "%b %B", file.toString()).start();
-    String[] said = new String(stat.getInputStream().readAllBytes(), UTF_8).strip().split(" ");
-    return Long.parseLong(said[0]) * Long.parseLong(said[1]);
   }
 
   private static ByteBuffer ones(int length) {
@@ -69,7 +57,7 @@ final class FileSpaceTest {
   @Test
   void trimAndZeroGiveSpaceBackAndNoHoleTakesIt() throws IOException {
     int size = 64 * BLOCK;
-    create(file, size);
+    sparse(file, size);
     try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       assertThat(allocated(file)).isZero();
@@ -85,10 +73,9 @@ final class FileSpaceTest {
       assertThat(allocated(file)).isEqualTo(48 * BLOCK);
       // Not on blocks: what is beside the range stays.
       handle.zero(40 * BLOCK + 5, 3 * BLOCK, CommandFlags.NONE);
-      ByteBuffer read = ByteBuffer.allocateDirect(3 * BLOCK + 10);
-      handle.read(read, 40 * BLOCK);
-      for (int at = 0; at < read.capacity(); at++) {
-        assertThat(read.get(at)).isEqualTo((byte) (at < 5 || at >= 3 * BLOCK + 5 ? 1 : 0));
+      byte[] read = read(handle, 40 * BLOCK, 3 * BLOCK + 10);
+      for (int at = 0; at < read.length; at++) {
+        assertThat(read[at]).isEqualTo((byte) (at < 5 || at >= 3 * BLOCK + 5 ? 1 : 0));
       }
     }
     assertThat(Files.size(file)).isEqualTo(size);
@@ -104,28 +91,25 @@ final class FileSpaceTest {
     for (Path place : places) {
       Path disk = Files.createTempFile(place, "nbd-", ".img");
       try {
-        create(disk, 16 * BLOCK);
+        sparse(disk, 16 * BLOCK);
         try (FileBackend backend = FileBackend.open(disk, FileSettings.DEFAULT);
             Handle handle = backend.open("", false)) {
           assertThat(handle.capabilities().has(Capability.FAST_ZERO)).as("%s", place).isTrue();
           assertThat(allocated(disk)).as("asking takes no space").isZero();
           handle.write(ones(16 * BLOCK), 0, CommandFlags.NONE);
-          handle.zero(BLOCK, BLOCK, FAST);
+          handle.zero(BLOCK, BLOCK, FAST_ZERO);
           int refused = 0;
           try {
-            handle.zero(2 * BLOCK, BLOCK, FAST.with(CommandFlag.NO_HOLE));
+            handle.zero(2 * BLOCK, BLOCK, FAST_ZERO.with(CommandFlag.NO_HOLE));
           } catch (NbdException slow) {
             assertThat(slow.error()).isEqualTo(NbdError.ENOTSUP);
             refused = 1;
           }
-          ByteBuffer read = ByteBuffer.allocateDirect(16 * BLOCK);
-          handle.read(read, 0);
-          assertThat(read.get(BLOCK)).isZero();
-          assertThat(read.get(2 * BLOCK)).isEqualTo((byte) refused);
+          assertThat(read(handle, BLOCK, 1)).containsExactly(0);
+          assertThat(read(handle, 2 * BLOCK, 1)).containsExactly(refused);
           handle.zero(2 * BLOCK, BLOCK, NO_HOLE);
-          handle.read(read.clear(), 0);
-          assertThat(read.get(2 * BLOCK)).isZero();
-          assertThat(read.get(3 * BLOCK)).isEqualTo((byte) 1);
+          assertThat(read(handle, 2 * BLOCK, 1)).containsExactly(0);
+          assertThat(read(handle, 3 * BLOCK, 1)).containsExactly(1);
         }
       } finally {
         Files.delete(disk);
@@ -135,15 +119,12 @@ final class FileSpaceTest {
 
   @Test
   void withoutTheSystemsCallsFastZeroIsRefused() throws IOException {
-    FakeDisk disk = new FakeDisk(BLOCK, false, number -> {});
-    Handle handle = new FileBackend("disk.img", disk, FileSettings.DEFAULT).open("", false);
+    Handle handle = new FakeDisk(BLOCK, number -> {}).served("disk.img").open("", false);
     handle.write(ones(BLOCK), 0, CommandFlags.NONE);
-    assertThatThrownBy(() -> handle.zero(0, 10, FAST.with(CommandFlag.NO_HOLE)))
+    assertThatThrownBy(() -> handle.zero(0, 10, FAST_ZERO.with(CommandFlag.NO_HOLE)))
         .isInstanceOfSatisfying(
             NbdException.class, e -> assertThat(e.error()).isEqualTo(NbdError.ENOTSUP));
-    ByteBuffer read = ByteBuffer.allocateDirect(10);
-    handle.read(read, 0);
-    assertThat(read.get(0)).isEqualTo((byte) 1);
+    assertThat(read(handle, 0, 1)).containsExactly(1);
   }
 
   private static List<Extent> all(Handle handle, int most) throws IOException {
@@ -165,7 +146,7 @@ final class FileSpaceTest {
   void extentsOfAFragmentedFileAreExact() throws IOException {
     int blocks = 500;
     int size = blocks * BLOCK + 700;
-    create(file, size);
+    sparse(file, size);
     Random random = new Random(Model.seed());
     boolean[] data = new boolean[blocks + 1];
     try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
@@ -200,16 +181,14 @@ final class FileSpaceTest {
 
   @Test
   void emptyFullAndTruncatedFilesHaveExtentsToo() throws IOException {
-    create(file, 10 * BLOCK + 1);
+    sparse(file, 10 * BLOCK + 1);
     try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       assertThat(all(handle, 10)).containsExactly(Extent.hole(10 * BLOCK + 1));
       handle.write(ones(10 * BLOCK + 1), 0, CommandFlags.NONE);
       assertThat(all(handle, 10)).containsExactly(Extent.data(10 * BLOCK + 1));
       handle.zero(5 * BLOCK, 5 * BLOCK + 1, CommandFlags.NONE);
-      try (RandomAccessFile shorter = new RandomAccessFile(file.toFile(), "rw")) {
-        shorter.setLength(7 * BLOCK);
-      }
+      sparse(file, 7 * BLOCK);
       // What is gone is no zeroes: reading it fails.
       assertThat(all(handle, 10))
           .containsExactly(
@@ -223,7 +202,7 @@ final class FileSpaceTest {
   void aFewExtentsOfManyTakeAFewCalls() throws IOException {
     int[] calls = new int[1];
     FakeDisk disk =
-        new FakeDisk(1 << 20, false, number -> {}) {
+        new FakeDisk(1 << 20, number -> {}) {
           @Override
           public java.util.OptionalLong nextData(long offset) {
             calls[0]++;
@@ -245,10 +224,10 @@ final class FileSpaceTest {
 
   @Test
   void theFileThatGrewIsAsLargeForLaterConnections() throws IOException {
-    create(file, BLOCK);
+    sparse(file, BLOCK);
     try (FileBackend backend = FileBackend.open(file, FileSettings.DEFAULT);
         Handle before = backend.open("", false)) {
-      create(file, 3 * BLOCK);
+      sparse(file, 3 * BLOCK);
       try (Handle after = backend.open("", false)) {
         assertThat(before.size()).isEqualTo(BLOCK);
         assertThat(after.size()).isEqualTo(3 * BLOCK);

@@ -1,12 +1,16 @@
 package nbd.file;
 
-import static java.nio.charset.StandardCharsets.UTF_8;
+import static nbd.file.Disks.FUA;
+import static nbd.file.Disks.NO_HOLE;
+import static nbd.file.Disks.allocated;
+import static nbd.file.Disks.direct;
+import static nbd.file.Disks.read;
+import static nbd.file.Disks.sparse;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
-import java.io.RandomAccessFile;
 import java.lang.foreign.Arena;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
@@ -14,7 +18,6 @@ import java.nio.file.Path;
 import nbd.file.FileSettings.AccessPattern;
 import nbd.file.FileSettings.CacheAdvice;
 import nbd.posix.PosixFile;
-import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
@@ -34,24 +37,11 @@ import org.tinylog.Level;
 @Timeout(120)
 final class RealDiskTest {
   private static final int MIB = 1 << 20;
-  private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
 
   @TempDir private Path directory;
 
-  private Path sparse(String name, long size) throws IOException {
-    return sparse(directory, name, size);
-  }
-
-  private static Path sparse(Path in, String name, long size) throws IOException {
-    Path file = in.resolve(name);
-    try (RandomAccessFile made = new RandomAccessFile(file.toFile(), "rw")) {
-      made.setLength(size);
-    }
-    return file;
-  }
-
   private static ByteBuffer data(int length) {
-    return ByteBuffer.allocateDirect(length).put(Bytes.random(5, length)).flip();
+    return direct(Bytes.random(5, length));
   }
 
   private static void fill(Handle handle, CommandFlags flags) throws IOException {
@@ -61,7 +51,7 @@ final class RealDiskTest {
   }
 
   private static void assertFull(Path place) throws IOException {
-    Path disk = sparse(place, "disk.img", 64L * MIB);
+    Path disk = sparse(place.resolve("disk.img"), 64L * MIB);
     try (FileBackend backend = FileBackend.open(disk, FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
       for (CommandFlags flags : new CommandFlags[] {CommandFlags.NONE, FUA}) {
@@ -70,7 +60,7 @@ final class RealDiskTest {
                 NbdException.class, e -> assertThat(e.error()).isEqualTo(NbdError.ENOSPC))
             .hasMessageContainingAll("disk.img", "ENOSPC");
       }
-      assertThatThrownBy(() -> handle.zero(0, 64L * MIB, CommandFlags.of(CommandFlag.NO_HOLE)))
+      assertThatThrownBy(() -> handle.zero(0, 64L * MIB, NO_HOLE))
           .isInstanceOfSatisfying(
               NbdException.class, e -> assertThat(e.error()).isEqualTo(NbdError.ENOSPC));
       // Nothing was lost, and when there is room again it goes on.
@@ -90,7 +80,7 @@ final class RealDiskTest {
 
   @Test
   void aFullExt4IsNoSpace() throws IOException {
-    Path image = sparse("ext4", 16L * MIB);
+    Path image = sparse(directory.resolve("ext4"), 16L * MIB);
     try (Mounted ext4 = Mounted.ext4(image, Files.createDirectory(directory.resolve("e")))) {
       assertFull(ext4.path());
     }
@@ -99,7 +89,7 @@ final class RealDiskTest {
   @Test
   void whatCannotBeWrittenIsServedReadOnlyAndThatIsSaid() throws IOException {
     try (Mounted tmpfs = Mounted.tmpfs(Files.createDirectory(directory.resolve("r")), "size=1m")) {
-      Path disk = sparse(tmpfs.path(), "disk.img", 4096);
+      Path disk = sparse(tmpfs.path().resolve("disk.img"), 4096);
       tmpfs.remount("ro");
       Log.clear();
       try (FileBackend backend = FileBackend.open(disk, FileSettings.DEFAULT);
@@ -131,22 +121,13 @@ final class RealDiskTest {
       assertThat(before - allocated(image)).as("given back").isGreaterThan(MIB - 9000);
       handle.zero(0, 4 * MIB - 3, CommandFlags.NONE);
       handle.flush();
-      ByteBuffer read = ByteBuffer.allocateDirect(4 * MIB);
-      handle.read(read, 0);
-      for (int at = 0; at < 4 * MIB - 3; at++) {
-        assertThat(read.get(at)).isZero();
-      }
+      assertThat(read(handle, 0, 4 * MIB - 3)).containsOnly(0);
     }
-  }
-
-  private static long allocated(Path file) throws IOException {
-    Process stat = new ProcessBuilder("stat", "-c", "%b", file.toString()).start();
-    return 512 * Long.parseLong(new String(stat.getInputStream().readAllBytes(), UTF_8).strip());
   }
 
   @Test
   void aReadOnlyDeviceIsServedReadOnly() throws IOException {
-    Path image = sparse("image", MIB);
+    Path image = sparse(directory.resolve("image"), MIB);
     try (Mounted loop = Mounted.loop(image, "--read-only");
         FileBackend backend = FileBackend.open(loop.path(), FileSettings.DEFAULT);
         Handle handle = backend.open("", false)) {
@@ -164,7 +145,7 @@ final class RealDiskTest {
   }
 
   private long cachedAfterACopy(CacheAdvice advice) throws IOException {
-    Path disk = sparse("copy-" + advice, 32L * MIB);
+    Path disk = sparse(directory.resolve("copy-" + advice), 32L * MIB);
     FileSettings settings = new FileSettings(false, true, AccessPattern.SEQUENTIAL, advice);
     try (Arena arena = Arena.ofConfined();
         FileBackend backend = FileBackend.open(disk, settings);

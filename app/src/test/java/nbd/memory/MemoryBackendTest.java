@@ -9,7 +9,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.atomic.AtomicLong;
-import java.util.concurrent.atomic.AtomicReference;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
@@ -19,6 +18,7 @@ import nbd.storage.DirectMemory;
 import nbd.storage.Handle;
 import nbd.testing.Bytes;
 import nbd.testing.Model;
+import nbd.testing.Running;
 import org.junit.jupiter.api.RepeatedTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -27,6 +27,12 @@ import org.junit.jupiter.api.Timeout;
 @Timeout(60)
 final class MemoryBackendTest {
   private static final int PAGE = MemoryBackend.PAGE;
+
+  private static byte[] read(Handle handle, long offset, int length) throws IOException {
+    ByteBuffer into = ByteBuffer.allocate(length);
+    handle.read(into, offset);
+    return into.array();
+  }
 
   @RepeatedTest(5)
   void itBehavesAsAnArray() throws IOException {
@@ -41,9 +47,7 @@ final class MemoryBackendTest {
     try (Handle one = backend.open("a", false);
         Handle other = backend.open("b", true)) {
       one.write(ByteBuffer.wrap(Bytes.random(1, 100)), 5, CommandFlags.NONE);
-      ByteBuffer into = ByteBuffer.allocate(100);
-      other.read(into, 5);
-      assertThat(into.array()).isEqualTo(Bytes.random(1, 100));
+      assertThat(read(other, 5, 100)).isEqualTo(Bytes.random(1, 100));
       assertThat(one.capabilities().has(Capability.MULTI_CONN)).isTrue();
       assertThat(other.capabilities().has(Capability.WRITE)).isFalse();
     }
@@ -53,16 +57,13 @@ final class MemoryBackendTest {
   void theLargestIsSparse() throws IOException {
     try (Handle handle = new MemoryBackend(MemoryBackend.MAXIMUM_SIZE).open("", false)) {
       long end = MemoryBackend.MAXIMUM_SIZE;
-      ByteBuffer data = ByteBuffer.wrap(Bytes.random(2, 10));
-      handle.write(data.duplicate(), end - 10, CommandFlags.NONE);
-      handle.write(data.duplicate(), 0, CommandFlags.NONE);
-      ByteBuffer into = ByteBuffer.allocate(10);
-      handle.read(into, end - 10);
-      assertThat(into.flip()).isEqualTo(data);
+      byte[] data = Bytes.random(2, 10);
+      handle.write(ByteBuffer.wrap(data), end - 10, CommandFlags.NONE);
+      handle.write(ByteBuffer.wrap(data), 0, CommandFlags.NONE);
+      assertThat(read(handle, end - 10, 10)).isEqualTo(data);
       handle.zero(1L << 40, 0xfffff000L, CommandFlags.NONE);
       handle.trim(end - 0xffffffffL, 0xffffffffL, CommandFlags.NONE);
-      handle.read(into.clear(), end - 10);
-      assertThat(into.array()).containsOnly(0);
+      assertThat(read(handle, end - 10, 10)).containsOnly(0);
     }
   }
 
@@ -76,66 +77,47 @@ final class MemoryBackendTest {
 
   /** Each owns stripes across page edges that it alone writes, while others zero beside it. */
   @Test
-  void writersAndTrimmersSideBySideHarmOnlyTheirOwnRanges() throws Exception {
+  void writersAndTrimmersSideBySideHarmOnlyTheirOwnRanges() throws IOException {
     int stripes = 8;
     int width = PAGE / 4;
     MemoryBackend backend = new MemoryBackend((long) stripes * width);
-    List<Thread> threads = new ArrayList<>();
-    AtomicReference<Throwable> failure = new AtomicReference<>();
+    List<Running> clients = new ArrayList<>();
     for (int i = 0; i < stripes; i++) {
       int start = i * width;
       Random random = new Random(i);
-      threads.add(
-          Thread.ofPlatform()
-              .start(
-                  () -> {
-                    try (Handle handle = backend.open("", false)) {
-                      for (int n = 0; n < 100; n++) {
-                        byte[] data = new byte[width];
-                        random.nextBytes(data);
-                        handle.write(ByteBuffer.wrap(data), start, CommandFlags.NONE);
-                        ByteBuffer into = ByteBuffer.allocate(width);
-                        handle.read(into, start);
-                        assertThat(into.array()).isEqualTo(data);
-                        handle.zero(start, width, CommandFlags.NONE);
-                        handle.read(into.clear(), start);
-                        assertThat(into.array()).containsOnly(0);
-                      }
-                    } catch (Throwable failed) {
-                      failure.compareAndSet(null, failed);
-                    }
-                  }));
+      clients.add(
+          Running.start(
+              () -> {
+                try (Handle handle = backend.open("", false)) {
+                  for (int n = 0; n < 100; n++) {
+                    byte[] data = new byte[width];
+                    random.nextBytes(data);
+                    handle.write(ByteBuffer.wrap(data), start, CommandFlags.NONE);
+                    assertThat(read(handle, start, width)).isEqualTo(data);
+                    handle.zero(start, width, CommandFlags.NONE);
+                    assertThat(read(handle, start, width)).containsOnly(0);
+                  }
+                }
+              }));
     }
-    for (Thread thread : threads) {
-      thread.join();
+    for (Running client : clients) {
+      client.join();
     }
-    assertThat(failure.get()).isNull();
   }
 
   /** What overlaps may come in either order, but nothing older and nothing foreign comes back. */
   @Test
-  void overlappingWritesAndZeroesLeaveOneOrTheOther() throws Exception {
+  void overlappingWritesAndZeroesLeaveOneOrTheOther() throws IOException {
     MemoryBackend backend = new MemoryBackend(2L * PAGE);
     try (Handle handle = backend.open("", false);
         Handle second = backend.open("", false)) {
       for (int i = 1; i < 100; i++) {
         byte[] data = new byte[2 * PAGE];
         java.util.Arrays.fill(data, (byte) i);
-        Thread zeroing =
-            Thread.ofVirtual()
-                .start(
-                    () -> {
-                      try {
-                        second.zero(0, 2L * PAGE, CommandFlags.NONE);
-                      } catch (IOException impossible) {
-                        throw new AssertionError(impossible);
-                      }
-                    });
+        Running zeroing = Running.start(() -> second.zero(0, 2L * PAGE, CommandFlags.NONE));
         handle.write(ByteBuffer.wrap(data), 0, CommandFlags.NONE);
         zeroing.join();
-        ByteBuffer into = ByteBuffer.allocate(2 * PAGE);
-        handle.read(into, 0);
-        for (byte found : into.array()) {
+        for (byte found : read(handle, 0, 2 * PAGE)) {
           if (found != 0 && found != i) {
             assertThat(found).isIn((byte) 0, (byte) i);
           }
@@ -149,9 +131,7 @@ final class MemoryBackendTest {
     try (Handle handle = new MemoryBackend(4L * PAGE).open("", false)) {
       handle.write(ByteBuffer.wrap(Bytes.random(3, 100)), PAGE - 50, CommandFlags.NONE);
       handle.zero(10, 3L * PAGE, CommandFlags.of(CommandFlag.NO_HOLE));
-      ByteBuffer into = ByteBuffer.allocate(4 * PAGE);
-      handle.read(into, 0);
-      assertThat(into.array()).containsOnly(0);
+      assertThat(read(handle, 0, 4 * PAGE)).containsOnly(0);
     }
   }
 
@@ -185,9 +165,7 @@ final class MemoryBackendTest {
               NbdException.class, full -> assertThat(full.error()).isEqualTo(NbdError.ENOSPC))
           .hasMessageContaining("MaxDirectMemorySize");
       handle.write(ByteBuffer.wrap(new byte[] {2}), 1, CommandFlags.NONE);
-      ByteBuffer read = ByteBuffer.allocate(2);
-      handle.read(read, 0);
-      assertThat(read.array()).containsExactly(1, 2);
+      assertThat(read(handle, 0, 2)).containsExactly(1, 2);
     }
   }
 }

@@ -8,12 +8,12 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.FutureTask;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import nbd.testing.Eventually;
+import nbd.testing.Running;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -22,32 +22,40 @@ import org.junit.jupiter.api.Timeout;
 @Timeout(60)
 final class BlockingCallsTest {
   private final BlockingCalls calls = BlockingCalls.ofFile("test");
+  private final CountDownLatch go = new CountDownLatch(1);
+  private final List<Running> running = new ArrayList<>();
 
   @AfterEach
   void close() {
     calls.close();
   }
 
-  /** Runs on a virtual thread, and gives what it threw. */
-  private Throwable onVirtualThread(BlockingCalls.Call call) throws InterruptedException {
-    AtomicReference<Throwable> thrown = new AtomicReference<>();
-    Thread.ofVirtual()
-        .start(
-            () -> {
-              try {
-                calls.run(call);
-              } catch (IOException | RuntimeException | Error failure) {
-                thrown.set(failure);
-              }
-            })
-        .join();
-    return thrown.get();
+  /** Starts calls that hang until {@link #go}. */
+  private void hang(BlockingCalls where, int count) {
+    CountDownLatch begun = new CountDownLatch(count);
+    for (int i = 0; i < count; i++) {
+      running.add(
+          Running.start(
+              () ->
+                  where.run(
+                      () -> {
+                        begun.countDown();
+                        Eventually.await(go);
+                      })));
+    }
+    Eventually.await(begun);
+  }
+
+  private void join() throws IOException {
+    for (Running each : running) {
+      each.join();
+    }
   }
 
   @Test
-  void aVirtualThreadsCallRunsOnAPlatformThread() throws Exception {
+  void aVirtualThreadsCallRunsOnAPlatformThread() throws IOException {
     AtomicReference<Thread> where = new AtomicReference<>();
-    assertThat(onVirtualThread(() -> where.set(Thread.currentThread()))).isNull();
+    Running.start(() -> calls.run(() -> where.set(Thread.currentThread()))).join();
     assertThat(where.get().isVirtual()).isFalse();
     assertThat(where.get().getName()).startsWith("test ");
   }
@@ -60,32 +68,41 @@ final class BlockingCallsTest {
   }
 
   @Test
-  void whatACallThrowsIsThrown() throws Exception {
-    for (Throwable failure :
-        new Throwable[] {
-          new EOFException("end"), new IllegalStateException("mistake"), new AssertionError("bug")
-        }) {
-      Throwable thrown =
-          onVirtualThread(
+  void whatACallThrowsIsThrown() throws InterruptedException {
+    List<BlockingCalls.Call> failing =
+        List.of(
+            () -> {
+              throw new EOFException("end");
+            },
+            () -> {
+              throw new IllegalStateException("mistake");
+            },
+            () -> {
+              throw new AssertionError("bug");
+            });
+    List<Throwable> thrown = new ArrayList<>();
+    for (BlockingCalls.Call call : failing) {
+      Thread.ofVirtual()
+          .start(
               () -> {
-                switch (failure) {
-                  case IOException io -> throw io;
-                  case RuntimeException unchecked -> throw unchecked;
-                  case Error error -> throw error;
-                  default -> throw new IOException(failure);
+                try {
+                  calls.run(call);
+                } catch (IOException | RuntimeException | Error failure) {
+                  thrown.add(failure);
                 }
-              });
-      assertThat(thrown).isSameAs(failure);
+              })
+          .join();
     }
+    assertThat(thrown).extracting(Throwable::getMessage).containsExactly("end", "mistake", "bug");
+    assertThat(thrown.getFirst()).isInstanceOf(EOFException.class);
   }
 
   @Test
   void anInterruptDoesNotEndTheWaiting() throws Exception {
     CountDownLatch begun = new CountDownLatch(1);
-    CountDownLatch go = new CountDownLatch(1);
     AtomicBoolean done = new AtomicBoolean();
-    FutureTask<Boolean> task =
-        new FutureTask<>(
+    Running waiting =
+        Running.start(
             () -> {
               calls.run(
                   () -> {
@@ -94,126 +111,72 @@ final class BlockingCallsTest {
                     done.set(true);
                   });
               assertThat(done).isTrue();
-              return Thread.interrupted();
+              assertThat(Thread.interrupted()).as("the interrupt is kept").isTrue();
             });
-    Thread waiting = Thread.ofVirtual().start(task);
     Eventually.await(begun);
-    waiting.interrupt();
-    Eventually.isTrue("it waits again", () -> !done.get() && isWaiting(waiting));
-    assertThat(task.isDone()).isFalse();
+    waiting.thread().interrupt();
+    waiting.awaitParked();
     go.countDown();
-    assertThat(task.get()).as("the interrupt is kept").isTrue();
-  }
-
-  private static boolean isWaiting(Thread thread) {
-    return thread.getState() == Thread.State.WAITING;
+    waiting.join();
   }
 
   @Test
-  void aCallThatHangsHoldsNoOtherUp() throws Exception {
-    CountDownLatch begun = new CountDownLatch(20);
-    CountDownLatch go = new CountDownLatch(1);
-    FutureTask<?>[] hanging = new FutureTask<?>[20];
-    for (int i = 0; i < hanging.length; i++) {
-      hanging[i] =
-          new FutureTask<>(
-              () -> {
-                calls.run(
-                    () -> {
-                      begun.countDown();
-                      Eventually.await(go);
-                    });
-                return null;
-              });
-      Thread.ofVirtual().start(hanging[i]);
-    }
-    Eventually.await(begun);
-    assertThat(onVirtualThread(() -> {})).isNull();
+  void aCallThatHangsHoldsNoOtherUp() throws IOException {
+    hang(calls, 20);
+    Running.start(() -> calls.run(() -> {})).join();
     go.countDown();
-    for (FutureTask<?> task : hanging) {
-      task.get();
+    join();
+  }
+
+  @Test
+  void anyNumberOfFilesOfADirectoryMayHang() throws IOException {
+    try (BlockingCalls directory = BlockingCalls.ofManyFiles("directory")) {
+      hang(directory, 100);
+      go.countDown();
+      join();
     }
   }
 
   @Test
-  void afterTheEndNoCallIsMade() throws Exception {
+  void afterTheEndNoCallIsMade() {
     calls.close();
-    FutureTask<Void> late =
-        new FutureTask<>(
-            () -> {
-              calls.run(() -> {});
-              return null;
-            });
-    Thread.ofVirtual().start(late);
-    assertThatThrownBy(late::get).isInstanceOf(ExecutionException.class);
-  }
-
-  /** Of one file; the carriers are the test's own. */
-  private static List<ShortCalls> files(int count, Carriers carriers) {
-    List<ShortCalls> files = new ArrayList<>();
-    for (int i = 0; i < count; i++) {
-      try (BlockingCalls calls = BlockingCalls.ofFile("file", carriers)) {
-        files.add(calls.writes());
-      }
-    }
-    return files;
+    assertThatThrownBy(() -> Running.start(() -> calls.run(() -> {})).join())
+        .hasCauseInstanceOf(RejectedExecutionException.class);
   }
 
   /** The carriers that would be blocked are those of the permits, however many files hang. */
   @Test
-  void howeverManyFilesHangOnlySoManyCallsBlockACarrier() throws Exception {
-    List<ShortCalls> files = files(10, new Carriers(3, Carriers.Scheduler.NONE));
+  void howeverManyFilesHangOnlySoManyCallsBlockACarrier() throws IOException {
+    Carriers carriers = new Carriers(3, Carriers.Scheduler.NONE);
     CountDownLatch asked = new CountDownLatch(10);
-    CountDownLatch go = new CountDownLatch(1);
     AtomicInteger inside = new AtomicInteger();
-    List<Thread> threads = new ArrayList<>();
-    for (ShortCalls file : files) {
-      threads.add(
-          Thread.ofVirtual()
-              .start(
-                  () -> {
-                    int began = file.begin();
-                    inside.addAndGet(began == ShortCalls.REFUSED ? 0 : 1);
-                    asked.countDown();
-                    if (began != ShortCalls.REFUSED) {
-                      Eventually.await(go);
-                      file.end(began);
-                    }
-                  }));
+    for (int i = 0; i < 10; i++) {
+      ShortCalls file = file(carriers);
+      running.add(
+          Running.start(
+              () -> {
+                int began = file.begin();
+                boolean isRefused = began == ShortCalls.REFUSED;
+                inside.addAndGet(isRefused ? 0 : 1);
+                asked.countDown();
+                if (!isRefused) {
+                  Eventually.await(go);
+                  file.end(began);
+                }
+              }));
     }
     Eventually.await(asked);
     assertThat(inside).hasValue(3);
     go.countDown();
-    for (Thread thread : threads) {
-      thread.join();
-    }
-    List<Integer> begun = new ArrayList<>();
-    Thread.ofVirtual().start(() -> begun.add(files.getFirst().begin())).join();
-    assertThat(begun).as("the permits are free again").doesNotContain(ShortCalls.REFUSED);
+    join();
+    assertThat(file(carriers).begin())
+        .as("the permits are free again")
+        .isNotEqualTo(ShortCalls.REFUSED);
   }
 
-  @Test
-  void anyNumberOfFilesOfADirectoryMayHang() throws Exception {
-    try (BlockingCalls directory = BlockingCalls.ofManyFiles("directory")) {
-      CountDownLatch begun = new CountDownLatch(100);
-      CountDownLatch go = new CountDownLatch(1);
-      for (int i = 0; i < 100; i++) {
-        Thread.ofVirtual()
-            .start(
-                () -> {
-                  try {
-                    directory.run(
-                        () -> {
-                          begun.countDown();
-                          Eventually.await(go);
-                        });
-                  } catch (IOException impossible) {
-                    throw new AssertionError(impossible);
-                  }
-                });
-      }
-      Eventually.await(begun);
-      go.countDown();
+  private static ShortCalls file(Carriers carriers) {
+    try (BlockingCalls calls = BlockingCalls.ofFile("file", carriers)) {
+      return calls.writes();
     }
   }
 }

@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 import nbd.testing.Eventually;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
@@ -18,55 +19,40 @@ import org.junit.jupiter.api.Timeout;
 final class KeyedLocksTest {
   private final KeyedLocks locks = new KeyedLocks();
 
-  private Thread start(String key, BlockingCalls.Call action) {
-    return Thread.ofVirtual()
-        .start(
-            () -> {
-              try {
-                locks.withLock(
-                    key,
-                    () -> {
-                      action.run();
-                      return true;
-                    });
-              } catch (IOException impossible) {
-                throw new AssertionError(impossible);
-              }
-            });
-  }
-
   @Test
-  void ofTheSameKeyOneActsAtATimeAndOthersGoOn() throws Exception {
+  void ofTheSameKeyOneActsAtATimeAndOthersGoOn() throws IOException {
     CountDownLatch begun = new CountDownLatch(1);
     CountDownLatch go = new CountDownLatch(1);
     AtomicInteger acting = new AtomicInteger();
     AtomicInteger acted = new AtomicInteger();
-    List<Thread> threads = new ArrayList<>();
+    List<Running> slow = new ArrayList<>();
     for (int i = 0; i < 70; i++) {
-      threads.add(
-          start(
-              "slow",
-              () -> {
-                assertThat(acting.incrementAndGet()).isEqualTo(1);
-                begun.countDown();
-                Eventually.await(go);
-                acting.decrementAndGet();
-                acted.incrementAndGet();
-              }));
+      slow.add(
+          Running.start(
+              () ->
+                  locks.withLock(
+                      "slow",
+                      () -> {
+                        assertThat(acting.incrementAndGet()).isEqualTo(1);
+                        begun.countDown();
+                        Eventually.await(go);
+                        acting.decrementAndGet();
+                        return acted.incrementAndGet();
+                      })));
     }
     Eventually.await(begun);
-    start("quick", () -> {}).join();
+    Running.start(() -> locks.withLock("quick", () -> true)).join();
     assertThat(acted).hasValue(0);
     go.countDown();
-    for (Thread thread : threads) {
-      thread.join();
+    for (Running each : slow) {
+      each.join();
     }
     assertThat(acted).hasValue(70);
     assertThat(locks.isEmpty()).isTrue();
   }
 
   @Test
-  void whoeverFailsGivesTheTurnBack() throws IOException {
+  void whoeverFailsGivesTheLockBack() throws IOException {
     assertThatThrownBy(
             () ->
                 locks.withLock(
