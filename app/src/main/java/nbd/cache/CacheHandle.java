@@ -13,6 +13,8 @@ import nbd.storage.ExportFacts;
 import nbd.storage.Extent;
 import nbd.storage.Fua;
 import nbd.storage.Handle;
+import nbd.storage.Losses;
+import nbd.storage.LostWritesException;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.storage.Patience;
@@ -23,8 +25,8 @@ final class CacheHandle extends Handle {
   private final Runnable afterClose;
   private final ReadAhead readAhead;
 
-  /** Up to which loss this client need not be told. */
-  private volatile long told;
+  /** The losses that were reported to this client. */
+  private final Losses.Position reported;
 
   /** The block that was read last: to go on in it is not a new use of it. A hint. */
   private long lastUsed = -1;
@@ -33,7 +35,7 @@ final class CacheHandle extends Handle {
     super(facts(cache, readOnly));
     this.cache = cache;
     this.afterClose = afterClose;
-    this.told = cache.losses.toldToAny();
+    this.reported = cache.losses.join();
     this.readAhead = new ReadAhead(cache);
   }
 
@@ -90,7 +92,7 @@ final class CacheHandle extends Handle {
     switch (operation.command()) {
       case READ -> readWaiting(operation.data(), offset);
       case WRITE -> cache.writing.write(operation.data(), offset, operation.flags());
-      case FLUSH -> flushCache();
+      case FLUSH -> flushCache(operation.fua());
       case TRIM -> trimSectors(operation);
       case WRITE_ZEROES -> zeroSectors(operation);
       case CACHE -> loadAhead(offset, length);
@@ -144,7 +146,7 @@ final class CacheHandle extends Handle {
     readAhead.sees(cache.blockOf(offset), last);
   }
 
-  private void flushCache() throws IOException {
+  private void flushCache(boolean forFua) throws IOException {
     switch (cache.mode()) {
       case WRITEBACK -> cache.flush();
       case WRITETHROUGH -> cache.flushThrough();
@@ -152,10 +154,9 @@ final class CacheHandle extends Handle {
         return;
       }
     }
-    long now = cache.losses.count();
-    if (now != told) {
-      told = now;
-      cache.losses.tell();
+    List<LostWritesException> news = cache.losses.report(reported, forFua);
+    if (!news.isEmpty()) {
+      throw news.getFirst();
     }
   }
 

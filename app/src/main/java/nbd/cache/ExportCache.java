@@ -5,6 +5,7 @@ import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
 import java.util.concurrent.FutureTask;
@@ -22,6 +23,8 @@ import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
 import nbd.storage.Handle;
+import nbd.storage.Losses;
+import nbd.storage.LostWritesException;
 import nbd.threads.SharedRuns;
 import org.jspecify.annotations.Nullable;
 
@@ -628,7 +631,12 @@ final class ExportCache {
   void flushThrough() throws IOException {
     long before = beginEpoch();
     if (below().has(Capability.FLUSH)) {
-      storage.run(Handle::flush);
+      try {
+        storage.run(Handle::flush);
+      } catch (LostWritesException lost) {
+        // It covers what is there.
+        lose(lost);
+      }
     }
     raise(coveredUpTo, before);
   }
@@ -652,11 +660,14 @@ final class ExportCache {
                   }
                 }));
     if ((through ? lastChanged : lastUncachedWrite).get() >= covered) {
-      losses.add(
-          "writes to export \"%s\" that were not flushed were lost when its storage broke"
-              .formatted(exportName));
       lastUncachedWrite.set(-1);
+      lose(new IOException("its storage broke before it had flushed them"));
     }
+  }
+
+  private void lose(IOException failure) {
+    losses.add(exportName, failure);
+    losses.log();
   }
 
   /** What of the range was given to the storage, and no flush has covered, is dirty again. */
@@ -780,9 +791,9 @@ final class ExportCache {
                 }));
     unused.forEach(frames::giveBack);
     storage.close();
-    String untold = losses.untold();
-    if (untold != null) {
-      throw new IOException(untold);
+    Optional<String> unreported = losses.unreported();
+    if (unreported.isPresent()) {
+      throw new IOException(unreported.get());
     }
   }
 }

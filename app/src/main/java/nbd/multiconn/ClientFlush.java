@@ -125,10 +125,10 @@ final class ClientFlush {
         failures.addFirst(caller.broken);
       }
       if (caller.decision.mode() == MultiConnMode.EMULATE) {
-        failures.addAll(group.losses.tell(caller, forFua));
+        failures.addAll(group.losses.report(caller.reported, forFua));
       } else if (caller.decision.sharesFlush()) {
         group.abandonBroken(caller.scope.exportName);
-        failures.addAll(group.losses.tellOwn(caller, forFua));
+        failures.addAll(group.losses.report(caller.reported, caller.scope.exportName, forFua));
       }
     } finally {
       group.lock.unlock();

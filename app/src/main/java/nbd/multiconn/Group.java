@@ -12,6 +12,7 @@ import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.protocol.NbdError;
+import nbd.storage.Losses;
 import nbd.storage.LostException;
 import nbd.storage.LostWritesException;
 
@@ -35,8 +36,8 @@ import nbd.storage.LostWritesException;
  *
  * <p><b>Honest.</b> A {@link FlushRound} covers what had been counted when it started, once it has
  * succeeded. All who waited for it get its failure. What a handle that has gone or broken could not
- * flush, no later flush can make good for: {@link Losses} tells every connection, at the end of its
- * flush, so that a loss which is found during a flush fails that one already.
+ * flush, no later flush can make good for: {@link Losses} are reported to every connection, at the
+ * end of its flush, so that a loss which is found during a flush fails that one already.
  *
  * <p><b>Minimal and parallel.</b> {@link FlushScope} says who shares a flush. A client waits for
  * the flushes that it needs, which run at the same time, and for no round of the group's: with
@@ -53,7 +54,7 @@ import nbd.storage.LostWritesException;
  * likewise with reads; the sets of scopes here are those whose own sets are not empty.
  */
 final class Group {
-  final ReentrantLock lock = new ReentrantLock();
+  final ReentrantLock lock = new LoggingLock();
 
   /** Signalled when a flush has left a handle. */
   final Condition left = lock.newCondition();
@@ -77,6 +78,19 @@ final class Group {
 
   /** Unsafe mode: a member went since the last flush that was passed on, and had written. */
   boolean leftBehind;
+
+  /** Logs the losses that were found under it when it has been left: the log may be slow. */
+  private final class LoggingLock extends ReentrantLock {
+    private static final long serialVersionUID = 1;
+
+    @Override
+    public void unlock() {
+      super.unlock();
+      if (!isHeldByCurrentThread()) {
+        losses.log();
+      }
+    }
+  }
 
   private final Map<ScopeKey, FlushScope> sharedScopes = new HashMap<>();
 
@@ -103,7 +117,6 @@ final class Group {
   }
 
   void attach(Member member) {
-    member.told = losses.toldToAny();
     member.scope.members.put(member.number, member);
     if (member.decision.canFlush()) {
       scopes.add(member.scope);
@@ -132,7 +145,7 @@ final class Group {
 
   /** Whether nothing is lost by forgetting a group without members. */
   boolean isForgettable() {
-    return losses.isAllTold() && !leftBehind && sharedScopes.isEmpty();
+    return losses.unreported().isEmpty() && !leftBehind && sharedScopes.isEmpty();
   }
 
   /** Enlists who has marked something since the last time. */

@@ -2,6 +2,7 @@ package nbd.multiconn;
 
 import java.io.IOException;
 import nbd.storage.Handle;
+import nbd.storage.Losses;
 import nbd.storage.LostException;
 import org.jspecify.annotations.Nullable;
 
@@ -28,11 +29,8 @@ final class Member {
   /** How many writes the flush that runs now covers if it succeeds; -1 while none does. */
   long target = -1;
 
-  /** Up to which of the group's losses this connection has been told. */
-  long told;
-
-  /** Up to which of the group's losses a command with FUA has failed for them. */
-  long failedFua;
+  /** The losses of the group that were reported to this connection. */
+  final Losses.Position reported;
 
   /** Why nothing can be done with the handle any more. */
   @Nullable LostException broken;
@@ -45,6 +43,7 @@ final class Member {
     this.handle = handle;
     this.decision = decision;
     this.scope = scope;
+    this.reported = scope.group.losses.join();
     this.number = scope.countOpening();
     writes.answered(number);
   }

@@ -222,9 +222,7 @@ final class Changes {
     } catch (IOException failure) {
       session.lock.lock();
       try {
-        untold =
-            new LostWritesException(
-                String.valueOf(failure.getMessage()), LostWritesException.nextNumber());
+        untold = new LostWritesException(String.valueOf(failure.getMessage()), failure);
       } finally {
         session.lock.unlock();
       }

@@ -334,6 +334,29 @@ class CacheFlushTest {
     }
   }
 
+  /** The storage says so once, to the one handle that the cache has. */
+  @Test
+  void aLossThatTheStorageReportsIsToldToEveryConnectionOnce() throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle one = scene.open();
+      Handle other = scene.open();
+      write(one, 0, 1);
+      scene.storage.after =
+          call -> {
+            if (scene.storage.count(Command.FLUSH) == 1) {
+              throw new LostWritesException("the storage has lost writes", null);
+            }
+          };
+      for (Handle handle : List.of(one, other)) {
+        assertThatThrownBy(handle::flush)
+            .isInstanceOf(LostWritesException.class)
+            .hasMessageContaining("the storage has lost writes");
+      }
+      one.flush();
+      other.flush();
+    }
+  }
+
   @Test
   void fuaIsNoSuccessWhenTheStorageBreaksBeforeItsFlush() throws Exception {
     TestStorage storage = TestStorage.numbered(1 << 20);

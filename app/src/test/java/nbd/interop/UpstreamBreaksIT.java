@@ -92,7 +92,7 @@ final class UpstreamBreaksIT {
       connect(serve, 1).getFirst().flush();
       serve.stop();
       assertThat(count(serve.err(), "every connection's next flush fails")).isEqualTo(1);
-      assertThat(serve.err()).contains("writes of a connection to export \"\" were lost");
+      assertThat(serve.err()).contains("writes to export \"\" were lost");
     }
   }
 

@@ -19,6 +19,7 @@ import org.jetbrains.lincheck.datastructures.ThreadIdGen;
 import org.jetbrains.lincheck.datastructures.Validate;
 import org.jetbrains.lincheck.datastructures.verifier.EpsilonVerifier;
 import org.junit.jupiter.api.Test;
+import org.tinylog.Logger;
 
 /**
  * Has Lincheck explore systematically how writers, readers, flushers, closers, failing flushes and
@@ -45,6 +46,7 @@ class FlushModelTest {
         .verifier(EpsilonVerifier.class)
         // What checks is not what is checked.
         .addGuarantee(forClasses(HistoryChecker.class.getName()).allMethods().treatAsAtomic())
+        .addGuarantee(forClasses(Logger.class.getName()).allMethods().ignore())
         .check(Connections.class);
   }
 
