@@ -1,27 +1,30 @@
 package nbd.launcher;
 
-import java.io.ByteArrayOutputStream;
-import java.io.FileInputStream;
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
+import static java.nio.charset.StandardCharsets.US_ASCII;
+import static java.nio.charset.StandardCharsets.UTF_8;
+
 import java.io.IOException;
-import java.io.InputStream;
 import java.io.UnsupportedEncodingException;
 import java.net.URLDecoder;
 import java.net.URLEncoder;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.Charset;
-import java.nio.charset.IllegalCharsetNameException;
-import java.nio.charset.UnsupportedCharsetException;
+import java.nio.file.Files;
+import java.nio.file.Paths;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 
 /**
  * The program's arguments as the user gave them.
  *
- * <p>In a locale of ASCII (C, POSIX, or one that is not installed) Java replaces every other byte
- * of an argument, and so names other files and exports than the user. There the bytes are read from
- * the system, as UTF-8, and the program runs in a JVM whose locale is {@link #LOCALE}. An argument
- * whose bytes are no characters is refused: no Java string stands for it.
+ * <p>In an ASCII locale (C, POSIX, or one that is not installed) Java replaces every other byte of
+ * an argument, and so would open other files and exports than the user named. There the launcher
+ * reads the bytes from the system, as UTF-8, and runs the program in a JVM whose locale is {@link
+ * #LOCALE}. It refuses arguments that are not text: no Java string stands for them.
  */
 final class Arguments {
   /** Set for a program whose arguments were {@link #encoded}. */
@@ -33,102 +36,96 @@ final class Arguments {
    */
   static final String LC_ALL_PROPERTY = "nbd.launcher.LC_ALL";
 
-  /** The locale of UTF-8 that glibc 2.35 and later always have, and Debian before that. */
+  /** The UTF-8 locale that glibc 2.35 and later always have, and Debian before that. */
   static final String LOCALE = "C.UTF-8";
 
   private static final char REPLACEMENT = '\uFFFD';
-  private static final Charset ASCII = Charset.forName("US-ASCII");
-  private static final Charset UTF_8 = Charset.forName("UTF-8");
 
   private Arguments() {}
 
-  /** Whether this JVM's locale has no characters but those of ASCII. */
+  /** True if this JVM's locale has ASCII characters only. */
   static boolean areAscii() {
-    return localeCharset().equals(ASCII);
+    return localeCharset().equals(US_ASCII);
   }
 
   /** The charset of arguments and file names. */
   private static Charset localeCharset() {
     try {
       return Charset.forName(System.getProperty("sun.jnu.encoding", "UTF-8"));
-    } catch (IllegalCharsetNameException e) {
-      return UTF_8;
-    } catch (UnsupportedCharsetException e) {
+    } catch (IllegalArgumentException unknown) {
       return UTF_8;
     }
   }
 
   /**
-   * Restores the user's arguments.
+   * Restores the user's arguments from those that this JVM was given.
    *
-   * @param given by this JVM
-   * @throws IllegalArgumentException if one of them is no text; the message is for the user
+   * @throws IllegalArgumentException if one of them is not text; the message is for the user
    */
   static String[] restored(String[] given) throws UnsupportedEncodingException {
     if (Boolean.getBoolean(ENCODED_PROPERTY)) {
       return decoded(given);
     }
-    List<byte[]> words = isDamaged(given) ? lastOf(commandLine(), given) : null;
+    List<String> words = null;
     String[] arguments = given.clone();
     for (int i = 0; i < given.length; i++) {
       if (given[i].indexOf(REPLACEMENT) >= 0) {
-        arguments[i] = text(words == null ? null : words.get(i), i + 1);
+        words = words == null ? lastWords(given) : words;
+        arguments[i] = text(words.isEmpty() ? null : words.get(i), i + 1);
       }
     }
     return arguments;
   }
 
-  private static boolean isDamaged(String[] given) {
-    for (String argument : given) {
-      if (argument.indexOf(REPLACEMENT) >= 0) {
-        return true;
-      }
+  /** Decodes an argument; its bytes are null if the system does not show them. */
+  private static String text(String bytes, int number) {
+    if (bytes == null) {
+      throw new IllegalArgumentException(
+          "argument " + number + " cannot be read in this locale; set LC_ALL=" + LOCALE);
     }
-    return false;
-  }
-
-  private static String text(byte[] bytes, int number) {
     Charset charset = areAscii() ? UTF_8 : localeCharset();
     try {
-      if (bytes != null) {
-        return charset.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
-      }
+      return charset.newDecoder().decode(ByteBuffer.wrap(bytes.getBytes(ISO_8859_1))).toString();
     } catch (CharacterCodingException e) {
       throw new IllegalArgumentException(
           "argument " + number + " is not text in " + charset + ": " + escaped(bytes));
     }
-    throw new IllegalArgumentException(
-        "argument " + number + " cannot be read in this locale; set LC_ALL=" + LOCALE);
   }
 
-  private static String escaped(byte[] bytes) {
+  private static String escaped(String bytes) {
     StringBuilder text = new StringBuilder();
-    for (byte b : bytes) {
+    for (int i = 0; i < bytes.length(); i++) {
+      char b = bytes.charAt(i);
       if (b >= ' ' && b < 0x7f) {
-        text.append((char) b);
+        text.append(b);
       } else {
-        text.append("\\x").append(Integer.toHexString(0x100 | (b & 0xff)).substring(1));
+        text.append("\\x").append(Integer.toHexString(0x100 | b).substring(1));
       }
     }
     return text.toString();
   }
 
-  /** The last words of the command line; null unless they are the arguments that Java has given. */
-  private static List<byte[]> lastOf(List<byte[]> words, String[] given) {
+  /** The last words of the command line; none unless they are the arguments that Java gave. */
+  private static List<String> lastWords(String[] given) {
+    List<String> words = commandLine();
     int before = words.size() - given.length;
     if (before < 0) {
-      return null;
+      return Collections.emptyList();
     }
-    List<byte[]> last = words.subList(before, words.size());
+    List<String> last = words.subList(before, words.size());
     for (int i = 0; i < given.length; i++) {
-      if (!new String(last.get(i), localeCharset()).equals(given[i])) {
-        return null;
+      if (!inLocale(last.get(i)).equals(given[i])) {
+        return Collections.emptyList();
       }
     }
     return last;
   }
 
-  /** Whether a JVM of any locale gets them as they are. */
+  private static String inLocale(String bytes) {
+    return new String(bytes.getBytes(ISO_8859_1), localeCharset());
+  }
+
+  /** True if a JVM of another locale would be given other arguments. */
   static boolean needEncoding(String[] arguments) {
     for (String argument : arguments) {
       if (!isAscii(argument)) {
@@ -138,15 +135,15 @@ final class Arguments {
     return false;
   }
 
-  /** Whether all of its characters are of ASCII. */
+  /** True if the text has ASCII characters only. */
   static boolean isAscii(String text) {
-    return ASCII.newEncoder().canEncode(text);
+    return US_ASCII.newEncoder().canEncode(text);
   }
 
-  /** The arguments in ASCII, which reaches another JVM whatever the locale of this one is. */
+  /** Encodes the arguments in ASCII, which reaches a JVM of any locale. */
   @SuppressWarnings("JdkObsolete") // Java 8 takes the charset by its name only
   static List<String> encoded(String[] arguments) throws UnsupportedEncodingException {
-    List<String> encoded = new ArrayList<String>();
+    List<String> encoded = new ArrayList<>();
     for (String argument : arguments) {
       encoded.add(URLEncoder.encode(argument, "UTF-8"));
     }
@@ -170,50 +167,31 @@ final class Arguments {
   }
 
   /**
-   * The options between {@code java} and {@code -jar}, such as {@code -Xmx1g}.
-   *
-   * @return nothing where the system does not show command lines
+   * Finds the options between {@code java} and {@code -jar}, such as {@code -Xmx1g}; none where the
+   * system does not show command lines.
    */
   static List<String> jvmOptions() {
-    List<String> options = new ArrayList<String>();
-    List<byte[]> words = commandLine();
-    for (int i = 1; i < words.size(); i++) {
-      String option = new String(words.get(i), localeCharset());
-      if (option.equals("-jar")) {
-        return options;
-      }
-      options.add(option);
+    List<String> words = commandLine();
+    List<String> options = new ArrayList<>();
+    int end = words.indexOf("-jar");
+    for (int i = 1; i < end; i++) {
+      options.add(inLocale(words.get(i)));
     }
-    return new ArrayList<String>();
+    return options;
   }
 
-  /** The words with which this process was started; none where the system does not show them. */
-  private static List<byte[]> commandLine() {
-    List<byte[]> words = new ArrayList<byte[]>();
+  /**
+   * Reads the words with which this process was started; each character stands for a byte. There
+   * are none where the system does not show them.
+   */
+  private static List<String> commandLine() {
     try {
-      InputStream in = new FileInputStream("/proc/self/cmdline");
-      try {
-        ByteArrayOutputStream word = new ByteArrayOutputStream();
-        byte[] buffer = new byte[8192];
-        for (int read = in.read(buffer); read > 0; read = in.read(buffer)) {
-          int start = 0;
-          for (int i = 0; i < read; i++) {
-            if (buffer[i] == 0) {
-              word.write(buffer, start, i - start);
-              words.add(word.toByteArray());
-              word.reset();
-              start = i + 1;
-            }
-          }
-          word.write(buffer, start, read - start);
-        }
-      } finally {
-        in.close();
-      }
-    } catch (IOException e) {
-      // No /proc.
-      return new ArrayList<byte[]>();
+      byte[] bytes = Files.readAllBytes(Paths.get("/proc/self/cmdline"));
+      // Behind the zero byte that ends the last word, split finds an empty one.
+      String[] words = new String(bytes, ISO_8859_1).split("\0", -1);
+      return Arrays.asList(words).subList(0, words.length - 1);
+    } catch (IOException noProc) {
+      return Collections.emptyList();
     }
-    return words;
   }
 }

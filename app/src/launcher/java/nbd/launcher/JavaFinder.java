@@ -1,33 +1,32 @@
 package nbd.launcher;
 
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
+
 import java.io.BufferedReader;
 import java.io.File;
 import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
-import java.nio.charset.Charset;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 
 /**
- * Finds a Java that is new enough.
+ * The search for a Java that is new enough.
  *
- * <p>What the user points to wins: JAVA_HOME, then JDK_HOME, then the first on PATH. Of those in
- * the usual places it is the newest. The version is what the file {@code release} in its directory
- * says; only if that gives no Java at all are those without such a file started and asked.
+ * <p>JAVA_HOME comes first, then JDK_HOME, then the first Java on PATH, then the newest one in the
+ * usual places. The file {@code release} in its directory tells a Java's version. Only if no such
+ * file leads to a Java are those without the file started and asked.
  */
 final class JavaFinder {
-  /**
-   * Environment variable with the directories to look in instead of the usual places, separated as
-   * in PATH.
-   */
+  /** Environment variable that replaces the usual places, with directories separated as in PATH. */
   static final String ROOTS_VARIABLE = "NBD_JAVA_ROOTS";
 
   private static final String[] HOME_VARIABLES = {"JAVA_HOME", "JDK_HOME"};
 
-  /** Directories of Java homes; ~ is the user's. */
+  /** Directories of Java homes; ~ is the user's home. */
   private static final String[] USUAL_PLACES = {
     "/usr/lib/jvm",
     "/usr/lib64/jvm",
@@ -53,13 +52,13 @@ final class JavaFinder {
     this.userHome = userHome;
   }
 
-  /** The executable of a Java of at least that major version, or null. */
+  /** Finds the executable of a Java of at least this major version; null if there is none. */
   File find(int needed) {
     File java = find(needed, false);
     return java != null ? java : find(needed, true);
   }
 
-  /** For the message that there is none. */
+  /** Lists the places, for the message that no Java was found. */
   String whereItLooked() {
     StringBuilder places = new StringBuilder();
     for (String variable : HOME_VARIABLES) {
@@ -92,7 +91,7 @@ final class JavaFinder {
   }
 
   private List<File> pointedTo() {
-    List<File> found = new ArrayList<File>();
+    List<File> found = new ArrayList<>();
     for (String variable : HOME_VARIABLES) {
       String home = environment.get(variable);
       if (isSet(home)) {
@@ -101,9 +100,9 @@ final class JavaFinder {
     }
     String path = environment.get("PATH");
     if (isSet(path)) {
-      for (String directory : split(path)) {
+      for (String directory : path.split(File.pathSeparator)) {
         File java = new File(directory, "java");
-        if (java.canExecute() && !java.isDirectory()) {
+        if (!directory.isEmpty() && java.canExecute() && !java.isDirectory()) {
           found.add(resolve(java));
         }
       }
@@ -112,13 +111,13 @@ final class JavaFinder {
   }
 
   private List<File> inUsualPlaces() {
-    List<File> found = new ArrayList<File>();
+    List<File> found = new ArrayList<>();
     for (String root : roots()) {
       File[] homes = new File(root).listFiles();
       if (homes != null) {
         for (File home : homes) {
           addIfJava(found, home);
-          // macOS wraps it.
+          // The layout of macOS.
           addIfJava(found, new File(home, "Contents/Home"));
         }
       }
@@ -129,9 +128,9 @@ final class JavaFinder {
   private List<String> roots() {
     String override = environment.get(ROOTS_VARIABLE);
     if (override != null) {
-      return split(override);
+      return Arrays.asList(override.split(File.pathSeparator));
     }
-    List<String> roots = new ArrayList<String>();
+    List<String> roots = new ArrayList<>();
     for (String place : USUAL_PLACES) {
       roots.add(place.startsWith("~") ? userHome + place.substring(1) : place);
     }
@@ -145,7 +144,7 @@ final class JavaFinder {
     }
   }
 
-  /** The major version, or 0 if it is not known. */
+  /** Finds the major version; 0 if it is not known. */
   private static int version(File java, boolean ask) {
     int version = releasedVersion(new File(java.getParentFile().getParentFile(), "release"));
     return version == 0 && ask ? askedVersion(java) : version;
@@ -173,11 +172,9 @@ final class JavaFinder {
     }
   }
 
-  /** The version that follows the first occurrence of the words; reads and closes the stream. */
+  /** Finds the version behind the first occurrence of the words; reads and closes the stream. */
   private static int versionIn(InputStream in, String words) throws IOException {
-    BufferedReader reader =
-        new BufferedReader(new InputStreamReader(in, Charset.forName("ISO-8859-1")));
-    try {
+    try (BufferedReader reader = new BufferedReader(new InputStreamReader(in, ISO_8859_1))) {
       int version = 0;
       for (String line = reader.readLine(); line != null; line = reader.readLine()) {
         int start = line.indexOf(words);
@@ -186,12 +183,10 @@ final class JavaFinder {
         }
       }
       return version;
-    } finally {
-      reader.close();
     }
   }
 
-  /** 25 of {@code 25.0.3} or {@code 25-ea}, 8 of {@code 1.8.0_412}, 0 of what is no version. */
+  /** Reads 25 from {@code 25.0.3} or {@code 25-ea}, 8 from {@code 1.8.0_412}, else 0. */
   static int majorVersion(String version) {
     String digits = version.startsWith("1.") ? version.substring(2) : version;
     int major = 0;
@@ -209,24 +204,7 @@ final class JavaFinder {
     return value != null && !value.isEmpty();
   }
 
-  /** The non-empty parts of a list in the form of PATH. */
-  private static List<String> split(String list) {
-    List<String> parts = new ArrayList<String>();
-    int start = 0;
-    while (start <= list.length()) {
-      int end = list.indexOf(File.pathSeparatorChar, start);
-      if (end < 0) {
-        end = list.length();
-      }
-      if (end > start) {
-        parts.add(list.substring(start, end));
-      }
-      start = end + 1;
-    }
-    return parts;
-  }
-
-  /** Through symbolic links, as {@code /usr/bin/java} is one to where the release file is. */
+  /** Follows symbolic links, such as {@code /usr/bin/java}, to the release file's directory. */
   private static File resolve(File java) {
     try {
       return java.getCanonicalFile();

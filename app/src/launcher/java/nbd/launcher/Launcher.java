@@ -12,29 +12,29 @@ import java.util.jar.Attributes;
 import java.util.jar.Manifest;
 
 /**
- * The jar's main class: runs the real one, which its manifest names, on a Java that is new enough,
- * and in a locale in which every name can be said (see {@link Arguments}).
+ * The jar's main class. It runs the program's main class, which the manifest names, on a Java that
+ * is new enough and in a locale that has every character (see {@link Arguments}).
  *
- * <p>Where that is the Java and the locale it runs with, it is one call. Else it starts a JVM and
- * stands in for it: streams, signals and exit status go through. It is compiled for Java 8, and
- * sparing with classes (no lambdas, no {@code java.nio.file}), because what it loads delays every
+ * <p>If this Java and this locale will do, that is a call. Otherwise the launcher starts a second
+ * JVM, and passes streams, signals and the exit status through. It is compiled for Java 8, and on
+ * its usual way loads few classes (no lambdas, no {@code java.nio.file}), since each delays every
  * start.
  */
 public final class Launcher {
   static final int NEEDED_JAVA = 25;
 
-  /** Exit status when there is no Java to run on: EX_CONFIG of sysexits.h. */
+  /** Exit status if there is no Java to run on: EX_CONFIG of sysexits.h. */
   static final int NO_JAVA = 78;
 
-  /** Exit status when the program cannot be started. */
+  /** Exit status if the program cannot be started. */
   private static final int FAILED = 1;
 
   private static final int WRONG_USAGE = 2;
 
-  /** Tells the real program who started it, so that it can end when the launcher is killed. */
+  /** The launcher's process ID: the program ends when the launcher is killed. */
   static final String PID_PROPERTY = "nbd.launcher.pid";
 
-  /** For the Java that is started; options given to this one follow them and win. */
+  /** Options of the second JVM. The user's own follow them, and so take precedence. */
   private static final String[] JVM_OPTIONS = {
     "--enable-native-access=ALL-UNNAMED",
     "--add-exports=java.base/sun.nio.ch=ALL-UNNAMED",
@@ -87,19 +87,16 @@ public final class Launcher {
   }
 
   private static String mainClass() throws IOException {
-    InputStream in = Launcher.class.getResourceAsStream("/META-INF/MANIFEST.MF");
-    if (in == null) {
-      throw new IOException("the jar has no manifest");
-    }
-    try {
+    try (InputStream in = Launcher.class.getResourceAsStream("/META-INF/MANIFEST.MF")) {
+      if (in == null) {
+        throw new IOException("the jar has no manifest");
+      }
       Attributes attributes = new Manifest(in).getMainAttributes();
       String name = attributes.getValue("Launcher-Main-Class");
       if (name == null) {
         throw new IOException("the jar's manifest has no Launcher-Main-Class");
       }
       return name;
-    } finally {
-      in.close();
     }
   }
 
@@ -113,7 +110,7 @@ public final class Launcher {
 
   private static int runThere(File java, String[] arguments, boolean changesLocale)
       throws InterruptedException, IOException {
-    List<String> command = new ArrayList<String>();
+    List<String> command = new ArrayList<>();
     command.add(java.getPath());
     Collections.addAll(command, JVM_OPTIONS);
     command.addAll(Arguments.jvmOptions());
@@ -137,7 +134,7 @@ public final class Launcher {
     command.add(Launcher.class.getName());
     command.addAll(encodes ? Arguments.encoded(arguments) : Arrays.asList(arguments));
 
-    // Before there is a child, so that a signal that comes first is not lost.
+    // Before the child is started, so that no signal is lost.
     SignalForwarder signals = new SignalForwarder();
     signals.install();
     ProcessBuilder builder = new ProcessBuilder(command).inheritIO();
@@ -155,7 +152,9 @@ public final class Launcher {
     return child.waitFor();
   }
 
-  /** The JDK puts question marks in place of other characters. */
+  /**
+   * Refuses words that the JDK would garble: in place of other characters it puts question marks.
+   */
   private static void refuseOutsideAscii(List<String> words) {
     for (String word : words) {
       if (!Arguments.isAscii(word)) {

@@ -9,18 +9,18 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * Sends the signals that this process gets on to its child, instead of dying of them.
+ * A handler of signals that passes them on to the child process, instead of ending this one.
  *
- * <p>The JDK's {@code sun.misc.Signal} is reached by reflection: what javac compiles for Java 8
- * does not see it, and a Java without it still launches, only deaf.
+ * <p>The JDK's {@code sun.misc.Signal} is reached by reflection, since javac does not show it to
+ * code for Java 8. On a Java without it the launcher works, but passes no signals on.
  */
 final class SignalForwarder implements InvocationHandler {
   private static final String[] SIGNALS = {"TERM", "INT", "HUP", "USR1", "USR2"};
 
-  private final List<String> early = new ArrayList<String>();
+  private final List<String> early = new ArrayList<>();
   private Process child;
 
-  /** Signals are kept from now on, until there is a child. */
+  /** Handles signals from now on; they are kept until there is a child. */
   void install() {
     try {
       Class<?> signal = Class.forName("sun.misc.Signal");
@@ -33,7 +33,7 @@ final class SignalForwarder implements InvocationHandler {
         try {
           handle.invoke(null, signal.getConstructor(String.class).newInstance(name), forwarder);
         } catch (ReflectiveOperationException e) {
-          // This Java keeps the signal for itself, or the system has none of that name.
+          // This Java uses the signal itself, or the system has no such signal.
         }
       }
     } catch (ReflectiveOperationException e) {
@@ -41,7 +41,7 @@ final class SignalForwarder implements InvocationHandler {
     }
   }
 
-  /** The child gets the signals that came so far, and all that follow. */
+  /** Sends the child the signals that have come so far, and all that follow. */
   synchronized void forwardTo(Process process) {
     child = process;
     for (String name : early) {
@@ -49,7 +49,7 @@ final class SignalForwarder implements InvocationHandler {
     }
   }
 
-  /** Called by the JDK, on a new thread for each signal. */
+  /** Called by the JDK, in a new thread for each signal. */
   @Override
   public synchronized Object invoke(Object proxy, Method method, Object[] arguments) {
     if (method.getName().equals("handle")) {
@@ -69,11 +69,9 @@ final class SignalForwarder implements InvocationHandler {
       return;
     }
     try {
-      // The shell's own kill: a small system may lack the program.
+      // The shell's builtin: a small system may lack the program kill.
       new ProcessBuilder("/bin/sh", "-c", "kill -s " + name + " " + pidOf(child)).start();
-    } catch (IOException e) {
-      child.destroy();
-    } catch (ReflectiveOperationException e) {
+    } catch (IOException | ReflectiveOperationException e) {
       child.destroy();
     }
   }
