@@ -10,8 +10,8 @@ import java.util.List;
 import java.util.stream.Stream;
 
 /**
- * The build's format check: {@code check} fails if a Java file below the current directory is not
- * as google-java-format writes it, {@code replace} writes it so. The build starts it from source.
+ * The build's format check, started from source. {@code check} fails if google-java-format would
+ * change a Java file below the current directory; {@code replace} makes the change.
  */
 final class Format {
   private Format() {}
@@ -27,7 +27,7 @@ final class Format {
     }
     List<Path> others = sources.parallelStream().filter(file -> differs(file, replace)).toList();
     if (!replace && !others.isEmpty()) {
-      System.err.println("These files are not as google-java-format writes them:");
+      System.err.println("google-java-format would change these files:");
       others.forEach(System.err::println);
       System.err.println("Format them with: mvn -q -N -Pformat verify");
       System.exit(1);
@@ -48,7 +48,7 @@ final class Format {
     }
   }
 
-  /** Does what google-java-format's command does without options. */
+  /** Formats a source as google-java-format's command does without options. */
   private static String formatted(String source) throws FormatterException {
     String ordered =
         RemoveUnusedImports.removeUnusedImports(

@@ -1,8 +1,8 @@
-"""This server's cache in front of a slow server, beside nbdkit's cache filter there.
+"""This server's cache in front of a slow server, compared with nbdkit's cache filter.
 
-Each stands in front of an upstream of its own, nbdkit with RAM whose every read and write takes 2 ms.
-Reads: 4 KiB, random, of a working set that is in the caches. Writes: 4 KiB, random, with a flush
-after every 64, with write-back caches.
+Each has its own upstream, nbdkit with a RAM disk whose reads and writes take 2 ms each. Reads: 4 KiB,
+random, of a working set that is in the caches. Writes: 4 KiB, random, with a flush after every 64,
+with write-back caches.
 """
 
 from measuring import OURS, alternate, builds, chosen, fio, head, ratio, row, started
@@ -14,7 +14,7 @@ UNCACHED = "without cache"
 NBDKIT = "nbdkit, cache"
 FLUSH_EVERY = 64
 
-# name, fio's rw, connections, depth, fio's further options, whether without a cache too
+# name, fio's rw, connections, depth, fio's other options, whether to measure without a cache too
 CASES = [
     ("4 KiB random reads, 1 x 1", "randread", 1, 1, [], True),
     ("4 KiB random reads, 4 x 8", "randread", 4, 8, [], True),
@@ -28,7 +28,7 @@ def add_options(parser):
 
 
 def proxies(arguments, upstreams):
-    """Servers in front of the upstreams; their caches hold everything that is used."""
+    """Returns servers in front of the upstreams, with caches that hold the whole working set."""
     commands = {
         name: lambda s, jar=jar, behind=upstreams[name].uri: [
             "java", "-jar", jar, "serve", "-U", s, "--cache=writeback",
@@ -57,7 +57,7 @@ def measure(arguments, directory, case):
                 return fio(servers[name], servers[name].uri, rw, "4k", connections, depth, seconds,
                            size, *more)
             for name, server in servers.items():
-                # The working set comes into the cache; then it is the JIT compiler's turn.
+                # Until the working set is in the cache, and the JIT compiler is done.
                 fio(server, server.uri, "read", "256k", 1, 8, arguments.seconds + 4, size)
                 case_on(name, arguments.seconds + 2)
             medians = alternate(

@@ -1,16 +1,15 @@
-"""Image files where they cost: cold reads, and writes with FUA, beside nbdkit's file plugin.
+"""Cold reads of image files and writes with FUA, compared with nbdkit's file plugin.
 
-The machine's own disk may be so quick that only processors are measured. --disk-rate and --disk-iops
-make one that writes so much a second and reads so often, as a volume in a cloud or an older disk
-does: ext4 on a loop device that the kernel slows down (as root, with version 1 of the blkio cgroup).
+On a quick disk, the processors may be the limit. --disk-rate and --disk-iops make a slower disk, like
+a cloud's volume: ext4 on a loop device that the kernel slows down (needs root, and version 1 of the
+blkio cgroup).
 
-cold: the p99 latency of a connection that reads cached data, alone, and while 16 others read a part
-of the same file at random that is not in the page cache. On a quick disk this is about processors,
-which the readers at a limited rate leave alone; beside readers of cached data it shows what they
-cost without any disk.
+cold: the p99 latency of a connection that reads cached data, alone, and while 16 others read parts of
+the same file that are not in the page cache. On a quick disk the others use up the processors; so the
+case is also measured with others at a limited rate, and with others that read cached data.
 
-fua: writes of 4 KiB with FUA a second on some connections, while another one writes one part of the
-file after the other and never flushes; and the same without that writer.
+fua: 4 KiB writes with FUA per second on some connections, while another one writes the file from
+beginning to end and never flushes; and the same without that writer.
 """
 
 import contextlib
@@ -34,7 +33,7 @@ READERS = 16
 
 
 def commands(arguments, image):
-    """The servers that are here: name -> a command for a socket."""
+    """Returns the servers that are installed: name -> command for a socket."""
     found = {name: lambda s, jar=jar: ["java", "-jar", jar, "serve", "-U", s, image]
              for name, jar in builds(arguments).items()}
     if shutil.which("nbdkit"):
@@ -55,7 +54,7 @@ def random_reads(server, connections, start, size, seconds, *more):
 
 
 class Others(threading.Thread):
-    """Connections that read one part of the file at random."""
+    """Connections that read a part of the file at random."""
 
     def __init__(self, *how):
         super().__init__(daemon=True)
@@ -81,7 +80,7 @@ def cold(arguments, directory, image):
         # One server after the other: two would lock the image.
         with started({name: command}, directory) as servers:
             server = servers[name]
-            random_reads(server, 1, 0, CACHED, 5)  # the JIT compiler's turn, and the page cache's
+            random_reads(server, 1, 0, CACHED, 5)  # until the JIT compiler is done, and the data cached
             for _ in range(arguments.rounds):
                 alone = random_reads(server, 1, 0, CACHED, arguments.seconds)
                 results["alone"].append(alone["p99"])
@@ -104,7 +103,7 @@ def cold(arguments, directory, image):
 
 
 class Writer(multiprocessing.Process):
-    """A connection that writes until it is stopped; a process, so that it waits for no other."""
+    """A connection that writes until it is stopped, in a process so that it does not wait for others."""
 
     def __init__(self, path, *how):
         super().__init__(daemon=True)
@@ -125,7 +124,7 @@ class Writer(multiprocessing.Process):
 
 
 class DurableWriter(Writer):
-    """Writes 4 KiB somewhere, with FUA."""
+    """Writes 4 KiB at random places, with FUA."""
 
     @staticmethod
     def write(client):
@@ -134,7 +133,7 @@ class DurableWriter(Writer):
 
 
 class SequentialWriter(Writer):
-    """Writes one part after the other, at a steady rate if there is one, and never flushes."""
+    """Writes the file from beginning to end, perhaps at a limited rate, and never flushes."""
 
     PIECE = os.urandom(256 << 10)
 
@@ -152,7 +151,7 @@ class SequentialWriter(Writer):
 
 
 def fua_rate(server, connections, size, seconds, rate):
-    """FUA writes a second, and what the other writer wrote meanwhile, in MiB a second."""
+    """Measures FUA writes per second, and the other writer's MiB per second."""
     os.sync()
     others = [] if rate is None else [SequentialWriter(server.socket, size, rate)]
     durable = [DurableWriter(server.socket) for _ in range(connections)]
@@ -176,13 +175,13 @@ def fua(arguments, directory, image):
         # One server after the other: two would lock the image.
         with started({name: servers[name]}, directory) as running:
             case = (running[name], arguments.connections, size)
-            fua_rate(*case, 2, None)  # the JIT compiler's turn
+            fua_rate(*case, 2, None)  # until the JIT compiler is done
             alone = fua_rate(*case, arguments.seconds, None)[0]
             beside, other = fua_rate(*case, arguments.seconds, arguments.rate)
         return {"alone": alone, "beside": beside, "other": other}
 
     for name in servers:
-        measure(name)  # a first round, which does not count
+        measure(name)  # a first round, without result
     medians = alternate(servers, arguments.rounds, measure)
     print()
     head("server", ">FUA writes/s alone", ">ratio", ">beside an unflushed writer", ">ratio",
@@ -199,7 +198,7 @@ BLKIO = pathlib.Path("/sys/fs/cgroup/blkio")
 
 @contextlib.contextmanager
 def slow_disk(directory, mib, rate, iops):
-    """A file system of its own, on a disk that writes so many MiB a second and reads so often."""
+    """Makes a file system on a disk with limits: MiB written, and reads, per second."""
     image = directory / "disk.raw"
     mounted = directory / "mounted"
     with open(image, "wb") as file:
@@ -214,7 +213,7 @@ def slow_disk(directory, mib, rate, iops):
             limit(device, rate << 20, iops)
             yield mounted
         finally:
-            # Without limits: what was not synced would be written at the disk's rate.
+            # Without limits, since umount writes all dirty data.
             limit(device, 0, 0)
             subprocess.check_call(["umount", mounted])
     finally:
@@ -222,7 +221,7 @@ def slow_disk(directory, mib, rate, iops):
 
 
 def limit(device, bytes_written, reads):
-    """Lets a device write and read so much in a second; 0 for as much as it can."""
+    """Limits the bytes written and the reads per second of a device; 0 for no limit."""
     number = os.stat(device).st_rdev
     for name, value in ("write_bps", bytes_written), ("read_iops", reads):
         (BLKIO / f"blkio.throttle.{name}_device").write_text(
@@ -232,18 +231,18 @@ def limit(device, bytes_written, reads):
 def add_options(parser):
     parser.add_argument("--file-size", type=int, default=2048, help="of the image, in MiB (2048)")
     parser.add_argument("--rate", type=int, default=0,
-                        help="of the other writer, in MiB/s (0: as it can)")
-    parser.add_argument("--connections", type=int, default=4, help="that write with FUA (4)")
+                        help="of the other writer, in MiB/s (0: no limit)")
+    parser.add_argument("--connections", type=int, default=4, help="number that write with FUA (4)")
     parser.add_argument("--disk-rate", type=int, default=0,
-                        help="what a disk of its own writes, in MiB/s (0: without a limit)")
+                        help="limit of a slower disk's writes, in MiB/s (0: none)")
     parser.add_argument("--disk-iops", type=int, default=0,
-                        help="how often a disk of its own reads in a second (0: without a limit)")
+                        help="limit of a slower disk's reads per second (0: none)")
 
 
 def run(arguments, directory):
     limited = arguments.disk_rate or arguments.disk_iops
     if limited and (os.getuid() != 0 or not BLKIO.is_dir()):
-        sys.exit(f"a disk of its own needs root, and {BLKIO}")
+        sys.exit(f"a slower disk needs root, and {BLKIO}")
     with contextlib.ExitStack() as stack:
         images = directory
         if limited:

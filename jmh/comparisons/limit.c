@@ -1,7 +1,6 @@
-/* The least that an NBD server can do, to measure what a machine allows: a thread for each
-   connection, one recv for all requests that have arrived, one pread or pwrite for each, one send
-   for all replies. It takes any export name, answers simple replies only, and checks nothing: it is
-   no server.
+/* A minimal NBD server that shows how fast a machine can be: a thread for each connection, one recv
+   for all requests that have arrived, one pread or pwrite for each, one send for all replies. It
+   takes any export name, sends simple replies only, and checks nothing; it is for measurements only.
 
        limit SOCKET IMAGE */
 
@@ -47,7 +46,7 @@ static int reply(int client, uint32_t option, uint32_t type, const void *data, u
   return sent(client, &magic, 8) && sent(client, head, 12) && (!length || sent(client, data, length));
 }
 
-/* Answers INFO and GO; every other option is unsupported. True when transmission begins. */
+/* Answers INFO and GO, and refuses all other options. Returns true when transmission begins. */
 static int handshake(int client) {
   char greeting[18] = "NBDMAGICIHAVEOPT\0\3";
   uint32_t flags;

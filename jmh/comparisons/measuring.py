@@ -1,4 +1,4 @@
-"""What the comparisons share: servers, clients, the machine's load, and tables of medians."""
+"""The parts that the comparisons share: servers, clients, the machine's load, tables of medians."""
 
 import contextlib
 import json
@@ -17,24 +17,24 @@ HERE = pathlib.Path(__file__).resolve().parent
 JAR = HERE.parent.parent / "app" / "target" / "nbd-multiconn.jar"
 OURS = "nbd-multiconn"
 
-# What to put before the command of a server and of a client; --apart fills them.
+# Words before the commands of servers and of clients; --apart makes them taskset.
 server_prefix = []
 client_prefix = []
 
 
 def add_options(parser):
-    """The options of every comparison."""
+    """Adds the options that every comparison has."""
     parser.add_argument("--seconds", type=int, default=4, help="for each measurement (4)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each case (3)")
     parser.add_argument("--only", default="", metavar="WORDS",
-                        help="cases whose names contain all these words")
+                        help="measure the cases whose names contain all these words")
     parser.add_argument("--jar", action="append", default=[], metavar="NAME=PATH",
-                        help="another build of this server takes part")
+                        help="compare another build of this server too")
     parser.add_argument("--busy", type=int, default=0, metavar="N",
-                        help="N processes compute meanwhile (0)")
+                        help="keep N processes computing meanwhile (0)")
     parser.add_argument("--apart", action="store_true",
-                        help="clients and servers run on different processors")
-    parser.add_argument("--directory", help="where images are made (the temporary directory)")
+                        help="run clients and servers on different processors")
+    parser.add_argument("--directory", help="make the images here (the temporary directory)")
 
 
 def _compute():
@@ -44,7 +44,7 @@ def _compute():
 
 @contextlib.contextmanager
 def machine(arguments):
-    """The load, and who runs where, as the options want it."""
+    """Sets the load and the processors of clients and servers as the options say."""
     if arguments.apart:
         processors = sorted(os.sched_getaffinity(0))
         half = len(processors) // 2
@@ -64,31 +64,31 @@ def machine(arguments):
 
 
 def builds(arguments):
-    """This server's builds that take part: name -> jar."""
+    """Returns the builds of this server to compare: name -> jar."""
     return {OURS: JAR} | dict(build.split("=", 1) for build in arguments.jar)
 
 
 def chosen(title, arguments):
-    """Whether --only names this case."""
+    """True if --only selects this case."""
     return all(word in title for word in arguments.only.split())
 
 
 def make_image(path, mib):
-    """A file of random data."""
+    """Makes a file of random data."""
     with open(path, "wb") as file:
         for _ in range(mib):
             file.write(os.urandom(1 << 20))
 
 
 class Server:
-    """A server process on a Unix socket of its own, or at another address."""
+    """A server process on its own Unix socket, or at another address."""
 
     def __init__(self, name, command, directory, address=None):
         self.name = name
         self.ours = not command(pathlib.Path())[0].startswith(("nbdkit", "qemu", "nbd-server"))
         plain = name.replace(" ", "-").replace(",", "")
         self.socket = directory / (plain + ".sock")
-        self.socket.unlink(missing_ok=True)  # nbdkit leaves it behind
+        self.socket.unlink(missing_ok=True)  # nbdkit does not remove it
         self.uri = f"nbd+unix:///?socket={self.socket}"
         self.log = open(directory / (plain + ".log"), "wb")
         self.process = subprocess.Popen(
@@ -103,11 +103,11 @@ class Server:
                 time.sleep(0.05)
         else:
             sys.exit(f"{name} does not answer; see {self.log.name}")
-        pid_file = directory / (plain + ".pid")  # of one that goes into the background
+        pid_file = directory / (plain + ".pid")  # of a server that goes into the background
         self.pid = int(pid_file.read_text()) if pid_file.exists() else self.process.pid
 
     def processes(self):
-        """The process and its children: the launcher's is another JVM, some servers fork."""
+        """Returns the process and its children: the launcher starts a JVM, some servers fork."""
         found = [self.pid]
         for pid in found:
             for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
@@ -118,7 +118,7 @@ class Server:
         return found
 
     def cpu_seconds(self):
-        """Processor time so far; that of forked children that have ended, too."""
+        """Returns the processor time so far, including that of children that have ended."""
         ticks = 0
         for pid in self.processes():
             try:
@@ -144,7 +144,7 @@ class Server:
 
 @contextlib.contextmanager
 def started(commands, directory, address=None):
-    """Servers of the commands, name -> command for a socket, stopped at the end."""
+    """Starts servers by commands, name -> command for a socket, and stops them at the end."""
     servers = {}
     try:
         for name, command in commands.items():
@@ -156,7 +156,7 @@ def started(commands, directory, address=None):
 
 
 class Client:
-    """A connection by hand, for what fio's engine does not do."""
+    """A connection for requests that fio's engine does not make."""
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -195,11 +195,11 @@ class Client:
 
 
 def fio(server, uri, rw, block_size, connections, depth, seconds, *more):
-    """Runs a case; None if it failed on another server than this project's.
+    """Runs a case. Returns None if it failed on a server of another project.
 
-    Times are in microseconds, "cpu" is the server's processor time for each request.
+    Times are in microseconds; "cpu" is the server's processor time for each request.
     """
-    os.sync()  # what the run before has written is written back, so that this one does not wait
+    os.sync()  # so that this run does not wait for data that the run before has written
     before = server.cpu_seconds()
     run = subprocess.run(
         [*client_prefix, "fio", "--output-format=json", "--name=case", "--ioengine=nbd",
@@ -228,7 +228,7 @@ def fio(server, uri, rw, block_size, connections, depth, seconds, *more):
 
 
 def alternate(names, rounds, measure):
-    """Measures each name in turn, several times over: name -> the medians of what was measured.
+    """Measures each name in turn, several times. Returns name -> the medians of the figures.
 
     A name without any result is left out.
     """
@@ -243,7 +243,7 @@ def alternate(names, rounds, measure):
 
 
 def head(*columns):
-    """Prints the head of a Markdown table; a column whose name begins with > holds numbers."""
+    """Prints the head of a Markdown table; columns whose names begin with > hold numbers."""
     print("| " + " | ".join(column.lstrip(">") for column in columns) + " |")
     print("|" + "|".join("---:" if column.startswith(">") else "---" for column in columns) + "|",
           flush=True)

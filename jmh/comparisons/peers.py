@@ -1,8 +1,8 @@
 """The same cached file served by this server, nbdkit, qemu-nbd and nbd-server, over Unix sockets.
 
-The client is fio. "the limit" is a C program with a thread for each connection, one recv, one pread
-for each request and one send for all replies, and nothing else: what this machine can do at all.
-Ratios are to the best of the peers (this server's other builds and the limit are none).
+The client is fio. "the limit" is a C program that shows how fast this machine can be: a thread for
+each connection, one recv, one pread for each request, one send for all replies, and nothing else.
+Ratios are to the best of the other servers; other builds of this server and the limit do not count.
 """
 
 import os
@@ -18,13 +18,13 @@ from measuring import (
 NEEDS = ["fio"]
 LIMIT = "the limit"
 
-# How the image gets into the page cache decides how large the folios are in which the kernel keeps
-# it, and ext4 looks through all of a folio for a write of 4 KiB: 1 us for one of 4 KiB, and 15 and
-# more for one of 1 MiB, whichever server writes.
+# The way in which the image is read into the page cache decides the size of the kernel's folios. For
+# a write of 4 KiB ext4 looks through the whole folio, which takes 1 us for a folio of 4 KiB and 15 us
+# or more for one of 1 MiB, whichever server writes.
 BY_PAGES = 4096
 BY_LARGE_READS = 1 << 20
 
-# name, fio's rw, block size, connections, depth, how it is cached
+# name, fio's rw, block size, connections, depth, size of the reads into the page cache
 CASES = [
     ("4 KiB random reads, 1 x 1", "randread", "4k", 1, 1, BY_LARGE_READS),
     ("4 KiB random reads, 1 x 32", "randread", "4k", 1, 32, BY_LARGE_READS),
@@ -43,7 +43,7 @@ def add_options(parser):
 
 
 def found_servers(image, directory, jars):
-    """The servers that are here: name -> a command for a socket."""
+    """Returns the servers that are installed: name -> command for a socket."""
     # All of them use the same file at the same time.
     commands = {
         name: lambda s, jar=jar: ["java", "-jar", jar, "serve", "--force-share", "-U", s, image]
@@ -55,7 +55,7 @@ def found_servers(image, directory, jars):
             "qemu-nbd", "-f", "raw", "-t", "-e", "16", "--cache=writeback", "-k", s, image]
     if shutil.which("nbd-server"):
         def nbd_server(s):
-            with socket.socket() as free:  # it insists on a TCP port, too
+            with socket.socket() as free:  # nbd-server needs a TCP port too
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
             config = directory / "nbd-server.conf"
@@ -72,19 +72,19 @@ def found_servers(image, directory, jars):
 
 
 def fill_cache(image, step):
-    """Empties the page cache of the image, and reads all of it in steps of so many bytes."""
+    """Drops the image from the page cache, and reads it again in steps of so many bytes."""
     file = os.open(image, os.O_RDONLY)
     os.fsync(file)
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     if step == BY_PAGES:
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead, which makes large ones
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # read-ahead makes large folios
     while os.read(file, step):
         pass
     os.close(file)
 
 
 def idle_connections(server, count):
-    """Resident bytes that each connection costs which has been used a little and then idles."""
+    """Measures the resident bytes of a connection that has read a little and then idles."""
     before = server.resident_bytes()
     clients = []
     for _ in range(count):
@@ -105,10 +105,10 @@ def run(arguments, directory: pathlib.Path):
     commands = found_servers(image, directory, ours)
     print("servers:", ", ".join(commands), flush=True)
     with started(commands, directory) as servers:
-        # The export of nbd-server has a name, the others' has none.
+        # Only nbd-server's export has a name.
         uris = {name: server.uri.replace("///", "///default") if name == "nbd-server"
                 else server.uri for name, server in servers.items()}
-        for name in ours:  # their JIT compiler's turn
+        for name in ours:  # until the JIT compiler is done
             for rw in "randread", "randwrite":
                 fio(servers[name], uris[name], rw, "4k", 4, 8, 5)
         print()

@@ -1,9 +1,9 @@
-"""This server in front of another one, beside nbdkit's nbd plugin there.
+"""This server in front of another one, compared with nbdkit's nbd plugin.
 
-All stand in front of the same upstream on the same kind of socket. For plain reads and writes it is
-nbdkit with a RAM disk. For flushes it is a server without multi-conn whose flush takes 5 ms: this
-one, with --delay-flush and --multi-conn-mode=disable, which counts them; nbdkit in front of it has
-its multi-conn filter in mode emulate.
+Both stand in front of the same upstream, on the same kind of socket. For reads and writes the
+upstream is nbdkit with a RAM disk. For flushes it is this server with --delay-flush=5ms and
+--multi-conn-mode=disable, which counts the flushes; nbdkit in front of it has its multi-conn filter
+in mode emulate.
 """
 
 import json
@@ -25,12 +25,12 @@ FLUSH_MILLIS = 5
 
 
 def add_options(parser):
-    parser.add_argument("--connections", type=int, default=16, help="that flush (16)")
+    parser.add_argument("--connections", type=int, default=16, help="number that flush (16)")
     parser.add_argument("--file-size", type=int, default=512, help="of the image, in MiB (512)")
 
 
 def proxies(arguments, upstream, *nbdkit_options):
-    """The servers to stand in front of an upstream: name -> a command for a socket."""
+    """Returns the servers in front of an upstream: name -> command for a socket."""
     commands = {name: lambda s, jar=jar: ["java", "-jar", jar, "serve", "-U", s, upstream.uri]
                 for name, jar in builds(arguments).items()}
     commands["nbdkit"] = lambda s: [
@@ -48,7 +48,7 @@ def plain(arguments, directory, cases):
             filling.write(os.urandom(1 << 20), megabyte << 20, False)
         filling.socket.close()
         with started(proxies(arguments, upstream), directory) as servers:
-            for server in servers.values():  # the JIT compiler's turn
+            for server in servers.values():  # until the JIT compiler is done
                 for rw in ("randread", "randwrite") if server.ours else ():
                     fio(server, server.uri, rw, "4k", 4, 8, 5)
             head("case", "server", ">requests/s", ">ratio", ">p99 us", ">CPU us/request")
@@ -62,7 +62,7 @@ def plain(arguments, directory, cases):
 
 
 def flush_rate(arguments, directory, name):
-    """Every connection writes 4 KiB and flushes, over and over; the upstream counts."""
+    """Lets every connection write 4 KiB and flush, in turn, while the upstream counts."""
     stats = directory / "stats.json"
     slow = Server("slow upstream", lambda s: [
         "java", "-jar", JAR, "serve", "-U", s, f"--stats={stats}",

@@ -1,7 +1,7 @@
-"""Copies over TLS, beside nbdkit with GnuTLS.
+"""Copies over TLS, compared with nbdkit with GnuTLS.
 
-nbdcopy reads the same cached file from all in turn, over a Unix socket and over TCP, with 4
-connections and requests of 256 KiB, once for each cipher. The certificates are those of the tests.
+nbdcopy reads the same cached file from each server in turn, over a Unix socket and over TCP, with 4
+connections and requests of 256 KiB, for each cipher. The certificates are those of the tests.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from measuring import (
 NEEDS = ["nbdcopy", "nbdkit"]
 CERTIFICATES = HERE.parent.parent / "app" / "src" / "test" / "resources" / "tls" / "good"
 
-# What the client is not to offer; all servers then agree on the cipher that is meant.
+# The ciphers that the client must not offer, so that every server chooses the one in the name.
 CIPHERS = {
     "no TLS": None,
     "AES-256-GCM": ["chacha20-poly1305", "aes-128-gcm", "aes-128-ccm"],
@@ -36,7 +36,7 @@ def free_port():
 
 
 def commands(arguments, image, tls, port):
-    """Servers of an image, on a port or else a socket: name -> a command for a socket."""
+    """Returns servers of an image on a port, or else a socket: name -> command for a socket."""
     options = ["--tls=require", f"--tls-certificates={CERTIFICATES}"] if tls else []
 
     def where(path):
@@ -48,7 +48,7 @@ def commands(arguments, image, tls, port):
 
 
 def copied(server, uri, size, environment):
-    """MiB a second, and seconds of the server's processor time for each GiB."""
+    """Measures MiB per second, and the server's processor time for each GiB, in seconds."""
     before = server.cpu_seconds()
     began = time.monotonic()
     run = subprocess.run(
@@ -81,7 +81,7 @@ def measure(arguments, directory, image, transport, cipher):
                           f"{scheme}+unix://localhost/?socket={servers[name].socket}&{query}")
             uris[name] = uris[name].rstrip("?&")
         for name, server in servers.items():
-            for _ in range(12 if server.ours else 0):  # the JIT compiler's turn
+            for _ in range(12 if server.ours else 0):  # until the JIT compiler is done
                 copied(server, uris[name], size, environment)
         medians = alternate(servers, arguments.rounds, lambda name: copied(
             servers[name], uris[name], size, environment))

@@ -25,7 +25,7 @@ import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.Warmup;
 
-/** A flush costs in proportion to who needs one: 4 handles have written, of ever more. */
+/** The cost of a flush when 4 handles have written, among ever more that have not. */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.MICROSECONDS)
@@ -35,14 +35,14 @@ import org.openjdk.jmh.annotations.Warmup;
 public class FlushAmongMany {
   private static final int DIRTY = 4;
 
-  /** How many handles there are. */
+  /** The number of handles. */
   @Param({"10", "1000", "100000"})
   public int handles;
 
   private final List<Handle> opened = new ArrayList<>();
   private final ByteBuffer data = ByteBuffer.allocate(512);
 
-  /** Opens them; every one has read something. */
+  /** Opens the handles; each reads once. */
   @Setup
   public void open() throws IOException {
     Backend filter =
@@ -55,7 +55,7 @@ public class FlushAmongMany {
     }
   }
 
-  /** Four writes on four handles, and a flush on a fifth. */
+  /** Writes on four handles and flushes on a fifth. */
   @Benchmark
   public void flush() throws IOException {
     for (int i = 0; i < DIRTY; i++) {

@@ -34,9 +34,9 @@ import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
 
 /**
- * How many backend flushes a client's flush costs, how long it takes, and how many there are in a
- * second: each connection is a virtual thread, as in the server, that writes and flushes. One
- * operation is a number of client flushes, the figures beside it are for one.
+ * The backend flushes for each client flush, the latency of client flushes, and their rate. Each
+ * connection is a virtual thread, as in the server, that writes and flushes. One operation is many
+ * client flushes; the figures beside it are for one.
  */
 @State(Scope.Benchmark)
 @BenchmarkMode(Mode.SingleShotTime)
@@ -47,7 +47,7 @@ import org.openjdk.jmh.annotations.Warmup;
 public class FlushAmplification {
   private static final int FLUSHES = Integer.getInteger("nbd.bench.flushes", 2560);
 
-  /** Who keeps the connections consistent; {@code serial} is the simplest way, to compare with. */
+  /** The way in which connections are kept consistent; {@code serial} is the simplest one. */
   public enum Variant {
     /** The filter, mode emulate. */
     emulate,
@@ -57,7 +57,7 @@ public class FlushAmplification {
     disable,
     /** The filter, mode unsafe. */
     unsafe,
-    /** Every dirty handle after the other under one lock. */
+    /** One dirty handle flushed after the other, under one lock. */
     serial,
     /** The filter over a write-back cache. */
     writeback,
@@ -65,35 +65,35 @@ public class FlushAmplification {
     writethrough
   }
 
-  /** On how many connections the client flushes. */
+  /** The connections on which the client flushes. */
   public enum Pattern {
-    /** Each connection flushes for itself after it has written. */
+    /** Each connection flushes after it has written. */
     every,
     /** One connection flushes when all have written. */
     one
   }
 
-  /** Who keeps the connections consistent. */
+  /** The way in which connections are kept consistent. */
   @Param({"emulate", "serial"})
   public Variant variant = Variant.emulate;
 
-  /** How dirt is tracked. */
+  /** The tracking of dirty connections. */
   @Param("CONNECTION")
   public TrackDirty tracking = TrackDirty.CONNECTION;
 
-  /** How many connections there are. */
+  /** The number of connections. */
   @Param({"1", "4", "16", "64"})
   public int connections;
 
-  /** How many of them write; 0 means all. */
+  /** The number of connections that write; 0 for all. */
   @Param("0")
   public int dirty;
 
-  /** Who flushes. */
+  /** The connections on which the client flushes. */
   @Param("every")
   public Pattern pattern = Pattern.every;
 
-  /** How long a backend flush takes. */
+  /** The duration of a backend flush. */
   @Param("5")
   public int flushMilliseconds;
 
@@ -103,7 +103,7 @@ public class FlushAmplification {
   private long[] latencies = new long[0];
   private int writers;
 
-  /** What is shown beside the time. */
+  /** The figures shown beside the time. */
   @AuxCounters(AuxCounters.Type.EVENTS)
   @State(Scope.Thread)
   public static class Figures {
@@ -113,13 +113,13 @@ public class FlushAmplification {
     /** The median of a client flush. */
     public double p50Milliseconds;
 
-    /** What one of a hundred client flushes exceeds. */
+    /** The 99th percentile of a client flush. */
     public double p99Milliseconds;
 
-    /** Client flushes in a second. */
+    /** Client flushes per second. */
     public double flushesPerSecond;
 
-    /** JMH wants them to start anew. */
+    /** Starts anew, as JMH requires. */
     @Setup(Level.Iteration)
     public void reset() {
       amplification = 0;
@@ -171,7 +171,7 @@ public class FlushAmplification {
     backend.close();
   }
 
-  /** A number of client flushes, with the writes before them. */
+  /** Makes client flushes, each after writes. */
   @Benchmark
   public void flushes(Figures figures) throws IOException, InterruptedException {
     long before = storage.flushes();
@@ -230,7 +230,7 @@ public class FlushAmplification {
   }
 
   private void write(int connection) throws IOException {
-    // No two write to one block of a cache.
+    // Each connection writes into its own block of a cache.
     long offset = (long) connection * CacheSettings.DEFAULT_BLOCK_SIZE;
     handles.get(connection).write(ByteBuffer.allocate(512), offset, CommandFlags.NONE);
   }

@@ -27,9 +27,9 @@ import org.openjdk.jmh.annotations.Threads;
 import org.openjdk.jmh.annotations.Warmup;
 
 /**
- * What it costs a write or a read to be marked: the call through the filter, over storage that does
- * nothing, less the same call without the filter. With 64 threads the time includes the waiting for
- * a processor: divide it by threads and multiply it by processors.
+ * The cost of marking a write or a read: the time of a call through the filter, over storage that
+ * does nothing, minus that of the same call without the filter. With 64 threads the time includes
+ * waiting for a processor: divide it by the threads and multiply it by the processors.
  */
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)
@@ -49,7 +49,7 @@ public class MarkCost {
     private final List<Handle> unmarked = new ArrayList<>();
     private final AtomicInteger next = new AtomicInteger();
 
-    /** Opens them. */
+    /** Opens the connections. */
     @Setup
     public void open() throws IOException {
       for (int i = 0; i < 64; i++) {
@@ -66,7 +66,7 @@ public class MarkCost {
     private final Operation operation = Operation.flush();
     private int number;
 
-    /** Takes one. */
+    /** Takes a connection. */
     @Setup
     public void take(Group group) {
       number = group.next.getAndIncrement() % 64;
@@ -77,35 +77,35 @@ public class MarkCost {
     }
   }
 
-  /** A marked write, alone. */
+  /** Makes a marked write, alone. */
   @Benchmark
   @Threads(1)
   public boolean write(Group group, Connection mine) throws IOException {
     return mine.write(group.marked);
   }
 
-  /** A marked write while 63 others mark theirs. */
+  /** Makes a marked write while 63 other threads do so too. */
   @Benchmark
   @Threads(64)
   public boolean writeAmong64(Group group, Connection mine) throws IOException {
     return mine.write(group.marked);
   }
 
-  /** A marked read, alone. */
+  /** Makes a marked read, alone. */
   @Benchmark
   @Threads(1)
   public boolean read(Group group, Connection mine) throws IOException {
     return group.marked.get(mine.number).tryNow(mine.operation.reading(mine.data, 0));
   }
 
-  /** A write that is not marked. */
+  /** Makes a write that is not marked. */
   @Benchmark
   @Threads(1)
   public boolean unmarkedWrite(Group group, Connection mine) throws IOException {
     return mine.write(group.unmarked);
   }
 
-  /** A write that is not marked while 63 others write. */
+  /** Makes a write that is not marked while 63 other threads do so too. */
   @Benchmark
   @Threads(64)
   public boolean unmarkedWriteAmong64(Group group, Connection mine) throws IOException {

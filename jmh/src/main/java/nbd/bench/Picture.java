@@ -5,9 +5,9 @@ import java.util.List;
 import java.util.Locale;
 
 /**
- * Draws client flushes per second as bars, one for each way of keeping connections consistent,
- * grouped by the number of connections, on a logarithmic scale; the number on a bar is its backend
- * flushes for each client flush.
+ * The picture of client flushes per second, as SVG: a bar for each way of keeping connections
+ * consistent, grouped by the number of connections, on a logarithmic scale. The number on a bar is
+ * its backend flushes for each client flush.
  */
 final class Picture {
   private static final int WIDTH = 760;
@@ -130,7 +130,7 @@ final class Picture {
     return COLOURS.get(kinds.indexOf(kind) % COLOURS.size());
   }
 
-  /** From 1, at the bottom, to the power of ten given, at the top. */
+  /** Maps a value to the height between 1, at the bottom, and 10 to the power of top. */
   private static double y(double value, double top) {
     return BOTTOM - (BOTTOM - TOP - 10) * Math.log10(Math.max(value, 1)) / top;
   }
@@ -139,7 +139,7 @@ final class Picture {
     line(svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>", x, y, anchor, text);
   }
 
-  // The annotation that is asked for lies in a library that nothing else here needs.
+  // Error Prone asks for an annotation from a library that nothing else here needs.
   @SuppressWarnings("AnnotateFormatMethod")
   private static void line(StringBuilder svg, String format, Object... values) {
     svg.append(String.format(Locale.ROOT, format, values)).append('\n');

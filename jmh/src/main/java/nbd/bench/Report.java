@@ -4,7 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 
-/** The table of what JMH measured, in Markdown. */
+/** The table of JMH's results, in Markdown. */
 final class Report {
   private Report() {}
 

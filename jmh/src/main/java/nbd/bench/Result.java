@@ -10,12 +10,12 @@ import org.openjdk.jmh.results.IterationResult;
 import org.openjdk.jmh.results.RunResult;
 
 /**
- * One line of a report.
+ * One benchmark's result, a line of the report.
  *
  * @param benchmark the method's name, with its class
- * @param parameters what it was run with
+ * @param parameters the benchmark's parameters
  * @param score the main figure, the median of the iterations
- * @param unit of the score
+ * @param unit the unit of the score
  * @param figures the figures beside it, each the median of the iterations
  */
 record Result(
@@ -33,7 +33,7 @@ record Result(
     BenchmarkParams given = run.getParams();
     Map<String, String> parameters = new LinkedHashMap<>();
     given.getParamsKeys().forEach(name -> parameters.put(name, given.getParam(name)));
-    // JMH adds event counters up over the iterations; each iteration by itself says more.
+    // JMH sums event counters over the iterations; here each iteration counts by itself.
     List<IterationResult> iterations =
         run.getBenchmarkResults().stream()
             .flatMap(fork -> fork.getIterationResults().stream())

@@ -15,9 +15,9 @@ import nbd.storage.Outcome;
 import nbd.storage.Patience;
 
 /**
- * The simplest filter that emulates multi-conn, to compare with: one lock for everything, dirty
- * flags, and the handles flushed one after the other while the lock is held. It does not keep the
- * promise under concurrency.
+ * The simplest filter that emulates multi-conn, for comparison: one lock, dirty flags, and handles
+ * that are flushed one after the other under the lock. It does not keep the promise under
+ * concurrency.
  */
 final class SerialReplication extends FilterBackend {
   private final ReentrantLock lock = new ReentrantLock();

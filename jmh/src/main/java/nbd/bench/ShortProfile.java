@@ -13,13 +13,13 @@ import org.openjdk.jmh.runner.options.OptionsBuilder;
 import org.openjdk.jmh.runner.options.TimeValue;
 
 /**
- * Every benchmark, briefly: {@code java -jar benchmarks.jar short [PICTURE.svg]} takes less than
- * two minutes, prints a table, and draws the flushes.
+ * A short run of every benchmark: {@code java -jar benchmarks.jar short [PICTURE.svg]} takes less
+ * than two minutes, prints a table, and draws the flushes.
  */
 public final class ShortProfile {
   private ShortProfile() {}
 
-  /** Runs it. */
+  /** Runs the benchmarks, prints the table and draws the picture. */
   public static void main(String[] arguments) throws RunnerException, IOException {
     List<Result> results = new ArrayList<>();
     results.addAll(

@@ -15,7 +15,7 @@ import nbd.storage.Outcome;
 import nbd.storage.Patience;
 import nbd.storage.ThreadModel;
 
-/** Storage that stores nothing, whose flush takes a given time, and which counts flushes. */
+/** A backend that stores nothing, counts its flushes, and takes a given time for each. */
 final class SlowFlushBackend implements Backend {
   private final LongAdder flushes = new LongAdder();
   private final long flushNanoseconds;

@@ -1,4 +1,4 @@
-/** Benchmarks: what the promise of multi-conn costs, and how they are shown. */
+/** Benchmarks of the cost of the multi-conn promise, and the report of their results. */
 @NullMarked
 package nbd.bench;
 
