@@ -11,7 +11,6 @@ import nbd.storage.Capability;
 import nbd.storage.Completion;
 import nbd.storage.ExportFacts;
 import nbd.storage.Extent;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Losses;
 import nbd.storage.LostWritesException;
@@ -60,7 +59,7 @@ final class CacheHandle extends Handle {
     Capabilities shown = below.with(Capability.CACHE);
     return mode == CacheMode.WRITETHROUGH
         ? shown
-        : shown.with(Capability.MULTI_CONN).with(Capability.FLUSH).with(Fua.NATIVE);
+        : shown.with(Capability.MULTI_CONN, Capability.FLUSH, Capability.FUA);
   }
 
   @Override
@@ -195,7 +194,7 @@ final class CacheHandle extends Handle {
     boolean passesFua =
         switch (cache.mode()) {
           case WRITETHROUGH -> true;
-          case WRITEBACK -> cache.below().fua() == Fua.NATIVE;
+          case WRITEBACK -> cache.below().has(Capability.FUA);
           case UNSAFE -> false;
         };
     CommandFlags flags = operation.flags();

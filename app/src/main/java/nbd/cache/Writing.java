@@ -7,7 +7,7 @@ import java.util.List;
 import nbd.cache.Storage.Call;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
-import nbd.storage.Fua;
+import nbd.storage.Capability;
 import nbd.storage.Handle;
 import nbd.threads.RangeLocks.Turn;
 
@@ -242,7 +242,7 @@ final class Writing {
   }
 
   private void throughDurably(ByteBuffer from, long offset) throws IOException {
-    if (cache.below().fua() == Fua.NATIVE) {
+    if (cache.below().has(Capability.FUA)) {
       through(from, offset, CommandFlags.of(CommandFlag.FUA));
     } else {
       cache.flushGiven(through(from, offset, CommandFlags.NONE));

@@ -1,6 +1,5 @@
 package nbd.client;
 
-import java.util.EnumSet;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -10,7 +9,6 @@ import nbd.protocol.TransmissionFlag;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 
 /**
  * An export as its server describes it to the client that has opened it, and the agreements of the
@@ -68,29 +66,12 @@ public record ExportInfo(
 
   /** Describes the export as storage. */
   ExportFacts facts() {
-    Set<Capability> can = EnumSet.noneOf(Capability.class);
-    addIf(can, !has(TransmissionFlag.READ_ONLY), Capability.WRITE);
-    addIf(can, has(TransmissionFlag.SEND_FLUSH), Capability.FLUSH);
-    addIf(can, has(TransmissionFlag.SEND_TRIM), Capability.TRIM);
-    addIf(can, has(TransmissionFlag.SEND_WRITE_ZEROES), Capability.ZERO);
-    addIf(can, has(TransmissionFlag.SEND_FAST_ZERO), Capability.FAST_ZERO);
-    addIf(can, has(TransmissionFlag.SEND_CACHE), Capability.CACHE);
-    addIf(can, has(TransmissionFlag.CAN_MULTI_CONN), Capability.MULTI_CONN);
-    addIf(can, has(TransmissionFlag.ROTATIONAL), Capability.ROTATIONAL);
-    addIf(can, tellsExtents(), Capability.EXTENTS);
-    Fua fua = has(TransmissionFlag.SEND_FLUSH) ? Fua.EMULATE : Fua.NONE;
-    Capabilities all = new Capabilities(can, has(TransmissionFlag.SEND_FUA) ? Fua.NATIVE : fua);
+    Capabilities can = Capabilities.of(flags);
     return new ExportFacts(
         size,
         blockSizes(),
-        has(TransmissionFlag.READ_ONLY) ? all.readOnly() : all,
+        tellsExtents() ? can.with(Capability.EXTENTS) : can,
         description,
         ExportInfo.class);
-  }
-
-  private static void addIf(Set<Capability> can, boolean condition, Capability capability) {
-    if (condition) {
-      can.add(capability);
-    }
   }
 }

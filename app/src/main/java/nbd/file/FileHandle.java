@@ -15,7 +15,6 @@ import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Completion;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
@@ -65,12 +64,12 @@ final class FileHandle extends Handle {
   private static Capabilities capabilities(Traits traits) {
     Capabilities can =
         Capabilities.of(
-            traits.durableWrites() ? Fua.NATIVE : Fua.EMULATE,
             Capability.WRITE,
             Capability.FLUSH,
             Capability.TRIM,
             Capability.ZERO,
             Capability.MULTI_CONN);
+    can = traits.durableWrites() ? can.with(Capability.FUA) : can;
     can = traits.extents() ? can.with(Capability.EXTENTS) : can;
     can = traits.fastZero() ? can.with(Capability.FAST_ZERO) : can;
     can = traits.cache() ? can.with(Capability.CACHE) : can;

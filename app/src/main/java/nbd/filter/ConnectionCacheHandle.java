@@ -11,7 +11,6 @@ import java.util.concurrent.locks.ReentrantLock;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Completion;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
@@ -57,11 +56,8 @@ final class ConnectionCacheHandle extends FilterHandle {
    */
   private static Capabilities shown(Capabilities below) {
     return below
-        .without(Capability.MULTI_CONN)
-        .without(Capability.FAST_ZERO)
-        .without(Capability.EXTENTS)
-        .with(Capability.FLUSH)
-        .with(below.has(Capability.WRITE) ? Fua.EMULATE : Fua.NONE);
+        .without(Capability.MULTI_CONN, Capability.FAST_ZERO, Capability.EXTENTS, Capability.FUA)
+        .with(Capability.FLUSH);
   }
 
   @Override

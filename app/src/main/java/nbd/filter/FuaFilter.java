@@ -1,11 +1,14 @@
 package nbd.filter;
 
 import java.io.IOException;
-import nbd.filter.FuaDecision.Becomes;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
 import nbd.storage.Backend;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
 import nbd.storage.Completion;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
@@ -13,9 +16,9 @@ import nbd.storage.Outcome;
 import nbd.storage.Patience;
 
 /**
- * Changes what clients are offered of FUA, and what becomes of it and of their flushes ({@link
- * FuaMode}). Where a command becomes one with a flush behind it, it is answered after the flush; it
- * stands above the multi-conn filter, so that this flush is the group's.
+ * The option --fua: decides whether clients are offered FUA, and how FUA and flushes reach the
+ * storage ({@link FuaMode}). It stands above the multi-conn filter, so that a flush that it makes
+ * for FUA is the group's.
  */
 public final class FuaFilter extends FilterBackend {
   private final FuaMode mode;
@@ -26,10 +29,18 @@ public final class FuaFilter extends FilterBackend {
     this.mode = mode;
   }
 
+  /** The way in which a command with FUA reaches the storage. */
+  private enum Passed {
+    WITH_FUA,
+    /** Without FUA, and a flush follows it before it is answered. */
+    WITH_FLUSH,
+    WITHOUT
+  }
+
   /**
    * Opens a handle.
    *
-   * @throws nbd.protocol.NbdException also if the mode cannot be had with it; the message says why
+   * @throws NbdException also if the mode is not possible with it; the message says why
    */
   @Override
   public Handle open(String exportName, boolean readOnly) throws IOException {
@@ -37,51 +48,82 @@ public final class FuaFilter extends FilterBackend {
         exportName,
         readOnly,
         handle -> {
-          FuaDecision decision = FuaDecision.of(mode, handle.capabilities());
-          return decision.changesNothing(handle.capabilities())
-              ? handle
-              : new FuaHandle(handle, decision);
+          Capabilities below = handle.capabilities();
+          Passed passed = passed(below);
+          Capabilities shown = shown(below, passed);
+          boolean changesNothing =
+              shown.equals(below) && passed != Passed.WITH_FLUSH && !dropsFlushes();
+          return changesNothing ? handle : new FuaHandle(handle, shown, passed);
         });
   }
 
-  private static final class FuaHandle extends FilterHandle {
-    private final FuaDecision decision;
+  private Passed passed(Capabilities below) throws NbdException {
+    Passed flush = below.has(Capability.FLUSH) ? Passed.WITH_FLUSH : Passed.WITHOUT;
+    Passed best = below.has(Capability.FUA) ? Passed.WITH_FUA : flush;
+    return switch (mode) {
+      case NONE, DISCARD -> Passed.WITHOUT;
+      case PASS -> best;
+      case EMULATE -> durable(flush, below, "no flush, so FUA cannot be emulated");
+      case NATIVE, FORCE -> durable(best, below, "neither FUA nor flush");
+    };
+  }
 
-    FuaHandle(Handle next, FuaDecision decision) {
-      super(next, next.facts().with(decision.shown()));
-      this.decision = decision;
+  /** Refuses clients that write where nothing is durable. */
+  private static Passed durable(Passed passed, Capabilities below, String missing)
+      throws NbdException {
+    if (passed == Passed.WITHOUT && below.has(Capability.WRITE)) {
+      throw new NbdException(
+          NbdError.ENOTSUP, "the backend has " + missing + "; use --fua=pass or --fua=none");
+    }
+    return passed;
+  }
+
+  private Capabilities shown(Capabilities below, Passed passed) {
+    if (dropsFlushes()) {
+      return below.with(Capability.FLUSH, Capability.FUA);
+    }
+    return passed == Passed.WITHOUT ? below.without(Capability.FUA) : below.with(Capability.FUA);
+  }
+
+  private boolean dropsFlushes() {
+    return mode == FuaMode.FORCE || mode == FuaMode.DISCARD;
+  }
+
+  private final class FuaHandle extends FilterHandle {
+    private final Passed passed;
+
+    FuaHandle(Handle next, Capabilities shown, Passed passed) {
+      super(next, next.facts().with(shown));
+      this.passed = passed;
     }
 
     @Override
     public Outcome perform(Operation operation, Patience patience, Completion end)
         throws IOException {
-      if (operation.command() == Command.FLUSH && decision.dropsFlushes()) {
+      if (operation.command() == Command.FLUSH && dropsFlushes()) {
         return patience == Patience.LATER ? Outcome.DECLINED : Outcome.DONE;
       }
-      if (!operation.command().writes()) {
-        return next.perform(operation, patience, end);
-      }
-      if (!decision.forced() && !operation.fua()) {
-        return next.perform(operation, patience, end);
-      }
-      return performDurably(operation, patience, end);
+      boolean durable = operation.fua() || mode == FuaMode.FORCE;
+      return durable && operation.command().writes()
+          ? performDurably(operation, patience, end)
+          : next.perform(operation, patience, end);
     }
 
     private Outcome performDurably(Operation operation, Patience patience, Completion end)
         throws IOException {
-      boolean flushes = decision.becomes() == Becomes.FLUSH;
-      // A caller that asks for FUA at once is ready to wait for storage; one that does not is not.
+      boolean flushes = passed == Passed.WITH_FLUSH;
+      // A caller that asks for FUA at once is ready to wait for storage; others are not.
       boolean forcedAtOnce = patience == Patience.AT_ONCE && !operation.fua();
       if (forcedAtOnce || (flushes && patience != Patience.WAIT)) {
         return Outcome.DECLINED;
       }
-      boolean fua = decision.becomes() == Becomes.FUA;
+      boolean fua = passed == Passed.WITH_FUA;
       CommandFlags flags = operation.flags();
-      Operation passed =
+      Operation below =
           fua == operation.fua()
               ? operation
               : operation.with(fua ? flags.with(CommandFlag.FUA) : flags.without(CommandFlag.FUA));
-      Outcome outcome = next.perform(passed, patience, end);
+      Outcome outcome = next.perform(below, patience, end);
       if (flushes) {
         next.run(Operation.flushForFua());
       }

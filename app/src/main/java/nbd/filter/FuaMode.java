@@ -4,14 +4,14 @@ package nbd.filter;
 public enum FuaMode {
   /** Clients are not offered FUA. */
   NONE,
-  /** The command, and then a flush, even where the storage has a FUA of its own. */
+  /** A command with FUA becomes one without and then a flush, also where the storage has FUA. */
   EMULATE,
-  /** As the storage has it; a client is refused where it can neither do FUA nor flush. */
+  /** As PASS, but clients that write are refused where the storage has neither FUA nor flush. */
   NATIVE,
-  /** Every write, trim and zero is one with FUA, which leaves nothing for a flush to do. */
+  /** Every write, trim and zero has FUA, so flushes have nothing to do and are dropped. */
   FORCE,
-  /** As the storage has it: its own, or the command and then a flush, or none. */
+  /** Clients use the storage's FUA; else the command and then a flush; else they have none. */
   PASS,
-  /** Offered, as flush is, and both are dropped: what clients take for durable is not. */
+  /** FUA and flushes are offered, and dropped: data that clients take for durable is not. */
   DISCARD
 }

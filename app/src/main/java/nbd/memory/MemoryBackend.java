@@ -14,7 +14,6 @@ import nbd.storage.Completion;
 import nbd.storage.DirectMemory;
 import nbd.storage.ExportFacts;
 import nbd.storage.Extent;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
@@ -41,7 +40,7 @@ public final class MemoryBackend implements Backend {
 
   private static final Capabilities WRITABLE =
       Capabilities.of(
-          Fua.NATIVE,
+          Capability.FUA,
           Capability.WRITE,
           Capability.FLUSH,
           Capability.TRIM,

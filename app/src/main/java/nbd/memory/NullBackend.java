@@ -5,7 +5,6 @@ import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Completion;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
@@ -17,7 +16,7 @@ import nbd.storage.Zeroes;
 public final class NullBackend implements Backend {
   private static final Capabilities WRITABLE =
       Capabilities.of(
-          Fua.NATIVE,
+          Capability.FUA,
           Capability.WRITE,
           Capability.FLUSH,
           Capability.TRIM,

@@ -4,7 +4,6 @@ import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
-import nbd.storage.Fua;
 import nbd.storage.ThreadModel;
 
 /**
@@ -59,7 +58,7 @@ record Decision(
             : backend.without(Capability.MULTI_CONN);
     if (emulates && canFlush && backend.has(Capability.WRITE)) {
       // A write that the backend alone makes durable would be invisible on other connections.
-      shown = shown.with(Fua.EMULATE);
+      shown = shown.without(Capability.FUA);
     }
     boolean sharesFlush = canFlush && shares(settings.tracking(), emulates, multiConn);
     return new Decision(

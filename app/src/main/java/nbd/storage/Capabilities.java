@@ -2,57 +2,75 @@ package nbd.storage;
 
 import java.util.Collections;
 import java.util.EnumSet;
+import java.util.List;
 import java.util.Set;
+import nbd.protocol.TransmissionFlag;
 
 /**
- * What a handle can do: constant for its life.
- *
- * @param set everything but FUA
- * @param fua how it does FUA
+ * The set of a handle's capabilities, constant for its life. Those that make no sense without
+ * another one are left out where that one is missing.
  */
-public record Capabilities(Set<Capability> set, Fua fua) {
-  /** Keeps a copy. */
+public record Capabilities(Set<Capability> set) {
   public Capabilities {
-    EnumSet<Capability> copy = EnumSet.noneOf(Capability.class);
-    copy.addAll(set);
-    set = Collections.unmodifiableSet(copy);
+    EnumSet<Capability> kept = EnumSet.noneOf(Capability.class);
+    kept.addAll(set);
+    if (!kept.contains(Capability.WRITE)) {
+      kept.removeAll(EnumSet.of(Capability.TRIM, Capability.ZERO));
+    }
+    if (!kept.contains(Capability.ZERO)) {
+      kept.remove(Capability.FAST_ZERO);
+    }
+    set = Collections.unmodifiableSet(kept);
   }
 
-  /** These, and no more. */
-  public static Capabilities of(Fua fua, Capability... capabilities) {
-    return new Capabilities(Set.of(capabilities), fua);
+  /** Returns the set of these capabilities. */
+  public static Capabilities of(Capability... capabilities) {
+    return new Capabilities(Set.of(capabilities));
   }
 
-  /** Whether the capability is there. */
+  /** Returns the capabilities of an export with these transmission flags, but no EXTENTS. */
+  public static Capabilities of(Set<TransmissionFlag> flags) {
+    EnumSet<Capability> set = EnumSet.allOf(Capability.class);
+    set.removeIf(each -> each.flag().filter(flags::contains).isEmpty());
+    if (!flags.contains(TransmissionFlag.READ_ONLY)) {
+      set.add(Capability.WRITE);
+    }
+    return new Capabilities(set);
+  }
+
+  /** Returns the transmission flags that tell a client of these capabilities. */
+  public Set<TransmissionFlag> flags() {
+    EnumSet<TransmissionFlag> flags = EnumSet.of(TransmissionFlag.HAS_FLAGS);
+    set.forEach(each -> each.flag().ifPresent(flags::add));
+    if (!has(Capability.WRITE)) {
+      flags.add(TransmissionFlag.READ_ONLY);
+    }
+    return flags;
+  }
+
+  /** Says whether the capability is in the set. */
   public boolean has(Capability capability) {
     return set.contains(capability);
   }
 
-  /** The same and this one. */
-  public Capabilities with(Capability capability) {
-    EnumSet<Capability> more = EnumSet.of(capability);
-    more.addAll(set);
-    return new Capabilities(more, fua);
+  /** Returns this set and these capabilities. */
+  public Capabilities with(Capability... more) {
+    EnumSet<Capability> all = EnumSet.noneOf(Capability.class);
+    all.addAll(set);
+    Collections.addAll(all, more);
+    return new Capabilities(all);
   }
 
-  /** The same without this one. */
-  public Capabilities without(Capability capability) {
-    EnumSet<Capability> fewer = EnumSet.noneOf(Capability.class);
-    fewer.addAll(set);
-    fewer.remove(capability);
-    return new Capabilities(fewer, fua);
+  /** Returns this set without these capabilities. */
+  public Capabilities without(Capability... fewer) {
+    EnumSet<Capability> rest = EnumSet.noneOf(Capability.class);
+    rest.addAll(set);
+    List.of(fewer).forEach(rest::remove);
+    return new Capabilities(rest);
   }
 
-  /** The same with another way of FUA. */
-  public Capabilities with(Fua other) {
-    return new Capabilities(set, other);
-  }
-
-  /** What is left when nothing may be written. */
+  /** Returns this set without the capabilities that change the export. */
   public Capabilities readOnly() {
-    return without(Capability.WRITE)
-        .without(Capability.TRIM)
-        .without(Capability.ZERO)
-        .without(Capability.FAST_ZERO);
+    return without(Capability.WRITE);
   }
 }

@@ -1,15 +1,21 @@
 package nbd.transmission;
 
-import java.util.function.Function;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.Command;
+import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.ErrorReply;
 import nbd.protocol.NbdError;
+import nbd.protocol.ReplyFormat;
+import nbd.protocol.TransmissionFlag;
 import nbd.storage.Handle;
 
-/** What is wrong with a request, before the handle sees it: the protocol's table of errors. */
+/** The protocol's table of errors: finds mistakes in requests before the handle gets them. */
 final class RequestCheck {
+  /** The error for a BLOCK_STATUS payload that does not name exactly the one context. */
+  static final ErrorReply STATUS_PAYLOAD =
+      invalid("the payload has to name the context that was selected, once");
+
   private static final ErrorReply FLAGS = invalid("the command does not take these flags here");
   private static final ErrorReply NO_PAYLOAD =
       invalid("a write has to say the length of its payload, by the flag PAYLOAD_LEN");
@@ -19,12 +25,16 @@ final class RequestCheck {
   private static final ErrorReply NO_CONTEXT = invalid("no metadata context was selected");
   private static final ErrorReply FLUSH_OF_A_RANGE = invalid("a flush has no offset or length");
   private static final ErrorReply STATUS_OF_NOTHING = invalid("a block status of 0 bytes");
-  private static final ErrorReply STATUS_PAYLOAD =
-      invalid("the payload has to name the context that was selected, once");
 
   private final Advertised advertised;
-  private final CommandFlags[] required;
-  private final CommandFlags[] allowed;
+
+  /** For each command's code, the flags that a client may set. */
+  private final CommandFlags[] allowed = new CommandFlags[Command.values().length];
+
+  /** For each command's code, the error for every request with it, or NONE. */
+  private final ErrorReply[] refused = new ErrorReply[Command.values().length];
+
+  private final boolean extended;
   private final BlockSizes blockSizes;
   private final long size;
   private final ErrorReply tooLong;
@@ -34,8 +44,7 @@ final class RequestCheck {
 
   RequestCheck(Handle handle, Advertised advertised) {
     this.advertised = advertised;
-    this.required = each(advertised::required);
-    this.allowed = each(advertised::allowed);
+    this.extended = advertised.format() == ReplyFormat.EXTENDED;
     this.blockSizes = handle.blockSizes();
     this.size = handle.size();
     int most = blockSizes.maximumPayload();
@@ -45,46 +54,79 @@ final class RequestCheck {
     this.noSpace = new ErrorReply(NbdError.ENOSPC, end);
     this.misaligned =
         invalid("offset and length have to be multiples of " + blockSizes.minimum() + " bytes");
-  }
-
-  /** The answer for each command, by its number: asked for every request. */
-  private static CommandFlags[] each(Function<Command, CommandFlags> question) {
-    CommandFlags[] answers = new CommandFlags[Command.values().length];
     for (Command command : Command.values()) {
-      answers[command.code()] = question.apply(command);
+      allowed[command.code()] = allowed(command);
+      refused[command.code()] = refused(command);
     }
-    return answers;
   }
 
   private static ErrorReply invalid(String message) {
     return new ErrorReply(NbdError.EINVAL, message);
   }
 
-  /** The error for a BLOCK_STATUS payload that does not name exactly the selected context. */
-  ErrorReply blockStatusPayload() {
-    return STATUS_PAYLOAD;
+  private boolean offers(TransmissionFlag flag) {
+    return advertised.flags().contains(flag);
   }
 
-  /** The error that answers a request's flags, or NONE if they may be used. */
+  private CommandFlags allowed(Command command) {
+    CommandFlags flags = allowedIf(TransmissionFlag.SEND_FUA, CommandFlags.NONE, CommandFlag.FUA);
+    return switch (command) {
+      case READ -> allowedIf(TransmissionFlag.SEND_DF, flags, CommandFlag.DF);
+      case WRITE -> extended ? flags.with(CommandFlag.PAYLOAD_LEN) : flags;
+      case WRITE_ZEROES ->
+          allowedIf(
+              TransmissionFlag.SEND_FAST_ZERO,
+              flags.with(CommandFlag.NO_HOLE),
+              CommandFlag.FAST_ZERO);
+      case BLOCK_STATUS ->
+          allowedIf(
+              TransmissionFlag.BLOCK_STATUS_PAYLOAD,
+              flags.with(CommandFlag.REQ_ONE),
+              CommandFlag.PAYLOAD_LEN);
+      default -> flags;
+    };
+  }
+
+  private CommandFlags allowedIf(TransmissionFlag offer, CommandFlags others, CommandFlag flag) {
+    return offers(offer) ? others.with(flag) : others;
+  }
+
+  private ErrorReply refused(Command command) {
+    if (command.writes() && offers(TransmissionFlag.READ_ONLY)) {
+      return READ_ONLY;
+    }
+    boolean offered =
+        switch (command) {
+          case READ, WRITE, DISC -> true;
+          case FLUSH -> offers(TransmissionFlag.SEND_FLUSH);
+          case TRIM -> offers(TransmissionFlag.SEND_TRIM);
+          case CACHE -> offers(TransmissionFlag.SEND_CACHE);
+          case WRITE_ZEROES -> offers(TransmissionFlag.SEND_WRITE_ZEROES);
+          case BLOCK_STATUS -> advertised.allocation();
+          case RESIZE -> false;
+        };
+    ErrorReply missing = command == Command.BLOCK_STATUS ? NO_CONTEXT : NOT_OFFERED;
+    return offered ? ErrorReply.NONE : missing;
+  }
+
+  /** Returns the error that answers a request's flags, or NONE if the client may set them. */
   ErrorReply checkFlags(Command command, CommandFlags flags) {
-    if (!required[command.code()].within(flags)) {
+    if (extended && command == Command.WRITE && !flags.has(CommandFlag.PAYLOAD_LEN)) {
       return NO_PAYLOAD;
     }
     return flags.within(allowed[command.code()]) ? ErrorReply.NONE : FLAGS;
   }
 
   /**
-   * The error that answers a request whose flags are right, or NONE if it may be served.
+   * Returns the error that answers a request whose flags are right, or NONE if it may be served.
    *
    * @param offset unsigned
-   * @param length of what the command works on, unsigned
+   * @param length of the range, unsigned
    */
   ErrorReply check(Command command, long offset, long length) {
-    if (command.writes() && advertised.readOnly()) {
-      return READ_ONLY;
-    }
-    if (!advertised.understands(command)) {
-      return command == Command.BLOCK_STATUS ? NO_CONTEXT : NOT_OFFERED;
+    ErrorReply refusal = refused[command.code()];
+    if (refusal.isError()) {
+      return refusal;
     }
     if (command == Command.FLUSH) {
       return offset == 0 && length == 0 ? ErrorReply.NONE : FLUSH_OF_A_RANGE;
@@ -96,10 +138,6 @@ final class RequestCheck {
     if (command == Command.BLOCK_STATUS && length == 0) {
       return STATUS_OF_NOTHING;
     }
-    return checkRange(command, offset, length);
-  }
-
-  private ErrorReply checkRange(Command command, long offset, long length) {
     // Both are unsigned: what is negative here lies far past the end.
     if (offset < 0 || offset > size || length < 0 || length > size - offset) {
       boolean grows = command == Command.WRITE || command == Command.WRITE_ZEROES;

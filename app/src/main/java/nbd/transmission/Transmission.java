@@ -224,7 +224,7 @@ public final class Transmission {
 
   /** Serves a BLOCK_STATUS whose payload names the contexts and the length of its range. */
   private void filteredStatus(CommandFlags flags) throws IOException {
-    ErrorReply error = check.blockStatusPayload();
+    ErrorReply error = RequestCheck.STATUS_PAYLOAD;
     if (request.payloadLength() == STATUS_PAYLOAD) {
       sendBeforeWaitingFor(STATUS_PAYLOAD);
       in.require(STATUS_PAYLOAD);

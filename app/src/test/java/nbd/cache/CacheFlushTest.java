@@ -23,7 +23,6 @@ import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Capability;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.LostWritesException;
 import nbd.testing.Eventually;
@@ -360,7 +359,7 @@ class CacheFlushTest {
   @Test
   void fuaIsNoSuccessWhenTheStorageBreaksBeforeItsFlush() throws Exception {
     TestStorage storage = TestStorage.numbered(1 << 20);
-    storage.capabilities = TestStorage.CAPABILITIES.with(Fua.EMULATE);
+    storage.capabilities = TestStorage.CAPABILITIES.without(Capability.FUA);
     for (boolean trims : new boolean[] {false, true}) {
       try (Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage)) {
         Handle handle = scene.open();

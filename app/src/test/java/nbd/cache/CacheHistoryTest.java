@@ -26,7 +26,6 @@ import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdException;
 import nbd.storage.Backend;
 import nbd.storage.Capability;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.testing.Running;
@@ -124,7 +123,7 @@ class CacheHistoryTest {
       storage.capabilities =
           isMultiConn
               ? TestStorage.CAPABILITIES.with(Capability.MULTI_CONN)
-              : TestStorage.CAPABILITIES.with(Fua.EMULATE);
+              : TestStorage.CAPABILITIES.without(Capability.FUA);
       storage.before = call -> pause();
       storage.after = call -> pause();
       filter = stack(storage, cache, mode, TrackDirty.CONNECTION);

@@ -13,7 +13,6 @@ import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.atomic.LongAdder;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.testing.Running;
 import org.jetbrains.kotlinx.lincheck.Actor;
@@ -206,7 +205,7 @@ class CacheModelTest {
 
     /** Opens the cache. */
     public Clients() throws IOException {
-      storage = new ModelStorage(2 * BLOCK, Fua.NATIVE);
+      storage = new ModelStorage(2 * BLOCK);
       // The memory is given here, for each run of the model to be cheap.
       Frames frames = new Frames(BLOCK, BLOCKS);
       Buffers buffers = new Buffers(ByteBuffer::allocate);

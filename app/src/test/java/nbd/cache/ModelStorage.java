@@ -9,7 +9,6 @@ import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.ThreadModel;
 import nbd.testing.PlainHandle;
@@ -30,10 +29,11 @@ final class ModelStorage implements Backend {
   private final Capabilities capabilities;
   private final long size;
 
-  ModelStorage(int size, Fua fua) {
+  ModelStorage(int size) {
     this.size = size;
     this.capabilities =
-        Capabilities.of(fua, Capability.WRITE, Capability.FLUSH, Capability.TRIM, Capability.ZERO);
+        Capabilities.of(
+            Capability.FUA, Capability.WRITE, Capability.FLUSH, Capability.TRIM, Capability.ZERO);
     int units = size / UNIT;
     this.state =
         new AtomicReference<>(

@@ -17,7 +17,6 @@ import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
 import nbd.storage.Extent;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.ThreadModel;
@@ -31,7 +30,7 @@ import nbd.testing.PlainHandle;
 final class TestStorage implements Backend {
   static final Capabilities CAPABILITIES =
       Capabilities.of(
-          Fua.NATIVE,
+          Capability.FUA,
           Capability.WRITE,
           Capability.FLUSH,
           Capability.TRIM,

@@ -24,7 +24,6 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Capability;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.ThreadModel;
@@ -79,7 +78,7 @@ final class FilterStackTest {
   }
 
   private static FakeBackend without(Capability... missing) {
-    var capabilities = FakeBackend.all().with(Fua.NONE);
+    var capabilities = FakeBackend.all().without(Capability.FUA);
     for (Capability each : missing) {
       capabilities = capabilities.without(each);
     }

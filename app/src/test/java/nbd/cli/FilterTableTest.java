@@ -26,7 +26,6 @@ import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdException;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -45,7 +44,7 @@ final class FilterTableTest {
   private static final int SECTORS_BETWEEN = 64;
 
   private static final Capabilities STORAGE =
-      Capabilities.of(Fua.NATIVE, Capability.WRITE, Capability.FLUSH);
+      Capabilities.of(Capability.FUA, Capability.WRITE, Capability.FLUSH);
 
   /** What the storage is asked for when the connections have written. */
   @FunctionalInterface
@@ -182,7 +181,7 @@ final class FilterTableTest {
       throws IOException {
     Capabilities shown = shown(choice, storage);
     assertThat(shown.has(Capability.FLUSH)).isTrue();
-    assertThat(shown.fua()).isEqualTo(Fua.NATIVE);
+    assertThat(shown.has(Capability.FUA)).isTrue();
     Outcome flush = play(choice, storage, FLUSH);
     Outcome forced = play(choice, storage, FUA_WRITE);
     boolean isUnsafe =
@@ -201,8 +200,8 @@ final class FilterTableTest {
   private static List<String> forced() throws IOException {
     Map<String, Capabilities> storages = new LinkedHashMap<>();
     storages.put("FUA and flush", STORAGE);
-    storages.put("flush", STORAGE.with(Fua.EMULATE));
-    storages.put("neither", STORAGE.with(Fua.NONE).without(Capability.FLUSH));
+    storages.put("flush", STORAGE.without(Capability.FUA));
+    storages.put("neither", STORAGE.without(Capability.FUA).without(Capability.FLUSH));
     List<String> rows = new ArrayList<>();
     for (FuaMode fua : FuaMode.values()) {
       Map<String, List<String>> same = new LinkedHashMap<>();
@@ -228,7 +227,7 @@ final class FilterTableTest {
   private static String forced(FilterStack.Choice choice, Capabilities storage) {
     try {
       Capabilities shown = shown(choice, storage);
-      boolean hasFua = shown.fua() != Fua.NONE;
+      boolean hasFua = shown.has(Capability.FUA);
       boolean hasFlush = shown.has(Capability.FLUSH);
       return "%s |%s |%s |%s"
           .formatted(

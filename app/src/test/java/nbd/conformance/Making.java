@@ -28,7 +28,6 @@ import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.testing.HookedBackend;
 import nbd.upstream.UpstreamBackend;
@@ -72,15 +71,15 @@ final class Making implements Closeable {
 
   /** Memory that can be read and written, and nothing else. */
   Backend little(BlockSizes sizes) {
-    Capabilities can = Capabilities.of(Fua.NONE, Capability.WRITE);
+    Capabilities can = Capabilities.of(Capability.WRITE);
     return with(
         memory(),
         facts -> new ExportFacts(facts.size(), sizes, can, facts.description(), facts.identity()));
   }
 
-  /** Memory with another way of FUA. */
-  Backend restricted(Fua fua) {
-    return with(memory(), facts -> facts.with(facts.capabilities().with(fua)));
+  /** Memory without FUA. */
+  Backend withoutFua() {
+    return with(memory(), facts -> facts.with(facts.capabilities().without(Capability.FUA)));
   }
 
   /** Memory that makes no promise about several connections. */

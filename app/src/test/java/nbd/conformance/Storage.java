@@ -28,7 +28,6 @@ import nbd.multiconn.MultiConnMode;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.TransmissionFlag;
 import nbd.storage.Backend;
-import nbd.storage.Fua;
 import nbd.storage.ThreadModel;
 import nbd.upstream.ReconnectingBackend;
 import nbd.upstream.SharingBackend;
@@ -52,8 +51,8 @@ enum Storage {
       none(), optional(), with -> with.upstream(with.little(new BlockSizes(512, 4096, 4 << 20)))),
   LITTLE(none(), optional(), with -> with.little(BlockSizes.DEFAULT)),
   BLOCKS(none(), optional(), with -> with.little(new BlockSizes(4096, 4096, 1 << 20))),
-  FUA_BY_FLUSH(all(), none(), with -> new FuaFilter(with.restricted(Fua.EMULATE), FuaMode.PASS)),
-  NO_FUA(EnumSet.of(SEND_FLUSH), EnumSet.of(SEND_FUA), with -> with.restricted(Fua.NONE)),
+  FUA_BY_FLUSH(all(), none(), with -> new FuaFilter(with.withoutFua(), FuaMode.PASS)),
+  NO_FUA(EnumSet.of(SEND_FLUSH), EnumSet.of(SEND_FUA), with -> with.withoutFua()),
   FUA_FORCED(all(), none(), with -> new FuaFilter(with.memory(), FuaMode.FORCE)),
   FUA_DISCARDED(all(), none(), with -> new FuaFilter(with.memory(), FuaMode.DISCARD)),
   WRITEBACK(all(), none(), with -> with.cache(with.alone(), CacheMode.WRITEBACK)),

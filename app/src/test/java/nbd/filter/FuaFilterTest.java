@@ -18,7 +18,6 @@ import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Completion;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
@@ -41,14 +40,10 @@ final class FuaFilterTest {
   enum Storage {
     /** FUA and flush. */
     BOTH,
-    /** A flush that can stand in for FUA. */
+    /** Flush and no FUA. */
     FLUSH,
     /** FUA and no flush. */
     FUA,
-    /** A flush that cannot stand in for FUA. */
-    OTHER_FLUSH,
-    /** It says that flush stands in for FUA, and has none. */
-    FLUSHLESS,
     /** Nothing. */
     NOTHING;
 
@@ -56,11 +51,9 @@ final class FuaFilterTest {
       Capabilities all = FakeBackend.all();
       return switch (this) {
         case BOTH -> all;
-        case FLUSH -> all.with(Fua.EMULATE);
+        case FLUSH -> all.without(Capability.FUA);
         case FUA -> all.without(Capability.FLUSH);
-        case OTHER_FLUSH -> all.with(Fua.NONE);
-        case FLUSHLESS -> all.without(Capability.FLUSH).with(Fua.EMULATE);
-        case NOTHING -> all.without(Capability.FLUSH).with(Fua.NONE);
+        case NOTHING -> all.without(Capability.FLUSH, Capability.FUA);
       };
     }
 
@@ -84,26 +77,19 @@ final class FuaFilterTest {
           NONE    | NOTHING     |           |    | W  |
           EMULATE | BOTH        | fua flush | WF | W  | F
           EMULATE | FLUSH       | fua flush | WF | W  | F
-          EMULATE | OTHER_FLUSH | fua flush | WF | W  | F
           EMULATE | FUA         | refused   |    |    |
           EMULATE | NOTHING     | refused   |    |    |
           NATIVE  | BOTH        | fua flush | W! | W  | F
           NATIVE  | FLUSH       | fua flush | WF | W  | F
           NATIVE  | FUA         | fua       | W! | W  |
-          NATIVE  | OTHER_FLUSH | refused   |    |    |
-          NATIVE  | FLUSHLESS   | refused   |    |    |
           NATIVE  | NOTHING     | refused   |    |    |
           FORCE   | BOTH        | fua flush | W! | W! |
           FORCE   | FLUSH       | fua flush | WF | WF |
           FORCE   | FUA         | fua flush | W! | W! |
-          FORCE   | OTHER_FLUSH | refused   |    |    |
-          FORCE   | FLUSHLESS   | refused   |    |    |
           FORCE   | NOTHING     | refused   |    |    |
           PASS    | BOTH        | fua flush | W! | W  | F
           PASS    | FLUSH       | fua flush | WF | W  | F
           PASS    | FUA         | fua       | W! | W  |
-          PASS    | OTHER_FLUSH | flush     |    | W  | F
-          PASS    | FLUSHLESS   |           |    | W  |
           PASS    | NOTHING     |           |    | W  |
           DISCARD | BOTH        | fua flush | W  | W  |
           DISCARD | FLUSH       | fua flush | W  | W  |
@@ -126,15 +112,15 @@ final class FuaFilterTest {
     }
     try (Handle handle = filter.open("", false)) {
       Capabilities shown = handle.capabilities();
-      assertThat(shown.fua() != Fua.NONE)
+      assertThat(shown.has(Capability.FUA))
           .as("FUA is offered")
           .isEqualTo(offered != null && offered.contains("fua"));
       assertThat(shown.has(Capability.FLUSH))
           .as("flush is offered")
           .isEqualTo(offered != null && offered.contains("flush"));
-      assertThat(shown.without(Capability.FLUSH).set())
-          .isEqualTo(storage.capabilities().without(Capability.FLUSH).set());
-      if (shown.fua() != Fua.NONE) {
+      assertThat(shown.without(Capability.FLUSH, Capability.FUA))
+          .isEqualTo(storage.capabilities().without(Capability.FLUSH, Capability.FUA));
+      if (shown.has(Capability.FUA)) {
         assertChanges(fake, handle, FUA, withFua);
       }
       assertChanges(fake, handle, CommandFlags.NONE, without);
@@ -168,6 +154,39 @@ final class FuaFilterTest {
       }
     }
     assertThat(fake.calls().subList(before, fake.calls().size())).isEqualTo(expected);
+  }
+
+  @Test
+  void aFuaWhoseFlushFailsFails() throws IOException {
+    FakeBackend fake =
+        Storage.FLUSH
+            .open()
+            .hook(
+                call -> {
+                  if (call.command() == Command.FLUSH) {
+                    throw new IOException("lost");
+                  }
+                });
+    try (Handle handle = new FuaFilter(fake, FuaMode.PASS).open("", false)) {
+      assertThatThrownBy(() -> handle.write(ByteBuffer.allocate(1), 0, FUA)).hasMessage("lost");
+      assertThatThrownBy(() -> handle.trim(0, 1, FUA)).hasMessage("lost");
+      assertThatThrownBy(() -> handle.zero(0, 1, FUA)).hasMessage("lost");
+    }
+  }
+
+  @Test
+  void aFuaWhoseWriteFailsDoesNotFlush() throws IOException {
+    FakeBackend fake =
+        Storage.FLUSH
+            .open()
+            .hook(
+                call -> {
+                  throw new IOException("full");
+                });
+    try (Handle handle = new FuaFilter(fake, FuaMode.PASS).open("", false)) {
+      assertThatThrownBy(() -> handle.write(ByteBuffer.allocate(1), 0, FUA)).hasMessage("full");
+      assertThat(fake.count(Command.FLUSH)).isZero();
+    }
   }
 
   @Test
@@ -218,7 +237,7 @@ final class FuaFilterTest {
         List<CommandFlags> begun = new ArrayList<>();
         FakeBackend fake = storage.open();
         Handle handle = new FuaFilter(beginning(fake, begun), mode).open("", false);
-        if (flags.equals(FUA) && handle.capabilities().fua() == Fua.NONE) {
+        if (flags.equals(FUA) && !handle.capabilities().has(Capability.FUA)) {
           continue;
         }
         boolean accepted =

@@ -15,7 +15,6 @@ import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.ThreadModel;
@@ -33,7 +32,7 @@ final class FakeBackend implements Backend {
 
   static final Capabilities WRITABLE =
       Capabilities.of(
-          Fua.NATIVE,
+          Capability.FUA,
           Capability.WRITE,
           Capability.FLUSH,
           Capability.TRIM,

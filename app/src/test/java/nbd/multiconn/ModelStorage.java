@@ -12,7 +12,6 @@ import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 import nbd.storage.LostException;
 import nbd.storage.ThreadModel;
 import nbd.testing.PlainHandle;
@@ -31,7 +30,7 @@ final class ModelStorage implements Backend {
 
   ModelStorage(boolean multiConn) {
     this.multiConn = multiConn;
-    Capabilities has = Capabilities.of(Fua.NONE, Capability.WRITE, Capability.FLUSH);
+    Capabilities has = Capabilities.of(Capability.WRITE, Capability.FLUSH);
     capabilities = multiConn ? has.with(Capability.MULTI_CONN) : has;
   }
 

@@ -16,7 +16,6 @@ import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.ThreadModel;
@@ -200,7 +199,7 @@ class RestartHistoryTest {
 
     Server(boolean multiConn) {
       this.multiConn = multiConn;
-      Capabilities has = Capabilities.of(Fua.NONE, Capability.WRITE, Capability.FLUSH);
+      Capabilities has = Capabilities.of(Capability.WRITE, Capability.FLUSH);
       capabilities = multiConn ? has.with(Capability.MULTI_CONN) : has;
     }
 

@@ -16,7 +16,6 @@ import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
-import nbd.storage.Fua;
 import nbd.testing.Bytes;
 import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
@@ -165,7 +164,7 @@ final class BegunRequestsTest {
   @Test
   void aReadThatWasBegunEndsThoughItsClientTakesNoReplies() throws Exception {
     int length = 8 << 20;
-    Capabilities alone = Capabilities.of(Fua.NATIVE, Capability.WRITE, Capability.FLUSH);
+    Capabilities alone = Capabilities.of(Capability.FUA, Capability.WRITE, Capability.FLUSH);
     FarBackend far = new FarBackend(new FakeBackend(length, BlockSizes.DEFAULT, alone), 1);
     try (TestServer server =
             TestServer.of(

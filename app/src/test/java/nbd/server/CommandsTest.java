@@ -19,7 +19,6 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
-import nbd.storage.Fua;
 import nbd.testing.Bytes;
 import nbd.testing.FakeBackend;
 import nbd.testing.FakeBackend.Call;
@@ -145,7 +144,7 @@ final class CommandsTest {
   @Test
   void fuaWhereTheStorageHasNoneIsTheCommandAndThenAFlush() throws IOException {
     FakeBackend fake =
-        new FakeBackend(4096, BlockSizes.DEFAULT, FakeBackend.all().with(Fua.EMULATE));
+        new FakeBackend(4096, BlockSizes.DEFAULT, FakeBackend.all().without(Capability.FUA));
     try (TestServer server = TestServer.of(fake);
         RawClient client = server.client()) {
       client.call(0, RawClient.FUA, RawClient.WRITE, 1, 2, new byte[2]);
@@ -170,17 +169,17 @@ final class CommandsTest {
   void theFlagsSayWhatTheStorageCan() throws IOException {
     Map<Capabilities, Integer> expected = new HashMap<>();
     expected.put(FakeBackend.all(), 0b1101_0111_1101);
-    expected.put(Capabilities.of(Fua.NONE), 0b11);
-    expected.put(Capabilities.of(Fua.NONE, Capability.WRITE), 0b1);
-    expected.put(Capabilities.of(Fua.EMULATE, Capability.WRITE, Capability.FLUSH), 0b1101);
-    expected.put(Capabilities.of(Fua.NATIVE, Capability.WRITE), 0b1001);
-    expected.put(Capabilities.of(Fua.NONE, Capability.TRIM, Capability.ZERO), 0b11);
-    expected.put(Capabilities.of(Fua.NONE, Capability.WRITE, Capability.FAST_ZERO), 0b1);
-    expected.put(Capabilities.of(Fua.NONE, Capability.WRITE, Capability.TRIM), 0b10_0001);
-    expected.put(Capabilities.of(Fua.NONE, Capability.WRITE, Capability.ZERO), 0b100_0001);
-    expected.put(Capabilities.of(Fua.NONE, Capability.CACHE), 0b100_0000_0011);
-    expected.put(Capabilities.of(Fua.NONE, Capability.MULTI_CONN), 0b1_0000_0011);
-    expected.put(Capabilities.of(Fua.NONE, Capability.ROTATIONAL), 0b1_0011);
+    expected.put(Capabilities.of(), 0b11);
+    expected.put(Capabilities.of(Capability.WRITE), 0b1);
+    expected.put(Capabilities.of(Capability.WRITE, Capability.FLUSH), 0b1101);
+    expected.put(Capabilities.of(Capability.FUA, Capability.WRITE), 0b1001);
+    expected.put(Capabilities.of(Capability.TRIM, Capability.ZERO), 0b11);
+    expected.put(Capabilities.of(Capability.WRITE, Capability.FAST_ZERO), 0b1);
+    expected.put(Capabilities.of(Capability.WRITE, Capability.TRIM), 0b10_0001);
+    expected.put(Capabilities.of(Capability.WRITE, Capability.ZERO), 0b100_0001);
+    expected.put(Capabilities.of(Capability.CACHE), 0b100_0000_0011);
+    expected.put(Capabilities.of(Capability.MULTI_CONN), 0b1_0000_0011);
+    expected.put(Capabilities.of(Capability.ROTATIONAL), 0b1_0011);
     for (Map.Entry<Capabilities, Integer> entry : expected.entrySet()) {
       FakeBackend fake = new FakeBackend(4096, BlockSizes.DEFAULT, entry.getKey());
       try (TestServer server = TestServer.of(fake);

@@ -7,7 +7,6 @@ import nbd.memory.NullBackend;
 import nbd.protocol.BlockSizes;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
-import nbd.storage.Fua;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.Test;
@@ -161,7 +160,7 @@ final class ErrorTableTest {
 
   @Test
   void whatTheStorageCannotIsInvalid() throws IOException {
-    Capabilities little = Capabilities.of(Fua.NONE, Capability.WRITE);
+    Capabilities little = Capabilities.of(Capability.WRITE);
     FakeBackend fake = new FakeBackend(4096, BlockSizes.DEFAULT, little);
     try (TestServer server = TestServer.of(fake);
         RawClient client = server.client()) {

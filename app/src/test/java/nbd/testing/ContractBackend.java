@@ -14,7 +14,6 @@ import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Capability;
 import nbd.storage.Completion;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
@@ -83,7 +82,7 @@ public final class ContractBackend extends FilterBackend {
     private void flags(CommandFlags flags, CommandFlag... allowed) {
       Set<CommandFlag> set = EnumSet.noneOf(CommandFlag.class);
       set.addAll(List.of(allowed));
-      if (next.capabilities().fua() == Fua.NATIVE) {
+      if (next.capabilities().has(Capability.FUA)) {
         set.add(CommandFlag.FUA);
       }
       CommandFlags known = CommandFlags.NONE;

@@ -12,7 +12,6 @@ import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.ThreadModel;
@@ -59,7 +58,7 @@ public final class FakeBackend implements Backend {
 
   /** Everything that a client can ask for. */
   public static Capabilities all() {
-    return Capabilities.of(Fua.NATIVE, Capability.values());
+    return Capabilities.of(Capability.values());
   }
 
   /** Makes every later call do this first. */

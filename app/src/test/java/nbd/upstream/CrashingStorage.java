@@ -15,7 +15,6 @@ import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Completion;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.Operation;
@@ -30,7 +29,7 @@ import nbd.testing.PlainHandle;
 final class CrashingStorage implements Backend {
   static final Capabilities CAPABILITIES =
       Capabilities.of(
-          Fua.NATIVE,
+          Capability.FUA,
           Capability.WRITE,
           Capability.FLUSH,
           Capability.TRIM,

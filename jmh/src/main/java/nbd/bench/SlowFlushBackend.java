@@ -8,7 +8,6 @@ import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Completion;
 import nbd.storage.ExportFacts;
-import nbd.storage.Fua;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
@@ -23,7 +22,7 @@ final class SlowFlushBackend implements Backend {
 
   SlowFlushBackend(long flushNanoseconds, boolean multiConn) {
     this.flushNanoseconds = flushNanoseconds;
-    Capabilities has = Capabilities.of(Fua.NONE, Capability.WRITE, Capability.FLUSH);
+    Capabilities has = Capabilities.of(Capability.WRITE, Capability.FLUSH);
     this.capabilities = multiConn ? has.with(Capability.MULTI_CONN) : has;
   }
 
