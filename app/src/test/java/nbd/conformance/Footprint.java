@@ -78,7 +78,7 @@ record Footprint(long descriptors, long threads, int handles, long inFlight) {
         ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class)
             .dumpThreads(dump.toString(), ThreadDumpFormat.TEXT_PLAIN);
         return Stream.of(Files.readString(dump).split("\n\n"))
-            .filter(thread -> thread.contains(" nbd.server.") || thread.contains("/nbd.server."))
+            .filter(thread -> thread.matches("(?s).*[ /]nbd\\.(server|transmission)\\..*"))
             .filter(thread -> !thread.contains("nbd.conformance.Footprint"))
             .count();
       } finally {
