@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.SplittableRandom;
+import java.util.concurrent.ConcurrentHashMap;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.storage.Backend;
@@ -192,7 +193,7 @@ class RestartHistoryTest {
     private final Capabilities capabilities;
     private final boolean multiConn;
     private final List<Connection> connections = new ArrayList<>();
-    private final Set<Integer> durable = new HashSet<>();
+    private final Set<Integer> durable = ConcurrentHashMap.newKeySet();
     private final List<String> faults = new ArrayList<>();
     private int writes;
     private int starts;
