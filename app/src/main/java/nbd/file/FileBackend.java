@@ -285,7 +285,7 @@ public final class FileBackend implements Backend {
       String what = how + ", what was written before it may be lost: ";
       lost.set(
           new NbdException(
-              errorOf(known), name + ": " + what + reason(known), what + told(known), known));
+              errorOf(known), name + ": " + what + known.getMessage(), what + told(known), known));
     }
   }
 
@@ -298,11 +298,6 @@ public final class FileBackend implements Backend {
 
   private static String told(IOException failure) {
     return failure instanceof PosixException known ? known.errnoName() : NbdException.told(failure);
-  }
-
-  private static String reason(IOException failure) {
-    String message = failure.getMessage();
-    return message == null ? failure.getClass().getSimpleName() : message;
   }
 
   private static NbdError errorOf(IOException failure) {
@@ -323,6 +318,6 @@ public final class FileBackend implements Backend {
     if (error == NbdError.EIO || failure instanceof NbdException) {
       return failure;
     }
-    return new NbdException(error, reason(failure), told(failure), failure);
+    return new NbdException(error, String.valueOf(failure.getMessage()), told(failure), failure);
   }
 }

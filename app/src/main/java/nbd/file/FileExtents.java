@@ -16,7 +16,6 @@ final class FileExtents {
 
   private final OpenFile file;
   private final long size;
-  private final List<Extent> found = new ArrayList<>();
 
   /**
    * Walks through a file.
@@ -30,32 +29,29 @@ final class FileExtents {
 
   /** As {@link Handle#extents}; may wait for the disk, at every step. */
   List<Extent> of(long offset, long length, int most) throws IOException {
-    long at = offset;
-    long end = offset + length;
-    while (at < end && found.size() < most) {
-      OptionalLong data = file.nextData(at);
-      // A hole without data behind it ends with the file, whatever the size was.
-      long dataStart = Math.min(data.isPresent() ? data.getAsLong() : file.size(), size);
-      if (dataStart > at) {
-        at = add(Extent.hole(dataStart - at), at);
-      } else if (data.isPresent()) {
-        at = add(Extent.data(endOfData(at) - at), at);
-      } else {
-        // Past the end of a truncated file reads fail, so this is no hole.
-        at = add(Extent.data(size - at), at);
-      }
+    List<Extent> found = new ArrayList<>();
+    for (long at = offset; at < offset + length && found.size() < most; ) {
+      Extent next = next(at);
+      next.appendTo(found);
+      at += next.length();
     }
     return found;
+  }
+
+  private Extent next(long at) throws IOException {
+    OptionalLong data = file.nextData(at);
+    // A hole without data behind it ends with the file, whatever the size was.
+    long dataStart = Math.min(data.isPresent() ? data.getAsLong() : file.size(), size);
+    if (dataStart > at) {
+      return Extent.hole(dataStart - at);
+    }
+    // Past the end of a truncated file reads fail, so it is no hole there.
+    return Extent.data((data.isPresent() ? endOfData(at) : size) - at);
   }
 
   private long endOfData(long at) throws IOException {
     long hole = file.nextHole(at).orElse(size);
     // The data found a moment ago may have been given back: a page of it is always safe.
     return Math.min(hole > at ? hole : (at / PAGE + 1) * PAGE, size);
-  }
-
-  private long add(Extent extent, long at) {
-    extent.appendTo(found);
-    return at + extent.length();
   }
 }

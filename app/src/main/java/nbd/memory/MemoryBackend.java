@@ -27,8 +27,8 @@ import org.jspecify.annotations.Nullable;
  * written, outside the heap, and given back by trim and zero. When the JVM has no more, writes fail
  * with ENOSPC; requests and new connections have what {@link DirectMemory} reserves for them.
  *
- * <p>Invariant: a page that was replaced by a hole is never reused, so who still reads or writes it
- * does no harm; its command overlaps the trim or zero, and either order is right.
+ * <p>Invariant: a page that was replaced by a hole is never reused, so a command that still reads
+ * or writes it does no harm: it overlaps the trim or zero, and either order is right.
  */
 public final class MemoryBackend implements Backend {
   static final int PAGE = 1 << 16;
@@ -45,7 +45,7 @@ public final class MemoryBackend implements Backend {
           Capability.FLUSH,
           Capability.TRIM,
           Capability.ZERO,
-          // To fill with zeroes is never slower than to copy data, holes or not.
+          // Filling with zeroes is never slower than copying data.
           Capability.FAST_ZERO,
           Capability.CACHE,
           Capability.EXTENTS,
@@ -60,7 +60,7 @@ public final class MemoryBackend implements Backend {
     this(size, DirectMemory.JVM);
   }
 
-  /** For tests that say how much memory there is. */
+  /** Serves so many bytes of a test's own memory. */
   MemoryBackend(long size, DirectMemory memory) {
     if (size < 0 || size > MAXIMUM_SIZE) {
       throw new IllegalArgumentException("size " + size);
@@ -88,7 +88,7 @@ public final class MemoryBackend implements Backend {
 
   @Override
   public void close() {
-    // The collector takes the pages.
+    // The pages are garbage collected.
   }
 
   private @Nullable ByteBuffer page(long offset) {
@@ -149,7 +149,7 @@ public final class MemoryBackend implements Backend {
         case WRITE_ZEROES -> zero(offset, length, !operation.flags().has(CommandFlag.NO_HOLE));
         case BLOCK_STATUS -> operation.answer(extentsOf(offset, length, operation.most()));
         default -> {
-          // RAM has nothing more durable behind it, and nothing to be read ahead.
+          // A FLUSH or CACHE has nothing to do in RAM.
         }
       }
       return Outcome.DONE;
@@ -219,7 +219,7 @@ public final class MemoryBackend implements Backend {
       }
     }
 
-    /** Where the next page begins; a table that is not there is passed over at once. */
+    /** The begin of the next page; of the next table, where the table is missing. */
     private long nextPage(long at, long end) {
       long perTable = (long) PAGE * TABLE;
       boolean noTable = tables.get((int) (at / perTable)) == null;

@@ -12,7 +12,7 @@ import nbd.storage.Patience;
 import nbd.storage.ThreadModel;
 import nbd.storage.Zeroes;
 
-/** Reads zeroes and forgets writes: for measuring the server itself. */
+/** Storage that reads zeroes and forgets writes, for measuring the server itself. */
 public final class NullBackend implements Backend {
   private static final Capabilities WRITABLE =
       Capabilities.of(

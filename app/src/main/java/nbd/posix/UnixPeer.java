@@ -74,24 +74,21 @@ public final class UnixPeer {
   }
 
   private static String ask(Calls calls, int fd) throws PosixException {
-    String[] answer = new String[1];
-    Calls.checked(
-        "getsockopt",
-        "a Unix socket",
-        (arena, state) -> {
-          MemorySegment credentials = arena.allocate(UCRED_BYTES, Integer.BYTES);
-          MemorySegment length = arena.allocateFrom(JAVA_INT, UCRED_BYTES);
-          int result =
-              (int)
-                  calls.getsockopt.invokeExact(
-                      state, fd, SOL_SOCKET, SO_PEERCRED, credentials, length);
-          answer[0] =
-              "pid %d, uid %s"
-                  .formatted(
-                      credentials.get(JAVA_INT, 0),
-                      Integer.toUnsignedString(credentials.get(JAVA_INT, 4)));
-          return result;
-        });
-    return answer[0];
+    long found =
+        Calls.checked(
+            "getsockopt",
+            "a Unix socket",
+            (arena, state) -> {
+              MemorySegment credentials = arena.allocate(UCRED_BYTES, Integer.BYTES);
+              MemorySegment length = arena.allocateFrom(JAVA_INT, UCRED_BYTES);
+              int result =
+                  (int)
+                      calls.getsockopt.invokeExact(
+                          state, fd, SOL_SOCKET, SO_PEERCRED, credentials, length);
+              long pid = credentials.get(JAVA_INT, 0);
+              long uid = Integer.toUnsignedLong(credentials.get(JAVA_INT, 4));
+              return result < 0 ? result : pid << 32 | uid;
+            });
+    return "pid %d, uid %d".formatted(found >> 32, found & 0xffff_ffffL);
   }
 }

@@ -2,16 +2,16 @@ package nbd.threads;
 
 import java.io.IOException;
 import java.time.Duration;
-import java.util.concurrent.Callable;
-import java.util.concurrent.ExecutionException;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.Executor;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.ForkJoinWorkerThread;
-import java.util.concurrent.FutureTask;
 import java.util.concurrent.SynchronousQueue;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
@@ -169,41 +169,39 @@ public final class BlockingCalls implements AutoCloseable {
     if (!Thread.currentThread().isVirtual()) {
       return question.ask();
     }
-    Callable<T> task = question::ask;
     // The pool's own tasks would throw a copy of the failure, without its message.
-    FutureTask<T> result = new FutureTask<>(task);
+    CompletableFuture<T> result = new CompletableFuture<>();
+    AtomicBoolean begun = new AtomicBoolean();
     try {
-      threads.execute(result);
+      threads.execute(
+          () -> {
+            if (begun.compareAndSet(false, true)) {
+              answer(question, result);
+            }
+          });
     } catch (OutOfMemoryError noThread) {
-      // It may be queued, and another thread may have begun it.
-      if (result.cancel(false)) {
+      // The call may be queued, and another thread may have begun it.
+      if (begun.compareAndSet(false, true)) {
         throw new NotMadeException(noThread);
       }
     }
-    return resultOf(result);
-  }
-
-  private static <T> T resultOf(FutureTask<T> result) throws IOException {
-    boolean interrupted = false;
     try {
-      while (true) {
-        try {
-          return result.get();
-        } catch (InterruptedException ignored) {
-          // The call goes on, and uses the caller's buffer.
-          interrupted = true;
-        } catch (ExecutionException failure) {
-          throw rethrown(failure);
-        }
-      }
-    } finally {
-      if (interrupted) {
-        Thread.currentThread().interrupt();
-      }
+      // An interrupt does not end this: the call goes on, and uses the caller's buffer.
+      return result.join();
+    } catch (CompletionException failure) {
+      throw rethrown(failure);
     }
   }
 
-  private static IOException rethrown(ExecutionException failure) {
+  private static <T> void answer(Question<T> question, CompletableFuture<T> result) {
+    try {
+      result.complete(question.ask());
+    } catch (IOException | RuntimeException | Error failure) {
+      result.completeExceptionally(failure);
+    }
+  }
+
+  private static IOException rethrown(CompletionException failure) {
     return switch (failure.getCause()) {
       case IOException failed -> failed;
       case RuntimeException unchecked -> throw unchecked;

@@ -4,29 +4,25 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
-import java.net.Socket;
-import java.net.SocketAddress;
-import java.net.SocketOption;
 import java.net.StandardProtocolFamily;
 import java.net.UnixDomainSocketAddress;
 import java.nio.ByteBuffer;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
-import java.nio.channels.spi.SelectorProvider;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.testing.Eventually;
+import nbd.testing.Running;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Asking before waiting, on a real socket. */
+/** Polling before waiting, on a real socket. */
 @Timeout(60)
 final class PolledInputTest {
   private static final Duration LONG = Duration.ofDays(1);
@@ -37,7 +33,6 @@ final class PolledInputTest {
   private final ByteBuffer buffer = ByteBuffer.allocate(8);
   private SocketChannel client = SocketChannel.open();
   private SocketChannel server = SocketChannel.open();
-  private boolean crowded;
 
   PolledInputTest() throws IOException {}
 
@@ -60,7 +55,7 @@ final class PolledInputTest {
   }
 
   private PolledInput input(Duration patience) {
-    return new PolledInput(server, writing, new Turn(() -> crowded), patience);
+    return new PolledInput(server, writing, new Turn(() -> false), patience);
   }
 
   private CompletableFuture<Integer> reading(PolledInput input) {
@@ -81,14 +76,14 @@ final class PolledInputTest {
     client.write(ByteBuffer.allocate(bytes));
   }
 
-  private void awaitAsking() throws InterruptedException {
-    Eventually.isTrue("it asks", () -> writing.isLocked() && !server.isBlocking());
+  private void awaitPolling() throws InterruptedException {
+    Eventually.isTrue("it polls", () -> writing.isLocked() && !server.isBlocking());
   }
 
   @Test
-  void whatArrivesWhileItAsksIsRead() throws Exception {
+  void whatArrivesWhileItPollsIsRead() throws Exception {
     CompletableFuture<Integer> read = reading(input(LONG));
-    awaitAsking();
+    awaitPolling();
     send(3);
     assertThat(read.get()).isEqualTo(3);
     assertThat(server.isBlocking()).isTrue();
@@ -104,9 +99,9 @@ final class PolledInputTest {
   }
 
   @Test
-  void theEndIsSeenWhileItAsks() throws Exception {
+  void theEndIsSeenWhileItPolls() throws Exception {
     CompletableFuture<Integer> read = reading(input(LONG));
-    awaitAsking();
+    awaitPolling();
     client.close();
     assertThat(read.get()).isEqualTo(-1);
   }
@@ -114,7 +109,7 @@ final class PolledInputTest {
   @Test
   void aWriterDoesNotWaitForItToGiveUp() throws Exception {
     CompletableFuture<Integer> read = reading(input(LONG));
-    awaitAsking();
+    awaitPolling();
     writing.lock();
     try {
       assertThat(server.isBlocking()).isTrue();
@@ -128,7 +123,7 @@ final class PolledInputTest {
   }
 
   @Test
-  void itDoesNotAskWhileSomebodyWrites() throws Exception {
+  void itDoesNotPollWhileSomebodyWrites() throws Exception {
     writing.lock();
     try {
       CompletableFuture<Integer> read = reading(input(LONG));
@@ -141,158 +136,81 @@ final class PolledInputTest {
   }
 
   @Test
-  void itIsClosedWhileItAsks() throws Exception {
+  void itIsClosedWhileItPolls() throws Exception {
     CompletableFuture<Integer> read = reading(input(LONG));
-    awaitAsking();
+    awaitPolling();
     server.close();
     assertThatThrownBy(read::get).hasCauseInstanceOf(ClosedChannelException.class);
     assertThat(writing.isLocked()).isFalse();
   }
 
   @Test
-  void itsInputIsEndedWhileItAsks() throws Exception {
+  void itsInputIsEndedWhileItPolls() throws Exception {
     CompletableFuture<Integer> read = reading(input(LONG));
-    awaitAsking();
+    awaitPolling();
     server.shutdownInput();
     assertThat(read.get()).isEqualTo(-1);
   }
 
   @Test
-  void itDoesNotAskWhereItIsCrowded() throws Exception {
-    crowded = true;
-    CompletableFuture<Integer> read = reading(input(LONG));
-    // Were it asking, it would go on for a day, and one who waits for the lock would end that.
-    for (int i = 0; i < 100; i++) {
-      assertThat(writing.isLocked()).isFalse();
-      Thread.sleep(1);
+  void itDoesNotPollWhereItIsCrowded() throws IOException {
+    Arrivals arrivals = new Arrivals();
+    try (PolledInput input = new PolledInput(server, arrivals, new Turn(() -> true), LONG)) {
+      send(2);
+      assertThat(input.read(buffer)).isEqualTo(2);
     }
-    send(2);
-    assertThat(read.get()).isEqualTo(2);
+    assertThat(arrivals.polls).isZero();
   }
 
   @Test
-  void afterAskingInVainItAsksLessAndLess() throws IOException {
-    FakeSocket lazy = new FakeSocket();
-    try (PolledInput input = new PolledInput(lazy, writing, new Turn(() -> false), SHORT)) {
-      int reads = 63 + 5 * 64;
-      for (int i = 0; i < reads; i++) {
+  void afterPollingInVainItPollsLessAndLess() throws IOException {
+    Arrivals lazy = new Arrivals();
+    try (PolledInput input = new PolledInput(server, lazy, new Turn(() -> false), SHORT)) {
+      for (int i = 0; i < 63 + 5 * 64; i++) {
+        send(1);
         assertThat(input.read(buffer.clear())).isEqualTo(1);
       }
       // Once, after 1, 3, 7, 15, 31 reads more, and then after 63 each time.
-      assertThat(lazy.asked).isEqualTo(6 + 5);
+      assertThat(lazy.polls).isEqualTo(6 + 5);
       lazy.quick = true;
       for (int i = 0; i < 64 + 100; i++) {
+        send(1);
         input.read(buffer.clear());
       }
-      assertThat(lazy.asked).as("once it pays again, each time").isGreaterThan(11 + 100);
+      assertThat(lazy.polls).as("once it pays again, each time").isGreaterThan(11 + 100);
     }
   }
 
-  /** A socket on which a byte arrives while it is asked if it is quick, else when waited for. */
-  private static final class FakeSocket extends SocketChannel {
-    private int asked;
+  /** Counts polls; a byte that was sent arrives after a poll, unless the client is quick. */
+  private final class Arrivals extends ReentrantLock {
+    private static final long serialVersionUID = 1;
+
+    private int polls;
     private boolean quick;
 
-    FakeSocket() {
-      super(SelectorProvider.provider());
-    }
-
     @Override
-    public int read(ByteBuffer into) {
-      if (!isBlocking()) {
-        asked++;
-        if (!quick) {
-          return 0;
-        }
+    public boolean tryLock() {
+      polls++;
+      if (!quick) {
+        run(() -> server.read(ByteBuffer.allocate(1)));
       }
-      into.put((byte) 0);
-      return 1;
+      return super.tryLock();
     }
 
     @Override
-    protected void implConfigureBlocking(boolean block) {}
-
-    @Override
-    protected void implCloseSelectableChannel() {}
-
-    @Override
-    public SocketChannel bind(SocketAddress local) {
-      throw new UnsupportedOperationException();
+    public void unlock() {
+      super.unlock();
+      if (!quick) {
+        run(() -> client.write(ByteBuffer.allocate(1)));
+      }
     }
 
-    @Override
-    public <T> SocketChannel setOption(SocketOption<T> name, T value) {
-      throw new UnsupportedOperationException();
-    }
-
-    @Override
-    public <T> T getOption(SocketOption<T> name) {
-      throw new UnsupportedOperationException();
-    }
-
-    @Override
-    public Set<SocketOption<?>> supportedOptions() {
-      return Set.of();
-    }
-
-    @Override
-    public SocketChannel shutdownInput() {
-      throw new UnsupportedOperationException();
-    }
-
-    @Override
-    public SocketChannel shutdownOutput() {
-      throw new UnsupportedOperationException();
-    }
-
-    @Override
-    public Socket socket() {
-      throw new UnsupportedOperationException();
-    }
-
-    @Override
-    public boolean isConnected() {
-      return true;
-    }
-
-    @Override
-    public boolean isConnectionPending() {
-      return false;
-    }
-
-    @Override
-    public boolean connect(SocketAddress remote) {
-      throw new UnsupportedOperationException();
-    }
-
-    @Override
-    public boolean finishConnect() {
-      return true;
-    }
-
-    @Override
-    public SocketAddress getRemoteAddress() {
-      throw new UnsupportedOperationException();
-    }
-
-    @Override
-    public SocketAddress getLocalAddress() {
-      throw new UnsupportedOperationException();
-    }
-
-    @Override
-    public long read(ByteBuffer[] into, int offset, int length) {
-      throw new UnsupportedOperationException();
-    }
-
-    @Override
-    public int write(ByteBuffer from) {
-      throw new UnsupportedOperationException();
-    }
-
-    @Override
-    public long write(ByteBuffer[] from, int offset, int length) {
-      throw new UnsupportedOperationException();
+    private void run(Running.Call call) {
+      try {
+        call.run();
+      } catch (IOException impossible) {
+        throw new AssertionError(impossible);
+      }
     }
   }
 }
