@@ -21,11 +21,9 @@ final class InfoReplies {
     if (data.remaining() < 2) {
       throw new ProtocolException("a piece of information is too short");
     }
-    int code = Short.toUnsignedInt(data.getShort());
-    for (InfoType type : InfoType.values()) {
-      if (type.code() == code) {
-        take(type, data);
-      }
+    Optional<InfoType> type = InfoType.of(Short.toUnsignedInt(data.getShort()));
+    if (type.isPresent()) {
+      take(type.get(), data);
     }
   }
 

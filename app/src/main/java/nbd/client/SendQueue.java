@@ -4,7 +4,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
 import java.util.concurrent.atomic.AtomicReference;
-import nbd.protocol.OutgoingRequest;
+import nbd.protocol.RequestHeader;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -38,7 +38,8 @@ final class SendQueue {
   /** The requests that a leader has handed over, oldest first; belongs to the leader. */
   private @Nullable Request handedOver;
 
-  private final ByteBuffer headers = ByteBuffer.allocateDirect(BATCH * OutgoingRequest.MOST_BYTES);
+  private final ByteBuffer headers =
+      ByteBuffer.allocateDirect(BATCH * RequestHeader.EXTENDED_BYTES);
   private final ByteBuffer[] pieces = new ByteBuffer[2 * BATCH + 1];
 
   SendQueue(Wire wire, Link link, boolean extended) {
@@ -134,7 +135,7 @@ final class SendQueue {
       headers.clear();
       int begun = 0;
       for (int i = 0; i < BATCH && rest != null; i++) {
-        OutgoingRequest.write(
+        RequestHeader.write(
             headers, extended, rest.flags, rest.command, rest.cookie, rest.offset, rest.length);
         ByteBuffer payload = rest.payload();
         if (payload != null) {

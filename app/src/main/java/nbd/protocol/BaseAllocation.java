@@ -13,17 +13,17 @@ public final class BaseAllocation {
 
   private BaseAllocation() {}
 
-  /** The status of an extent. Data, which is 0, is always a safe answer. */
+  /** Encodes the status of an extent. Data, which is 0, is always a safe answer. */
   public static int status(boolean hole, boolean zero) {
     return (hole ? HOLE : 0) | (zero ? ZERO : 0);
   }
 
-  /** Whether an extent of this status takes no storage. */
+  /** Says whether an extent of this status takes no storage. */
   public static boolean isHole(long status) {
     return (status & HOLE) != 0;
   }
 
-  /** Whether an extent of this status reads as zeroes. */
+  /** Says whether an extent of this status reads as zeroes. */
   public static boolean isZero(long status) {
     return (status & ZERO) != 0;
   }

@@ -10,7 +10,7 @@ package nbd.protocol;
  *     the minimum
  */
 public record BlockSizes(int minimum, int preferred, int maximumPayload) {
-  /** What holds where nothing else is said: 1, 4096 and 32 MiB. */
+  /** The sizes of an export whose server sends none: 1, 4096 and 32 MiB. */
   public static final BlockSizes DEFAULT = new BlockSizes(1, 4096, 32 << 20);
 
   /** Checks the protocol's bounds. */

@@ -4,7 +4,7 @@ import java.util.Optional;
 
 /** The kinds of chunks in structured replies ({@code NBD_REPLY_TYPE_*}). */
 public enum ChunkType {
-  /** Nothing; the reply is done. */
+  /** No content: the end of a reply. */
   NONE(0),
   /** Bytes that were read: an offset of 64 bits, then at least one byte. */
   OFFSET_DATA(1),
@@ -22,13 +22,15 @@ public enum ChunkType {
   /** The chunk flag that ends a reply. */
   public static final int DONE = 1;
 
+  private static final ChunkType[] VALUES = values();
+
   private final int code;
 
   ChunkType(int code) {
     this.code = code;
   }
 
-  /** The number on the wire. */
+  /** Returns the number on the wire. */
   public int code() {
     return code;
   }
@@ -38,9 +40,9 @@ public enum ChunkType {
     return (code & 0x8000) != 0;
   }
 
-  /** The type of a number (unsigned 16 bits); empty for one that the protocol lacks. */
+  /** Finds the type of a number (unsigned 16 bits); empty if the protocol does not define it. */
   public static Optional<ChunkType> of(int code) {
-    for (ChunkType type : values()) {
+    for (ChunkType type : VALUES) {
       if (type.code == code) {
         return Optional.of(type);
       }

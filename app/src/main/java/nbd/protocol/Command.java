@@ -1,6 +1,8 @@
 package nbd.protocol;
 
+import java.util.List;
 import java.util.Optional;
+import java.util.stream.Stream;
 
 /** The commands of the transmission phase ({@code NBD_CMD_*}). */
 public enum Command {
@@ -23,16 +25,9 @@ public enum Command {
   /** Change the size (experimental). */
   RESIZE(8);
 
-  private static final Command[] VALUES = values();
-
-  @SuppressWarnings({"unchecked", "rawtypes"})
-  private static final Optional<Command>[] BY_CODE = new Optional[VALUES.length];
-
-  static {
-    for (Command command : VALUES) {
-      BY_CODE[command.code] = Optional.of(command);
-    }
-  }
+  /** The commands by their numbers. They are made once, so that a request allocates nothing. */
+  private static final List<Optional<Command>> BY_CODE =
+      Stream.of(values()).map(Optional::of).toList();
 
   private final int code;
 
@@ -40,18 +35,18 @@ public enum Command {
     this.code = code;
   }
 
-  /** The number on the wire. */
+  /** Returns the number on the wire. */
   public int code() {
     return code;
   }
 
-  /** Whether it changes the export's contents. */
+  /** Says whether the command changes the export's contents. */
   public boolean writes() {
     return this == WRITE || this == TRIM || this == WRITE_ZEROES;
   }
 
-  /** The command of a number (unsigned 16 bits); empty for one that the protocol lacks. */
+  /** Finds the command of a number (unsigned 16 bits); empty if the protocol does not define it. */
   public static Optional<Command> of(int code) {
-    return code < VALUES.length ? BY_CODE[code] : Optional.empty();
+    return code < BY_CODE.size() ? BY_CODE.get(code) : Optional.empty();
   }
 }

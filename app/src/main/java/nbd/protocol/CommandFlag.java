@@ -21,7 +21,7 @@ public enum CommandFlag {
     this.bit = 1 << position;
   }
 
-  /** The bit on the wire. */
+  /** Returns the bit on the wire. */
   public int bit() {
     return bit;
   }

@@ -4,8 +4,7 @@ package nbd.protocol;
  * A set of {@link CommandFlag}, as the bits on the wire. All sets of defined flags exist once, so
  * that a request allocates none.
  *
- * @param bits an unsigned 16-bit number; bits that the protocol does not define are kept, so that
- *     they can be refused
+ * @param bits unsigned 16 bits; undefined ones are kept, so that they can be refused
  */
 public record CommandFlags(int bits) {
   private static final CommandFlags[] DEFINED = new CommandFlags[1 << CommandFlag.values().length];
@@ -19,32 +18,32 @@ public record CommandFlags(int bits) {
   /** No flag. */
   public static final CommandFlags NONE = of(0);
 
-  /** The set of these bits. */
+  /** Returns the set with these bits. */
   public static CommandFlags of(int bits) {
     return bits >= 0 && bits < DEFINED.length ? DEFINED[bits] : new CommandFlags(bits);
   }
 
-  /** The set of one flag. */
+  /** Returns the set of one flag. */
   public static CommandFlags of(CommandFlag flag) {
     return of(flag.bit());
   }
 
-  /** Whether the flag is in the set. */
+  /** Says whether the flag is in the set. */
   public boolean has(CommandFlag flag) {
     return (bits & flag.bit()) != 0;
   }
 
-  /** This set and the flag. */
+  /** Returns this set with the flag. */
   public CommandFlags with(CommandFlag flag) {
     return of(bits | flag.bit());
   }
 
-  /** This set without the flag. */
+  /** Returns this set without the flag. */
   public CommandFlags without(CommandFlag flag) {
     return of(bits & ~flag.bit());
   }
 
-  /** Whether every flag of this set is in the other one, too. */
+  /** Says whether every flag of this set is in the other one, too. */
   public boolean within(CommandFlags others) {
     return (bits & ~others.bits) == 0;
   }

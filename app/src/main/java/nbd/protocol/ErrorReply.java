@@ -3,9 +3,8 @@ package nbd.protocol;
 import java.io.IOException;
 
 /**
- * Why a command failed, as the client is told.
+ * The reply to a command that failed.
  *
- * @param error the number
  * @param message a sentence for people, which only chunks can carry
  */
 public record ErrorReply(NbdError error, String message) {
@@ -17,12 +16,12 @@ public record ErrorReply(NbdError error, String message) {
     message = Printable.line(message);
   }
 
-  /** What a client is told of a failure. */
+  /** Makes the reply for a failure. */
   public static ErrorReply of(IOException failure) {
     return new ErrorReply(NbdException.errorOf(failure), NbdException.told(failure));
   }
 
-  /** Whether it is one. */
+  /** Says whether the command failed. */
   public boolean isError() {
     return error != NbdError.NONE;
   }

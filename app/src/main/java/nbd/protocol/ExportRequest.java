@@ -7,10 +7,9 @@ import java.util.EnumSet;
 import java.util.Set;
 
 /**
- * The data of INFO and GO: which export, and what the client wants to know of it.
+ * The data of INFO and GO: the name of an export, and the information that the client asks for.
  *
- * @param name the export's name
- * @param infos the kinds of information that the client asked for and the protocol defines
+ * @param infos the types that the protocol defines; others are ignored
  */
 public record ExportRequest(String name, Set<InfoType> infos) {
   /** The longest name, in bytes, that the protocol allows. */
@@ -19,22 +18,12 @@ public record ExportRequest(String name, Set<InfoType> infos) {
   /** The longest data: the longest name, and as many information requests as can be counted. */
   public static final int MAXIMUM_BYTES = 4 + MAXIMUM_NAME_BYTES + 2 + 2 * 0xffff;
 
-  /**
-   * Reads it.
-   *
-   * @param data all of the option's data, big-endian
-   * @throws MalformedException if it is not well-formed
-   */
+  /** Reads the whole data of an option. */
   public static ExportRequest parse(ByteBuffer data) throws MalformedException {
-    if (data.remaining() < 6) {
+    String name = name(string(data, MAXIMUM_NAME_BYTES, "name"));
+    if (data.remaining() < 2) {
       throw new MalformedException("the data is too short");
     }
-    long nameLength = Integer.toUnsignedLong(data.getInt());
-    if (nameLength > data.remaining() - 2) {
-      throw new MalformedException("the name is longer than the data");
-    }
-    String name = name(data.slice(data.position(), (int) nameLength));
-    data.position(data.position() + (int) nameLength);
     int count = Short.toUnsignedInt(data.getShort());
     if (data.remaining() != 2 * count) {
       throw new MalformedException(
@@ -42,20 +31,32 @@ public record ExportRequest(String name, Set<InfoType> infos) {
     }
     Set<InfoType> infos = EnumSet.noneOf(InfoType.class);
     for (int i = 0; i < count; i++) {
-      int code = Short.toUnsignedInt(data.getShort());
-      for (InfoType type : InfoType.values()) {
-        if (type.code() == code) {
-          infos.add(type);
-        }
-      }
+      InfoType.of(Short.toUnsignedInt(data.getShort())).ifPresent(infos::add);
     }
     return new ExportRequest(name, infos);
   }
 
+  /** Takes the next string of an option's data, which begins with its length. */
+  static ByteBuffer string(ByteBuffer data, int most, String what) throws MalformedException {
+    if (data.remaining() < 4) {
+      throw new MalformedException("the data is too short");
+    }
+    long length = Integer.toUnsignedLong(data.getInt());
+    if (length > data.remaining()) {
+      throw new MalformedException("the " + what + " is longer than the data");
+    }
+    if (length > most) {
+      throw new MalformedException(
+          "the %s has %d bytes, at most %d are allowed".formatted(what, length, most));
+    }
+    ByteBuffer string = data.slice(data.position(), (int) length);
+    data.position(data.position() + (int) length);
+    return string;
+  }
+
   /**
-   * Reads an export's name.
+   * Reads an export's name, which is all of the data.
    *
-   * @param data all of its bytes
    * @throws MalformedException if it is too long, has a NUL or is not UTF-8
    */
   public static String name(ByteBuffer data) throws MalformedException {
@@ -75,7 +76,7 @@ public record ExportRequest(String name, Set<InfoType> infos) {
     }
   }
 
-  /** An option's data is not as the protocol has it; the message says why. */
+  /** Thrown if the data of an option is malformed. */
   public static final class MalformedException extends Exception {
     private static final long serialVersionUID = 1;
 
@@ -83,7 +84,7 @@ public record ExportRequest(String name, Set<InfoType> infos) {
       super(message);
     }
 
-    /** The message. */
+    /** Returns the message. */
     public String reason() {
       return String.valueOf(getMessage());
     }

@@ -1,8 +1,8 @@
 package nbd.protocol;
 
 /**
- * The flags of the greeting. Server and client use the same bits: the server offers ({@code
- * NBD_FLAG_*}), the client takes ({@code NBD_FLAG_C_*}).
+ * The flags of the greeting. The server offers them ({@code NBD_FLAG_*}), and the client answers
+ * with the same bits ({@code NBD_FLAG_C_*}).
  */
 public enum HandshakeFlag {
   /** Options get replies. */
@@ -19,12 +19,12 @@ public enum HandshakeFlag {
     this.bit = bit;
   }
 
-  /** The bit on the wire. */
+  /** Returns the bit on the wire. */
   public int bit() {
     return bit;
   }
 
-  /** Whether this flag is set in what a client sent. */
+  /** Says whether this flag is set. */
   public boolean isIn(int flags) {
     return (flags & bit) != 0;
   }

@@ -5,11 +5,11 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 
 /**
- * The header of a reply as a client reads it: of a simple reply, of a chunk, or of a chunk with an
- * extended header. A mutable view that one connection reads each of its replies with.
+ * The header of a reply: a simple reply, a chunk, or a chunk with an extended header. A mutable
+ * view that a connection reads each of its replies with, so that it allocates nothing.
  */
 public final class IncomingReply {
-  /** The three forms. */
+  /** The forms of replies. */
   public enum Form {
     /** 16 bytes: magic, error, cookie. */
     SIMPLE,
@@ -32,11 +32,11 @@ public final class IncomingReply {
   private long length;
 
   /**
-   * Takes the next reply's header; waits for it.
+   * Waits for the next reply's header.
    *
    * @return false if the stream ended before its first byte
-   * @throws EOFException if it ended later
-   * @throws ProtocolException if it does not start with one of the magic numbers
+   * @throws EOFException if the stream ended later
+   * @throws ProtocolException if the header does not start with a magic number
    */
   public boolean read(WireInput in) throws IOException {
     if (!in.fill(SIMPLE_BYTES)) {
@@ -84,37 +84,37 @@ public final class IncomingReply {
     buffer.position(start + bytes);
   }
 
-  /** Which of the three it is. */
+  /** Returns the form. */
   public Form form() {
     return form;
   }
 
-  /** The error's number, 0 for none; of a simple reply only. */
+  /** Returns the number of a simple reply's error, 0 for none. */
   public int error() {
     return error;
   }
 
-  /** Whether the reply is complete after this chunk. */
+  /** Says whether this chunk is the last one. */
   public boolean isDone() {
     return (flags & ChunkType.DONE) != 0;
   }
 
-  /** The chunk's type (unsigned 16 bits). */
+  /** Returns the chunk's type (unsigned 16 bits). */
   public int type() {
     return type;
   }
 
-  /** The request's cookie. */
+  /** Returns the request's cookie. */
   public long cookie() {
     return cookie;
   }
 
-  /** The request's offset; of an extended header only. */
+  /** Returns the request's offset, which only an extended header has. */
   public long offset() {
     return offset;
   }
 
-  /** How many bytes of the chunk follow; negative for 2^63 and more. */
+  /** Returns the length of the chunk's content in bytes; negative for 2^63 and more. */
   public long length() {
     return length;
   }

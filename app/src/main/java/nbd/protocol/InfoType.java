@@ -1,5 +1,8 @@
 package nbd.protocol;
 
+import java.util.Arrays;
+import java.util.Optional;
+
 /** The pieces of information on an export ({@code NBD_INFO_*}). */
 public enum InfoType {
   /** Size and transmission flags; always sent. */
@@ -17,8 +20,13 @@ public enum InfoType {
     this.code = code;
   }
 
-  /** The number on the wire. */
+  /** Returns the number on the wire. */
   public int code() {
     return code;
+  }
+
+  /** Finds the type of a number (unsigned 16 bits); empty if the protocol does not define it. */
+  public static Optional<InfoType> of(int code) {
+    return Arrays.stream(values()).filter(type -> type.code == code).findFirst();
   }
 }

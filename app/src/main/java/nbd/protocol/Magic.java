@@ -1,6 +1,6 @@
 package nbd.protocol;
 
-/** The constants by which each side recognises what the other one sends. */
+/** The magic numbers by which each side recognizes the messages of the other one. */
 public final class Magic {
   /** Opens the server's greeting: "NBDMAGIC". */
   public static final long GREETING = 0x4e42444d41474943L;

@@ -1,6 +1,6 @@
 package nbd.protocol;
 
-/** The errors that a reply can carry: numbers of the protocol, whatever the platform's are. */
+/** The errors that a reply can carry, with the protocol's numbers. */
 public enum NbdError {
   /** No error. */
   NONE(0),
@@ -27,12 +27,12 @@ public enum NbdError {
     this.code = code;
   }
 
-  /** The number on the wire. */
+  /** Returns the number on the wire. */
   public int code() {
     return code;
   }
 
-  /** The error of a number; for one that the protocol lacks EINVAL, as it demands of clients. */
+  /** Finds the error of a number: EINVAL for an unknown one, as the protocol asks of clients. */
   public static NbdError of(int code) {
     for (NbdError error : values()) {
       if (error.code == code) {

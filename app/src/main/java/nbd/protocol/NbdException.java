@@ -3,7 +3,7 @@ package nbd.protocol;
 import java.io.IOException;
 import org.jspecify.annotations.Nullable;
 
-/** A command failed with an error that has a number in the protocol. */
+/** Thrown if a command failed with one of the protocol's errors. */
 public class NbdException extends IOException {
   private static final long serialVersionUID = 1;
 
@@ -41,20 +41,24 @@ public class NbdException extends IOException {
         errorOf(shared), String.valueOf(shared.getMessage()), told(shared), shared);
   }
 
-  /** The error that the client gets. */
+  /** Returns the error for the client. */
   public NbdError error() {
     return error;
   }
 
   /**
-   * What a client may read of a failure: nothing of one that was not made for it, since a path or a
-   * URI may be in its message.
+   * Returns the message of a failure for a client. Messages that were not made for clients may name
+   * a path or a URI, so that they are only in the log.
    */
   public static String told(IOException failure) {
     return told(failure, "the storage failed");
   }
 
-  /** As the other, with what to say of a failure that was not made for clients. */
+  /**
+   * Returns the message of a failure for a client.
+   *
+   * @param otherwise said of a failure whose message was not made for clients
+   */
   public static String told(IOException failure, String otherwise) {
     return switch (failure) {
       case NbdException known -> known.told;
@@ -63,7 +67,7 @@ public class NbdException extends IOException {
     };
   }
 
-  /** The number for a failure: its own if it has one, else EIO. */
+  /** Returns the error of a failure: its own if it has one, else EIO. */
   public static NbdError errorOf(IOException failure) {
     return failure instanceof NbdException known ? known.error : NbdError.EIO;
   }

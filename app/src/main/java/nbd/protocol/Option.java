@@ -27,13 +27,8 @@ public enum Option {
   /** Use 64-bit lengths from now on. */
   EXTENDED_HEADERS(11);
 
-  private static final Option[] BY_CODE = new Option[12];
-
-  static {
-    for (Option option : values()) {
-      BY_CODE[option.code] = option;
-    }
-  }
+  /** The options by their numbers, which begin with 1. */
+  private static final Option[] VALUES = values();
 
   private final int code;
 
@@ -41,13 +36,13 @@ public enum Option {
     this.code = code;
   }
 
-  /** The number on the wire. */
+  /** Returns the number on the wire. */
   public int code() {
     return code;
   }
 
-  /** The option of a number; empty for a number that the protocol does not define. */
+  /** Finds the option of a number; empty if the protocol does not define it. */
   public static Optional<Option> of(int code) {
-    return code > 0 && code < BY_CODE.length ? Optional.of(BY_CODE[code]) : Optional.empty();
+    return code > 0 && code <= VALUES.length ? Optional.of(VALUES[code - 1]) : Optional.empty();
   }
 }

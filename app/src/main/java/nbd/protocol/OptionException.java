@@ -3,7 +3,7 @@ package nbd.protocol;
 import java.io.IOException;
 import org.jspecify.annotations.Nullable;
 
-/** An option was refused, with a reason that the protocol has a number for. */
+/** Thrown if an option was refused with one of the protocol's errors. */
 public final class OptionException extends IOException {
   private static final long serialVersionUID = 1;
 
@@ -36,12 +36,12 @@ public final class OptionException extends IOException {
     this.type = type;
   }
 
-  /** The message for a client. */
+  /** Returns the message for the client. */
   String told() {
     return told;
   }
 
-  /** The error. */
+  /** Returns the error. */
   public OptionReplyType type() {
     return type;
   }

@@ -1,8 +1,9 @@
 package nbd.protocol;
 
+import java.util.Arrays;
 import java.util.Optional;
 
-/** How an option is answered ({@code NBD_REP_*}). */
+/** The types of replies to an option ({@code NBD_REP_*}). */
 public enum OptionReplyType {
   /** The option is done. */
   ACK(1),
@@ -39,22 +40,17 @@ public enum OptionReplyType {
     this.code = code;
   }
 
-  /** The number on the wire. */
+  /** Returns the number on the wire. */
   public int code() {
     return code;
   }
 
-  /** The type of a number; empty for one that the protocol lacks. */
+  /** Finds the type of a number; empty if the protocol does not define it. */
   public static Optional<OptionReplyType> of(int code) {
-    for (OptionReplyType type : values()) {
-      if (type.code == code) {
-        return Optional.of(type);
-      }
-    }
-    return Optional.empty();
+    return Arrays.stream(values()).filter(type -> type.code == code).findFirst();
   }
 
-  /** Whether it says that the option failed. */
+  /** Says whether the option failed. */
   public boolean isError() {
     return code < 0;
   }

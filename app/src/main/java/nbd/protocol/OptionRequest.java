@@ -4,17 +4,16 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 
 /**
- * An option's header: 16 bytes, the option's number and how many bytes of data follow.
+ * The header of an option, 16 bytes: magic, the option's number, and the length of the data.
  *
- * @param code the option's number
- * @param length of the data, in bytes, from 0 to 2^32 - 1
+ * @param length in bytes, from 0 to 2^32 - 1
  */
 public record OptionRequest(int code, long length) {
   /** The bytes of an option before its data. */
   public static final int BYTES = 16;
 
   /**
-   * Takes the next option's header; waits for it.
+   * Waits for the next option's header.
    *
    * @throws ProtocolException if it does not start with the magic number
    */

@@ -1,8 +1,8 @@
 package nbd.protocol;
 
 /**
- * Text that came from the other side, fit for a log and for an error message: on one line, and
- * without characters that a terminal obeys or that change the order in which others are shown.
+ * Makes text from the other side safe for a log and for an error message: one line, without
+ * characters that a terminal obeys or that change the order in which others are shown.
  */
 public final class Printable {
   private static final int LONGEST_NAME = 80;
@@ -11,8 +11,8 @@ public final class Printable {
   private Printable() {}
 
   /**
-   * The text with a question mark for each control character (C0, C1, line breaks), format
-   * character (bidirectional controls and marks among them) and half of a surrogate pair.
+   * Replaces each control character (C0, C1, line breaks), format character (bidirectional controls
+   * and marks among them) and half of a surrogate pair by a question mark.
    */
   public static String line(String text) {
     if (text.codePoints().noneMatch(Printable::isUnsafe)) {
@@ -23,12 +23,12 @@ public final class Printable {
     return line.toString();
   }
 
-  /** As {@link #line}, and no longer than a name in a sentence should be. */
+  /** Does what {@link #line} does, and shortens the text to a name in a sentence. */
   public static String name(String text) {
     return line(cut(text, LONGEST_NAME));
   }
 
-  /** As {@link #line}, and no longer than the protocol recommends for an error's text. */
+  /** Does what {@link #line} does, and shortens the text as the protocol recommends for errors. */
   public static String sentence(String text) {
     return line(cut(text, LONGEST_SENTENCE));
   }

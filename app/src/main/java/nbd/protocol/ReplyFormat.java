@@ -5,25 +5,25 @@ import java.nio.CharBuffer;
 import java.nio.charset.StandardCharsets;
 
 /**
- * How replies look on a connection, which the handshake decides once: the one place that knows
- * their layouts. All methods append to a big-endian buffer with room enough. {@code cookie} and
- * {@code offset} are the request's.
+ * The form of the replies on a connection, which the handshake decides. The methods that take a
+ * buffer append to it; it is big-endian and has enough room. {@code cookie} and {@code offset} are
+ * the request's.
  */
 public enum ReplyFormat {
-  /** Simple replies, nothing else. */
-  SIMPLE(SimpleReply.BYTES, SimpleReply.BYTES),
+  /** Simple replies: magic, error, cookie, and the data of a READ. */
+  SIMPLE(16, 16),
   /**
-   * Chunks for READ, BLOCK_STATUS and all errors, which then have a text. Other successes are
-   * simple replies: every client takes them, and they are shorter.
+   * Chunks for READ, BLOCK_STATUS and all errors, which have a text. Other successes are simple
+   * replies: every client takes them, and they are shorter.
    */
-  STRUCTURED(20, SimpleReply.BYTES),
+  STRUCTURED(20, 16),
   /** Chunks with a header of 32 bytes for everything; requests have an extended header, too. */
   EXTENDED(32, 32);
 
-  /** The longest message of an error: what the protocol recommends for every string. */
+  /** Limit on the message of an error, as the protocol recommends for strings. */
   public static final int MAXIMUM_MESSAGE_BYTES = 256;
 
-  /** The longest reply without content, in bytes, whatever the format. */
+  /** Limit on a reply without content, in any form. */
   public static final int MAXIMUM_BYTES = 32 + 6 + MAXIMUM_MESSAGE_BYTES + 8;
 
   private static final int DONE = ChunkType.DONE;
@@ -36,101 +36,96 @@ public enum ReplyFormat {
     this.successBytes = successBytes;
   }
 
-  /**
-   * Whether replies are chunks: then a READ can be answered in several pieces, and fail after some.
-   */
+  /** Says whether a READ is answered in chunks, of which there may be several before an error. */
   public boolean hasChunks() {
     return this != SIMPLE;
   }
 
-  /** The bytes of a reply without content. */
+  /** Returns the length of a reply without content. */
   public int successBytes() {
     return successBytes;
   }
 
-  /** The bytes that precede a READ's data. */
+  /** Returns the length of the header before a READ's data. */
   public int dataHeaderBytes() {
     return hasChunks() ? headerBytes + 8 : headerBytes;
   }
 
-  /** The bytes of a reply to BLOCK_STATUS with so many extents. */
+  /** Returns the length of a reply to BLOCK_STATUS with so many extents. */
   public int extentsBytes(int count) {
     return headerBytes + (this == EXTENDED ? 8 + 16 * count : 4 + 8 * count);
   }
 
-  /** The longest extent that a reply to BLOCK_STATUS can tell. */
+  /** Returns the length of the longest extent that a reply can name. */
   public long maximumExtent() {
     return this == EXTENDED ? Long.MAX_VALUE : 0xffffffffL;
   }
 
-  /** Success of a command other than READ and BLOCK_STATUS. */
+  /** Appends the success of a command other than READ and BLOCK_STATUS. */
   public void success(ByteBuffer out, long cookie, long offset) {
     if (this == EXTENDED) {
-      chunk(out, DONE, ChunkType.NONE, cookie, offset, 0);
+      endOfRead(out, cookie, offset);
     } else {
-      SimpleReply.write(out, NbdError.NONE, cookie);
+      simple(out, NbdError.NONE, cookie);
     }
   }
 
-  /** Success of a READ all of whose content has been sent, or that has none. */
+  /** Appends the end of a READ whose content has been sent, or that has none. */
   public void endOfRead(ByteBuffer out, long cookie, long offset) {
     if (hasChunks()) {
       chunk(out, DONE, ChunkType.NONE, cookie, offset, 0);
     } else {
-      SimpleReply.write(out, NbdError.NONE, cookie);
+      simple(out, NbdError.NONE, cookie);
     }
   }
 
   /**
-   * What precedes data that was read.
+   * Appends the header of data that was read.
    *
-   * @param at where the data is in the export
+   * @param at the data's offset in the export
    * @param length of the data, not 0
-   * @param last whether this ends the reply, and can no longer fail
+   * @param last whether this ends the reply, which cannot fail any more
    */
   public void data(ByteBuffer out, long cookie, long offset, long at, int length, boolean last) {
     if (hasChunks()) {
       chunk(out, last ? DONE : 0, ChunkType.OFFSET_DATA, cookie, offset, 8L + length);
       out.putLong(at);
     } else {
-      SimpleReply.write(out, NbdError.NONE, cookie);
+      simple(out, NbdError.NONE, cookie);
     }
   }
 
-  /** Zeroes that were read; only where there are chunks. The parameters are those of data. */
+  /** Appends zeroes that were read. Needs chunks; the parameters are those of {@link #data}. */
   public void hole(ByteBuffer out, long cookie, long offset, long at, int length, boolean last) {
     chunk(out, last ? DONE : 0, ChunkType.OFFSET_HOLE, cookie, offset, 12);
     out.putLong(at).putInt(length);
   }
 
-  /** Failure. */
+  /** Appends an error. */
   public void error(ByteBuffer out, long cookie, long offset, ErrorReply error) {
-    if (!hasChunks()) {
-      SimpleReply.write(out, error.error(), cookie);
-      return;
-    }
-    ByteBuffer message = message(error);
-    chunk(out, DONE, ChunkType.ERROR, cookie, offset, 6L + message.remaining());
-    putError(out, error, message);
+    error(out, ChunkType.ERROR, 6, cookie, offset, error);
   }
 
-  /** Failure of a READ, and where in the export it happened. */
+  /** Appends an error of a READ, and its offset in the export. */
   public void errorAt(ByteBuffer out, long cookie, long offset, ErrorReply error, long at) {
+    error(out, ChunkType.ERROR_OFFSET, 14, cookie, offset, error);
+    if (hasChunks()) {
+      out.putLong(at);
+    }
+  }
+
+  private void error(
+      ByteBuffer out, ChunkType type, int bytes, long cookie, long offset, ErrorReply error) {
     if (!hasChunks()) {
-      SimpleReply.write(out, error.error(), cookie);
+      simple(out, error.error(), cookie);
       return;
     }
     ByteBuffer message = message(error);
-    chunk(out, DONE, ChunkType.ERROR_OFFSET, cookie, offset, 14L + message.remaining());
-    putError(out, error, message);
-    out.putLong(at);
-  }
-
-  private static void putError(ByteBuffer out, ErrorReply error, ByteBuffer message) {
+    chunk(out, DONE, type, cookie, offset, (long) bytes + message.remaining());
     out.putInt(error.error().code()).putShort((short) message.remaining()).put(message);
   }
 
-  /** A message that is too long is cut between two characters. */
+  /** Encodes the message, and cuts it between two characters if it is too long. */
   private static ByteBuffer message(ErrorReply error) {
     ByteBuffer bytes = ByteBuffer.allocate(MAXIMUM_MESSAGE_BYTES);
     StandardCharsets.UTF_8.newEncoder().encode(CharBuffer.wrap(error.message()), bytes, true);
@@ -138,7 +133,7 @@ public enum ReplyFormat {
   }
 
   /**
-   * What precedes the extents of a BLOCK_STATUS; only where there are chunks.
+   * Appends the header of the extents of a BLOCK_STATUS. Needs chunks.
    *
    * @param context the context's number
    * @param count of the extents, at least 1
@@ -153,7 +148,7 @@ public enum ReplyFormat {
     }
   }
 
-  /** An extent of a BLOCK_STATUS: its length, at most {@link #maximumExtent}, and its status. */
+  /** Appends an extent: its length, at most {@link #maximumExtent}, and its status. */
   public void extent(ByteBuffer out, long length, int status) {
     if (this == EXTENDED) {
       out.putLong(length).putLong(status);
@@ -174,5 +169,9 @@ public enum ReplyFormat {
     } else {
       out.putInt((int) length);
     }
+  }
+
+  private static void simple(ByteBuffer out, NbdError error, long cookie) {
+    out.putInt(Magic.SIMPLE_REPLY).putInt(error.code()).putLong(cookie);
   }
 }

@@ -3,15 +3,15 @@ package nbd.protocol;
 import java.nio.ByteBuffer;
 
 /**
- * A request of the transmission phase in a big-endian buffer: magic, flags, type, cookie, offset,
- * length; 28 bytes, or 32 with extended headers. A mutable view that one connection reads each of
- * its requests with, so that none is allocated for it.
+ * The header of a request in the transmission phase: magic, flags, type, cookie, offset, length; 28
+ * bytes, or 32 with extended headers. A mutable view that a connection reads each of its requests
+ * with, so that it allocates nothing.
  */
 public final class RequestHeader {
-  /** The bytes of a compact request before its payload. */
+  /** The length of a compact header. */
   public static final int BYTES = 28;
 
-  /** The bytes of an extended request before its payload. */
+  /** The length of an extended header. */
   public static final int EXTENDED_BYTES = 32;
 
   private final boolean extended;
@@ -21,26 +21,26 @@ public final class RequestHeader {
   private long offset;
   private long length;
 
-  /** Reads compact requests. */
+  /** Reads compact headers. */
   public RequestHeader() {
     this(false);
   }
 
-  /** Reads requests of the one layout or the other; the other one's are garbage. */
+  /** Reads compact or extended headers, and refuses the other ones. */
   public RequestHeader(boolean extended) {
     this.extended = extended;
   }
 
-  /** The bytes of a request before its payload. */
+  /** Returns the length of a header. */
   public int bytes() {
     return extended ? EXTENDED_BYTES : BYTES;
   }
 
   /**
-   * Takes the next request from the buffer.
+   * Takes the next header from a buffer.
    *
-   * @param in big-endian, with at least {@link #bytes} remaining; its position moves past them
-   * @throws ProtocolException if it does not start with the magic number
+   * @param in big-endian, with at least {@link #bytes} remaining
+   * @throws ProtocolException if the header does not start with the magic number
    */
   public void readFrom(ByteBuffer in) throws ProtocolException {
     int start = in.position();
@@ -57,46 +57,61 @@ public final class RequestHeader {
     in.position(start + bytes());
   }
 
-  /** The command flags' bits, unsigned 16 bits. */
+  /** Returns the bits of the command flags, unsigned 16 bits. */
   public int flags() {
     return flags;
   }
 
-  /** The command's number, unsigned 16 bits. */
+  /** Returns the command's number, unsigned 16 bits. */
   public int type() {
     return type;
   }
 
-  /** What the reply has to repeat. */
+  /** Returns the number by which the reply names the request. */
   public long cookie() {
     return cookie;
   }
 
-  /** In bytes; unsigned 64 bits. */
+  /** Returns the offset in bytes; unsigned 64 bits. */
   public long offset() {
     return offset;
   }
 
-  /** In bytes; unsigned 64 bits, and less than 2^32 without extended headers. */
+  /** Returns the length in bytes; unsigned, 32 bits, or 64 with extended headers. */
   public long length() {
     return length;
   }
 
-  /** The bytes that follow the request; unsigned 64 bits. */
+  /** Returns the length of the payload that follows; unsigned 64 bits. */
   public long payloadLength() {
     boolean payload =
         extended ? (flags & CommandFlag.PAYLOAD_LEN.bit()) != 0 : type == Command.WRITE.code();
     return payload ? length : 0;
   }
 
-  /** Writes a compact request; the other side of {@link #readFrom}. */
+  /**
+   * Appends a header to a big-endian buffer.
+   *
+   * @param length in bytes; below 2^32 without extended headers
+   */
   public static void write(
-      ByteBuffer out, int flags, int type, long cookie, long offset, long length) {
-    out.putInt(Magic.REQUEST)
-        .putShort((short) flags)
-        .putShort((short) type)
+      ByteBuffer out,
+      boolean extended,
+      int flags,
+      Command command,
+      long cookie,
+      long offset,
+      long length) {
+    int payload = extended && command == Command.WRITE ? CommandFlag.PAYLOAD_LEN.bit() : 0;
+    out.putInt(extended ? Magic.EXTENDED_REQUEST : Magic.REQUEST)
+        .putShort((short) (flags | payload))
+        .putShort((short) command.code())
         .putLong(cookie)
-        .putLong(offset)
-        .putInt((int) length);
+        .putLong(offset);
+    if (extended) {
+      out.putLong(length);
+    } else {
+      out.putInt((int) length);
+    }
   }
 }

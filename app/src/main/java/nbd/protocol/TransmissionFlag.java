@@ -3,7 +3,7 @@ package nbd.protocol;
 import java.util.EnumSet;
 import java.util.Set;
 
-/** What an export can do, as the client is told ({@code NBD_FLAG_*}). */
+/** The flags by which the server tells what an export can do ({@code NBD_FLAG_*}). */
 public enum TransmissionFlag {
   /** Always set. */
   HAS_FLAGS(0),
@@ -38,12 +38,12 @@ public enum TransmissionFlag {
     this.bit = 1 << position;
   }
 
-  /** The bit on the wire. */
+  /** Returns the bit on the wire. */
   public int bit() {
     return bit;
   }
 
-  /** The flags in the 16 bits that a server sent; those that the protocol lacks are left out. */
+  /** Reads the 16 bits that a server sent; unknown flags are ignored. */
   public static Set<TransmissionFlag> fromWire(short bits) {
     Set<TransmissionFlag> flags = EnumSet.noneOf(TransmissionFlag.class);
     for (TransmissionFlag flag : values()) {
@@ -54,7 +54,7 @@ public enum TransmissionFlag {
     return flags;
   }
 
-  /** The 16 bits that go to the client. */
+  /** Encodes the 16 bits for the client. */
   public static short toWire(Set<TransmissionFlag> flags) {
     int bits = 0;
     for (TransmissionFlag flag : flags) {

@@ -6,21 +6,21 @@ import java.nio.ByteBuffer;
 import java.nio.channels.ReadableByteChannel;
 
 /**
- * What arrives on a connection, read ahead: a read on an empty socket costs several system calls
- * and a park, and several requests that arrive together are taken by one call. Used by one thread.
+ * The input of a connection, read ahead, because a read on an empty socket costs several system
+ * calls and a park, and one call can take several requests. Used by one thread.
  */
 public final class WireInput {
   private final ReadableByteChannel channel;
   private final ByteBuffer buffer;
 
-  /** After a long payload the next one is likely to follow: what is read ahead has to be copied. */
+  /** Set after a long payload, when another is likely to follow: reading ahead would copy it. */
   private boolean afterLongPayload;
 
   /**
-   * Reads ahead up to so many bytes.
+   * Reads ahead into a buffer of its own.
    *
    * @param channel in blocking mode
-   * @param capacity the longest piece that {@link #fill} can be asked for
+   * @param capacity limit for {@link #fill}
    */
   public WireInput(ReadableByteChannel channel, int capacity) {
     this(channel, ByteBuffer.allocateDirect(capacity));
@@ -30,8 +30,7 @@ public final class WireInput {
    * Reads ahead into a buffer.
    *
    * @param channel in blocking mode
-   * @param buffer big-endian, and used by this object only; its capacity is the longest piece that
-   *     {@link #fill} can be asked for
+   * @param buffer big-endian, used by this object only; its capacity is the limit for {@link #fill}
    */
   public WireInput(ReadableByteChannel channel, ByteBuffer buffer) {
     this.channel = channel;
@@ -39,27 +38,27 @@ public final class WireInput {
   }
 
   /**
-   * What has been read and not been taken: big-endian, from its position to its limit. The caller
-   * takes bytes by moving the position, and leaves the limit as it is.
+   * Returns the bytes that have been read ahead: big-endian, from position to limit. The caller
+   * takes them by moving the position, and leaves the limit as it is.
    */
   public ByteBuffer buffer() {
     return buffer;
   }
 
-  /** The longest piece that can be buffered, in bytes. */
+  /** Returns the limit for {@link #fill}. */
   public int capacity() {
     return buffer.capacity();
   }
 
-  /** How many bytes are there to be taken without waiting. */
+  /** Returns the number of bytes that have been read ahead. */
   public int buffered() {
     return buffer.remaining();
   }
 
   /**
-   * Waits until so many bytes are buffered.
+   * Waits until so many bytes have been read ahead.
    *
-   * @return false if the peer ended the stream before
+   * @return false if the stream ends before
    */
   public boolean fill(int count) throws IOException {
     while (buffer.remaining() < count) {
@@ -97,9 +96,9 @@ public final class WireInput {
   }
 
   /**
-   * As {@link #fill}.
+   * Waits until so many bytes have been read ahead.
    *
-   * @throws EOFException if the peer ended the stream before
+   * @throws EOFException if the stream ends before
    */
   public void require(int count) throws IOException {
     if (!fill(count)) {
@@ -110,7 +109,7 @@ public final class WireInput {
   /**
    * Fills another buffer from its position to its limit.
    *
-   * @throws EOFException if the peer ended the stream before
+   * @throws EOFException if the stream ends before
    */
   public void readFully(ByteBuffer into) throws IOException {
     while (into.hasRemaining()) {
@@ -121,8 +120,8 @@ public final class WireInput {
   /**
    * Fills a part of another buffer, which has room.
    *
-   * @return how many bytes came, at least one
-   * @throws EOFException if the peer ended the stream before
+   * @return the number of bytes, at least one
+   * @throws EOFException if the stream ends before
    */
   public int readSome(ByteBuffer into) throws IOException {
     int ready = Math.min(buffer.remaining(), into.remaining());
@@ -142,9 +141,9 @@ public final class WireInput {
   }
 
   /**
-   * Drops so many bytes.
+   * Skips so many bytes.
    *
-   * @throws EOFException if the peer ended the stream before
+   * @throws EOFException if the stream ends before
    */
   public void skip(long count) throws IOException {
     long left = count;

@@ -1,6 +1,6 @@
 /**
- * What is on the wire: the protocol's numbers as enums, its messages as records or views of a
- * buffer, and the reading and writing of them. No policy: nothing here decides what is answered.
+ * The NBD protocol on the wire: its numbers as enums, and its messages, with the reading and
+ * writing of them. Nothing here decides how a request is answered.
  *
  * <p>Source: {@code doc/proto.md} of the NBD project. All integers are big-endian.
  */

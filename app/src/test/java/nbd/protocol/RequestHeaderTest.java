@@ -27,7 +27,8 @@ final class RequestHeaderTest {
   @Test
   void whatIsWrittenIsWhatIsRead() throws ProtocolException {
     ByteBuffer wire = ByteBuffer.allocate(RequestHeader.BYTES);
-    RequestHeader.write(wire, 3, 6, 0x0102030405060708L, 1L << 40, 0xfffff000L);
+    RequestHeader.write(
+        wire, false, 3, Command.WRITE_ZEROES, 0x0102030405060708L, 1L << 40, 0xfffff000L);
     assertThat(wire.array())
         .isEqualTo(
             Bytes.of()
@@ -94,8 +95,8 @@ final class RequestHeaderTest {
 
   @Test
   void aReplyIsSixteenBytes() {
-    ByteBuffer out = ByteBuffer.allocate(SimpleReply.BYTES);
-    SimpleReply.write(out, NbdError.ESHUTDOWN, -2);
+    ByteBuffer out = ByteBuffer.allocate(ReplyFormat.SIMPLE.successBytes());
+    ReplyFormat.SIMPLE.error(out, -2, 0, new ErrorReply(NbdError.ESHUTDOWN, "stops"));
     assertThat(out.array()).isEqualTo(Bytes.of().u32(0x67446698).u32(108).u64(-2).toArray());
   }
 }

@@ -46,7 +46,7 @@ final class PendingRequestsTest {
   static RequestHeader request(long cookie) throws IOException {
     RequestHeader request = new RequestHeader();
     ByteBuffer wire = ByteBuffer.allocate(RequestHeader.BYTES);
-    RequestHeader.write(wire, 0, 3, cookie, 0, 0);
+    RequestHeader.write(wire, false, 0, Command.FLUSH, cookie, 0, 0);
     request.readFrom(wire.flip());
     return request;
   }

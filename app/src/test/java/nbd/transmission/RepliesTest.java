@@ -12,9 +12,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.memory.NullBackend;
-import nbd.protocol.NbdError;
 import nbd.protocol.ReplyFormat;
-import nbd.protocol.SimpleReply;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
@@ -32,8 +30,8 @@ final class RepliesTest {
   private final BufferPool buffers = new BufferPool(1L << 30);
 
   private static ByteBuffer reply(long cookie) {
-    ByteBuffer reply = ByteBuffer.allocate(SimpleReply.BYTES);
-    SimpleReply.write(reply, NbdError.NONE, cookie);
+    ByteBuffer reply = ByteBuffer.allocate(ReplyFormat.SIMPLE.successBytes());
+    ReplyFormat.SIMPLE.success(reply, cookie, 0);
     return reply.flip();
   }
 
