@@ -8,10 +8,13 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
-import nbd.conformance.Talk.Outcome;
 import nbd.protocol.TransmissionFlag;
 import nbd.testing.Bytes;
-import nbd.testing.ChunkClient.Told;
+import nbd.testing.CheckedClient;
+import nbd.testing.CheckedClient.Answer;
+import nbd.testing.CheckedClient.StatusExtent;
+import nbd.testing.RawClient;
+import nbd.testing.Replies;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
@@ -33,7 +36,7 @@ final class CommandConformanceTest extends EveryStorage {
   @EnumSource
   void readGivesWhatWriteWrote(Replies replies) throws IOException {
     int maximum = served().blockSizes().maximumPayload();
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       for (int length : new int[] {UNIT, 1 << 16, (1 << 16) + UNIT, 1 << 18, 1 << 20, maximum}) {
         assertThat(length).isLessThanOrEqualTo(maximum);
         byte[] data = part(RANDOM, length / UNIT, length);
@@ -53,7 +56,7 @@ final class CommandConformanceTest extends EveryStorage {
     long seed = 17;
     Random random = new Random(seed);
     int block = served().blockSizes().minimum();
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       byte[] model = talk.read(0, REGION);
       for (int i = 0; i < 60; i++) {
         int from = random.nextInt(REGION / block) * block;
@@ -76,12 +79,12 @@ final class CommandConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void flushCoversEverythingAndTakesNoRange(Replies replies) throws IOException {
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       write(talk, 0, 0, new byte[UNIT]);
-      askPlain(talk, 0, Rules.FLUSH, 0, 0);
-      askPlain(talk, 0, Rules.FLUSH, UNIT, 0);
-      askPlain(talk, 0, Rules.FLUSH, 0, UNIT);
-      askPlain(talk, 0, Rules.FLUSH, -1, -1 >>> 1);
+      ask(talk, 0, RawClient.FLUSH, 0, 0);
+      ask(talk, 0, RawClient.FLUSH, UNIT, 0);
+      ask(talk, 0, RawClient.FLUSH, 0, UNIT);
+      ask(talk, 0, RawClient.FLUSH, -1, -1 >>> 1);
       talk.disconnect();
     }
   }
@@ -89,15 +92,15 @@ final class CommandConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void everyCommandTakesFua(Replies replies) throws IOException {
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       byte[] data = Bytes.random(1, 2 * UNIT);
-      if (write(talk, Rules.FUA, UNIT, data)) {
+      if (write(talk, RawClient.FUA, UNIT, data)) {
         assertThat(talk.read(UNIT, 2 * UNIT)).isEqualTo(data);
       }
       for (int type : new int[] {0, 4, 5, 6, 7}) {
-        askPlain(talk, Rules.FUA, type, 8 * UNIT, UNIT);
+        ask(talk, RawClient.FUA, type, 8 * UNIT, UNIT);
       }
-      askPlain(talk, Rules.FUA, Rules.FLUSH, 0, 0);
+      ask(talk, RawClient.FUA, RawClient.FLUSH, 0, 0);
       talk.disconnect();
     }
   }
@@ -106,9 +109,9 @@ final class CommandConformanceTest extends EveryStorage {
   @EnumSource
   void trimChangesNothingBesidesItsRange(Replies replies) throws IOException {
     byte[] data = Bytes.random(2, 64 * UNIT);
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       boolean written = write(talk, 0, 0, data);
-      askPlain(talk, 0, Rules.TRIM, 3 * UNIT, 40 * UNIT);
+      ask(talk, 0, RawClient.TRIM, 3 * UNIT, 40 * UNIT);
       if (written) {
         assertThat(talk.read(0, 3 * UNIT)).isEqualTo(part(data, 0, 3 * UNIT));
         assertThat(talk.read(43 * UNIT, 21 * UNIT)).isEqualTo(part(data, 43 * UNIT, 21 * UNIT));
@@ -120,7 +123,8 @@ final class CommandConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void writeZeroesReadsBackAsZeroesWithHolesAndWithout(Replies replies) throws IOException {
-    for (int flags : new int[] {0, Rules.NO_HOLE, Rules.FUA, Rules.NO_HOLE | Rules.FUA}) {
+    for (int flags :
+        new int[] {0, RawClient.NO_HOLE, RawClient.FUA, RawClient.NO_HOLE | RawClient.FUA}) {
       zeroes(replies, flags);
     }
   }
@@ -129,17 +133,17 @@ final class CommandConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void fastZeroIsFastOrRefused(Replies replies) throws IOException {
-    zeroes(replies, Rules.FAST_ZERO);
-    zeroes(replies, Rules.FAST_ZERO | Rules.NO_HOLE);
+    zeroes(replies, RawClient.FAST_ZERO);
+    zeroes(replies, RawClient.FAST_ZERO | RawClient.NO_HOLE);
   }
 
   private static void zeroes(Replies replies, int flags) throws IOException {
     byte[] data = Bytes.random(flags, 64 * UNIT);
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       if (!write(talk, 0, 0, data)) {
         data = talk.read(0, data.length);
       }
-      int error = askPlain(talk, flags, Rules.WRITE_ZEROES, 5 * UNIT, 33 * UNIT).error();
+      int error = ask(talk, flags, RawClient.WRITE_ZEROES, 5 * UNIT, 33 * UNIT).error();
       if (error == 0) {
         Arrays.fill(data, 5 * UNIT, 38 * UNIT, (byte) 0);
       }
@@ -151,9 +155,9 @@ final class CommandConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void cacheIsAHint(Replies replies) throws IOException {
-    try (Talk talk = served().enter(replies)) {
-      askPlain(talk, 0, Rules.CACHE, 0, Storage.SIZE);
-      askPlain(talk, 0, Rules.CACHE, Storage.SIZE - UNIT, UNIT);
+    try (CheckedClient talk = served().enter(replies)) {
+      ask(talk, 0, RawClient.CACHE, 0, Storage.SIZE);
+      ask(talk, 0, RawClient.CACHE, Storage.SIZE - UNIT, UNIT);
       talk.disconnect();
     }
   }
@@ -163,10 +167,10 @@ final class CommandConformanceTest extends EveryStorage {
   @EnumSource
   void aReadWithDfComesInOnePiece(Replies replies) throws IOException {
     int maximum = served().blockSizes().maximumPayload();
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       write(talk, 0, 1 << 16, new byte[UNIT]);
       for (int length : new int[] {UNIT, 1 << 16, 1 << 20, maximum}) {
-        askPlain(talk, Rules.DF, Rules.READ, 0, length);
+        ask(talk, RawClient.DF, RawClient.READ, 0, length);
       }
       talk.disconnect();
     }
@@ -175,17 +179,18 @@ final class CommandConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void blockStatusCoversTheRangeAndCallsNoDataZero(Replies replies) throws IOException {
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       boolean written = write(talk, 0, 1 << 20, Bytes.random(3, 1 << 20));
       if (replies == Replies.SIMPLE) {
-        Rules.expect(talk.call(0, Rules.BLOCK_STATUS, 0, UNIT), EINVAL, "without a context");
+        talk.call(EINVAL, 0, RawClient.BLOCK_STATUS, 0, UNIT);
         return;
       }
       long at = 0;
       while (at < Storage.SIZE) {
-        List<Told> extents = ask(talk, 0, Rules.BLOCK_STATUS, at, Storage.SIZE - at).extents();
+        List<StatusExtent> extents =
+            ask(talk, 0, RawClient.BLOCK_STATUS, at, Storage.SIZE - at).extents();
         assertThat(extents).isNotEmpty();
-        for (Told extent : extents) {
+        for (StatusExtent extent : extents) {
           assertThat(extent.length()).isPositive();
           assertThat(extent.status()).isBetween(0L, 3L);
           boolean touches = at < 2 << 20 && at + extent.length() > 1 << 20;
@@ -203,9 +208,9 @@ final class CommandConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void blockStatusWithReqOneIsOneExtentInsideTheRange(Replies replies) throws IOException {
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       for (long length : new long[] {UNIT, 1 << 20, Storage.SIZE}) {
-        Outcome outcome = askPlain(talk, Rules.REQ_ONE, Rules.BLOCK_STATUS, 0, length);
+        Answer outcome = ask(talk, RawClient.REQ_ONE, RawClient.BLOCK_STATUS, 0, length);
         if (outcome.error() == 0) {
           assertThat(outcome.extents()).hasSize(1);
           assertThat(outcome.extents().getFirst().length()).isBetween(1L, length);
@@ -218,13 +223,13 @@ final class CommandConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void aStatusPayloadNamesTheContextWhereThatIsOffered(Replies replies) throws IOException {
-    try (Talk talk = served().enter(replies)) {
-      boolean offered = talk.told(TransmissionFlag.BLOCK_STATUS_PAYLOAD);
+    try (CheckedClient talk = served().enter(replies)) {
+      boolean offered = talk.has(TransmissionFlag.BLOCK_STATUS_PAYLOAD);
       assertThat(offered).isEqualTo(replies == Replies.EXTENDED);
-      if (talk instanceof ChunkTalk wide && offered) {
-        assertThat(wide.chunks().filteredStatus(0, 0, UNIT, 1).extents()).isNotEmpty();
-        assertThat(wide.chunks().filteredStatus(0, 0, UNIT, 2).error()).isEqualTo(EINVAL);
-        assertThat(wide.chunks().filteredStatus(0, 0, UNIT, 1, 1).error()).isEqualTo(EINVAL);
+      if (offered) {
+        assertThat(talk.filteredStatus(0, 0, UNIT, 1).extents()).isNotEmpty();
+        assertThat(talk.filteredStatus(0, 0, UNIT, 2).error()).isEqualTo(EINVAL);
+        assertThat(talk.filteredStatus(0, 0, UNIT, 1, 1).error()).isEqualTo(EINVAL);
       }
       talk.disconnect();
     }
@@ -234,11 +239,11 @@ final class CommandConformanceTest extends EveryStorage {
   @EnumSource
   void everythingBeforeAGoodbyeIsDoneAndTheGoodbyeHasNoReply(Replies replies) throws IOException {
     byte[] data = Bytes.random(replies.name().hashCode(), 16 * UNIT);
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       List<Long> cookies = new ArrayList<>();
       for (int i = 0; i < 16; i++) {
         byte[] unit = part(data, i * UNIT, UNIT);
-        cookies.add(talk.send(talk.writeFlags(), Rules.WRITE, (long) i * UNIT, UNIT, unit));
+        cookies.add(talk.send(talk.writeFlags(), RawClient.WRITE, (long) i * UNIT, UNIT, unit));
       }
       byte[] goodbye = new byte[replies == Replies.EXTENDED ? 32 : 28];
       byte[] magic =
@@ -251,9 +256,9 @@ final class CommandConformanceTest extends EveryStorage {
         written &= talk.await(cookie).error() == 0;
       }
       talk.raw().expectEnd();
-      assertThat(written).isNotEqualTo(talk.told(TransmissionFlag.READ_ONLY));
+      assertThat(written).isNotEqualTo(talk.has(TransmissionFlag.READ_ONLY));
       if (written) {
-        try (Talk after = served().enter(replies)) {
+        try (CheckedClient after = served().enter(replies)) {
           assertThat(after.read(0, data.length)).isEqualTo(data);
           after.disconnect();
         }
@@ -265,9 +270,9 @@ final class CommandConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void unknownCommandsAreInvalid(Replies replies) throws IOException {
-    try (Talk talk = served().enter(replies)) {
-      for (int type : new int[] {Rules.RESIZE, 9, 255, 256, 0x7fff, 0xffff}) {
-        Rules.expect(talk.call(0, type, 0, UNIT), EINVAL, "type " + type);
+    try (CheckedClient talk = served().enter(replies)) {
+      for (int type : new int[] {RawClient.RESIZE, 9, 255, 256, 0x7fff, 0xffff}) {
+        talk.call(EINVAL, 0, type, 0, UNIT);
         assertThat(talk.read(0, UNIT)).hasSize(UNIT);
       }
       talk.disconnect();
@@ -277,18 +282,18 @@ final class CommandConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void everyFlagOfEveryCommandIsTakenOrInvalid(Replies replies) throws IOException {
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       for (int type : new int[] {0, 1, 3, 4, 5, 6, 7, 8}) {
-        int length = type == Rules.FLUSH ? 0 : UNIT;
+        int length = type == RawClient.FLUSH ? 0 : UNIT;
         for (int bit = 0; bit < 16; bit++) {
-          for (int others : new int[] {0, Rules.FUA, talk.writeFlags()}) {
+          for (int others : new int[] {0, RawClient.FUA, talk.writeFlags()}) {
             int flags = 1 << bit | others;
             boolean filter =
-                type == Rules.BLOCK_STATUS
-                    && (flags & Rules.PAYLOAD_LEN) != 0
+                type == RawClient.BLOCK_STATUS
+                    && (flags & RawClient.PAYLOAD_LEN) != 0
                     && replies == Replies.EXTENDED;
             if (!filter) {
-              askPlain(talk, flags, type, 0, length);
+              ask(talk, flags, type, 0, length);
             }
           }
         }
@@ -305,23 +310,23 @@ final class CommandConformanceTest extends EveryStorage {
     long[] offsets = {0, 1, UNIT, size - UNIT, size - 1, size, size + 1, 1L << 62, 1L << 63, -1};
     long[] lengths = {0, 1, UNIT, UNIT + 1, 1 << 16, size, size + UNIT, 0xffffffffL};
     long[] wide = {1L << 32, 1L << 62, Long.MAX_VALUE, Long.MIN_VALUE, -UNIT, -1};
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       for (int type : new int[] {0, 1, 4, 5, 6, 7}) {
         for (long offset : offsets) {
           for (long length : lengths) {
-            boolean payload = type == Rules.READ || type == Rules.WRITE;
+            boolean payload = type == RawClient.READ || type == RawClient.WRITE;
             if (!payload || length <= 1 << 16) {
-              askPlain(talk, type == Rules.WRITE ? talk.writeFlags() : 0, type, offset, length);
+              ask(talk, type == RawClient.WRITE ? talk.writeFlags() : 0, type, offset, length);
             }
           }
-          if (replies == Replies.EXTENDED && type != Rules.WRITE) {
+          if (replies == Replies.EXTENDED && type != RawClient.WRITE) {
             for (long length : wide) {
-              askPlain(talk, 0, type, offset, length);
+              ask(talk, 0, type, offset, length);
             }
           }
         }
       }
-      askPlain(talk, 0, Rules.READ, 0, 0xffffffffL);
+      ask(talk, 0, RawClient.READ, 0, 0xffffffffL);
       talk.disconnect();
     }
   }
@@ -330,9 +335,9 @@ final class CommandConformanceTest extends EveryStorage {
   @EnumSource
   void aWriteThatIsTooLongIsDrained(Replies replies) throws IOException {
     int length = served().blockSizes().maximumPayload() + served().blockSizes().minimum();
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       write(talk, 0, 0, new byte[length]);
-      askPlain(talk, 0, Rules.READ, 0, length);
+      ask(talk, 0, RawClient.READ, 0, length);
       assertThat(talk.read(0, UNIT)).hasSize(UNIT);
       talk.disconnect();
     }
@@ -344,9 +349,9 @@ final class CommandConformanceTest extends EveryStorage {
   void requestsInFlightAreAnsweredOnceEachInAnyOrder(Replies replies) throws IOException {
     int count = 64;
     Random random = new Random(5);
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       byte[] model = talk.read(0, count * UNIT);
-      boolean readOnly = talk.told(TransmissionFlag.READ_ONLY);
+      boolean readOnly = talk.has(TransmissionFlag.READ_ONLY);
       for (int round = 0; round < 5; round++) {
         List<Long> cookies = new ArrayList<>();
         for (int i = 0; i < count; i++) {
@@ -357,8 +362,8 @@ final class CommandConformanceTest extends EveryStorage {
           cookies.add(talk.send(flags, write ? 1 : 0, (long) i * UNIT, UNIT, data));
         }
         for (int i = count - 1; i >= 0; i--) {
-          Outcome outcome = talk.await(cookies.get(i));
-          Rules.expect(outcome, 0, "request " + i);
+          Answer outcome = talk.await(cookies.get(i));
+          assertThat(outcome.error()).as("request %d", i).isZero();
           if (outcome.data().length > 0) {
             assertThat(outcome.data()).isEqualTo(part(model, i * UNIT, UNIT));
           }
@@ -374,11 +379,10 @@ final class CommandConformanceTest extends EveryStorage {
   @EnumSource
   void aFlushOnOneConnectionCoversTheOthersWhereThatIsPromised(Replies replies) throws IOException {
     assumeTrue(served().takesSeveralClients(), "takes one client at a time");
-    try (Talk writer = served().enter(replies);
-        Talk flusher = served().enter(replies);
-        Talk reader = served().enter(replies)) {
-      boolean promised =
-          writer.told(TransmissionFlag.CAN_MULTI_CONN) && !storage.breaksItsPromise();
+    try (CheckedClient writer = served().enter(replies);
+        CheckedClient flusher = served().enter(replies);
+        CheckedClient reader = served().enter(replies)) {
+      boolean promised = writer.has(TransmissionFlag.CAN_MULTI_CONN) && !storage.breaksItsPromise();
       for (int round = 0; round < 5; round++) {
         reader.read(0, UNIT);
         byte[] data = Bytes.random(round, UNIT);
@@ -394,16 +398,16 @@ final class CommandConformanceTest extends EveryStorage {
     }
   }
 
-  private static boolean askedToFlush(Talk talk) throws IOException {
-    return askPlain(talk, 0, Rules.FLUSH, 0, 0).error() == 0;
+  private static boolean askedToFlush(CheckedClient talk) throws IOException {
+    return ask(talk, 0, RawClient.FLUSH, 0, 0).error() == 0;
   }
 
   @ParameterizedTest
   @EnumSource
   void fastZeroIsRefusedOnlyBecauseItIsNotFast(Replies replies) throws IOException {
-    try (Talk talk = served().enter(replies)) {
-      int error = talk.call(Rules.FAST_ZERO, Rules.WRITE_ZEROES, 0, UNIT).error();
-      if (talk.told(TransmissionFlag.SEND_FAST_ZERO)) {
+    try (CheckedClient talk = served().enter(replies)) {
+      int error = talk.ask(RawClient.FAST_ZERO, RawClient.WRITE_ZEROES, 0, UNIT).error();
+      if (talk.has(TransmissionFlag.SEND_FAST_ZERO)) {
         assertThat(error).isIn(0, ENOTSUP);
       } else {
         assertThat(error).isNotIn(0, ENOTSUP);

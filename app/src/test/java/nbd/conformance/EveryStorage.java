@@ -1,11 +1,10 @@
 package nbd.conformance;
 
-import static org.assertj.core.api.Assertions.assertThat;
-
 import java.io.IOException;
 import java.util.Optional;
-import java.util.Set;
-import nbd.conformance.Talk.Outcome;
+import nbd.testing.CheckedClient;
+import nbd.testing.CheckedClient.Answer;
+import nbd.testing.RawClient;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.AfterParameterizedClassInvocation;
 import org.junit.jupiter.params.BeforeParameterizedClassInvocation;
@@ -44,29 +43,16 @@ abstract class EveryStorage {
   }
 
   /** Sends a request; the answer has to be what the protocol says, success included. */
-  static Outcome ask(Talk talk, int flags, int type, long offset, long length, byte... payload)
+  static Answer ask(
+      CheckedClient talk, int flags, int type, long offset, long length, byte... payload)
       throws IOException {
-    Set<Integer> errors = served().rules(talk).errors(flags, type, offset, length);
-    Outcome outcome = talk.await(talk.send(flags, type, offset, length, payload));
-    if (errors.isEmpty()) {
-      errors.add(0);
-    }
-    assertThat(outcome.error())
-        .as("type %d flags %x length %x at %x", type, flags, length, offset)
-        .isIn(errors);
-    return outcome;
-  }
-
-  /** The same with a payload of zeroes where one belongs. */
-  static Outcome askPlain(Talk talk, int flags, int type, long offset, long length)
-      throws IOException {
-    byte[] payload = new byte[talk.bringsPayload(flags, type) ? (int) length : 0];
-    return ask(talk, flags, type, offset, length, payload);
+    return served().rules(talk).check(talk, flags, type, offset, length, payload);
   }
 
   /** Writes, if the export may be written; whether it was. */
-  static boolean write(Talk talk, int flags, long offset, byte... data) throws IOException {
+  static boolean write(CheckedClient talk, int flags, long offset, byte... data)
+      throws IOException {
     int all = flags | talk.writeFlags();
-    return ask(talk, all, Rules.WRITE, offset, data.length, data).error() == 0;
+    return ask(talk, all, RawClient.WRITE, offset, data.length, data).error() == 0;
   }
 }

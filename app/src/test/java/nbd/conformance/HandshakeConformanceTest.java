@@ -11,9 +11,10 @@ import java.util.List;
 import java.util.Set;
 import nbd.protocol.TransmissionFlag;
 import nbd.testing.Bytes;
-import nbd.testing.ChunkClient;
+import nbd.testing.CheckedClient;
 import nbd.testing.RawClient;
 import nbd.testing.RawClient.Reply;
+import nbd.testing.Replies;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -202,7 +203,7 @@ final class HandshakeConformanceTest extends EveryStorage {
 
   private static List<String> contexts(RawClient client, int option, String... queries)
       throws IOException {
-    client.option(option, ChunkClient.contextData(served().name(), queries));
+    client.option(option, RawClient.contextData(served().name(), queries));
     List<String> names = new ArrayList<>();
     for (Reply reply = client.reply(option);
         reply.type() != RawClient.ACK;
@@ -218,7 +219,7 @@ final class HandshakeConformanceTest extends EveryStorage {
   void theContextIsListedByWildcardAndSelectedByName(int chunks) throws IOException {
     try (RawClient client = hello()) {
       for (int option : new int[] {LIST_META_CONTEXT, SET_META_CONTEXT}) {
-        client.option(option, ChunkClient.contextData(served().name(), "base:allocation"));
+        client.option(option, RawClient.contextData(served().name(), "base:allocation"));
         client.expectError(option, RawClient.ERR_INVALID);
       }
       client.option(chunks).expectAck(chunks);
@@ -240,10 +241,10 @@ final class HandshakeConformanceTest extends EveryStorage {
   @ParameterizedTest
   @EnumSource
   void theFlagsAreThoseOfTheStorage(Replies replies) throws IOException {
-    try (Talk talk = served().enter(replies)) {
+    try (CheckedClient talk = served().enter(replies)) {
       Set<TransmissionFlag> told = EnumSet.noneOf(TransmissionFlag.class);
       for (TransmissionFlag flag : TransmissionFlag.values()) {
-        if (talk.told(flag)) {
+        if (talk.has(flag)) {
           told.add(flag);
         }
       }

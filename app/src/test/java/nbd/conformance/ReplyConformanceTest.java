@@ -7,17 +7,17 @@ import java.nio.ByteBuffer;
 import java.util.Arrays;
 import java.util.List;
 import nbd.testing.Bytes;
-import nbd.testing.ChunkClient;
-import nbd.testing.ChunkClient.Answer;
-import nbd.testing.ChunkClient.Layout;
+import nbd.testing.CheckedClient;
+import nbd.testing.CheckedClient.Answer;
 import nbd.testing.RawClient;
+import nbd.testing.Replies;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /**
  * Each form of a reply, and each chunk. What all of them have to keep, such as that content lies in
- * the request's range and covers it, {@link ChunkClient} checks of every reply; errors in the
+ * the request's range and covers it, {@link CheckedClient} checks of every reply; errors in the
  * middle of content are in {@code nbd.server.StructuredReplyTest}.
  */
 final class ReplyConformanceTest extends EveryStorage {
@@ -29,8 +29,8 @@ final class ReplyConformanceTest extends EveryStorage {
   private static final int ERROR = 0x8001;
   private static final int SIMPLE_REPLY = -1;
 
-  private static ChunkClient enter(Layout layout) throws IOException {
-    return ChunkClient.enter(served().server().connect(), layout, served().name());
+  private static CheckedClient enter(Replies replies) throws IOException {
+    return CheckedClient.enter(served().server().connect(), replies, served().name());
   }
 
   /** The bytes of an empty READ's reply, and of an error's, in each form. */
@@ -49,7 +49,7 @@ final class ReplyConformanceTest extends EveryStorage {
 
   @Test
   void structuredChunksAreTwentyBytesAndTheirPayload() throws IOException {
-    try (ChunkClient client = enter(Layout.STRUCTURED)) {
+    try (CheckedClient client = enter(Replies.STRUCTURED)) {
       RawClient raw = client.raw();
       raw.request(0, RawClient.READ, 7, UNIT, 0);
       assertThat(raw.take(20))
@@ -66,7 +66,7 @@ final class ReplyConformanceTest extends EveryStorage {
 
   @Test
   void extendedChunksAreThirtyTwoBytesAndTheirPayload() throws IOException {
-    try (ChunkClient client = enter(Layout.EXTENDED)) {
+    try (CheckedClient client = enter(Replies.EXTENDED)) {
       RawClient raw = client.raw();
       raw.send(client.requestBytes(0, RawClient.READ, 7, UNIT, 0));
       assertThat(raw.take(32))
@@ -88,13 +88,13 @@ final class ReplyConformanceTest extends EveryStorage {
   }
 
   @ParameterizedTest
-  @EnumSource
-  void dataComesInChunksOfDataWhereThereIsSome(Layout layout) throws IOException {
-    try (ChunkClient client = enter(layout)) {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void dataComesInChunksOfDataWhereThereIsSome(Replies replies) throws IOException {
+    try (CheckedClient client = enter(replies)) {
       byte[] data = Bytes.random(1, 1 << 20);
       boolean written =
-          client.call(client.writeFlags(), RawClient.WRITE, 0, data.length, data).error() == 0;
-      Answer answer = client.call(0, RawClient.READ, 0, data.length);
+          client.ask(client.writeFlags(), RawClient.WRITE, 0, data.length, data).error() == 0;
+      Answer answer = client.ask(0, RawClient.READ, 0, data.length);
       if (written) {
         assertThat(answer.types()).contains(OFFSET_DATA).doesNotContain(OFFSET_HOLE);
       }
@@ -105,11 +105,11 @@ final class ReplyConformanceTest extends EveryStorage {
 
   /** What was never written may come as a hole; the client checks that it covers what it should. */
   @ParameterizedTest
-  @EnumSource
-  void holesComeAsHolesOrAsZeroes(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void holesComeAsHolesOrAsZeroes(Replies replies) throws IOException {
     int length = served().blockSizes().maximumPayload() / 2;
-    try (ChunkClient client = enter(layout)) {
-      Answer answer = client.call(0, RawClient.READ, (long) Storage.SIZE - length, length);
+    try (CheckedClient client = enter(replies)) {
+      Answer answer = client.ask(0, RawClient.READ, (long) Storage.SIZE - length, length);
       assertThat(answer.error()).isZero();
       assertThat(Arrays.equals(answer.data(), new byte[length])).as("zeroes").isTrue();
       assertThat(answer.types()).isSubsetOf(OFFSET_DATA, OFFSET_HOLE, NONE);
@@ -118,16 +118,16 @@ final class ReplyConformanceTest extends EveryStorage {
   }
 
   @ParameterizedTest
-  @EnumSource
-  void successWithoutContentIsAChunkOfNothingOrASimpleReply(Layout layout) throws IOException {
-    try (ChunkClient client = enter(layout)) {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void successWithoutContentIsAChunkOfNothingOrASimpleReply(Replies replies) throws IOException {
+    try (CheckedClient client = enter(replies)) {
       for (int type : new int[] {1, 4, 5, 6, 3}) {
         boolean write = type == RawClient.WRITE;
         int length = type == RawClient.FLUSH ? 0 : UNIT;
         Answer answer =
-            client.call(
+            client.ask(
                 write ? client.writeFlags() : 0, type, 0, length, new byte[write ? length : 0]);
-        List<Integer> plain = List.of(layout == Layout.EXTENDED ? NONE : SIMPLE_REPLY);
+        List<Integer> plain = List.of(replies == Replies.EXTENDED ? NONE : SIMPLE_REPLY);
         assertThat(answer.types()).isEqualTo(answer.error() == 0 ? plain : List.of(ERROR));
         assertThat(answer.message().isEmpty()).isEqualTo(answer.error() == 0);
       }
@@ -136,12 +136,12 @@ final class ReplyConformanceTest extends EveryStorage {
   }
 
   @ParameterizedTest
-  @EnumSource
-  void extentsComeInOneChunkOfTheLayoutsType(Layout layout) throws IOException {
-    try (ChunkClient client = enter(layout)) {
-      int type = layout == Layout.EXTENDED ? BLOCK_STATUS_EXT : BLOCK_STATUS;
-      for (int flags : new int[] {0, ChunkClient.REQ_ONE}) {
-        assertThat(client.call(flags, RawClient.BLOCK_STATUS, 0, Storage.SIZE).types())
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void extentsComeInOneChunkOfTheLayoutsType(Replies replies) throws IOException {
+    try (CheckedClient client = enter(replies)) {
+      int type = replies == Replies.EXTENDED ? BLOCK_STATUS_EXT : BLOCK_STATUS;
+      for (int flags : new int[] {0, RawClient.REQ_ONE}) {
+        assertThat(client.ask(flags, RawClient.BLOCK_STATUS, 0, Storage.SIZE).types())
             .containsExactly(type);
       }
       client.disconnect();

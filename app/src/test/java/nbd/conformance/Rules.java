@@ -9,12 +9,33 @@ import static nbd.protocol.TransmissionFlag.SEND_FLUSH;
 import static nbd.protocol.TransmissionFlag.SEND_FUA;
 import static nbd.protocol.TransmissionFlag.SEND_TRIM;
 import static nbd.protocol.TransmissionFlag.SEND_WRITE_ZEROES;
+import static nbd.testing.RawClient.BLOCK_STATUS;
+import static nbd.testing.RawClient.CACHE;
+import static nbd.testing.RawClient.DF;
+import static nbd.testing.RawClient.EINVAL;
+import static nbd.testing.RawClient.ENOSPC;
+import static nbd.testing.RawClient.ENOTSUP;
+import static nbd.testing.RawClient.EPERM;
+import static nbd.testing.RawClient.FAST_ZERO;
+import static nbd.testing.RawClient.FLUSH;
+import static nbd.testing.RawClient.FUA;
+import static nbd.testing.RawClient.NO_HOLE;
+import static nbd.testing.RawClient.PAYLOAD_LEN;
+import static nbd.testing.RawClient.READ;
+import static nbd.testing.RawClient.REQ_ONE;
+import static nbd.testing.RawClient.TRIM;
+import static nbd.testing.RawClient.WRITE;
+import static nbd.testing.RawClient.WRITE_ZEROES;
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.io.IOException;
 import java.util.Set;
 import java.util.TreeSet;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.TransmissionFlag;
+import nbd.testing.CheckedClient;
+import nbd.testing.CheckedClient.Answer;
+import nbd.testing.Replies;
 
 /**
  * The protocol's table of errors: everything that is wrong with a request. Where several things are
@@ -27,40 +48,29 @@ import nbd.protocol.TransmissionFlag;
  * @param sizes the block sizes that the server sent
  */
 public record Rules(int told, boolean extended, boolean extents, long size, BlockSizes sizes) {
-  static final int FUA = 1;
-  static final int NO_HOLE = 2;
-  public static final int DF = 4;
-  public static final int REQ_ONE = 8;
-  public static final int FAST_ZERO = 0x10;
-  public static final int PAYLOAD_LEN = 0x20;
-
-  public static final int READ = 0;
-  public static final int WRITE = 1;
-  public static final int FLUSH = 3;
-  public static final int TRIM = 4;
-  static final int CACHE = 5;
-  public static final int WRITE_ZEROES = 6;
-  public static final int BLOCK_STATUS = 7;
-  static final int RESIZE = 8;
-
-  private static final int EPERM = 1;
-  private static final int EINVAL = 22;
-  private static final int ENOSPC = 28;
-  private static final int ENOTSUP = 95;
-
   /** Makes the table for a client of the conformance tests. */
-  Rules(Talk talk, BlockSizes sizes) {
+  Rules(CheckedClient client, BlockSizes sizes) {
     this(
-        talk.export().flags(),
-        talk.replies() == Replies.EXTENDED,
-        talk.replies() != Replies.SIMPLE,
-        talk.export().size(),
+        client.export().flags(),
+        client.replies() == Replies.EXTENDED,
+        client.replies() != Replies.SIMPLE,
+        client.export().size(),
         sizes);
   }
 
-  /** Checks an outcome. */
-  static void expect(Talk.Outcome outcome, int error, String what) {
-    assertThat(outcome.error()).as(what).isEqualTo(error);
+  /** Sends a request, whose answer has to be as the table says. */
+  Answer check(CheckedClient client, int flags, int type, long offset, long length, byte... payload)
+      throws IOException {
+    Set<Integer> errors = errors(flags, type, offset, length);
+    Answer answer = client.ask(flags, type, offset, length, payload);
+    assertThat(answer.error())
+        .as("type %d flags %x length %x at %x", type, flags, length, offset)
+        .isIn(errors.isEmpty() ? Set.of(0) : errors);
+    if (answer.error() != 0 && client.replies() != Replies.SIMPLE) {
+      assertThat(answer.message()).as("a sentence that says why").contains(" ");
+      assertThat(answer.types()).containsExactly(0x8001);
+    }
+    return answer;
   }
 
   private boolean has(TransmissionFlag flag) {

@@ -10,7 +10,9 @@ import nbd.protocol.BlockSizes;
 import nbd.server.TestServer;
 import nbd.storage.Backend;
 import nbd.storage.ThreadModel;
+import nbd.testing.CheckedClient;
 import nbd.testing.RawClient;
+import nbd.testing.Replies;
 
 /** A server of one {@link Storage}, with what a client has to know of it. */
 final class Served implements Closeable {
@@ -73,12 +75,12 @@ final class Served implements Closeable {
   }
 
   /** A client in the transmission phase. */
-  Talk enter(Replies replies) throws IOException {
-    return replies.enter(server, name());
+  CheckedClient enter(Replies replies) throws IOException {
+    return CheckedClient.enter(server.connect(), replies, name());
   }
 
   /** What the protocol says of a client's requests. */
-  Rules rules(Talk talk) {
+  Rules rules(CheckedClient talk) {
     return new Rules(talk, blockSizes);
   }
 

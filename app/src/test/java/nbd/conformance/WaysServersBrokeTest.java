@@ -15,7 +15,6 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.stream.Stream;
-import nbd.conformance.Talk.Outcome;
 import nbd.file.DirectoryBackend;
 import nbd.file.FileBackend;
 import nbd.file.FileSettings;
@@ -32,15 +31,16 @@ import nbd.server.TlsPolicy;
 import nbd.storage.Backend;
 import nbd.storage.Capability;
 import nbd.testing.Bytes;
-import nbd.testing.ChunkClient;
-import nbd.testing.ChunkClient.Layout;
-import nbd.testing.ChunkClient.Told;
+import nbd.testing.CheckedClient;
+import nbd.testing.CheckedClient.Answer;
+import nbd.testing.CheckedClient.StatusExtent;
 import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
 import nbd.testing.Leave;
 import nbd.testing.Log;
 import nbd.testing.Pace;
 import nbd.testing.RawClient;
+import nbd.testing.Replies;
 import nbd.testing.TestCertificates;
 import nbd.tls.TlsClient;
 import nbd.tls.TlsServer;
@@ -110,14 +110,8 @@ final class WaysServersBrokeTest {
     return connect().hello(3);
   }
 
-  private Talk enter(Replies replies) throws IOException {
-    Talk talk = replies.enter(running.orElseThrow(), "");
-    clients.add(talk.raw());
-    return talk;
-  }
-
-  private ChunkClient enter(Layout layout) throws IOException {
-    return ChunkClient.enter(connect(), layout, "");
+  private CheckedClient enter(Replies replies) throws IOException {
+    return CheckedClient.enter(connect(), replies, "");
   }
 
   @AfterEach
@@ -140,13 +134,13 @@ final class WaysServersBrokeTest {
     CountDownLatch go = new CountDownLatch(1);
     FakeBackend fake = new FakeBackend(4096);
     TestServer server = serve(fake);
-    Talk talk = enter(Replies.SIMPLE);
+    CheckedClient talk = enter(Replies.SIMPLE);
     fake.hook(
         call -> {
           begun.countDown();
           Eventually.await(go);
         });
-    long cookie = talk.send(0, Rules.READ, 0, 4096);
+    long cookie = talk.send(0, RawClient.READ, 0, 4096);
     Eventually.await(begun);
     Footprint now = Footprint.of(server);
     Footprint without = before.orElseThrow();
@@ -155,7 +149,7 @@ final class WaysServersBrokeTest {
     assertThat(now.handles()).isEqualTo(without.handles() + 1);
     assertThat(now.inFlight()).isGreaterThanOrEqualTo(4096);
     go.countDown();
-    Rules.expect(talk.await(cookie), 0, "the READ");
+    talk.await(0, cookie);
     talk.disconnect();
   }
 
@@ -172,10 +166,9 @@ final class WaysServersBrokeTest {
         .u32(3)
         .raw(RawClient.optionBytes(RawClient.LIST))
         .raw(RawClient.optionBytes(STRUCTURED_REPLY))
-        .raw(RawClient.optionBytes(LIST_META_CONTEXT, ChunkClient.contextData("")))
+        .raw(RawClient.optionBytes(LIST_META_CONTEXT, RawClient.contextData("")))
         .raw(RawClient.optionBytes(EXTENDED_HEADERS))
-        .raw(
-            RawClient.optionBytes(SET_META_CONTEXT, ChunkClient.contextData("", "base:allocation")))
+        .raw(RawClient.optionBytes(SET_META_CONTEXT, RawClient.contextData("", "base:allocation")))
         .raw(RawClient.optionBytes(RawClient.STARTTLS))
         .raw(RawClient.optionBytes(RawClient.OPT_INFO, RawClient.infoData("", 1, 3)))
         .raw(RawClient.optionBytes(RawClient.GO, RawClient.infoData("", 3)))
@@ -205,7 +198,7 @@ final class WaysServersBrokeTest {
         boolean writes = type == 1 || type == 4 || type == 6;
         byte[] request = request(replies, type);
         for (int sent = 0; sent <= request.length - (writes ? 1 : 0); sent++) {
-          Talk talk = enter(replies);
+          CheckedClient talk = enter(replies);
           talk.raw().send(Arrays.copyOf(request, sent));
           way.now(talk.raw());
         }
@@ -221,7 +214,7 @@ final class WaysServersBrokeTest {
     Bytes bytes =
         Bytes.of()
             .u32(wide ? 0x21e41c71 : 0x25609513)
-            .u16(wide && type == RawClient.WRITE ? Rules.PAYLOAD_LEN : 0)
+            .u16(wide && type == RawClient.WRITE ? RawClient.PAYLOAD_LEN : 0)
             .u16(type)
             .u64(7)
             .u64(type == RawClient.FLUSH ? 0 : 4);
@@ -236,10 +229,10 @@ final class WaysServersBrokeTest {
     watch(TestServer.with(new MemoryBackend(SIZE)).tcp(true).start());
     for (Leave way : Leave.values()) {
       for (int taken : new int[] {0, 1, 19, 20, 33, 5000, 300_000}) {
-        Talk talk = enter(replies);
+        CheckedClient talk = enter(replies);
         for (int i = 0; i < 5; i++) {
-          talk.send(0, Rules.READ, 0, 4 << 20);
-          talk.send(0, Rules.READ, 0, 1 << 16);
+          talk.send(0, RawClient.READ, 0, 4 << 20);
+          talk.send(0, RawClient.READ, 0, 1 << 16);
         }
         talk.raw().take(taken);
         way.now(talk.raw());
@@ -253,14 +246,14 @@ final class WaysServersBrokeTest {
   @Test
   void item2AThousandIdleHandshakesDisturbNobody() throws IOException {
     serveMemory();
-    Talk working = enter(Replies.STRUCTURED);
+    CheckedClient working = enter(Replies.STRUCTURED);
     for (int i = 0; i < 1000; i++) {
       RawClient idle = connect();
       if (i % 2 == 1) {
         idle.greeting().send((byte) 0);
       }
       byte[] data = Bytes.random(i, 4096);
-      working.write(0, (long) i * 4096, data);
+      working.write((long) i * 4096, data);
       assertThat(working.read((long) i * 4096, 4096)).isEqualTo(data);
     }
     working.disconnect();
@@ -525,29 +518,29 @@ final class WaysServersBrokeTest {
           client.option(option, data).expectError(option, RawClient.ERR_INVALID);
         }
       }
-      client.option(SET_META_CONTEXT, ChunkClient.contextData("", "nocolon", "x-y:z", ":", ""));
+      client.option(SET_META_CONTEXT, RawClient.contextData("", "nocolon", "x-y:z", ":", ""));
       client.expectAck(SET_META_CONTEXT);
       client.option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
     }
   }
 
   @ParameterizedTest
-  @EnumSource
-  void item6ASelectionIsForItsExportAndEndsWithTheNext(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void item6ASelectionIsForItsExportAndEndsWithTheNext(Replies replies) throws IOException {
     watch(TestServer.with(new MemoryBackend(SIZE)).names("", "b").start());
     byte[] overrun = Bytes.of().u32(0).u32(1).u32(9).toArray();
     for (int i = 0; i < 3; i++) {
-      RawClient raw = hello().option(layout.option()).expectAck(layout.option());
-      ChunkClient.selectAllocation(raw, "");
+      RawClient raw = hello().option(replies.option()).expectAck(replies.option());
+      raw.selectAllocation("");
       if (i == 1) {
         raw.option(SET_META_CONTEXT, overrun);
         raw.expectError(SET_META_CONTEXT, RawClient.ERR_INVALID);
       } else if (i == 2) {
-        raw.option(SET_META_CONTEXT, ChunkClient.contextData("nobody", "base:allocation"));
+        raw.option(SET_META_CONTEXT, RawClient.contextData("nobody", "base:allocation"));
         raw.expectError(SET_META_CONTEXT, RawClient.ERR_UNKNOWN);
       }
-      ChunkClient chunks = ChunkClient.go(raw, layout, i == 0 ? "b" : "");
-      assertThat(chunks.call(0, Rules.BLOCK_STATUS, 0, 512).error()).isEqualTo(EINVAL);
+      CheckedClient chunks = CheckedClient.go(raw, replies, i == 0 ? "b" : "");
+      assertThat(chunks.ask(0, RawClient.BLOCK_STATUS, 0, 512).error()).isEqualTo(EINVAL);
       chunks.disconnect();
     }
   }
@@ -601,14 +594,14 @@ final class WaysServersBrokeTest {
   @Test
   void item8WhatWasSelectedBeforeTlsIsForgotten() throws Exception {
     serveTls(false);
-    for (Layout layout : Layout.values()) {
-      RawClient raw = hello().option(layout.option()).expectAck(layout.option());
-      ChunkClient.selectAllocation(raw, "");
+    for (Replies replies : List.of(Replies.STRUCTURED, Replies.EXTENDED)) {
+      RawClient raw = hello().option(replies.option()).expectAck(replies.option());
+      raw.selectAllocation("");
       raw.option(RawClient.OPT_INFO, RawClient.infoData(""));
       raw.expectInfos(RawClient.OPT_INFO);
-      raw.startTls(WaysServersBrokeTest::tls).option(layout.option()).expectAck(layout.option());
-      ChunkClient chunks = ChunkClient.go(raw, layout, "");
-      assertThat(chunks.call(0, Rules.BLOCK_STATUS, 0, 512).error()).isEqualTo(EINVAL);
+      raw.startTls(WaysServersBrokeTest::tls).option(replies.option()).expectAck(replies.option());
+      CheckedClient chunks = CheckedClient.go(raw, replies, "");
+      assertThat(chunks.ask(0, RawClient.BLOCK_STATUS, 0, 512).error()).isEqualTo(EINVAL);
       chunks.disconnect();
     }
     RawClient simple = hello().option(EXTENDED_HEADERS).expectAck(EXTENDED_HEADERS);
@@ -682,37 +675,26 @@ final class WaysServersBrokeTest {
   @EnumSource
   void item9EveryLengthAtEveryOffset(Replies replies) throws IOException {
     serveMemory();
-    Talk talk = enter(replies);
+    CheckedClient talk = enter(replies);
     Rules rules = new Rules(talk, BlockSizes.DEFAULT);
     long[] lengths = {0, 1, LONGEST, LONGEST + 1L, 0xffffffffL};
     long[] offsets = {0, SIZE - 1, SIZE, SIZE + 1, Long.MAX_VALUE, Long.MIN_VALUE, -1};
     for (int type : new int[] {0, 1, 4, 5, 6, 7}) {
-      int flags = type == Rules.WRITE ? talk.writeFlags() : 0;
+      int flags = type == RawClient.WRITE ? talk.writeFlags() : 0;
       for (long offset : offsets) {
         for (long length : lengths) {
-          boolean endless = type == Rules.WRITE && length > LONGEST + 1L;
-          boolean again = type == Rules.WRITE && length >= LONGEST && offset > 0;
+          boolean endless = type == RawClient.WRITE && length > LONGEST + 1L;
+          boolean again = type == RawClient.WRITE && length >= LONGEST && offset > 0;
           if (!endless && !again) {
-            check(talk, rules, flags, type, offset, length);
+            rules.check(talk, flags, type, offset, length);
           }
         }
       }
     }
     talk.disconnect();
-    Talk endless = enter(replies);
-    endless.send(endless.writeFlags(), Rules.WRITE, 0, 0xffffffffL);
+    CheckedClient endless = enter(replies);
+    endless.send(endless.writeFlags(), RawClient.WRITE, 0, 0xffffffffL);
     endless.raw().expectEnd();
-  }
-
-  private static void check(Talk talk, Rules rules, int flags, int type, long offset, long length)
-      throws IOException {
-    Outcome outcome = talk.call(flags, type, offset, length);
-    String what = "type %d flags %x %x+%x".formatted(type, flags, offset, length);
-    if (rules.errors(flags, type, offset, length).isEmpty()) {
-      Rules.expect(outcome, 0, what);
-    } else {
-      assertThat(outcome.error()).as(what).isIn(rules.errors(flags, type, offset, length));
-    }
   }
 
   // 10. Flags and commands that were not offered. More: CommandConformanceTest on every storage.
@@ -735,14 +717,14 @@ final class WaysServersBrokeTest {
     everyFlag(enter(replies));
   }
 
-  private static void everyFlag(Talk talk) throws IOException {
+  private static void everyFlag(CheckedClient talk) throws IOException {
     Rules rules = new Rules(talk, BlockSizes.DEFAULT);
     for (int type : new int[] {0, 1, 3, 4, 5, 6, 7, 8, 9, 0xffff}) {
       for (int bits = 0; bits < 18; bits++) {
         int flags = bits == 16 ? 0xffff : bits == 17 ? 0 : 1 << bits;
-        boolean filter = type == Rules.BLOCK_STATUS && (flags & Rules.PAYLOAD_LEN) != 0;
+        boolean filter = type == RawClient.BLOCK_STATUS && (flags & RawClient.PAYLOAD_LEN) != 0;
         if (!filter || talk.replies() != Replies.EXTENDED) {
-          check(talk, rules, flags, type, 0, type == Rules.FLUSH ? 0 : 512);
+          rules.check(talk, flags, type, 0, type == RawClient.FLUSH ? 0 : 512);
         }
       }
     }
@@ -756,7 +738,7 @@ final class WaysServersBrokeTest {
     CountDownLatch go = new CountDownLatch(1);
     FakeBackend fake = new FakeBackend(4096);
     TestServer server = serve(fake);
-    Talk talk = enter(replies);
+    CheckedClient talk = enter(replies);
     fake.hook(
         call -> {
           begun.countDown();
@@ -764,13 +746,13 @@ final class WaysServersBrokeTest {
         });
     List<Long> cookies = new ArrayList<>();
     for (int i = 0; i < 8; i++) {
-      cookies.add(talk.send(talk.writeFlags(), Rules.WRITE, i, 1, (byte) (i + 1)));
+      cookies.add(talk.send(talk.writeFlags(), RawClient.WRITE, i, 1, (byte) (i + 1)));
     }
     talk.raw().send(request(replies, RawClient.DISC));
     Eventually.await(begun);
     go.countDown();
     for (long cookie : cookies) {
-      Rules.expect(talk.await(cookie), 0, "a write before the goodbye");
+      talk.await(0, cookie);
     }
     talk.raw().expectEnd();
     assertThat(server.witness().read(0, 8)).isEqualTo(new byte[] {1, 2, 3, 4, 5, 6, 7, 8});
@@ -784,13 +766,13 @@ final class WaysServersBrokeTest {
     FakeBackend fake = new FakeBackend(1 << 20);
     TestServer server = serve(fake);
     server.expectErrors();
-    Talk talk = enter(replies);
+    CheckedClient talk = enter(replies);
     for (Pace pace : List.of(Pace.WHOLE, Pace.random(11))) {
       talk.raw().pace(pace);
       for (int length : new int[] {1, 4096, 32_769, 300_000}) {
         refused(talk, talk.writeFlags(), (1 << 20) - length + 1, length, ENOSPC);
         refused(talk, talk.writeFlags() | 0x8000, 0, length, EINVAL);
-        refused(talk, talk.writeFlags() | Rules.FAST_ZERO, 0, length, EINVAL);
+        refused(talk, talk.writeFlags() | RawClient.FAST_ZERO, 0, length, EINVAL);
       }
     }
     talk.raw().pace(Pace.WHOLE);
@@ -808,29 +790,29 @@ final class WaysServersBrokeTest {
     talk.disconnect();
   }
 
-  private static void refused(Talk talk, int flags, long offset, int length, int error)
+  private static void refused(CheckedClient talk, int flags, long offset, int length, int error)
       throws IOException {
     // A request inside the payload is data.
     byte[] payload = new byte[length];
     byte[] inner = request(talk.replies(), RawClient.DISC);
     System.arraycopy(inner, 0, payload, 0, Math.min(length, inner.length));
-    long cookie = talk.send(flags, Rules.WRITE, offset, length, payload);
-    Rules.expect(talk.await(cookie), error, "a WRITE of %d at %d".formatted(length, offset));
+    long cookie = talk.send(flags, RawClient.WRITE, offset, length, payload);
+    talk.await(error, cookie);
     assertThat(talk.read(5, 3)).hasSize(3);
   }
 
   // 12. BLOCK_STATUS of much, and of many. More: nbd.server.BlockStatusTest.
 
   @ParameterizedTest
-  @EnumSource
-  void item12BlockStatusOfAHugeExport(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void item12BlockStatusOfAHugeExport(Replies replies) throws IOException {
     long size = MemoryBackend.MAXIMUM_SIZE;
     serve(new MemoryBackend(size));
-    ChunkClient client = enter(layout);
-    boolean wide = layout == Layout.EXTENDED;
+    CheckedClient client = enter(replies);
+    boolean wide = replies == Replies.EXTENDED;
     long most = wide ? size : 0xffffffffL;
     for (long offset : new long[] {0, 1, size - most}) {
-      for (int flags : new int[] {0, ChunkClient.REQ_ONE}) {
+      for (int flags : new int[] {0, RawClient.REQ_ONE}) {
         long length = Math.min(most, size - offset);
         assertThat(client.status(flags, offset, length)).hasSize(1);
       }
@@ -842,8 +824,8 @@ final class WaysServersBrokeTest {
 
   /** A file of 4 KiB of data, 4 KiB of nothing, and so on. */
   @ParameterizedTest
-  @EnumSource
-  void item12BlockStatusOfAFragmentedFile(Layout layout) throws Exception {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void item12BlockStatusOfAFragmentedFile(Replies replies) throws Exception {
     int block = 4096;
     int fragments = 5000;
     long size = 2L * block * fragments;
@@ -857,17 +839,17 @@ final class WaysServersBrokeTest {
     }
     try (FileBackend backend = FileBackend.open(image, FileSettings.DEFAULT)) {
       TestServer server = serve(backend);
-      ChunkClient client = enter(layout);
+      CheckedClient client = enter(replies);
       long at = 0;
       while (at < size) {
         long taken = client.bytesTaken();
-        for (Told told : client.status(0, at, size - at)) {
+        for (StatusExtent told : client.status(0, at, size - at)) {
           at += told.length();
         }
         assertThat(client.bytesTaken() - taken).as("a reply's bytes").isLessThan(1 << 20);
       }
       assertThat(at).isEqualTo(size);
-      assertThat(client.status(ChunkClient.REQ_ONE, 0, size)).hasSize(1);
+      assertThat(client.status(RawClient.REQ_ONE, 0, size)).hasSize(1);
       client.disconnect();
       everythingIsAsItWas();
       running = Optional.empty();
@@ -888,29 +870,29 @@ final class WaysServersBrokeTest {
     TestServer server =
         watch(TestServer.with(new MemoryBackend(LONGEST)).memory(Server.MINIMUM_MEMORY).start());
     server.witness().write(0, image);
-    List<Talk> greedy = new ArrayList<>();
+    List<CheckedClient> greedy = new ArrayList<>();
     List<Long> cookies = new ArrayList<>();
     for (int i = 0; i < count; i++) {
-      Talk talk = enter(replies);
+      CheckedClient talk = enter(replies);
       greedy.add(talk);
       for (int n = 0; n < reads; n++) {
-        cookies.add(talk.send(0, Rules.READ, 0, LONGEST));
+        cookies.add(talk.send(0, RawClient.READ, 0, LONGEST));
       }
     }
     long bound = Server.MINIMUM_MEMORY + (count + 2L) * (512 << 10);
-    Talk other = enter(replies);
+    CheckedClient other = enter(replies);
     for (int i = 0; i < 20; i++) {
-      other.write(0, i, image[i]);
+      other.write(i, image[i]);
       assertThat(other.read(0, 1 << 20)).isEqualTo(Arrays.copyOf(image, 1 << 20));
       assertThat(server.memoryInFlight()).isLessThanOrEqualTo(bound);
     }
     other.disconnect();
     for (int i = 0; i < cookies.size(); i++) {
-      Outcome outcome = greedy.get(i / reads).await(cookies.get(i));
+      Answer outcome = greedy.get(i / reads).await(cookies.get(i));
       assertThat(Arrays.equals(outcome.data(), image)).as("read %d", i).isTrue();
       assertThat(server.memoryInFlight()).isLessThanOrEqualTo(bound);
     }
-    for (Talk talk : greedy) {
+    for (CheckedClient talk : greedy) {
       talk.disconnect();
     }
   }
@@ -921,13 +903,13 @@ final class WaysServersBrokeTest {
     TestServer server =
         watch(TestServer.with(new MemoryBackend(LONGEST)).memory(Server.MINIMUM_MEMORY).start());
     for (int i = 0; i < 30; i++) {
-      Talk talk = enter(replies);
+      CheckedClient talk = enter(replies);
       for (int n = 0; n < 100; n++) {
-        talk.send(0, Rules.READ, 0, LONGEST);
+        talk.send(0, RawClient.READ, 0, LONGEST);
       }
     }
-    Talk other = enter(replies);
-    other.write(0, 0, new byte[1 << 20]);
+    CheckedClient other = enter(replies);
+    other.write(0, new byte[1 << 20]);
     assertThat(other.read(0, LONGEST)).hasSize(LONGEST);
     assertThat(server.memoryInFlight())
         .isLessThanOrEqualTo(Server.MINIMUM_MEMORY + 32L * (512 << 10));
@@ -953,24 +935,24 @@ final class WaysServersBrokeTest {
   @Test
   void item14PayloadsThatAreMissingOrTooMuch() throws IOException {
     serveMemory();
-    ChunkClient client = enter(Layout.EXTENDED);
+    CheckedClient client = enter(Replies.EXTENDED);
     for (long length : new long[] {0, 1, LONGEST, 1L << 32, Long.MIN_VALUE, -1}) {
-      assertThat(client.call(0, Rules.WRITE, 0, length).error()).isEqualTo(EINVAL);
+      assertThat(client.ask(0, RawClient.WRITE, 0, length).error()).isEqualTo(EINVAL);
     }
     for (int type : new int[] {0, 3, 4, 5, 6, 8, 99}) {
       for (int length : new int[] {0, 1, 32, 100_000, LONGEST}) {
-        int flags = Rules.PAYLOAD_LEN;
-        assertThat(client.call(flags, type, 0, length, new byte[length]).error()).isEqualTo(EINVAL);
+        int flags = RawClient.PAYLOAD_LEN;
+        assertThat(client.ask(flags, type, 0, length, new byte[length]).error()).isEqualTo(EINVAL);
       }
       for (long length : new long[] {LONGEST + 1L, 1L << 63, -1}) {
-        ChunkClient other = enter(Layout.EXTENDED);
-        other.send(Rules.PAYLOAD_LEN, type, 0, length);
+        CheckedClient other = enter(Replies.EXTENDED);
+        other.send(RawClient.PAYLOAD_LEN, type, 0, length);
         other.raw().expectEnd();
       }
     }
     for (int type : new int[] {4, 5, 6, 7}) {
-      assertThat(client.call(0, type, 0, 1L << 63).error()).isIn(EINVAL, ENOSPC);
-      assertThat(client.call(0, type, 1L << 63, 1L << 63).error()).isIn(EINVAL, ENOSPC);
+      assertThat(client.ask(0, type, 0, 1L << 63).error()).isIn(EINVAL, ENOSPC);
+      assertThat(client.ask(0, type, 1L << 63, 1L << 63).error()).isIn(EINVAL, ENOSPC);
     }
     client.raw().request(0, RawClient.READ, 1, 0, 512, new byte[4]).expectEnd();
   }
@@ -979,7 +961,7 @@ final class WaysServersBrokeTest {
   void item14AStatusPayloadWithoutASelectedContext() throws IOException {
     serveMemory();
     RawClient raw = hello().option(EXTENDED_HEADERS).expectAck(EXTENDED_HEADERS);
-    ChunkClient client = ChunkClient.go(raw, Layout.EXTENDED, "");
+    CheckedClient client = CheckedClient.go(raw, Replies.EXTENDED, "");
     for (int contexts = 0; contexts < 5; contexts++) {
       assertThat(client.filteredStatus(0, 0, 512, new int[contexts]).error()).isEqualTo(EINVAL);
     }
@@ -998,21 +980,21 @@ final class WaysServersBrokeTest {
     FakeBackend fake = new FakeBackend(1 << 20);
     TestServer server = serve(fake);
     server.expectErrors();
-    Talk talk = enter(replies);
+    CheckedClient talk = enter(replies);
     for (NbdError error : List.of(NbdError.ENOSPC, NbdError.EIO)) {
       fake.hook(
           call -> {
             throw new NbdException(error, "the disk says no");
           });
       for (int type : new int[] {0, 1, 3, 4, 5, 6}) {
-        int length = type == Rules.FLUSH ? 0 : 4096;
-        int flags = type == Rules.WRITE ? talk.writeFlags() : 0;
-        Rules.expect(talk.call(flags, type, 0, length), error.code(), "type " + type);
+        int length = type == RawClient.FLUSH ? 0 : 4096;
+        int flags = type == RawClient.WRITE ? talk.writeFlags() : 0;
+        talk.call(error.code(), flags, type, 0, length);
       }
     }
     fake.hook(call -> {});
-    talk.write(0, 0, new byte[4096]);
-    talk.succeed(0, Rules.FLUSH, 0, 0);
+    talk.write(0, new byte[4096]);
+    talk.call(0, 0, RawClient.FLUSH, 0, 0);
     talk.disconnect();
   }
 
@@ -1024,10 +1006,10 @@ final class WaysServersBrokeTest {
             1 << 20, BlockSizes.DEFAULT, FakeBackend.all().without(Capability.MULTI_CONN));
     TestServer server = serve(new MultiConnFilter(fake, MultiConnSettings.DEFAULT));
     server.expectErrors();
-    List<Talk> talks = new ArrayList<>();
+    List<CheckedClient> talks = new ArrayList<>();
     for (Replies replies : Replies.values()) {
-      Talk talk = enter(replies);
-      talk.write(0, talks.size() * 4096L, new byte[4096]);
+      CheckedClient talk = enter(replies);
+      talk.write(talks.size() * 4096L, new byte[4096]);
       talks.add(talk);
     }
     fake.hook(
@@ -1037,15 +1019,15 @@ final class WaysServersBrokeTest {
           }
         });
     for (int round = 0; round < 2; round++) {
-      for (Talk talk : talks) {
-        Rules.expect(talk.call(0, Rules.FLUSH, 0, 0), EIO, talk.replies() + " flushes");
-        int flags = talk.writeFlags() | Rules.FUA;
-        Rules.expect(talk.call(flags, Rules.WRITE, 0, 512), EIO, talk.replies() + " FUA");
+      for (CheckedClient talk : talks) {
+        talk.call(EIO, 0, RawClient.FLUSH, 0, 0);
+        int flags = talk.writeFlags() | RawClient.FUA;
+        talk.call(EIO, flags, RawClient.WRITE, 0, 512);
       }
     }
     fake.hook(call -> {});
-    for (Talk talk : talks) {
-      talk.succeed(0, Rules.FLUSH, 0, 0);
+    for (CheckedClient talk : talks) {
+      talk.call(0, 0, RawClient.FLUSH, 0, 0);
       talk.disconnect();
     }
   }

@@ -1,15 +1,15 @@
 package nbd.fuzz;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
-import static nbd.conformance.Rules.BLOCK_STATUS;
-import static nbd.conformance.Rules.DF;
-import static nbd.conformance.Rules.PAYLOAD_LEN;
-import static nbd.conformance.Rules.READ;
-import static nbd.conformance.Rules.REQ_ONE;
-import static nbd.conformance.Rules.TRIM;
-import static nbd.conformance.Rules.WRITE;
-import static nbd.conformance.Rules.WRITE_ZEROES;
 import static nbd.fuzz.StrictClient.check;
+import static nbd.testing.RawClient.BLOCK_STATUS;
+import static nbd.testing.RawClient.DF;
+import static nbd.testing.RawClient.PAYLOAD_LEN;
+import static nbd.testing.RawClient.READ;
+import static nbd.testing.RawClient.REQ_ONE;
+import static nbd.testing.RawClient.TRIM;
+import static nbd.testing.RawClient.WRITE;
+import static nbd.testing.RawClient.WRITE_ZEROES;
 
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;

@@ -17,13 +17,12 @@ import nbd.storage.Backend;
 import nbd.storage.ExportFacts;
 import nbd.storage.Extent;
 import nbd.storage.Outcome;
-import nbd.testing.ChunkClient;
-import nbd.testing.ChunkClient.Answer;
-import nbd.testing.ChunkClient.Expect;
-import nbd.testing.ChunkClient.Layout;
-import nbd.testing.ChunkClient.Told;
+import nbd.testing.CheckedClient;
+import nbd.testing.CheckedClient.Answer;
+import nbd.testing.CheckedClient.StatusExtent;
 import nbd.testing.HookedBackend;
 import nbd.testing.RawClient;
+import nbd.testing.Replies;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -31,9 +30,9 @@ import org.junit.jupiter.params.provider.EnumSource;
 /** What BLOCK_STATUS says of data, holes and zeroes. */
 @Timeout(60)
 final class BlockStatusTest {
-  private static final Expect EINVAL = new Expect(RawClient.EINVAL);
+  private static final int EINVAL = RawClient.EINVAL;
   private static final int PAGE = 1 << 16;
-  private static final int ONE = ChunkClient.REQ_ONE;
+  private static final int ONE = RawClient.REQ_ONE;
 
   /** Storage of any size whose extents a test decides. */
   @FunctionalInterface
@@ -64,48 +63,46 @@ final class BlockStatusTest {
     return storage(size, BlockSizes.DEFAULT, extents);
   }
 
-  private static ChunkClient enter(TestServer server, Layout layout) throws IOException {
-    return StructuredReplyTest.enter(server, layout);
-  }
-
   @ParameterizedTest
-  @EnumSource
-  void dataAndHolesOfASparseImage(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void dataAndHolesOfASparseImage(Replies replies) throws IOException {
     try (TestServer server = TestServer.of(new MemoryBackend(10L << 30));
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       client.write(5L << 30, new byte[100_000]);
       client.write((10L << 30) - 1, (byte) 1);
       long length = 4L << 20;
       assertThat(client.status(0, 5L << 30, length))
-          .containsExactly(new Told(2 * PAGE, 0), new Told(length - 2 * PAGE, 3));
-      assertThat(client.status(0, (5L << 30) + 1, PAGE)).containsExactly(new Told(PAGE, 0));
+          .containsExactly(new StatusExtent(2 * PAGE, 0), new StatusExtent(length - 2 * PAGE, 3));
+      assertThat(client.status(0, (5L << 30) + 1, PAGE)).containsExactly(new StatusExtent(PAGE, 0));
       assertThat(client.status(0, (10L << 30) - PAGE - 7, PAGE + 7))
-          .containsExactly(new Told(7, 3), new Told(PAGE, 0));
-      assertThat(client.status(ONE, 5L << 30, length)).containsExactly(new Told(2 * PAGE, 0));
-      assertThat(client.status(ONE, 5L << 30, 5)).containsExactly(new Told(5, 0));
-      client.call(new Expect(0), RawClient.FUA | ONE, RawClient.BLOCK_STATUS, 0, 1);
+          .containsExactly(new StatusExtent(7, 3), new StatusExtent(PAGE, 0));
+      assertThat(client.status(ONE, 5L << 30, length))
+          .containsExactly(new StatusExtent(2 * PAGE, 0));
+      assertThat(client.status(ONE, 5L << 30, 5)).containsExactly(new StatusExtent(5, 0));
+      client.call(0, RawClient.FUA | ONE, RawClient.BLOCK_STATUS, 0, 1);
       client.disconnect();
     }
   }
 
   @ParameterizedTest
-  @EnumSource
-  void storageThatKnowsNothingIsData(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void storageThatKnowsNothingIsData(Replies replies) throws IOException {
     try (TestServer server = TestServer.of(new NullBackend(8L << 30));
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       for (int flags : new int[] {0, ONE}) {
-        assertThat(client.status(flags, 10, 0xfffffff0L)).containsExactly(new Told(0xfffffff0L, 0));
+        assertThat(client.status(flags, 10, 0xfffffff0L))
+            .containsExactly(new StatusExtent(0xfffffff0L, 0));
       }
       client.disconnect();
     }
   }
 
   @ParameterizedTest
-  @EnumSource
-  void whatCannotBeAskedIsInvalid(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void whatCannotBeAskedIsInvalid(Replies replies) throws IOException {
     long size = 1 << 20;
     try (TestServer server = TestServer.of(new MemoryBackend(size));
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       long[][] ranges = {
         {0, 0},
         {size, 0},
@@ -124,9 +121,9 @@ final class BlockStatusTest {
       }
       for (int bit = 0; bit < 16; bit++) {
         boolean allowed = bit == 0 || bit == 3;
-        boolean payload = layout == Layout.EXTENDED && bit == 5;
+        boolean payload = replies == Replies.EXTENDED && bit == 5;
         if (!payload) {
-          Answer answer = client.call(1 << bit, RawClient.BLOCK_STATUS, 0, 512);
+          Answer answer = client.ask(1 << bit, RawClient.BLOCK_STATUS, 0, 512);
           assertThat(answer.error()).isEqualTo(allowed ? 0 : RawClient.EINVAL);
         }
       }
@@ -136,8 +133,8 @@ final class BlockStatusTest {
 
   /** As many as there are, in several replies, of which none is endless. */
   @ParameterizedTest
-  @EnumSource
-  void aFragmentedImageIsToldInBoundedReplies(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aFragmentedImageIsToldInBoundedReplies(Replies replies) throws IOException {
     long size = 1L << 30;
     AtomicInteger largest = new AtomicInteger();
     Backend fragmented =
@@ -153,29 +150,29 @@ final class BlockStatusTest {
               return all;
             });
     try (TestServer server = TestServer.of(fragmented);
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       long at = 0;
-      int replies = 0;
+      int count = 0;
       while (at < size) {
         long before = client.bytesTaken();
-        for (Told told : client.status(0, at, size - at)) {
-          assertThat(told).isEqualTo(new Told(4096, at / 4096 % 2 == 0 ? 3 : 0));
+        for (StatusExtent told : client.status(0, at, size - at)) {
+          assertThat(told).isEqualTo(new StatusExtent(4096, at / 4096 % 2 == 0 ? 3 : 0));
           at += told.length();
         }
         assertThat(client.bytesTaken() - before).isLessThan(70_000);
-        replies++;
+        count++;
       }
-      assertThat(replies).isLessThan(100);
+      assertThat(count).isLessThan(100);
       assertThat(largest.get()).isLessThanOrEqualTo(1 << 20);
-      assertThat(client.status(ONE, 4096, size - 4096)).containsExactly(new Told(4096, 0));
+      assertThat(client.status(ONE, 4096, size - 4096)).containsExactly(new StatusExtent(4096, 0));
       client.disconnect();
     }
   }
 
   /** Storage that answers little at a time is asked again, but not for ever. */
   @ParameterizedTest
-  @EnumSource
-  void littleAnswersAreJoinedAndQuestionsAreBounded(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void littleAnswersAreJoinedAndQuestionsAreBounded(Replies replies) throws IOException {
     AtomicInteger questions = new AtomicInteger();
     Backend slow =
         storage(
@@ -185,10 +182,10 @@ final class BlockStatusTest {
               return List.of(Extent.data(Math.min(512, length)));
             });
     try (TestServer server = TestServer.of(slow);
-        ChunkClient client = enter(server, layout)) {
-      assertThat(client.status(0, 0, 2000)).containsExactly(new Told(2000, 0));
+        CheckedClient client = server.enter(replies)) {
+      assertThat(client.status(0, 0, 2000)).containsExactly(new StatusExtent(2000, 0));
       assertThat(questions.getAndSet(0)).isEqualTo(4);
-      List<Told> told = client.status(0, 0, 0xffff_f000L);
+      List<StatusExtent> told = client.status(0, 0, 0xffff_f000L);
       assertThat(told).hasSize(1);
       assertThat(told.getFirst().length()).isEqualTo(512L * questions.get());
       assertThat(questions.get()).isBetween(2, 100);
@@ -198,21 +195,21 @@ final class BlockStatusTest {
 
   /** The last extent may run past the range, and past what 32 bits can tell. */
   @ParameterizedTest
-  @EnumSource
-  void anExtentOfTerabytesIsCutToWhatTheLayoutCanTell(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void anExtentOfTerabytesIsCutToWhatTheLayoutCanTell(Replies replies) throws IOException {
     long size = 8L << 40;
     BlockSizes sizes = new BlockSizes(4096, 4096, 1 << 20);
     Backend huge =
         storage(size, sizes, (offset, length, most) -> List.of(Extent.hole(size - offset)));
-    boolean wide = layout == Layout.EXTENDED;
+    boolean wide = replies == Replies.EXTENDED;
     try (TestServer server = TestServer.of(huge);
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       long told = wide ? size - 4096 : 0xfffff000L;
-      assertThat(client.status(0, 4096, 4096)).containsExactly(new Told(told, 3));
-      assertThat(client.status(ONE, 4096, 8192)).containsExactly(new Told(8192, 3));
-      assertThat(client.status(0, size - 4096, 4096)).containsExactly(new Told(4096, 3));
+      assertThat(client.status(0, 4096, 4096)).containsExactly(new StatusExtent(told, 3));
+      assertThat(client.status(ONE, 4096, 8192)).containsExactly(new StatusExtent(8192, 3));
+      assertThat(client.status(0, size - 4096, 4096)).containsExactly(new StatusExtent(4096, 3));
       if (wide) {
-        assertThat(client.status(ONE, 0, size)).containsExactly(new Told(size, 3));
+        assertThat(client.status(ONE, 0, size)).containsExactly(new StatusExtent(size, 3));
         client.call(EINVAL, 0, RawClient.BLOCK_STATUS, 0, size + 4096);
       }
       client.disconnect();
@@ -220,8 +217,8 @@ final class BlockStatusTest {
   }
 
   @ParameterizedTest
-  @EnumSource
-  void aFailureOfTheStorageIsAnError(Layout layout) throws Exception {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aFailureOfTheStorageIsAnError(Replies replies) throws Exception {
     Backend failing =
         storage(
             1 << 20,
@@ -235,9 +232,9 @@ final class BlockStatusTest {
               return List.of();
             });
     try (TestServer server = TestServer.of(failing);
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       server.expectErrors();
-      Expect eio = new Expect(RawClient.EIO);
+      int eio = RawClient.EIO;
       Answer answer = client.call(eio, 0, RawClient.BLOCK_STATUS, 0, 512);
       assertThat(answer.message()).isEqualTo("no map");
       client.call(eio, 0, RawClient.BLOCK_STATUS, 1, 512);
@@ -249,14 +246,14 @@ final class BlockStatusTest {
 
   /** A model of random pages; every range's extents are the model's. */
   @ParameterizedTest
-  @EnumSource
-  void anyRangeIsToldAsItIs(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void anyRangeIsToldAsItIs(Replies replies) throws IOException {
     long seed = 51;
     Random random = new Random(seed);
     int pages = 200;
     boolean[] data = new boolean[pages];
     try (TestServer server = TestServer.of(new MemoryBackend((long) pages * PAGE));
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       for (int i = 0; i < 300; i++) {
         int first = random.nextInt(pages);
         int count = Math.min(pages - first, 1 + random.nextInt(10));
@@ -264,13 +261,13 @@ final class BlockStatusTest {
         if (write) {
           client.write((long) first * PAGE, new byte[count * PAGE]);
         } else {
-          client.call(0, RawClient.TRIM, (long) first * PAGE, (long) count * PAGE);
+          client.ask(0, RawClient.TRIM, (long) first * PAGE, (long) count * PAGE);
         }
         java.util.Arrays.fill(data, first, first + count, write);
         int start = random.nextInt(pages * PAGE);
         int length = 1 + random.nextInt(pages * PAGE - start);
         long at = start;
-        for (Told told : client.status(0, start, length)) {
+        for (StatusExtent told : client.status(0, start, length)) {
           long end = at + told.length();
           for (; at < end; at = Math.min(end, (at / PAGE + 1) * PAGE)) {
             boolean expected = data[(int) (at / PAGE)];

@@ -6,12 +6,11 @@ import java.io.IOException;
 import nbd.memory.MemoryBackend;
 import nbd.memory.NullBackend;
 import nbd.testing.Bytes;
-import nbd.testing.ChunkClient;
-import nbd.testing.ChunkClient.Expect;
-import nbd.testing.ChunkClient.Layout;
-import nbd.testing.ChunkClient.Told;
+import nbd.testing.CheckedClient;
+import nbd.testing.CheckedClient.StatusExtent;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;
+import nbd.testing.Replies;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -20,33 +19,29 @@ import org.junit.jupiter.params.provider.ValueSource;
 /** Requests of 32 bytes: lengths of 64 bits, and payloads that say that they are there. */
 @Timeout(120)
 final class ExtendedHeadersTest {
-  private static final Expect OK = new Expect(0);
-  private static final Expect EINVAL = new Expect(RawClient.EINVAL);
-  private static final Expect ENOSPC = new Expect(RawClient.ENOSPC);
-  private static final int PAYLOAD = ChunkClient.PAYLOAD_LEN;
+  private static final int OK = 0;
+  private static final int EINVAL = RawClient.EINVAL;
+  private static final int ENOSPC = RawClient.ENOSPC;
+  private static final int PAYLOAD = RawClient.PAYLOAD_LEN;
   private static final int MAXIMUM = 32 << 20;
-
-  private static ChunkClient enter(TestServer server) throws IOException {
-    return ChunkClient.enter(server.connect(), Layout.EXTENDED, "");
-  }
 
   @Test
   void terabytesAreTrimmedZeroedCachedAndDescribedAtOnce() throws IOException {
     long size = 10L << 40;
     try (TestServer server = TestServer.of(new MemoryBackend(size));
-        ChunkClient client = enter(server)) {
+        CheckedClient client = server.enter(Replies.EXTENDED)) {
       client.write(5L << 40, new byte[65_536]);
       client.write(size - 1, (byte) 9);
       client.call(OK, 0, RawClient.CACHE, 0, size);
       assertThat(client.status(0, 0, size))
           .containsExactly(
-              new Told(5L << 40, 3),
-              new Told(65_536, 0),
-              new Told((5L << 40) - 2 * 65_536, 3),
-              new Told(65_536, 0));
+              new StatusExtent(5L << 40, 3),
+              new StatusExtent(65_536, 0),
+              new StatusExtent((5L << 40) - 2 * 65_536, 3),
+              new StatusExtent(65_536, 0));
       client.call(OK, RawClient.FUA, RawClient.TRIM, 0, size - 65_536);
       client.call(OK, 0, RawClient.WRITE_ZEROES, 0, size);
-      assertThat(client.status(0, 0, size)).containsExactly(new Told(size, 3));
+      assertThat(client.status(0, 0, size)).containsExactly(new StatusExtent(size, 3));
       assertThat(client.read(size - 1, 1)).containsOnly(0);
       client.disconnect();
     }
@@ -55,7 +50,7 @@ final class ExtendedHeadersTest {
   @Test
   void everyReplyIsAChunkThatRepeatsTheOffset() throws IOException {
     try (TestServer server = TestServer.of(new FakeBackend(1 << 20));
-        ChunkClient client = enter(server)) {
+        CheckedClient client = server.enter(Replies.EXTENDED)) {
       for (int type : new int[] {1, 3, 4, 5, 6}) {
         boolean write = type == RawClient.WRITE;
         long offset = type == RawClient.FLUSH ? 0 : 4096;
@@ -73,7 +68,7 @@ final class ExtendedHeadersTest {
   void aWriteWithoutThePayloadFlagHasNoPayloadAndIsInvalid() throws IOException {
     FakeBackend fake = new FakeBackend(1 << 20);
     try (TestServer server = TestServer.of(fake);
-        ChunkClient client = enter(server)) {
+        CheckedClient client = server.enter(Replies.EXTENDED)) {
       for (long length : new long[] {0, 1, 512, MAXIMUM, MAXIMUM + 1, 0xffffffffL, -1}) {
         assertThat(client.call(EINVAL, 0, RawClient.WRITE, 0, length).message())
             .contains("PAYLOAD_LEN");
@@ -90,7 +85,7 @@ final class ExtendedHeadersTest {
   void aPayloadWhereNoneBelongsIsDroppedAndInvalid() throws IOException {
     FakeBackend fake = new FakeBackend(1 << 20);
     try (TestServer server = TestServer.of(fake);
-        ChunkClient client = enter(server)) {
+        CheckedClient client = server.enter(Replies.EXTENDED)) {
       for (int type : new int[] {0, 3, 4, 5, 6, 8, 99}) {
         for (int length : new int[] {0, 1, 32, 5000, 100_000, 1 << 20}) {
           byte[] payload = Bytes.random(type, length);
@@ -112,13 +107,13 @@ final class ExtendedHeadersTest {
   void aPayloadAboveTheMaximumEndsTheConnection(long length) throws IOException {
     try (TestServer server = TestServer.of(new NullBackend(1 << 20))) {
       for (int type : new int[] {0, 3, 4, 5, 6, 7, 99}) {
-        try (ChunkClient client = enter(server)) {
+        try (CheckedClient client = server.enter(Replies.EXTENDED)) {
           client.send(PAYLOAD, type, 0, length);
           client.raw().expectEnd();
         }
       }
       if (length > 128L << 20 || length < 0) {
-        try (ChunkClient client = enter(server)) {
+        try (CheckedClient client = server.enter(Replies.EXTENDED)) {
           client.send(PAYLOAD, RawClient.WRITE, 0, length);
           client.raw().expectEnd();
         }
@@ -129,7 +124,7 @@ final class ExtendedHeadersTest {
   @Test
   void anOversizeWriteIsDrainedAndTheNextRequestParses() throws IOException {
     try (TestServer server = TestServer.of(new NullBackend(1 << 30));
-        ChunkClient client = enter(server)) {
+        CheckedClient client = server.enter(Replies.EXTENDED)) {
       int length = MAXIMUM + 1;
       client.call(EINVAL, PAYLOAD, RawClient.WRITE, 0, length, new byte[length]);
       client.call(OK, PAYLOAD, RawClient.WRITE, 0, MAXIMUM, new byte[MAXIMUM]);
@@ -145,7 +140,7 @@ final class ExtendedHeadersTest {
     };
     long[] offsets = {0, 1, size - 1, size, size + 1, Long.MAX_VALUE, Long.MIN_VALUE, -1};
     try (TestServer server = TestServer.of(new NullBackend(size));
-        ChunkClient client = enter(server)) {
+        CheckedClient client = server.enter(Replies.EXTENDED)) {
       for (long offset : offsets) {
         for (long length : lengths) {
           boolean inside = offset >= 0 && offset <= size && length >= 0 && length <= size - offset;
@@ -164,7 +159,7 @@ final class ExtendedHeadersTest {
   @Test
   void aCompactRequestIsGarbage() throws IOException {
     try (TestServer server = TestServer.of(new NullBackend(1 << 20));
-        ChunkClient client = enter(server)) {
+        CheckedClient client = server.enter(Replies.EXTENDED)) {
       client.read(0, 1);
       client.raw().request(0, RawClient.READ, 1, 0, 512, (byte) 0, (byte) 0, (byte) 0, (byte) 0);
       client.raw().expectEnd();
@@ -174,8 +169,8 @@ final class ExtendedHeadersTest {
   @Test
   void anExtendedRequestIsGarbageToWhoAgreedOnStructuredReplies() throws IOException {
     try (TestServer server = TestServer.of(new NullBackend(1 << 20));
-        ChunkClient extended = enter(server);
-        ChunkClient client = ChunkClient.enter(server.connect(), Layout.STRUCTURED, "")) {
+        CheckedClient extended = server.enter(Replies.EXTENDED);
+        CheckedClient client = server.enter(Replies.STRUCTURED)) {
       client.call(EINVAL, PAYLOAD, RawClient.WRITE, 0, 3, new byte[3]);
       client.call(EINVAL, PAYLOAD, RawClient.READ, 0, 3);
       client.call(EINVAL, PAYLOAD, RawClient.BLOCK_STATUS, 0, 12);
@@ -187,12 +182,12 @@ final class ExtendedHeadersTest {
   void aStatusThatNamesItsContextIsFiltered() throws IOException {
     long size = 10L << 40;
     try (TestServer server = TestServer.of(new MemoryBackend(size));
-        ChunkClient client = enter(server)) {
-      int one = ChunkClient.CONTEXT;
+        CheckedClient client = server.enter(Replies.EXTENDED)) {
+      int one = RawClient.CONTEXT;
       assertThat(client.filteredStatus(0, 0, size, one).extents())
-          .containsExactly(new Told(size, 3));
-      assertThat(client.filteredStatus(ChunkClient.REQ_ONE, 5, 10, one).extents())
-          .containsExactly(new Told(10, 3));
+          .containsExactly(new StatusExtent(size, 3));
+      assertThat(client.filteredStatus(RawClient.REQ_ONE, 5, 10, one).extents())
+          .containsExactly(new StatusExtent(10, 3));
       int[][] wrong = {
         {}, {0}, {2}, {-1}, {one, one}, {one, 2}, {2, one}, {one, 0, 3}, new int[99]
       };
@@ -216,7 +211,7 @@ final class ExtendedHeadersTest {
     try (TestServer server = TestServer.of(new MemoryBackend(1 << 20));
         RawClient raw = server.connect()) {
       raw.hello(3).option(11).expectAck(11);
-      ChunkClient client = ChunkClient.go(raw, Layout.EXTENDED, "");
+      CheckedClient client = CheckedClient.go(raw, Replies.EXTENDED, "");
       for (int contexts = 0; contexts < 3; contexts++) {
         assertThat(client.filteredStatus(0, 0, 512, new int[contexts]).error())
             .isEqualTo(RawClient.EINVAL);
@@ -231,7 +226,7 @@ final class ExtendedHeadersTest {
   void aGoodbyeMayHaveAnything() throws IOException {
     try (TestServer server = TestServer.of(new MemoryBackend(1 << 20))) {
       for (int flags : new int[] {0, PAYLOAD, 0xffff}) {
-        try (ChunkClient client = enter(server)) {
+        try (CheckedClient client = server.enter(Replies.EXTENDED)) {
           client.raw().send(client.requestBytes(flags, RawClient.DISC, 1, -1, -1)).expectEnd();
         }
       }

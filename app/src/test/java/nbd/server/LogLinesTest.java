@@ -18,13 +18,12 @@ import nbd.posix.Errno;
 import nbd.posix.PosixException;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
-import nbd.testing.ChunkClient;
-import nbd.testing.ChunkClient.Answer;
-import nbd.testing.ChunkClient.Expect;
-import nbd.testing.ChunkClient.Layout;
+import nbd.testing.CheckedClient;
+import nbd.testing.CheckedClient.Answer;
 import nbd.testing.FakeBackend;
 import nbd.testing.Log;
 import nbd.testing.RawClient;
+import nbd.testing.Replies;
 import nbd.transmission.Advertised;
 import nbd.upstream.UpstreamBackend;
 import org.junit.jupiter.api.Test;
@@ -35,7 +34,7 @@ import org.tinylog.Level;
 /** What the log says of clients and failures, and what clients are not told. */
 @Timeout(60)
 final class LogLinesTest {
-  private static final Expect EIO = new Expect(RawClient.EIO);
+  private static final int EIO = RawClient.EIO;
 
   @TempDir private Path directory;
 
@@ -76,7 +75,7 @@ final class LogLinesTest {
   void aFailedReadIsOneLine() throws Exception {
     FakeBackend fake = new FakeBackend(1 << 20);
     try (TestServer server = TestServer.of(fake);
-        ChunkClient client = ChunkClient.enter(server.connect(), Layout.STRUCTURED, "")) {
+        CheckedClient client = server.enter(Replies.STRUCTURED)) {
       server.expectErrors();
       fake.hook(
           call -> {
@@ -103,14 +102,14 @@ final class LogLinesTest {
           new UpstreamBackend(NbdUri.unix(socket, ""), false, ClientSettings.DEFAULT);
       try (TestServer server =
               TestServer.of(new MultiConnFilter(upstream, MultiConnSettings.DEFAULT));
-          ChunkClient client = ChunkClient.enter(server.connect(), Layout.STRUCTURED, "");
-          ChunkClient other = ChunkClient.enter(server.connect(), Layout.STRUCTURED, "")) {
+          CheckedClient client = server.enter(Replies.STRUCTURED);
+          CheckedClient other = server.enter(Replies.STRUCTURED)) {
         server.expectErrors();
         fake.hook(
             call -> {
               throw new NbdException(NbdError.ENOSPC, "the far disk is full");
             });
-        assertThat(client.call(new Expect(RawClient.ENOSPC), 0, RawClient.WRITE, 0, 1, (byte) 1))
+        assertThat(client.call(RawClient.ENOSPC, 0, RawClient.WRITE, 0, 1, (byte) 1))
             .extracting(Answer::message)
             .asString()
             .contains("the far disk is full")
@@ -118,8 +117,8 @@ final class LogLinesTest {
         fake.hook(call -> {});
         client.write(0, (byte) 1);
         far.stop(java.time.Duration.ZERO);
-        for (ChunkClient each : List.of(client, other)) {
-          Answer answer = each.call(0, RawClient.FLUSH, 0, 0);
+        for (CheckedClient each : List.of(client, other)) {
+          Answer answer = each.ask(0, RawClient.FLUSH, 0, 0);
           assertThat(answer.error()).isNotZero();
           assertThat(answer.message()).isNotEmpty().doesNotContain(socket.toString());
         }
@@ -139,7 +138,7 @@ final class LogLinesTest {
     Path disk = Files.write(directory.resolve("disk"), new byte[4096]);
     try (FileBackend file = FileBackend.open(disk, FileSettings.DEFAULT);
         TestServer server = TestServer.of(file);
-        ChunkClient client = ChunkClient.enter(server.connect(), Layout.STRUCTURED, "")) {
+        CheckedClient client = server.enter(Replies.STRUCTURED)) {
       server.expectErrors();
       truncate(disk);
       Answer answer = client.call(EIO, 0, RawClient.READ, 0, 512);

@@ -7,11 +7,10 @@ import java.util.ArrayList;
 import java.util.List;
 import nbd.memory.MemoryBackend;
 import nbd.testing.Bytes;
-import nbd.testing.ChunkClient;
-import nbd.testing.ChunkClient.Expect;
-import nbd.testing.ChunkClient.Layout;
+import nbd.testing.CheckedClient;
 import nbd.testing.RawClient;
 import nbd.testing.RawClient.Reply;
+import nbd.testing.Replies;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -30,8 +29,8 @@ final class MetaContextTest {
   private static final int SET = 10;
   private static final int EXTENDED = 11;
   private static final int ERR_EXT_HEADER_REQD = 0x8000000a;
-  private static final Expect OK = new Expect(0);
-  private static final Expect EINVAL = new Expect(RawClient.EINVAL);
+  private static final int OK = 0;
+  private static final int EINVAL = RawClient.EINVAL;
 
   private TestServer server;
   private RawClient client;
@@ -63,9 +62,9 @@ final class MetaContextTest {
     }
   }
 
-  private boolean hasBlockStatus(Layout layout, String name) throws IOException {
-    try (ChunkClient chunks = ChunkClient.go(client, layout, name)) {
-      boolean has = chunks.call(0, RawClient.BLOCK_STATUS, 0, 512).error() == 0;
+  private boolean hasBlockStatus(Replies replies, String name) throws IOException {
+    try (CheckedClient chunks = CheckedClient.go(client, replies, name)) {
+      boolean has = chunks.ask(0, RawClient.BLOCK_STATUS, 0, 512).error() == 0;
       if (!has) {
         chunks.call(EINVAL, 0, RawClient.BLOCK_STATUS, 0, 512);
       }
@@ -79,86 +78,86 @@ final class MetaContextTest {
   void eachQueryThatFitsListsTheContextOnce() throws IOException {
     client.option(SR).expectAck(SR);
     String all = "0 base:allocation";
-    assertThat(contexts(LIST, ChunkClient.contextData("a"))).containsExactly(all);
+    assertThat(contexts(LIST, RawClient.contextData("a"))).containsExactly(all);
     for (String query : List.of("base:", "base:allocation")) {
-      assertThat(contexts(LIST, ChunkClient.contextData("b", query))).containsExactly(all);
+      assertThat(contexts(LIST, RawClient.contextData("b", query))).containsExactly(all);
     }
     assertThat(
             contexts(
                 LIST,
-                ChunkClient.contextData("a", "base:", "x:", "base:allocation", "base:allocation")))
+                RawClient.contextData("a", "base:", "x:", "base:allocation", "base:allocation")))
         .containsExactly(all);
     for (String query :
         List.of(
             "", "base", "base:alloc", "base:allocation2", "Base:", ":", "qemu:dirty-bitmap:x")) {
-      assertThat(contexts(LIST, ChunkClient.contextData("a", query))).as(query).isEmpty();
+      assertThat(contexts(LIST, RawClient.contextData("a", query))).as(query).isEmpty();
     }
   }
 
   @Test
   void onlyItsNameSelectsTheContext() throws IOException {
     client.option(SR).expectAck(SR);
-    assertThat(contexts(SET, ChunkClient.contextData("a"))).isEmpty();
-    assertThat(contexts(SET, ChunkClient.contextData("a", "base:", "x-y:z", "nocolon"))).isEmpty();
+    assertThat(contexts(SET, RawClient.contextData("a"))).isEmpty();
+    assertThat(contexts(SET, RawClient.contextData("a", "base:", "x-y:z", "nocolon"))).isEmpty();
     assertThat(
             contexts(
                 SET,
-                ChunkClient.contextData("a", "x:", "base:allocation", "base:allocation", "base:")))
+                RawClient.contextData("a", "x:", "base:allocation", "base:allocation", "base:")))
         .containsExactly("1 base:allocation");
-    assertThat(hasBlockStatus(Layout.STRUCTURED, "a")).isTrue();
+    assertThat(hasBlockStatus(Replies.STRUCTURED, "a")).isTrue();
   }
 
   @Test
   void withoutChunksThereAreNoContexts() throws IOException {
     for (int option : new int[] {LIST, SET}) {
-      client.option(option, ChunkClient.contextData("a", "base:allocation"));
+      client.option(option, RawClient.contextData("a", "base:allocation"));
       client.expectError(option, RawClient.ERR_INVALID);
     }
     client.option(RawClient.GO, RawClient.infoData("a"));
     assertThat(RawClient.export(client.expectInfos(RawClient.GO)).has(7)).as("SEND_DF").isFalse();
     client.call(RawClient.EINVAL, 0, RawClient.BLOCK_STATUS, 0, 512);
-    client.call(RawClient.EINVAL, ChunkClient.DF, RawClient.READ, 0, 512);
+    client.call(RawClient.EINVAL, RawClient.DF, RawClient.READ, 0, 512);
     client.disconnect();
   }
 
   @ParameterizedTest
-  @EnumSource
-  void aSelectionCountsForItsOwnExportOnly(Layout layout) throws IOException {
-    client.option(layout.option()).expectAck(layout.option());
-    ChunkClient.selectAllocation(client, "a");
-    assertThat(hasBlockStatus(layout, "b")).isFalse();
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aSelectionCountsForItsOwnExportOnly(Replies replies) throws IOException {
+    client.option(replies.option()).expectAck(replies.option());
+    client.selectAllocation("a");
+    assertThat(hasBlockStatus(replies, "b")).isFalse();
   }
 
   @ParameterizedTest
-  @EnumSource
-  void aSelectionIsReplacedByTheNextAlsoByOneThatFails(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aSelectionIsReplacedByTheNextAlsoByOneThatFails(Replies replies) throws IOException {
     byte[] overrun = Bytes.of().u32(1).text("a").u32(1).u32(100).text("base:allocation").toArray();
     for (int i = 0; i < 4; i++) {
       client.close();
       client = server.connect().hello(3);
-      client.option(layout.option()).expectAck(layout.option());
-      ChunkClient.selectAllocation(client, "a");
+      client.option(replies.option()).expectAck(replies.option());
+      client.selectAllocation("a");
       switch (i) {
         case 0 -> client.option(SET, overrun).expectError(SET, RawClient.ERR_INVALID);
-        case 1 -> assertThat(contexts(SET, ChunkClient.contextData("a"))).isEmpty();
-        case 2 -> ChunkClient.selectAllocation(client, "b");
+        case 1 -> assertThat(contexts(SET, RawClient.contextData("a"))).isEmpty();
+        case 2 -> client.selectAllocation("b");
         default -> {
-          client.option(SET, ChunkClient.contextData("nobody", "base:allocation"));
+          client.option(SET, RawClient.contextData("nobody", "base:allocation"));
           assertThat(client.expectError(SET, RawClient.ERR_UNKNOWN)).contains("nobody");
         }
       }
-      assertThat(hasBlockStatus(layout, "a")).isFalse();
+      assertThat(hasBlockStatus(replies, "a")).isFalse();
     }
   }
 
   @Test
   void listingChangesNoSelection() throws IOException {
     client.option(SR).expectAck(SR);
-    ChunkClient.selectAllocation(client, "a");
-    contexts(LIST, ChunkClient.contextData("b", "x:"));
-    client.option(LIST, ChunkClient.contextData("nobody"));
+    client.selectAllocation("a");
+    contexts(LIST, RawClient.contextData("b", "x:"));
+    client.option(LIST, RawClient.contextData("nobody"));
     client.expectError(LIST, RawClient.ERR_UNKNOWN);
-    assertThat(hasBlockStatus(Layout.STRUCTURED, "a")).isTrue();
+    assertThat(hasBlockStatus(Replies.STRUCTURED, "a")).isTrue();
   }
 
   @ParameterizedTest
@@ -191,8 +190,8 @@ final class MetaContextTest {
     for (byte[] data : malformed) {
       client.option(option, data).expectError(option, RawClient.ERR_INVALID);
     }
-    ChunkClient.selectAllocation(client, "a");
-    assertThat(hasBlockStatus(Layout.STRUCTURED, "a")).isTrue();
+    client.selectAllocation("a");
+    assertThat(hasBlockStatus(Replies.STRUCTURED, "a")).isTrue();
   }
 
   @Test
@@ -204,7 +203,7 @@ final class MetaContextTest {
     }
     assertThat(contexts(SET, data.toArray())).isEmpty();
     client.option(SET, new byte[150_000]).expectError(SET, RawClient.ERR_TOO_BIG);
-    ChunkClient.selectAllocation(client, "a");
+    client.selectAllocation("a");
   }
 
   @Test
@@ -228,7 +227,7 @@ final class MetaContextTest {
   void anOptionWithDataThatTakesNoneIsInvalidAndChangesNothing(int option) throws IOException {
     client.option(option, (byte) 1).expectError(option, RawClient.ERR_INVALID);
     client.option(option, new byte[70_000]).expectError(option, RawClient.ERR_INVALID);
-    client.option(LIST, ChunkClient.contextData("a")).expectError(LIST, RawClient.ERR_INVALID);
+    client.option(LIST, RawClient.contextData("a")).expectError(LIST, RawClient.ERR_INVALID);
     client.option(RawClient.GO, RawClient.infoData("a"));
     client.expectInfos(RawClient.GO);
     client.read(0, 10);
@@ -236,12 +235,12 @@ final class MetaContextTest {
   }
 
   @ParameterizedTest
-  @EnumSource
-  void askingTwiceIsHarmless(Layout layout) throws IOException {
-    client.option(layout.option()).expectAck(layout.option());
-    client.option(layout.option()).expectAck(layout.option());
-    ChunkClient.selectAllocation(client, "a");
-    assertThat(hasBlockStatus(layout, "a")).isTrue();
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void askingTwiceIsHarmless(Replies replies) throws IOException {
+    client.option(replies.option()).expectAck(replies.option());
+    client.option(replies.option()).expectAck(replies.option());
+    client.selectAllocation("a");
+    assertThat(hasBlockStatus(replies, "a")).isTrue();
   }
 
   @Test
@@ -249,8 +248,8 @@ final class MetaContextTest {
     client.option(SR).expectAck(SR);
     client.option(EXTENDED).expectAck(EXTENDED);
     client.option(SR).expectError(SR, ERR_EXT_HEADER_REQD);
-    ChunkClient.selectAllocation(client, "a");
-    assertThat(hasBlockStatus(Layout.EXTENDED, "a")).isTrue();
+    client.selectAllocation("a");
+    assertThat(hasBlockStatus(Replies.EXTENDED, "a")).isTrue();
   }
 
   @Test
@@ -274,21 +273,21 @@ final class MetaContextTest {
 
   /** What is told follows what was agreed on, also where an INFO came before. */
   @ParameterizedTest
-  @EnumSource
-  void theFlagsSayWhatWasAgreedOn(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void theFlagsSayWhatWasAgreedOn(Replies replies) throws IOException {
     client.option(RawClient.OPT_INFO, RawClient.infoData("a"));
     assertThat(RawClient.export(client.expectInfos(RawClient.OPT_INFO)).has(7)).isFalse();
-    client.option(layout.option()).expectAck(layout.option());
+    client.option(replies.option()).expectAck(replies.option());
     client.option(RawClient.OPT_INFO, RawClient.infoData("a"));
     RawClient.Export told = RawClient.export(client.expectInfos(RawClient.OPT_INFO));
     assertThat(told.has(7)).as("SEND_DF").isTrue();
     assertThat(told.has(12)).as("BLOCK_STATUS_PAYLOAD without a context").isFalse();
-    ChunkClient.selectAllocation(client, "a");
-    try (ChunkClient chunks = ChunkClient.go(client, layout, "a")) {
+    client.selectAllocation("a");
+    try (CheckedClient chunks = CheckedClient.go(client, replies, "a")) {
       assertThat(chunks.export().has(7)).as("SEND_DF").isTrue();
       assertThat(chunks.export().has(12))
           .as("BLOCK_STATUS_PAYLOAD")
-          .isEqualTo(layout == Layout.EXTENDED);
+          .isEqualTo(replies == Replies.EXTENDED);
       assertThat(server.contract().openHandles()).isEqualTo(2);
       chunks.disconnect();
     }

@@ -11,11 +11,11 @@ import java.util.concurrent.atomic.AtomicInteger;
 import nbd.memory.MemoryBackend;
 import nbd.storage.Backend;
 import nbd.testing.Bytes;
-import nbd.testing.ChunkClient;
-import nbd.testing.ChunkClient.Layout;
+import nbd.testing.CheckedClient;
 import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;
+import nbd.testing.Replies;
 import nbd.transmission.Admission;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -70,21 +70,21 @@ final class StalledClientsTest {
   }
 
   /** Reads and writes of every length, with the data checked. */
-  private static void worksWell(ChunkClient client) throws IOException {
+  private static void worksWell(CheckedClient client) throws IOException {
     for (int length : new int[] {1, 4096, 100_000, 256 << 10, 1 << 20, (3 << 20) + 5, LONGEST}) {
       byte[] data = Bytes.random(length, length);
       client.write(77, data);
-      assertThat(ChunkClient.isRange(client.read(77, length), data, 0)).isTrue();
+      assertThat(CheckedClient.isRange(client.read(77, length), data, 0)).isTrue();
       assertThat(client.status(0, 77, length)).isNotEmpty();
     }
   }
 
   @ParameterizedTest
-  @EnumSource
-  void manyWhoNeverReadAndManyWhoStallInAPayloadDisturbNobody(Layout layout) throws Exception {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void manyWhoNeverReadAndManyWhoStallInAPayloadDisturbNobody(Replies replies) throws Exception {
     List<RawClient> bad = new ArrayList<>();
     try (TestServer server = server(new MemoryBackend(2 * LONGEST), SHORT);
-        ChunkClient good = StructuredReplyTest.enter(server, layout)) {
+        CheckedClient good = server.enter(replies)) {
       greedy(server, 10, bad);
       stalling(server, 20, 1 << 20, bad);
       Eventually.isTrue("they hold memory", () -> server.server().memoryInFlight() > 20 << 20);
@@ -104,7 +104,7 @@ final class StalledClientsTest {
     List<RawClient> bad = new ArrayList<>();
     try (TestServer server = server(new FakeBackend(2 * LONGEST), SHORT);
         RawClient simple = server.client();
-        ChunkClient good = StructuredReplyTest.enter(server, Layout.STRUCTURED)) {
+        CheckedClient good = server.enter(Replies.STRUCTURED)) {
       greedy(server, 10, bad);
       stalling(server, 20, 100_000, bad);
       worksWell(good);

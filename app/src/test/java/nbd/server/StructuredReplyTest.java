@@ -22,13 +22,12 @@ import nbd.storage.Extent;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.testing.Bytes;
-import nbd.testing.ChunkClient;
-import nbd.testing.ChunkClient.Answer;
-import nbd.testing.ChunkClient.Expect;
-import nbd.testing.ChunkClient.Layout;
+import nbd.testing.CheckedClient;
+import nbd.testing.CheckedClient.Answer;
 import nbd.testing.FakeBackend;
 import nbd.testing.HookedBackend;
 import nbd.testing.RawClient;
+import nbd.testing.Replies;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -40,24 +39,20 @@ import org.junit.jupiter.params.provider.ValueSource;
 /** Replies in chunks, with either header: what is read, what is a hole, and what went wrong. */
 @Timeout(120)
 final class StructuredReplyTest {
-  private static final Expect OK = new Expect(0);
-  private static final Expect EIO = new Expect(RawClient.EIO);
+  private static final int OK = 0;
+  private static final int EIO = RawClient.EIO;
   private static final int SIZE = 4 << 20;
 
   @TempDir private Path directory;
 
-  static ChunkClient enter(TestServer server, Layout layout) throws IOException {
-    return ChunkClient.enter(server.connect(), layout, "");
-  }
-
   @ParameterizedTest
-  @EnumSource
-  void whatIsWrittenIsRead(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void whatIsWrittenIsRead(Replies replies) throws IOException {
     long seed = 41;
     Random random = new Random(seed);
     byte[] model = new byte[SIZE];
     try (TestServer server = TestServer.of(new MemoryBackend(SIZE));
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       for (int i = 0; i < 300; i++) {
         int length = 1 + random.nextInt(random.nextBoolean() ? 300 : 300_000);
         int offset = random.nextInt(SIZE - length + 1);
@@ -72,9 +67,9 @@ final class StructuredReplyTest {
             client.call(OK, random.nextInt(4), RawClient.WRITE_ZEROES, offset, length);
           }
           default -> {
-            int flags = random.nextBoolean() ? ChunkClient.DF : 0;
+            int flags = random.nextBoolean() ? RawClient.DF : 0;
             byte[] data = client.call(OK, flags, RawClient.READ, offset, length).data();
-            assertThat(ChunkClient.isRange(data, model, offset)).as("seed %d", seed).isTrue();
+            assertThat(CheckedClient.isRange(data, model, offset)).as("seed %d", seed).isTrue();
           }
         }
       }
@@ -86,16 +81,16 @@ final class StructuredReplyTest {
   /** A cached file's long reads go straight from the page cache, its short ones by the batch. */
   @ParameterizedTest
   @CsvSource({"STRUCTURED,false", "EXTENDED,false", "STRUCTURED,true", "EXTENDED,true"})
-  void aFileIsReadInEveryWay(Layout layout, boolean tcp) throws IOException {
+  void aFileIsReadInEveryWay(Replies replies, boolean tcp) throws IOException {
     byte[] image = Bytes.random(42, SIZE);
     Path file = Files.write(directory.resolve("image"), image);
     try (TestServer server =
             TestServer.with(FileBackend.open(file, FileSettings.DEFAULT)).tcp(tcp).start();
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       for (int length : new int[] {1, 511, 4096, 65_536, 65_537, 1 << 20, SIZE}) {
-        for (int flags : new int[] {0, ChunkClient.DF}) {
+        for (int flags : new int[] {0, RawClient.DF}) {
           Answer answer = client.call(OK, flags, RawClient.READ, SIZE - length, length);
-          assertThat(ChunkClient.isRange(answer.data(), image, SIZE - length)).isTrue();
+          assertThat(CheckedClient.isRange(answer.data(), image, SIZE - length)).isTrue();
         }
       }
       client.disconnect();
@@ -103,12 +98,12 @@ final class StructuredReplyTest {
   }
 
   @ParameterizedTest
-  @EnumSource
-  void manyReadsInFlightAreEachAnsweredWithTheirOwnData(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void manyReadsInFlightAreEachAnsweredWithTheirOwnData(Replies replies) throws IOException {
     byte[] image = Bytes.random(43, SIZE);
     Path file = Files.write(directory.resolve("image"), image);
     try (TestServer server = TestServer.of(FileBackend.open(file, FileSettings.DEFAULT));
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       int count = 200;
       long[] cookies = new long[count];
       int[] lengths = new int[count];
@@ -119,7 +114,7 @@ final class StructuredReplyTest {
       }
       for (int i = count - 1; i >= 0; i--) {
         byte[] data = client.await(cookies[i]).data();
-        assertThat(ChunkClient.isRange(data, image, i * 1000)).isTrue();
+        assertThat(CheckedClient.isRange(data, image, i * 1000)).isTrue();
       }
       client.disconnect();
     }
@@ -128,9 +123,9 @@ final class StructuredReplyTest {
   /** So many bytes for a read that cannot fail any more: nothing but its header is added. */
   @ParameterizedTest
   @CsvSource({"STRUCTURED,28", "EXTENDED,40"})
-  void aShortReadIsOneChunkThatIsTheLast(Layout layout, int header) throws IOException {
+  void aShortReadIsOneChunkThatIsTheLast(Replies replies, int header) throws IOException {
     try (TestServer server = TestServer.of(new MemoryBackend(SIZE));
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       assertThat(client.call(OK, 0, RawClient.READ, 5, 4096).types()).containsExactly(1);
       assertThat(client.bytesTaken()).isEqualTo(header + 4096);
       client.disconnect();
@@ -138,20 +133,20 @@ final class StructuredReplyTest {
   }
 
   @ParameterizedTest
-  @EnumSource
-  void aReadOfNothingIsAChunkOfNothing(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aReadOfNothingIsAChunkOfNothing(Replies replies) throws IOException {
     try (TestServer server = TestServer.of(new MemoryBackend(SIZE));
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       assertThat(client.call(OK, 0, RawClient.READ, 5, 0).types()).containsExactly(0);
       client.disconnect();
     }
   }
 
   @ParameterizedTest
-  @EnumSource
-  void aHoleThatALongReadMeetsIsNotSent(Layout layout) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aHoleThatALongReadMeetsIsNotSent(Replies replies) throws IOException {
     try (TestServer server = TestServer.of(new MemoryBackend(64 << 20));
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       byte[] data = Bytes.random(45, 65_536);
       client.write(1 << 20, data);
       client.write(3 << 20, data);
@@ -164,7 +159,7 @@ final class StructuredReplyTest {
       System.arraycopy(data, 0, expected, (3 << 20) - 1000, 65_536);
       assertThat(Arrays.equals(answer.data(), expected)).isTrue();
       // Without fragments: one chunk, which is a hole only if all of it is one.
-      int df = ChunkClient.DF;
+      int df = RawClient.DF;
       assertThat(client.call(OK, df, RawClient.READ, 0, 2 << 20).types()).containsExactly(1);
       assertThat(client.call(OK, df, RawClient.READ, 8 << 20, 32 << 20).types()).containsExactly(2);
       assertThat(client.call(OK, 0, RawClient.READ, 8 << 20, 32 << 20).types()).containsExactly(2);
@@ -201,10 +196,10 @@ final class StructuredReplyTest {
               return Outcome.DONE;
             });
     try (TestServer server = TestServer.of(sparse);
-        ChunkClient client = enter(server, Layout.STRUCTURED)) {
+        CheckedClient client = server.enter(Replies.STRUCTURED)) {
       for (int i = 0; i < 100; i++) {
         int length = 65_537 + random.nextInt(SIZE - 65_537);
-        int flags = i % 3 == 0 ? ChunkClient.DF : 0;
+        int flags = i % 3 == 0 ? RawClient.DF : 0;
         int offset = random.nextInt(SIZE - length);
         byte[] data = client.call(OK, flags, RawClient.READ, offset, length).data();
         assertThat(Arrays.equals(data, new byte[length])).isTrue();
@@ -214,11 +209,11 @@ final class StructuredReplyTest {
   }
 
   @ParameterizedTest
-  @EnumSource
-  void aFailureIsSaidWithItsReasonAndTheConnectionGoesOn(Layout layout) throws Exception {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aFailureIsSaidWithItsReasonAndTheConnectionGoesOn(Replies replies) throws Exception {
     FakeBackend fake = new FakeBackend(SIZE);
     try (TestServer server = TestServer.of(fake);
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       server.expectErrors();
       for (int type : new int[] {0, 1, 3, 4, 5, 6}) {
         int length = type == RawClient.FLUSH ? 0 : 100_000;
@@ -236,7 +231,7 @@ final class StructuredReplyTest {
             call -> {
               throw new NbdException(NbdError.ENOSPC, "e\u0301".repeat(1000));
             });
-        answer = client.call(new Expect(RawClient.ENOSPC), flags, type, 0, length, payload);
+        answer = client.call(RawClient.ENOSPC, flags, type, 0, length, payload);
         assertThat(answer.message()).startsWith("e\u0301").doesNotContain("\ufffd");
         assertThat(answer.message().length()).isBetween(160, 256);
         fake.hook(
@@ -282,12 +277,12 @@ final class StructuredReplyTest {
     "STRUCTURED,299999",
     "EXTENDED,70000"
   })
-  void aReadThatFailsInTheMiddleIsFilledUpAndTheErrorSaysWhere(Layout layout, int good)
+  void aReadThatFailsInTheMiddleIsFilledUpAndTheErrorSaysWhere(Replies replies, int good)
       throws Exception {
     for (Exception failure :
         List.of(new IOException("half way"), new IllegalStateException("mistake"))) {
       try (TestServer server = TestServer.of(stoppingAfter(good, failure));
-          ChunkClient client = enter(server, layout)) {
+          CheckedClient client = server.enter(replies)) {
         server.expectErrors();
         for (int i = 0; i < 2; i++) {
           Answer answer = client.call(EIO, 0, RawClient.READ, 1000, 300_000);
@@ -316,12 +311,12 @@ final class StructuredReplyTest {
   }
 
   @ParameterizedTest
-  @EnumSource
-  void aFileThatIsTruncatedWhileItIsServedCostsTheReadNotTheConnection(Layout layout)
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aFileThatIsTruncatedWhileItIsServedCostsTheReadNotTheConnection(Replies replies)
       throws Exception {
     Path file = Files.write(directory.resolve("image"), Bytes.random(46, SIZE));
     try (TestServer server = TestServer.of(FileBackend.open(file, FileSettings.DEFAULT));
-        ChunkClient client = enter(server, layout)) {
+        CheckedClient client = server.enter(replies)) {
       server.expectErrors();
       client.read(0, SIZE);
       try (java.io.RandomAccessFile shorter = new java.io.RandomAccessFile(file.toFile(), "rw")) {

@@ -18,10 +18,12 @@ import java.util.stream.Stream;
 import nbd.filter.FuaFilter;
 import nbd.filter.FuaMode;
 import nbd.storage.Backend;
+import nbd.testing.CheckedClient;
 import nbd.testing.ContractBackend;
 import nbd.testing.Eventually;
 import nbd.testing.Log;
 import nbd.testing.RawClient;
+import nbd.testing.Replies;
 import nbd.transmission.Admission;
 import org.tinylog.Level;
 
@@ -193,6 +195,11 @@ public final class TestServer implements AutoCloseable {
     RawClient client = connect();
     client.enter("");
     return client;
+  }
+
+  /** A client in the transmission phase, with this form of replies. */
+  public CheckedClient enter(Replies replies) throws IOException {
+    return CheckedClient.enter(connect(), replies, "");
   }
 
   /** The connection that was there before the test. */

@@ -23,12 +23,14 @@ public final class RawClient implements Closeable {
   public static final int ACK = 1;
   public static final int SERVER = 2;
   public static final int INFO = 3;
+  public static final int META_CONTEXT = 4;
   public static final int ERR_UNSUP = 0x80000001;
   public static final int ERR_POLICY = 0x80000002;
   public static final int ERR_INVALID = 0x80000003;
   public static final int ERR_TLS_REQD = 0x80000005;
   public static final int ERR_UNKNOWN = 0x80000006;
   public static final int ERR_TOO_BIG = 0x80000009;
+  public static final int ERR_EXT_HEADER_REQD = 0x8000000a;
 
   public static final int EXPORT_NAME = 1;
   public static final int ABORT = 2;
@@ -36,6 +38,10 @@ public final class RawClient implements Closeable {
   public static final int STARTTLS = 5;
   public static final int OPT_INFO = 6;
   public static final int GO = 7;
+  public static final int STRUCTURED_REPLY = 8;
+  public static final int LIST_META_CONTEXT = 9;
+  public static final int SET_META_CONTEXT = 10;
+  public static final int EXTENDED_HEADERS = 11;
 
   public static final int READ = 0;
   public static final int WRITE = 1;
@@ -45,14 +51,24 @@ public final class RawClient implements Closeable {
   public static final int CACHE = 5;
   public static final int WRITE_ZEROES = 6;
   public static final int BLOCK_STATUS = 7;
+  public static final int RESIZE = 8;
 
   public static final int FUA = 1;
   public static final int NO_HOLE = 2;
+  public static final int DF = 4;
+  public static final int REQ_ONE = 8;
+  public static final int FAST_ZERO = 0x10;
+  public static final int PAYLOAD_LEN = 0x20;
 
   public static final int EPERM = 1;
   public static final int EIO = 5;
+  public static final int ENOMEM = 12;
   public static final int EINVAL = 22;
   public static final int ENOSPC = 28;
+  public static final int ENOTSUP = 95;
+
+  /** The number that this server gives to base:allocation. */
+  public static final int CONTEXT = 1;
 
   private static final long OPTION_REPLY = 0x0003e889045565a9L;
   private static final int SIMPLE_REPLY = 0x67446698;
@@ -203,6 +219,30 @@ public final class RawClient implements Closeable {
     return data.toArray();
   }
 
+  /** The data of LIST_META_CONTEXT and SET_META_CONTEXT. */
+  public static byte[] contextData(String name, String... queries) {
+    byte[] bytes = name.getBytes(UTF_8);
+    Bytes data = Bytes.of().u32(bytes.length).raw(bytes).u32(queries.length);
+    for (String query : queries) {
+      data.u32(query.getBytes(UTF_8).length).text(query);
+    }
+    return data.toArray();
+  }
+
+  /** Agrees on a form of replies. */
+  public RawClient agree(Replies replies) throws IOException {
+    return replies == Replies.SIMPLE ? this : option(replies.option()).expectAck(replies.option());
+  }
+
+  /** Selects base:allocation. */
+  public RawClient selectAllocation(String name) throws IOException {
+    option(SET_META_CONTEXT, contextData(name, "base:allocation"));
+    Reply reply = reply(SET_META_CONTEXT);
+    assertThat(reply.type()).isEqualTo(META_CONTEXT);
+    assertThat(reply.data()).isEqualTo(Bytes.of().u32(CONTEXT).text("base:allocation").toArray());
+    return expectAck(SET_META_CONTEXT);
+  }
+
   /** Waits for one reply to an option. */
   public Reply reply(int option) throws IOException {
     ByteBuffer header = takeBuffer(20);
@@ -267,8 +307,17 @@ public final class RawClient implements Closeable {
 
   /** Enters transmission, from the greeting on. */
   public Export enter(String name) throws IOException {
-    hello(3).option(GO, infoData(name));
-    return export(expectInfos(GO));
+    return hello(3).go(name);
+  }
+
+  /** Enters transmission after the options. */
+  public Export go(String name) throws IOException {
+    return export(option(GO, infoData(name)).expectInfos(GO));
+  }
+
+  /** Leaves after the options. */
+  public void abort() throws IOException {
+    option(ABORT).expectAck(ABORT).expectEnd();
   }
 
   /** Puts TLS above a channel. */
