@@ -6,45 +6,50 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Supplier;
 
 /**
- * Says of each read, over several connections to one export, whether multi-conn allows what it
- * returned. It is told the beginning and the end of every command as the client sees them: the
- * beginning before the request is sent, the end after the reply has come. Each block is a register
- * of its own, and each write has a value of its own.
+ * A judge of what clients read over several connections to one export: it finds each read that the
+ * promise of multi-conn does not allow. A test reports the beginning and the end of every command
+ * as the client sees them: the beginning before the request is sent, the end after the reply has
+ * come. Each block is a register, and each write has a value of its own.
  *
- * <p>The rule. Time is the order in which this object is told of events. A write or read
- * <i>knows</i> a write <i>w</i> that has succeeded, if <i>w</i> ended before it began, and
+ * <p>The rule. Time is the order of the reports. A write or read <i>knows</i> a successful write
+ * <i>w</i>, if <i>w</i> ended before it began, and
  *
  * <ul>
  *   <li>both are on the same connection, or
  *   <li><i>w</i> was made with FUA, or
- *   <li>some flush, on whatever connection, began after <i>w</i> ended, succeeded, and ended before
- *       it began.
+ *   <li>some flush, on any connection, began after <i>w</i> ended, succeeded, and ended before it
+ *       began.
  * </ul>
  *
- * A write is <i>newer</i> than those of its block that it knows. A read may return a value exactly
- * if that is the value of a write of this block that began before the read ended, and the read
- * knows no newer write of the block. The first contents, value 0, are a write that everything
- * knows. A write that failed, or has no reply, may be seen, and is known by none.
+ * A write is <i>newer</i> than the writes of its block that it knows. A read may return the value
+ * of any write of its block that began before the read ended, unless the read knows a newer write
+ * of the block. The first contents, value 0, are a write that everything knows. A write that
+ * failed, or has no reply, may be seen, and nothing knows it.
  *
  * <p>So two writes on different connections without a flush between them have no order, even if one
- * ended before the other began: each may win, as it may where connections cache on their own. What
- * has to be durable after a crash, reads cannot show, and this does not check.
+ * ended before the other began: either may win, as it may where connections have caches. Reads
+ * cannot show what survives a crash, so this does not check it.
  *
- * <p>Any thread may call. What has been overwritten for good is forgotten, so that memory does not
- * grow with the history.
+ * <p>Any thread may call. Writes that no read can return any more are forgotten, so that memory
+ * does not grow with the history.
  */
 public final class HistoryChecker {
   private static final long NEVER = Long.MAX_VALUE;
   private static final int FORGET_ABOVE = 32;
 
+  /** Guards everything below. */
   private final ReentrantLock lock = new ReentrantLock();
+
   private final List<List<Write>> blocks = new ArrayList<>();
   private final Set<Read> reading = new HashSet<>();
-  private long now;
+  private long now = 1;
   private long lastValue;
-  private Flush latest;
+
+  /** Of the flushes that have succeeded, the one that began last: it makes known what others do. */
+  private Flush latest = new Flush(0, 1);
 
   /** A write, trim or zero. */
   public static final class Write {
@@ -63,7 +68,7 @@ public final class HistoryChecker {
       this.flushBefore = flushBefore;
     }
 
-    /** What it has to write: a number that no other write has. */
+    /** Returns the value to write, which no other write has. */
     public long value() {
       return value;
     }
@@ -83,38 +88,18 @@ public final class HistoryChecker {
     }
   }
 
-  /** A read. */
-  public static final class Read {
-    private final int connection;
-    private final int block;
-    private final long began;
-    private final Flush flushBefore;
+  /** A read in flight, as the checker made it. */
+  public record Read(int connection, int block, long began, Flush flushBefore) {}
 
-    private Read(int connection, int block, long began, Flush flushBefore) {
-      this.connection = connection;
-      this.block = block;
-      this.began = began;
-      this.flushBefore = flushBefore;
-    }
-  }
-
-  /** A flush. */
-  public static final class Flush {
-    private final int connection;
-    private final long began;
-
-    private Flush(int connection, long began) {
-      this.connection = connection;
-      this.began = began;
-    }
-  }
+  /** A flush, as the checker made it. */
+  public record Flush(int connection, long began) {}
 
   /**
    * A read that the promise does not allow.
    *
    * @param block the block's number
    * @param connection the connection that read
-   * @param value what it returned
+   * @param value that the read returned
    * @param history the events that show it, in order, for people
    */
   public record Violation(int block, int connection, long value, List<String> history) {
@@ -126,119 +111,82 @@ public final class HistoryChecker {
 
   /** Starts with all blocks of value 0. */
   public HistoryChecker(int blocks) {
-    // The first contents were flushed by a flush that began after them, and follow on nothing.
-    Flush none = new Flush(0, 0);
-    Flush first = new Flush(0, 1);
     for (int block = 0; block < blocks; block++) {
-      Write contents = new Write(0, 0, false, 0, none);
+      Write contents = new Write(0, 0, false, 0, new Flush(0, 0));
       contents.ended = 0;
       List<Write> writes = new ArrayList<>();
       writes.add(contents);
       this.blocks.add(writes);
     }
-    latest = first;
-    now = 1;
   }
 
-  /** A write is about to be sent. */
+  private <T> T locked(Supplier<T> action) {
+    lock.lock();
+    try {
+      now++;
+      return action.get();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Reports that a write is about to be sent. */
   public Write beginWrite(int connection, int block, boolean fua) {
-    lock.lock();
-    try {
-      lastValue++;
-      now++;
-      Write write = new Write(connection, lastValue, fua, now, latest);
-      List<Write> writes = blocks.get(block);
-      if (writes.size() > FORGET_ABOVE) {
-        forget(writes);
-      }
-      writes.add(write);
-      return write;
-    } finally {
-      lock.unlock();
-    }
+    return locked(
+        () -> {
+          lastValue++;
+          Write write = new Write(connection, lastValue, fua, now, latest);
+          List<Write> writes = blocks.get(block);
+          if (writes.size() > FORGET_ABOVE) {
+            forget(writes);
+          }
+          writes.add(write);
+          return write;
+        });
   }
 
-  /** The reply to a write has come. */
+  /** Reports the reply to a write. */
   public void endWrite(Write write, boolean succeeded) {
-    lock.lock();
-    try {
-      now++;
-      if (succeeded) {
-        write.ended = now;
-      }
-    } finally {
-      lock.unlock();
-    }
+    locked(() -> write.ended = succeeded ? now : NEVER);
   }
 
-  /** A write that was answered has been reported to be lost: it may be seen, and need not be. */
+  /** Reports that an answered write may be lost: it may be seen, and need not be. */
   public void lose(Write write) {
-    lock.lock();
-    try {
-      write.ended = NEVER;
-    } finally {
-      lock.unlock();
-    }
+    locked(() -> write.ended = NEVER);
   }
 
-  /** A flush is about to be sent. */
+  /** Reports that a flush is about to be sent. */
   public Flush beginFlush(int connection) {
-    lock.lock();
-    try {
-      now++;
-      return new Flush(connection, now);
-    } finally {
-      lock.unlock();
-    }
+    return locked(() -> new Flush(connection, now));
   }
 
-  /** The reply to a flush has come. */
+  /** Reports the reply to a flush. */
   public void endFlush(Flush flush, boolean succeeded) {
-    lock.lock();
-    try {
-      now++;
-      // Of the flushes that have ended, the one that began last makes known what all others do.
-      if (succeeded && flush.began > latest.began) {
-        latest = flush;
-      }
-    } finally {
-      lock.unlock();
-    }
+    locked(() -> latest = succeeded && flush.began > latest.began ? flush : latest);
   }
 
-  /** A read is about to be sent. */
+  /** Reports that a read is about to be sent. */
   public Read beginRead(int connection, int block) {
-    lock.lock();
-    try {
-      now++;
-      Read read = new Read(connection, block, now, latest);
-      reading.add(read);
-      return read;
-    } finally {
-      lock.unlock();
-    }
+    return locked(
+        () -> {
+          Read read = new Read(connection, block, now, latest);
+          reading.add(read);
+          return read;
+        });
   }
 
-  /** A read has failed, and so returned nothing. */
+  /** Reports that a read has failed, and so returned nothing. */
   public void failRead(Read read) {
-    lock.lock();
-    try {
-      reading.remove(read);
-    } finally {
-      lock.unlock();
-    }
+    locked(() -> reading.remove(read));
   }
 
-  /** The reply to a read has come. Answers how it breaks the promise, if it does. */
+  /** Reports the value that a read has returned, and judges it. */
   public Optional<Violation> endRead(Read read, long value) {
-    lock.lock();
-    try {
-      now++;
-      reading.remove(read);
-      return check(read, value);
-    } finally {
-      lock.unlock();
-    }
+    return locked(
+        () -> {
+          reading.remove(read);
+          return check(read, value);
+        });
   }
 
   private Optional<Violation> check(Read read, long value) {
@@ -282,8 +230,8 @@ public final class HistoryChecker {
   }
 
   /**
-   * Forgets the writes that no read may return any more: those that are older than one that every
-   * read in flight or to come knows by a flush. What they would forbid, that one forbids too.
+   * Forgets the writes that no read may return any more: those that are older than a write which
+   * every read, in flight or later, knows by a flush. That write forbids whatever they would.
    */
   private void forget(List<Write> writes) {
     long known = latest.began;

@@ -1,4 +1,4 @@
-/** The multi-conn checker: says of what clients saw whether the promise was kept. */
+/** The multi-conn checker: judges what clients read. */
 @NullMarked
 package nbd.check;
 
