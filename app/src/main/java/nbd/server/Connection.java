@@ -19,7 +19,7 @@ import nbd.posix.UnixPeer;
 import nbd.protocol.Printable;
 import nbd.protocol.ProtocolException;
 import nbd.threads.PolledInput;
-import nbd.threads.Turn;
+import nbd.threads.TimeSlice;
 import nbd.transmission.Admission;
 import nbd.transmission.Admission.Share;
 import nbd.transmission.OpenExport;
@@ -35,7 +35,7 @@ final class Connection implements Runnable {
   private final Admission admission;
   private final Duration handshakeTimeout;
   private final ScheduledExecutorService timer;
-  private final Turn turn;
+  private final TimeSlice slice;
   private final TlsPolicy tls;
 
   /**
@@ -69,7 +69,7 @@ final class Connection implements Runnable {
     this.admission = admission;
     this.handshakeTimeout = handshakeTimeout;
     this.timer = timer;
-    this.turn = new Turn(crowded);
+    this.slice = new TimeSlice(crowded);
     this.tls = tls;
   }
 
@@ -128,7 +128,7 @@ final class Connection implements Runnable {
     ReentrantLock sending = new ReentrantLock();
     Wire wire =
         new Wire(
-            new PolledInput(channel, sending, turn, PolledInput.USUAL),
+            new PolledInput(channel, sending, slice, PolledInput.USUAL),
             channel,
             admission.buffers());
     try {
@@ -160,7 +160,7 @@ final class Connection implements Runnable {
       throws IOException {
     try (share) {
       Replies replies = new Replies(wire.out(), sending, share.buffers(), share.sending());
-      new Transmission(name, wire.in(), replies, export, share, turn)
+      new Transmission(name, wire.in(), replies, export, share, slice)
           .run(() -> phase() == Phase.STOPPING);
     }
   }

@@ -2,16 +2,15 @@ package nbd.threads;
 
 import java.io.IOException;
 import java.time.Duration;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CompletionException;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.ForkJoinWorkerThread;
+import java.util.concurrent.FutureTask;
 import java.util.concurrent.SynchronousQueue;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
@@ -170,44 +169,41 @@ public final class BlockingCalls implements AutoCloseable {
       return question.ask();
     }
     // The pool's own tasks would throw a copy of the failure, without its message.
-    CompletableFuture<T> result = new CompletableFuture<>();
-    AtomicBoolean begun = new AtomicBoolean();
+    FutureTask<T> result = new FutureTask<>(question::ask);
     try {
-      threads.execute(
-          () -> {
-            if (begun.compareAndSet(false, true)) {
-              answer(question, result);
-            }
-          });
+      threads.execute(result);
     } catch (OutOfMemoryError noThread) {
       // The call may be queued, and another thread may have begun it.
-      if (begun.compareAndSet(false, true)) {
+      if (result.cancel(false)) {
         throw new NotMadeException(noThread);
       }
     }
-    try {
-      // An interrupt does not end this: the call goes on, and uses the caller's buffer.
-      return result.join();
-    } catch (CompletionException failure) {
-      throw rethrown(failure);
-    }
+    return resultOf(result);
   }
 
-  private static <T> void answer(Question<T> question, CompletableFuture<T> result) {
+  /** Waits, also when interrupted: the call goes on, and uses the caller's buffer. */
+  private static <T> T resultOf(FutureTask<T> result) throws IOException {
+    boolean interrupted = false;
     try {
-      result.complete(question.ask());
-    } catch (IOException | RuntimeException | Error failure) {
-      result.completeExceptionally(failure);
+      while (true) {
+        try {
+          return result.get();
+        } catch (InterruptedException ignored) {
+          interrupted = true;
+        }
+      }
+    } catch (ExecutionException failure) {
+      switch (failure.getCause()) {
+        case IOException failed -> throw failed;
+        case RuntimeException unchecked -> throw unchecked;
+        case Error error -> throw error;
+        case null, default -> throw new IOException(failure);
+      }
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
     }
-  }
-
-  private static IOException rethrown(CompletionException failure) {
-    return switch (failure.getCause()) {
-      case IOException failed -> failed;
-      case RuntimeException unchecked -> throw unchecked;
-      case Error error -> throw error;
-      case null, default -> new IOException(failure);
-    };
   }
 
   /** Refuses further calls; those that were handed over are made. */

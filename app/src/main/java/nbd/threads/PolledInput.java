@@ -26,7 +26,7 @@ public final class PolledInput implements ReadableByteChannel {
 
   private final SocketChannel channel;
   private final ReentrantLock writing;
-  private final Turn turn;
+  private final TimeSlice slice;
   private final long nanos;
 
   /** Reads that do not poll after the last one that polled in vain; more each time. */
@@ -39,19 +39,20 @@ public final class PolledInput implements ReadableByteChannel {
    *
    * @param channel in blocking mode
    * @param writing held by whoever writes to the channel, at least while another thread may read
-   * @param turn the connection's
+   * @param slice the connection's
    * @param patience how long to poll
    */
-  public PolledInput(SocketChannel channel, ReentrantLock writing, Turn turn, Duration patience) {
+  public PolledInput(
+      SocketChannel channel, ReentrantLock writing, TimeSlice slice, Duration patience) {
     this.channel = channel;
     this.writing = writing;
-    this.turn = turn;
+    this.slice = slice;
     this.nanos = patience.toNanos();
   }
 
   @Override
   public int read(ByteBuffer into) throws IOException {
-    turn.beforeRead();
+    slice.beforeRead();
     int read = 0;
     if (isPollDue() && writing.tryLock()) {
       try {
@@ -68,7 +69,7 @@ public final class PolledInput implements ReadableByteChannel {
       toSkip--;
       return false;
     }
-    return !turn.isCrowded();
+    return !slice.isCrowded();
   }
 
   /** Polls, with the lock held; zero if nothing came. */

@@ -5,8 +5,8 @@ import java.util.function.LongSupplier;
 import nbd.posix.Processor;
 
 /**
- * Lets the machine's other threads run for a moment, those of clients above all: called after each
- * batch of replies, and before waiting for those of another server.
+ * The sharing of processors with the machine's other threads, those of clients above all: they run
+ * for a moment after each batch of replies, and before replies of another server are awaited.
  *
  * <p>Measured where clients and server share two processors: a client that runs at once sends its
  * next requests while the carrier serves others, so that each batch holds more of them; and a

@@ -7,7 +7,7 @@ import nbd.protocol.ErrorReply;
 import nbd.protocol.NbdException;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
-import nbd.threads.Turn;
+import nbd.threads.TimeSlice;
 
 /**
  * Replies that the connection's own thread collects, so that those of requests that arrived
@@ -33,7 +33,7 @@ final class ReplyBatch {
   private final Runnable push;
   private final ReplyFormat format;
   private final BufferPool buffers;
-  private final Turn turn;
+  private final TimeSlice slice;
   private Optional<ByteBuffer> borrowed = Optional.empty();
 
   /**
@@ -41,12 +41,13 @@ final class ReplyBatch {
    *
    * @param push gets what the thread has begun on its way to the storage
    */
-  ReplyBatch(Replies replies, Runnable push, ReplyFormat format, BufferPool buffers, Turn turn) {
+  ReplyBatch(
+      Replies replies, Runnable push, ReplyFormat format, BufferPool buffers, TimeSlice slice) {
     this.replies = replies;
     this.push = push;
     this.format = format;
     this.buffers = buffers;
-    this.turn = turn;
+    this.slice = slice;
   }
 
   /**
@@ -140,7 +141,7 @@ final class ReplyBatch {
       buffer.position(before);
       return false;
     }
-    turn.check();
+    slice.afterReplies();
     if (format.hasChunks()) {
       endRead(request);
     }
@@ -154,7 +155,7 @@ final class ReplyBatch {
     format.data(head, request.cookie(), offset, offset, data.remaining(), true);
     pushed().send(new ByteBuffer[] {head.flip(), data});
     head.clear();
-    turn.check();
+    slice.afterReplies();
   }
 
   /** Sends everything, to the storage as well as to the client: called before waiting. */
@@ -170,7 +171,7 @@ final class ReplyBatch {
     } finally {
       discard();
     }
-    turn.check();
+    slice.afterReplies();
   }
 
   /** Drops what has not been sent. */

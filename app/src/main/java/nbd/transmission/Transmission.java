@@ -17,7 +17,7 @@ import nbd.protocol.RequestHeader;
 import nbd.protocol.WireInput;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
-import nbd.threads.Turn;
+import nbd.threads.TimeSlice;
 import nbd.transmission.Admission.Pace;
 import nbd.transmission.Admission.Reservation;
 import nbd.transmission.Admission.Share;
@@ -68,7 +68,7 @@ public final class Transmission {
   private final boolean encrypted;
 
   public Transmission(
-      String peer, WireInput in, Replies replies, OpenExport export, Share share, Turn turn) {
+      String peer, WireInput in, Replies replies, OpenExport export, Share share, TimeSlice slice) {
     this.peer = peer;
     this.in = in;
     this.handle = export.handle();
@@ -76,7 +76,7 @@ public final class Transmission {
     this.check = new RequestCheck(handle, export.advertised());
     ReplyFormat format = export.advertised().format();
     this.share = share;
-    this.batch = new ReplyBatch(replies, handle::push, format, share.buffers(), turn);
+    this.batch = new ReplyBatch(replies, handle::push, format, share.buffers(), slice);
     this.pending = new PendingRequests(peer, handle, replies, format);
     this.failures = new FailureLog(peer);
     this.request = new RequestHeader(format == ReplyFormat.EXTENDED);

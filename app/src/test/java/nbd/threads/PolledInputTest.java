@@ -55,7 +55,7 @@ final class PolledInputTest {
   }
 
   private PolledInput input(Duration patience) {
-    return new PolledInput(server, writing, new Turn(() -> false), patience);
+    return new PolledInput(server, writing, new TimeSlice(() -> false), patience);
   }
 
   private CompletableFuture<Integer> reading(PolledInput input) {
@@ -155,7 +155,7 @@ final class PolledInputTest {
   @Test
   void itDoesNotPollWhereItIsCrowded() throws IOException {
     Arrivals arrivals = new Arrivals();
-    try (PolledInput input = new PolledInput(server, arrivals, new Turn(() -> true), LONG)) {
+    try (PolledInput input = new PolledInput(server, arrivals, new TimeSlice(() -> true), LONG)) {
       send(2);
       assertThat(input.read(buffer)).isEqualTo(2);
     }
@@ -165,7 +165,7 @@ final class PolledInputTest {
   @Test
   void afterPollingInVainItPollsLessAndLess() throws IOException {
     Arrivals lazy = new Arrivals();
-    try (PolledInput input = new PolledInput(server, lazy, new Turn(() -> false), SHORT)) {
+    try (PolledInput input = new PolledInput(server, lazy, new TimeSlice(() -> false), SHORT)) {
       for (int i = 0; i < 63 + 5 * 64; i++) {
         send(1);
         assertThat(input.read(buffer.clear())).isEqualTo(1);

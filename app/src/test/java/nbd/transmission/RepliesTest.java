@@ -20,7 +20,7 @@ import nbd.storage.ReadTarget;
 import nbd.testing.Bytes;
 import nbd.testing.HookedBackend;
 import nbd.testing.ThirteenBytes;
-import nbd.threads.Turn;
+import nbd.threads.TimeSlice;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
@@ -222,7 +222,7 @@ final class RepliesTest {
             () -> {},
             ReplyFormat.SIMPLE,
             buffers,
-            new Turn(() -> false));
+            new TimeSlice(() -> false));
     for (int i = 0; i < 100; i++) {
       batch.succeed(PendingRequestsTest.request(i));
     }

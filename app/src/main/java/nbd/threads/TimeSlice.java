@@ -3,21 +3,21 @@ package nbd.threads;
 import java.util.function.BooleanSupplier;
 
 /**
- * A connection's turn on its carrier. Virtual threads are not preempted, and a connection whose
- * client is quick might never wait: so it gives way from time to time, its processor to other
+ * A connection's time slice on its carrier. Virtual threads are not preempted, and a connection
+ * whose client is quick might never wait: so it gives way from time to time, its processor to other
  * threads of the machine and its carrier to other connections. Used by the connection's thread.
  */
-public final class Turn {
+public final class TimeSlice {
   /**
-   * The time after which the carrier is given up between batches of replies. A longer one raises
-   * other connections' p99; and moving to another carrier costs little after the processor was
-   * given up, since many requests have arrived then.
+   * The slice between batches of replies. A longer one raises other connections' p99; and moving to
+   * another carrier costs little after the processor was given up, since many requests have arrived
+   * then.
    */
   private static final long REPLIES_NANOS = 30_000;
 
   /**
-   * The time after which it is given up before a read, for input that needs no reply: the data of
-   * options, payloads that are dropped, TLS records without data.
+   * The slice before a read, for input that needs no reply: the data of options, payloads that are
+   * dropped, TLS records without data.
    */
   private static final long READ_NANOS = 1_000_000;
 
@@ -25,16 +25,16 @@ public final class Turn {
   private long began = System.nanoTime();
 
   /**
-   * Begins the first turn.
+   * Begins the first slice.
    *
    * @param crowded whether others may be waiting for a carrier
    */
-  public Turn(BooleanSupplier crowded) {
+  public TimeSlice(BooleanSupplier crowded) {
     this.crowded = crowded;
   }
 
   /** Lets others run; called after a batch of replies, where the thread holds nothing. */
-  public void check() {
+  public void afterReplies() {
     ProcessorSharing.MACHINE.giveWay();
     endAfter(REPLIES_NANOS);
   }
