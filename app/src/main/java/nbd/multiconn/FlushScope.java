@@ -71,8 +71,11 @@ final class FlushScope {
   private final ArrayDeque<FlushRound> waiting = new ArrayDeque<>();
   private @Nullable FlushRound running;
 
-  /** How often something of this scope's own became visible; takes no lock. */
-  private final AtomicLong advances = new AtomicLong();
+  /** Changed before the group's count: not less than what that has of this scope. */
+  private final AtomicLong advancesBegun = new AtomicLong();
+
+  /** Changed after the group's count: not more than what that has of this scope. */
+  private final AtomicLong advancesEnded = new AtomicLong();
 
   /**
    * How many handles have been opened; changed under the lock, which those who read do not take.
@@ -86,19 +89,25 @@ final class FlushScope {
   }
 
   /**
-   * How often something became visible that other scopes wrote. The group's count is read first,
-   * and an advance changes this one first, so that without the lock the age is never too high: a
-   * read is never taken for newer than it is.
+   * How often something became visible that other scopes wrote; never too high, so that no read is
+   * taken for newer than it is. Takes no lock.
    */
   long age() {
     long all = group.advances.get();
-    return all - advances.get();
+    return all - advancesBegun.get();
+  }
+
+  /** The same, but never too low, so that no advance is overlooked. Takes no lock. */
+  private long latestAge() {
+    long own = advancesEnded.get();
+    return group.advances.get() - own;
   }
 
   /** Writes of this scope have become visible. Takes no lock. */
   void advance() {
-    advances.incrementAndGet();
+    advancesBegun.incrementAndGet();
     group.advances.incrementAndGet();
+    advancesEnded.incrementAndGet();
   }
 
   /** How many handles have been opened. Takes no lock. */
@@ -157,7 +166,7 @@ final class FlushScope {
 
   /** Whether a member may hold older data than what others have made visible by now. */
   boolean isOutdated() {
-    long age = age();
+    long age = latestAge();
     for (Member reader : readers) {
       if (reader.reads.olderThan(age)) {
         return true;
@@ -202,7 +211,7 @@ final class FlushScope {
     return switch (need) {
       case WRITES -> !round.started() || covers(round);
       case START -> !round.started();
-      case REFRESH -> round.refreshes(age());
+      case REFRESH -> round.refreshes(latestAge());
       case ANY -> true;
       case OWN -> false;
     };

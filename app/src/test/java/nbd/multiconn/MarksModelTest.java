@@ -146,11 +146,31 @@ class MarksModelTest {
           Member member = member();
           Group group = member.scope.group;
           inThreads(
-              () -> locked(group, member.scope::advance),
+              member.scope::advance,
               () -> {
                 // Only its own scope has advanced, so nothing that others wrote is visible.
                 if (member.scope.age() > 0) {
                   throw new AssertionError("too high an age");
+                }
+              });
+        });
+  }
+
+  @Test
+  void whatOthersMadeVisibleIsNotOverlookedWhileAScopesOwnWritesBecomeVisible() {
+    Lincheck.runConcurrentTest(
+        INVOCATIONS,
+        () -> {
+          Member member = member();
+          Group group = member.scope.group;
+          member.markRead();
+          locked(group, group::drainInboxes);
+          new FlushScope(group, "another", "").advance();
+          inThreads(
+              member.scope::advance,
+              () -> {
+                if (!member.scope.isOutdated()) {
+                  throw new AssertionError("the read is taken for newer than it is");
                 }
               });
         });
