@@ -4,18 +4,20 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import nbd.multiconn.FlushScope.Need;
+import nbd.protocol.NbdException;
 import nbd.storage.LostException;
 import nbd.storage.LostWritesException;
 
 /**
- * A flush that a client sent, or that a command with FUA became: what it needs in its connection's
- * mode, and the waiting for that.
+ * One flush that a client sent, or that stands for FUA: chooses the backend flushes that it needs
+ * in its connection's mode, and waits for them.
  *
- * <p>In the mode emulate it reports what any connection of the group has lost; elsewhere, where the
- * flush of the storage covers all connections to the export, what one of these has lost; where it
- * covers this connection's handle only, nothing but what this handle itself has lost.
+ * <p>In the mode emulate it reports the losses of all connections of the group; elsewhere, where a
+ * flush of the storage covers all connections to the export, the losses of these; where it covers
+ * this connection's handle only, nothing but this handle's own.
  */
 final class ClientFlush {
   private final Member caller;
@@ -29,6 +31,7 @@ final class ClientFlush {
     this.forFua = forFua;
   }
 
+  /** Throws the first failure, with the others suppressed, when everything has been tried. */
   void run() throws IOException {
     if (caller.decision.mode() == MultiConnMode.EMULATE) {
       flushGroup();
@@ -38,30 +41,30 @@ final class ClientFlush {
       flushOwn();
     }
     addLosses();
-    Failures.throwAny(failures);
+    if (!failures.isEmpty()) {
+      NbdException thrown = NbdException.copyOf(failures.getFirst());
+      failures.stream().skip(1).forEach(thrown::addSuppressed);
+      throw thrown;
+    }
   }
 
   private void flushGroup() {
-    boolean passesAllOn = group.settings.tracking() == TrackDirty.OFF;
+    TrackDirty tracking = group.settings.tracking();
+    boolean passesAllOn = tracking == TrackDirty.OFF;
     List<FlushRound> writers = new ArrayList<>();
     Set<FlushScope> asked = new HashSet<>();
-    boolean all;
-    group.lock.lock();
-    try {
+    try (var _ = group.locked()) {
       group.drainInboxes();
       for (FlushScope scope : group.dirtyScopes) {
         writers.add(request(scope, passesAllOn ? Need.OWN : Need.WRITES));
         asked.add(scope);
       }
-      all = passesAllOn || (group.settings.tracking() == TrackDirty.FAST && !writers.isEmpty());
-    } finally {
-      group.lock.unlock();
     }
-    await(writers);
+    FlushRound.runAndAwait(writers, failures);
 
+    boolean all = passesAllOn || (tracking == TrackDirty.FAST && !writers.isEmpty());
     List<FlushRound> readers = new ArrayList<>();
-    group.lock.lock();
-    try {
+    try (var _ = group.locked()) {
       group.drainInboxes();
       Set<FlushScope> outdated = group.outdated();
       for (FlushScope scope : all ? group.scopes : outdated) {
@@ -73,27 +76,22 @@ final class ClientFlush {
           readers.add(request(scope, Need.ANY));
         }
       }
-    } finally {
-      group.lock.unlock();
     }
-    await(readers);
+    FlushRound.runAndAwait(readers, failures);
   }
 
-  /** For the connection's own scope only. */
+  /** Flushes the connection's own scope only, if that is needed. */
   private void flushOwn() {
-    List<FlushRound> requests = new ArrayList<>();
-    group.lock.lock();
-    try {
+    List<FlushRound> rounds = new ArrayList<>();
+    try (var _ = group.locked()) {
       group.drainInboxes();
       if (needsStart()) {
-        requests.add(request(caller.scope, Need.START));
+        rounds.add(request(caller.scope, Need.START));
       } else if (caller.scope.isDirty()) {
-        requests.add(request(caller.scope, Need.WRITES));
+        rounds.add(request(caller.scope, Need.WRITES));
       }
-    } finally {
-      group.lock.unlock();
     }
-    await(requests);
+    FlushRound.runAndAwait(rounds, failures);
   }
 
   /** Whether a flush has to start even if this connection's writes are covered. */
@@ -106,8 +104,8 @@ final class ClientFlush {
   }
 
   /**
-   * Whether this handle has read and others have written since. Nobody says when the writes of
-   * another handle become visible that it has not flushed, so they count.
+   * Whether this handle has read and others have written since. Uncovered writes of other handles
+   * count, since storage may make them visible at any time.
    */
   private boolean mayBeOutdated() {
     if (!caller.reads.any()) {
@@ -117,10 +115,9 @@ final class ClientFlush {
     return others > 0 || caller.scope.isOutdated();
   }
 
-  /** What no flush can cover, though this one would have to: found out during it, or before. */
+  /** Adds the losses that this flush has to report: found before it, or during it. */
   private void addLosses() {
-    group.lock.lock();
-    try {
+    try (var _ = group.locked()) {
       if (caller.broken != null) {
         failures.addFirst(caller.broken);
       }
@@ -130,74 +127,47 @@ final class ClientFlush {
         group.abandonBroken(caller.scope.exportName);
         failures.addAll(group.losses.report(caller.reported, caller.scope.exportName, forFua));
       }
-    } finally {
-      group.lock.unlock();
     }
   }
 
   /**
-   * Without tracking: this flush, on this handle, whatever else runs. What it does not cover,
-   * though the storage promises so, since it may have been written to another server, is flushed
-   * besides.
+   * Without tracking: flushes this handle, whatever else runs. If that does not cover all of the
+   * scope, because some of it may have been written to an earlier start of the server, the scope is
+   * flushed besides.
    */
   private void passOn() {
-    List<Member> written = new ArrayList<>();
-    List<Long> counts = new ArrayList<>();
     boolean coversAll;
-    group.lock.lock();
-    try {
+    Map<Member, Long> counts;
+    try (var _ = group.locked()) {
       group.drainInboxes();
       coversAll = caller.scope.isCoveredBy(caller);
-      for (Member member : coversAll ? caller.scope.dirty : List.of(caller)) {
-        written.add(member);
-        counts.add(member.writes.completed());
-      }
-    } finally {
-      group.lock.unlock();
+      counts =
+          coversAll ? caller.scope.completedWrites() : Map.of(caller, caller.writes.completed());
     }
+    IOException failure = null;
     try {
       caller.handle.flush();
-    } catch (LostException lost) {
-      abandonCaller(lost);
-      return;
-    } catch (LostWritesException lost) {
-      group.recordLoss(caller.scope, lost);
-      failures.add(lost);
-      return;
     } catch (IOException e) {
-      failures.add(e);
-      return;
+      failure = e;
     }
-    group.lock.lock();
-    try {
-      for (int i = 0; i < written.size(); i++) {
-        group.cover(written.get(i), counts.get(i), caller);
-        group.settleWrites(written.get(i));
+    try (var _ = group.locked()) {
+      switch (failure) {
+        case null -> caller.scope.cover(counts, caller);
+        case LostException lost -> group.abandon(caller, lost);
+        case LostWritesException lost -> {
+          group.recordLoss(caller.scope, lost);
+          failures.add(lost);
+        }
+        default -> failures.add(failure);
       }
-      group.settle(caller.scope);
-    } finally {
-      group.lock.unlock();
     }
-    if (!coversAll) {
+    if (failure == null && !coversAll) {
       flushOwn();
-    }
-  }
-
-  private void abandonCaller(LostException lost) {
-    group.lock.lock();
-    try {
-      group.abandon(caller, lost);
-    } finally {
-      group.lock.unlock();
     }
   }
 
   private FlushRound request(FlushScope scope, Need need) {
     return scope.request(
         need, scope == caller.scope ? caller : scope.members.firstEntry().getValue());
-  }
-
-  private void await(List<FlushRound> rounds) {
-    FlushRound.runAndAwait(group, rounds, failures);
   }
 }

@@ -1,80 +1,50 @@
 package nbd.multiconn;
 
-import java.util.HashMap;
-import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executor;
-import java.util.concurrent.locks.ReentrantLock;
 import nbd.storage.Handle;
 
 /**
- * Which group each connection belongs to.
+ * The group of each connection: one for each export name, or one for all.
  *
- * <p><b>Striping.</b> Groups are spread over {@value #STRIPES} stripes by the hash of their name. A
- * stripe's lock guards its map, and how many connections each of its groups has; it is held for the
- * look-up only. Each group has a lock of its own for all that is in it ({@link Group}).
+ * <p><b>Locks.</b> The map is striped: a change locks the bin of the group's name, for the look-up
+ * only. Each group has a lock of its own for its contents ({@link Group}), which may be taken while
+ * a bin is locked, and not the other way round. Neither is held while a backend is called or a
+ * thread waits, so no group waits for another one's backend. Marking a read or a write takes
+ * neither.
  *
- * <p><b>Order.</b> A stripe's lock, then the lock of one of its groups; never two stripes, never
- * two groups. Neither is held while a backend is called or anything is waited for, so no group
- * waits for another one's backend. A handle's marks take neither.
- *
- * <p><b>Invariant of a stripe's lock.</b> A group is in the map while it has connections, or
- * remembers something that a later connection has to be told.
+ * <p><b>Invariant.</b> A group is in the map while it has connections, or remembers something that
+ * a later connection's flush has to report.
  */
 final class ConnectionTable {
-  private static final int STRIPES = 32;
-
   private final MultiConnSettings settings;
   private final Executor executor;
-  private final Stripe[] stripes = new Stripe[STRIPES];
-
-  /** Groups of one name's hash. */
-  private static final class Stripe {
-    final ReentrantLock lock = new ReentrantLock();
-    final Map<String, Entry> groups = new HashMap<>();
-  }
-
-  /** A group and its connections. */
-  private static final class Entry {
-    final Group group;
-    int connections;
-
-    Entry(Group group) {
-      this.group = group;
-    }
-  }
+  private final ConcurrentHashMap<String, Group> groups = new ConcurrentHashMap<>();
 
   ConnectionTable(MultiConnSettings settings, Executor executor) {
     this.settings = settings;
     this.executor = executor;
-    for (int i = 0; i < STRIPES; i++) {
-      stripes[i] = new Stripe();
-    }
   }
 
-  /** Adds a connection. */
-  Member enter(Handle handle, String exportName, Decision decision) {
-    String key = groupName(exportName);
-    Stripe stripe = stripe(key);
-    Group group;
-    stripe.lock.lock();
-    try {
-      Entry entry =
-          stripe.groups.computeIfAbsent(key, name -> new Entry(new Group(settings, executor)));
-      entry.connections++;
-      group = entry.group;
-    } finally {
-      stripe.lock.unlock();
-    }
+  /** Adds a connection to its group; closing the handle that is returned takes it out again. */
+  Handle enter(Handle handle, String exportName, Decision decision) {
+    Group group =
+        groups.compute(
+            groupName(exportName),
+            (name, present) -> {
+              Group entered = present == null ? new Group(settings, executor) : present;
+              entered.connections++;
+              return entered;
+            });
     boolean attached = false;
-    group.lock.lock();
-    try {
+    try (var _ = group.locked()) {
       FlushScope scope = group.scopeFor(exportName, handle.facts().identity(), decision);
       Member member = new Member(handle, decision, scope);
+      Handle made = new MultiConnHandle(handle, member, () -> leave(exportName));
       group.attach(member);
       attached = true;
-      return member;
+      return made;
     } finally {
-      group.lock.unlock();
       if (!attached) {
         leave(exportName);
       }
@@ -82,49 +52,18 @@ final class ConnectionTable {
   }
 
   /** Forgets a connection that has been detached from its group. */
-  void leave(String exportName) {
-    String key = groupName(exportName);
-    Stripe stripe = stripe(key);
-    stripe.lock.lock();
-    try {
-      Entry entry = stripe.groups.get(key);
-      if (entry != null && --entry.connections == 0 && isForgettable(entry.group)) {
-        stripe.groups.remove(key);
-      }
-    } finally {
-      stripe.lock.unlock();
-    }
+  private void leave(String exportName) {
+    groups.computeIfPresent(
+        groupName(exportName),
+        (name, group) -> --group.connections == 0 && group.isForgettable() ? null : group);
   }
 
-  /** How many groups are remembered. */
+  /** The number of groups that are remembered. */
   int size() {
-    int size = 0;
-    for (Stripe stripe : stripes) {
-      stripe.lock.lock();
-      try {
-        size += stripe.groups.size();
-      } finally {
-        stripe.lock.unlock();
-      }
-    }
-    return size;
-  }
-
-  private static boolean isForgettable(Group group) {
-    group.lock.lock();
-    try {
-      return group.isForgettable();
-    } finally {
-      group.lock.unlock();
-    }
+    return groups.size();
   }
 
   private String groupName(String exportName) {
     return settings.byExportName() ? exportName : "";
-  }
-
-  private Stripe stripe(String key) {
-    int hash = key.hashCode();
-    return stripes[(hash ^ (hash >>> 16)) & (STRIPES - 1)];
   }
 }

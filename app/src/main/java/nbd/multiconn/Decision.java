@@ -7,16 +7,16 @@ import nbd.storage.Capability;
 import nbd.storage.ThreadModel;
 
 /**
- * What one connection is promised, and whose flush covers whom: the one place where mode, backend,
- * thread model and limits are weighed against each other.
+ * The promise to one connection, and the way it is kept: the one place where mode, backend, thread
+ * model and limits are weighed against each other.
  *
- * @param mode what the mode comes to on this connection; never {@link MultiConnMode#AUTO}
+ * @param mode the mode of this connection; never {@link MultiConnMode#AUTO}
  * @param shown the capabilities that the client sees
  * @param canFlush whether the handle has flush
- * @param sharesFlush whether one flush stands for all handles of the export name
- * @param flushesBeforeClose whether another connection's flush would have had to cover what this
- *     one leaves behind, so that it must not leave anything
- * @param tracksReads whether a flush can ever be needed for what this handle has read
+ * @param sharesFlush whether a flush of one handle covers all handles of the export name
+ * @param flushesBeforeClose whether other connections rely on this one's writes being flushed, so
+ *     that it must not close with uncovered ones
+ * @param tracksReads whether a flush can ever be needed for the data that this handle has read
  */
 record Decision(
     MultiConnMode mode,
@@ -86,16 +86,16 @@ record Decision(
   private static boolean shares(TrackDirty tracking, boolean emulates, boolean multiConn) {
     return switch (tracking) {
       case CONNECTION -> multiConn;
-      // The level's meaning: one flush marks all clean, whatever the backend promises.
+      // The meaning of this level: one flush marks all clean, whatever the backend promises.
       case FAST -> multiConn || !emulates;
-      // Emulated without tracking, a flush goes to every handle.
+      // Where it is emulated without tracking, each flush goes to every handle.
       case OFF -> multiConn && !emulates;
     };
   }
 
   /**
-   * Within one export name that shares its flushes no read is ever outdated. Across names one can
-   * be, which only an emulated flush cares for.
+   * Within one export name that shares its flushes no read is ever outdated. Across names a read
+   * can be, but only an emulated flush refreshes other names.
    */
   private static boolean tracksReads(MultiConnSettings settings, boolean sharesFlush) {
     boolean mayEmulate =

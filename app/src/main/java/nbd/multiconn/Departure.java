@@ -4,16 +4,17 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import nbd.protocol.NbdException;
-import org.jspecify.annotations.Nullable;
+import nbd.storage.Handle;
 
 /**
- * The end of a connection's handle: flushes first what another connection's flush would have had to
- * cover, and lets the group remember what could not be. When the handle is closed, no flush is in
- * it and none comes; and it is closed whatever fails before.
+ * The end of a connection's handle: first flushes the writes that another connection's flush would
+ * have had to cover, and lets the group remember those that could not be flushed. When the handle
+ * is closed, no flush is in it and none comes; and it is closed whatever fails before.
  */
 final class Departure {
   private final Member member;
   private final Group group;
+  private final List<IOException> failures = new ArrayList<>();
 
   Departure(Member member) {
     this.member = member;
@@ -21,62 +22,62 @@ final class Departure {
   }
 
   void run() throws IOException {
-    List<IOException> failures = new ArrayList<>();
-    boolean lost = false;
-    try {
-      flush(failures);
-    } finally {
+    try (Handle _ = member.handle) {
+      boolean uncovered;
       try {
-        lost = leave(failures.isEmpty() ? null : failures.getFirst());
+        flush();
       } finally {
-        closeHandle(lost && !failures.isEmpty() ? failures.getFirst() : null);
+        uncovered = leave();
+      }
+      if (uncovered && member.decision.flushesBeforeClose() && !failures.isEmpty()) {
+        throw NbdException.copyOf(failures.getFirst());
       }
     }
   }
 
-  private void flush(List<IOException> failures) {
+  private void flush() {
     List<FlushRound> rounds = new ArrayList<>();
-    group.lock.lock();
-    try {
+    try (var _ = group.locked()) {
       group.drainInboxes();
       boolean leaves = member.writes.uncovered() || !member.scope.canCoverLeftBehindWithout(member);
       if (member.attached && member.decision.flushesBeforeClose() && leaves) {
         rounds.add(member.scope.request(FlushScope.Need.WRITES, member));
       }
-    } finally {
-      group.lock.unlock();
     }
-    FlushRound.runAndAwait(group, rounds, failures);
+    FlushRound.runAndAwait(rounds, failures);
   }
 
-  /** Takes it off the group; answers whether something is uncovered that was to be flushed. */
-  private boolean leave(@Nullable IOException failure) {
-    group.lock.lock();
-    try {
+  /** Takes the member out of the group; returns whether it goes with uncovered writes. */
+  private boolean leave() {
+    try (var _ = group.locked()) {
       boolean uncovered = member.writes.uncovered();
-      if (uncovered && member.broken != null) {
-        group.lose(member, member.broken);
-      } else if (uncovered) {
-        leaveBehind(failure == null ? new IOException("no flush followed them") : failure);
+      try {
+        if (uncovered && member.broken != null) {
+          group.lose(member, member.broken);
+        } else if (uncovered) {
+          leaveBehind();
+        }
+      } finally {
+        group.detach(member);
+        while (member.inside > 0) {
+          group.left.awaitUninterruptibly();
+        }
       }
-      return uncovered && member.decision.flushesBeforeClose();
-    } finally {
-      group.detach(member);
-      while (member.inside > 0) {
-        group.left.awaitUninterruptibly();
-      }
-      group.lock.unlock();
+      return uncovered;
     }
   }
 
   /**
-   * Where somebody relies on these writes, they are lost unless another handle's flush can cover
-   * them still. Where nobody does, the next flush is not skipped.
+   * Hands uncovered writes to the scope. Where other connections rely on them, they are lost unless
+   * the flush of another handle can still cover them. Where none does, the next flush is not
+   * skipped.
    */
-  private void leaveBehind(IOException why) {
+  private void leaveBehind() {
     FlushScope scope = member.scope;
+    IOException why =
+        failures.isEmpty() ? new IOException("no flush followed them") : failures.getFirst();
     if (member.decision.flushesBeforeClose()) {
-      scope.leaveBehind(member.writes.provenWith(), why);
+      scope.leaveBehind(member.writes.openingsSeen(), why);
     } else if (member.decision.sharesFlush()) {
       scope.leaveBehind(Long.MAX_VALUE, why);
     }
@@ -84,19 +85,5 @@ final class Departure {
       group.leftBehind = true;
     }
     member.writes.cover(member.writes.completed());
-  }
-
-  private void closeHandle(@Nullable IOException failure) throws IOException {
-    try {
-      member.handle.close();
-    } catch (IOException e) {
-      if (failure != null) {
-        e.addSuppressed(failure);
-      }
-      throw e;
-    }
-    if (failure != null) {
-      throw NbdException.copyOf(failure);
-    }
   }
 }

@@ -1,28 +1,29 @@
 package nbd.multiconn;
 
 import java.io.IOException;
-import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import nbd.storage.LostException;
 import nbd.storage.LostWritesException;
 import org.jspecify.annotations.Nullable;
 
 /**
- * One backend flush of a scope, and those who wait for it: notes what it will cover when it starts,
- * and marks exactly that when it has succeeded, and nothing when it has failed.
+ * One backend flush of a scope, for which any number of clients wait. It notes what it will cover
+ * when it starts, and marks exactly that when it has succeeded, and nothing when it has failed.
  *
- * <p>Whatever happens to it, also when memory is short: it ends, those who wait are told, the
- * handle is left, and the scope's next flush is begun. What has to be done for that allocates
- * nothing.
+ * <p>Whatever happens to it, also when memory is short: it ends, all that wait for it get its
+ * outcome, the handle is left, and the scope's next flush is begun. None of that allocates.
  */
 final class FlushRound {
-  /** What those who wait are told where there was no memory to say more; made while there is. */
+  /** The outcome where there was no memory for a better one; made while there is. */
   @SuppressWarnings("StaticAssignmentOfThrowable")
   private static final IOException BROKEN_OFF =
       new IOException("a flush was broken off, perhaps for want of memory");
 
   private final FlushScope scope;
+  private final Group group;
   private final Member asked;
 
   /** Completed with the failure, or null. */
@@ -31,67 +32,62 @@ final class FlushRound {
   /** Guarded by the group's lock, as everything below. */
   boolean waitsForReads;
 
-  private boolean begun;
-  private boolean started;
-  private long age;
+  /** A thread runs it. */
+  boolean begun;
 
-  /** The handle that the flush is in. */
+  /** Writes that complete from now on are too late for it. */
+  boolean started;
+
+  /** It covers what members that have gone left behind. */
+  boolean coversLeftBehind;
+
+  /** The scope's epoch when it began. */
+  private long epoch;
+
+  /** The member whose handle the flush is in. */
   private @Nullable Member entered;
 
-  private final List<Member> targeted = new ArrayList<>();
-  private final List<Turned> turned = new ArrayList<>();
-  private boolean coversLeftBehind;
+  /** How many writes of each dirty member it covers. */
+  private Map<Member, Long> counts = Map.of();
+
+  /** The phases of the members' reads that it clears. */
+  private final Map<Member, ReadMarks.Phase> turned = new HashMap<>();
+
+  /** Unsafe mode: how many writes of each dirty member of the group came before it. */
+  private final Map<Member, Long> passedOn = new HashMap<>();
+
   private boolean coversGroupLeftBehind;
-  private final List<PassedOn> passedOn = new ArrayList<>();
-
-  /** A phase of a handle's reads, which this flush clears. */
-  private record Turned(Member member, int phase) {}
-
-  /** How many writes a handle had completed when this flush was passed on. */
-  private record PassedOn(Member member, long count) {}
 
   FlushRound(FlushScope scope, Member asked) {
     this.scope = scope;
+    this.group = scope.group;
     this.asked = asked;
   }
 
-  /** Whether somebody runs it. */
-  boolean begun() {
-    return begun;
+  /** Whether it has started, and covers all that a member has completed by now. */
+  boolean covers(Member member) {
+    return member.writes.completed() <= counts.getOrDefault(member, -1L);
   }
 
-  /** Whether writes that complete from now on are too late for it. */
-  boolean started() {
-    return started;
-  }
-
-  /** Whether it covers what members that have gone left behind. */
-  boolean coversLeftBehind() {
-    return coversLeftBehind;
-  }
-
-  /**
-   * Whether it lets go of everything that was read before this age; one that has not begun is told
-   * to.
-   */
+  /** Whether it clears everything that was read before an epoch, or can still be made to. */
   boolean refreshes(long before) {
     if (!begun) {
       waitsForReads = true;
+      return true;
     }
-    return waitsForReads && (!begun || age >= before);
+    return waitsForReads && epoch >= before;
   }
 
   /**
-   * Runs those of some flushes that are due and that nobody has begun, at the same time, and waits
-   * for all. Holds no lock.
+   * Runs those flushes that are due, at the same time, and waits for all. Called without a lock.
    *
    * @param failures gets theirs
    */
-  static void runAndAwait(Group group, List<FlushRound> rounds, List<IOException> failures) {
+  static void runAndAwait(List<FlushRound> rounds, List<IOException> failures) {
     FlushRound last = null;
     for (FlushRound round : rounds) {
-      if (round.isToBeRun(group)) {
-        if (last != null && !last.isRunElsewhere(group)) {
+      if (round.isDue()) {
+        if (last != null && !last.isRunElsewhere()) {
           last.run();
         }
         last = round;
@@ -108,17 +104,14 @@ final class FlushRound {
     }
   }
 
-  private boolean isToBeRun(Group group) {
-    group.lock.lock();
-    try {
-      return scope.isToBeRun(this);
-    } finally {
-      group.lock.unlock();
+  private boolean isDue() {
+    try (var _ = group.locked()) {
+      return scope.isDue(this);
     }
   }
 
-  /** Has another thread run it; answers whether there was one to be had. */
-  private boolean isRunElsewhere(Group group) {
+  /** Has another thread run it; false if there is none to be had. */
+  private boolean isRunElsewhere() {
     try {
       group.executor.execute(this::run);
       return true;
@@ -127,24 +120,32 @@ final class FlushRound {
     }
   }
 
-  /** Runs it unless somebody does, and then the scope's next if nobody else can. Never throws. */
+  /** Runs it unless another thread does, and then the scope's next if none does. Never throws. */
   private void run() {
-    Group group = scope.group;
     FlushRound round = this;
-    while (round != null && round.begin(group)) {
-      FlushRound next = round.runToItsEnd(group);
-      round = next == null || next.isRunElsewhere(group) ? null : next;
+    while (round != null && round.begin()) {
+      FlushRound next = round.runToItsEnd();
+      round = next == null || next.isRunElsewhere() ? null : next;
     }
   }
 
-  private @Nullable FlushRound runToItsEnd(Group group) {
+  private boolean begin() {
+    try (var _ = group.locked()) {
+      boolean mine = !begun;
+      begun = true;
+      return mine;
+    }
+  }
+
+  /** Returns the flush that is to run now. */
+  private @Nullable FlushRound runToItsEnd() {
     @Nullable IOException failure;
     try {
-      failure = flush(group);
+      failure = flush();
     } catch (RuntimeException | Error e) {
       failure = brokenOff(e);
     }
-    return finish(group, failure);
+    return finish(failure);
   }
 
   private static IOException brokenOff(Throwable why) {
@@ -155,51 +156,38 @@ final class FlushRound {
     }
   }
 
-  private boolean begin(Group group) {
-    group.lock.lock();
-    try {
-      if (begun) {
-        return false;
-      }
-      begun = true;
-      return true;
-    } finally {
-      group.lock.unlock();
+  /** Returns the failure, if it has failed. */
+  private @Nullable IOException flush() {
+    for (Member reader : readersToWaitFor()) {
+      turned.put(reader, reader.reads.turnAndWait());
     }
-  }
-
-  /** Answers the failure, if it has failed. */
-  private @Nullable IOException flush(Group group) {
-    for (Member reader : readersToWaitFor(group)) {
-      turned.add(new Turned(reader, reader.reads.turnAndWait()));
-    }
-    Member handle = start(group);
-    while (handle != null) {
+    for (Member member = start(); member != null; member = start()) {
       try {
-        handle.handle.flush();
+        member.handle.flush();
         return null;
       } catch (LostException lost) {
-        abandon(group, handle, lost);
+        try (var _ = group.locked()) {
+          leaveHandle();
+          group.abandon(member, lost);
+        }
       } catch (LostWritesException lost) {
-        group.recordLoss(scope, lost);
+        try (var _ = group.locked()) {
+          group.recordLoss(scope, lost);
+        }
         return lost;
       } catch (IOException failure) {
         return failure;
       }
-      handle = start(group);
     }
-    // Every member has left; what they left uncovered, if anything, the group knows.
+    // Every member has left; the group knows what they left uncovered.
     return null;
   }
 
-  private List<Member> readersToWaitFor(Group group) {
-    group.lock.lock();
-    try {
+  private List<Member> readersToWaitFor() {
+    try (var _ = group.locked()) {
       group.drainInboxes();
-      age = scope.age();
+      epoch = scope.epoch();
       return waitsForReads ? List.copyOf(scope.readers) : List.of();
-    } finally {
-      group.lock.unlock();
     }
   }
 
@@ -207,93 +195,63 @@ final class FlushRound {
    * Enters a handle, and notes what its flush will cover; once more if the handle before was
    * broken. Null if there is none.
    */
-  private @Nullable Member start(Group group) {
-    group.lock.lock();
-    try {
+  private @Nullable Member start() {
+    try (var _ = group.locked()) {
       group.drainInboxes();
       started = true;
-      Member entry = scope.entry(asked);
+      Member entry = scope.handleToEnter(asked);
       if (entry == null) {
         return null;
       }
       entered = entry;
       entry.inside++;
-      targeted.clear();
-      for (Member member : scope.dirty) {
-        targeted.add(member);
-        member.target = member.writes.completed();
-      }
+      counts = scope.completedWrites();
       coversLeftBehind = scope.hasLeftBehind();
       if (!waitsForReads) {
         turnReaders();
       }
       if (group.settings.mode() == MultiConnMode.UNSAFE) {
-        notePassedOn(group);
+        coversGroupLeftBehind = group.leftBehind;
+        group.dirtyScopes.forEach(dirty -> passedOn.putAll(dirty.completedWrites()));
       }
       return entry;
-    } finally {
-      group.lock.unlock();
     }
   }
 
   private void turnReaders() {
     turned.clear();
     for (Member reader : scope.readers) {
-      int ended = reader.reads.turnWithoutWaiting();
-      if (ended >= 0) {
-        turned.add(new Turned(reader, ended));
+      ReadMarks.Phase ended = reader.reads.turnWithoutWaiting();
+      if (ended != null) {
+        turned.put(reader, ended);
       }
     }
   }
 
-  private void notePassedOn(Group group) {
-    passedOn.clear();
-    coversGroupLeftBehind = group.leftBehind;
-    for (FlushScope other : group.dirtyScopes) {
-      for (Member member : other.dirty) {
-        passedOn.add(new PassedOn(member, member.writes.completed()));
-      }
-    }
-  }
-
-  private void abandon(Group group, Member broken, LostException lost) {
+  /**
+   * Ends it; returns the flush that is to run now. The clients that waited log the losses that were
+   * found, since the log may fail.
+   */
+  private @Nullable FlushRound finish(@Nullable IOException failure) {
+    @Nullable IOException outcome = failure;
+    FlushRound next;
     group.lock.lock();
     try {
-      leaveHandle(group);
-      group.abandon(broken, lost);
-    } finally {
-      group.lock.unlock();
-    }
-  }
-
-  /** Ends it, and answers the flush that is to be run now. */
-  private @Nullable FlushRound finish(Group group, @Nullable IOException failure) {
-    @Nullable IOException told = failure;
-    group.lock.lock();
-    try {
-      Member handle = entered;
-      if (failure == null && handle != null) {
-        cover(group, handle);
+      if (failure == null && entered != null) {
+        cover(entered);
       }
     } catch (RuntimeException | Error e) {
-      told = brokenOff(e);
+      outcome = brokenOff(e);
+    } finally {
+      leaveHandle();
+      next = scope.next();
+      group.lock.unlock();
     }
-    for (Member member : targeted) {
-      member.target = -1;
-      group.settleWrites(member);
-    }
-    for (Turned phase : turned) {
-      group.settleReads(phase.member);
-    }
-    group.settle(scope);
-    leaveHandle(group);
-    FlushRound next = scope.next();
-    group.lock.unlock();
-    end.complete(told);
+    end.complete(outcome);
     return next;
   }
 
-  private void leaveHandle(Group group) {
+  private void leaveHandle() {
     if (entered != null) {
       entered.inside--;
       entered = null;
@@ -302,25 +260,23 @@ final class FlushRound {
   }
 
   /** Marks as covered what was noted at the start. */
-  private void cover(Group group, Member handle) {
-    boolean news = coversLeftBehind;
-    for (Member member : targeted) {
-      news |= group.cover(member, member.target, handle);
-    }
-    if (news) {
+  private void cover(Member handle) {
+    boolean news = scope.cover(counts, handle);
+    if (news || coversLeftBehind) {
       scope.advance();
     }
-    for (Turned phase : turned) {
-      phase.member.reads.clear(phase.phase);
-    }
+    turned.forEach(
+        (member, phase) -> {
+          phase.clear();
+          group.settleReads(member);
+        });
     if (coversLeftBehind && scope.hasLeftBehind()) {
       scope.takeLeftBehind();
     }
-    for (PassedOn noted : passedOn) {
-      noted.member.passedOn = Math.max(noted.member.passedOn, noted.count);
-    }
+    passedOn.forEach((member, count) -> member.passedOn = Math.max(member.passedOn, count));
     if (coversGroupLeftBehind) {
       group.leftBehind = false;
     }
+    group.settle(scope);
   }
 }

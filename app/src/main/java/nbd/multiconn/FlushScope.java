@@ -2,7 +2,10 @@ package nbd.multiconn;
 
 import java.io.IOException;
 import java.util.ArrayDeque;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
+import java.util.Map;
 import java.util.NavigableMap;
 import java.util.Objects;
 import java.util.TreeMap;
@@ -11,21 +14,26 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * The handles that one backend flush covers: a single one, or where the backend is multi-conn all
- * openings of the same storage by one export name, and never more. Whoever needs the scope flushed
- * asks here, and gets a {@link FlushRound} to wait for: at most one runs and one waits, however
- * many ask, except where every flush is to be passed on.
+ * openings of the same storage by one export name, and never more. A client's flush that needs the
+ * scope flushed gets a {@link FlushRound} to wait for: at most one runs and one waits, however many
+ * clients ask, except where every flush is to be passed on.
  *
  * <p><b>The same server.</b> The storage may be a server that is restarted. A flush that the new
  * one answers does not cover what the old one has lost, and only the old one's connections ever
  * find out. So openings are numbered once they are done, and each handle notes how many there were
- * when the newest of its answered writes began ({@link WriteMarks#provenWith}). If that is not less
- * than another handle's number, the server that answers the first handle was alive after the other
- * one had connected. One server at a time serves the export, so both handles are connected to the
- * same, and its answer to a flush covers both. A flush enters a handle with which this is proven
- * for all dirty ones: the caller's, or else the oldest dirty one; the others wrote after they had
+ * when the newest of its answered writes began ({@link WriteMarks#openingsSeen}). If that is not
+ * less than another handle's number, the server that answers the first handle was alive after the
+ * other one had connected. One server at a time serves the export, so both handles are connected to
+ * the same, and its answer to a flush covers both. A flush enters a handle for which this is proven
+ * of all dirty ones: the caller's, or else the oldest dirty one; the others wrote after they had
  * been opened, and so after that one was.
  *
- * <p>Guarded by the group's lock, but for what is said to take none.
+ * <p><b>The epoch</b> of a scope is the number of times at which writes of other scopes became
+ * visible. It is the group's count of advances less the scope's own, and both change without a
+ * lock. {@link #epoch} is never too high, so no read is taken for newer than it is; {@link
+ * #latestEpoch} is never too low, so no advance is overlooked.
+ *
+ * <p>Guarded by the group's lock, but for what is said to need none.
  */
 final class FlushScope {
   final Group group;
@@ -34,7 +42,7 @@ final class FlushScope {
   /** The handles' identity. */
   final Object storage;
 
-  /** What the flush has to achieve, which tells whether the running one will do. */
+  /** What a flush has to achieve, which decides whether the running one will do. */
   enum Need {
     /** Cover every write that has been completed. */
     WRITES,
@@ -42,9 +50,9 @@ final class FlushScope {
     START,
     /** Wait for the reads that have begun, and start then. */
     REFRESH,
-    /** Any flush that has not ended yet. */
+    /** Nothing but to be a flush that has not ended yet. */
     ANY,
-    /** Be one for this request alone, which waits for the reads that have begun. */
+    /** Serve this request alone, and wait for the reads that have begun. */
     OWN
   }
 
@@ -54,19 +62,18 @@ final class FlushScope {
   final LinkedHashSet<Member> dirty = new LinkedHashSet<>();
   final LinkedHashSet<Member> readers = new LinkedHashSet<>();
 
-  /** The number of the last loss that one of its handles has told of; 0 before. */
+  /** The number of the last loss that one of its handles has reported; 0 before. */
   long lastLoss;
 
-  /** What members that have gone left uncovered; null if nothing. */
   private @Nullable LeftBehind leftBehind;
 
   /**
-   * Writes of members that have gone.
+   * Uncovered writes of members that have gone.
    *
-   * @param provenWith the highest number of a handle whose flush covers them
+   * @param openingsSeen the highest number of a handle whose flush covers them
    * @param why the last flush did not
    */
-  private record LeftBehind(long provenWith, IOException why) {}
+  private record LeftBehind(long openingsSeen, IOException why) {}
 
   private final ArrayDeque<FlushRound> waiting = new ArrayDeque<>();
   private @Nullable FlushRound running;
@@ -77,9 +84,7 @@ final class FlushScope {
   /** Changed after the group's count: not more than what that has of this scope. */
   private final AtomicLong advancesEnded = new AtomicLong();
 
-  /**
-   * How many handles have been opened; changed under the lock, which those who read do not take.
-   */
+  /** The number of handles that have been opened; read without the lock. */
   private volatile long openings;
 
   FlushScope(Group group, String exportName, Object storage) {
@@ -88,35 +93,32 @@ final class FlushScope {
     this.storage = storage;
   }
 
-  /**
-   * How often something became visible that other scopes wrote; never too high, so that no read is
-   * taken for newer than it is. Takes no lock.
-   */
-  long age() {
+  /** Returns the epoch, or less while writes of this scope become visible. Takes no lock. */
+  long epoch() {
     long all = group.advances.get();
     return all - advancesBegun.get();
   }
 
-  /** The same, but never too low, so that no advance is overlooked. Takes no lock. */
-  private long latestAge() {
+  /** Returns the epoch, or more while writes of this scope become visible. Takes no lock. */
+  private long latestEpoch() {
     long own = advancesEnded.get();
     return group.advances.get() - own;
   }
 
-  /** Writes of this scope have become visible. Takes no lock. */
+  /** Begins a new epoch of the other scopes: writes of this one are visible. Takes no lock. */
   void advance() {
     advancesBegun.incrementAndGet();
     group.advances.incrementAndGet();
     advancesEnded.incrementAndGet();
   }
 
-  /** How many handles have been opened. Takes no lock. */
+  /** The number of handles that have been opened. Takes no lock. */
   long openings() {
     return openings;
   }
 
-  /** A handle has been opened. Answers its number. */
-  @SuppressWarnings("NonAtomicVolatileUpdate") // Only under the lock; the others only read it.
+  /** Counts a handle that has been opened; returns its number. */
+  @SuppressWarnings("NonAtomicVolatileUpdate") // Changed only under the lock.
   long countOpening() {
     return ++openings;
   }
@@ -130,34 +132,29 @@ final class FlushScope {
   }
 
   /**
-   * A member goes with uncovered writes.
+   * Notes that a member goes with uncovered writes.
    *
-   * @param provenWith the highest number of a handle whose flush covers them
+   * @param openingsSeen the highest number of a handle whose flush covers them
    * @param why the last flush did not
    */
-  void leaveBehind(long provenWith, IOException why) {
-    LeftBehind before = leftBehind;
-    leftBehind =
-        new LeftBehind(before == null ? provenWith : Math.min(before.provenWith, provenWith), why);
+  void leaveBehind(long openingsSeen, IOException why) {
+    long before = leftBehind == null ? Long.MAX_VALUE : leftBehind.openingsSeen;
+    leftBehind = new LeftBehind(Math.min(before, openingsSeen), why);
   }
 
   /**
-   * Whether a flush can still cover what was left behind if this member goes; null if none does.
+   * Whether a flush can still cover what was left behind when this member has gone; null if none
+   * goes.
    */
   boolean canCoverLeftBehindWithout(@Nullable Member leaving) {
     LeftBehind left = leftBehind;
-    if (left == null || left.provenWith == Long.MAX_VALUE) {
-      return true;
-    }
-    for (Member member : members.headMap(left.provenWith, true).values()) {
-      if (member != leaving) {
-        return true;
-      }
-    }
-    return false;
+    return left == null
+        || left.openingsSeen == Long.MAX_VALUE
+        || members.headMap(left.openingsSeen, true).values().stream()
+            .anyMatch(member -> member != leaving);
   }
 
-  /** Forgets what was left behind: it is covered, or lost. Answers why it was left. */
+  /** Forgets what was left behind, since it is covered or lost; returns why it was left. */
   IOException takeLeftBehind() {
     IOException why = Objects.requireNonNull(leftBehind).why;
     leftBehind = null;
@@ -166,9 +163,9 @@ final class FlushScope {
 
   /** Whether a member may hold older data than what others have made visible by now. */
   boolean isOutdated() {
-    long age = latestAge();
+    long now = latestEpoch();
     for (Member reader : readers) {
-      if (reader.reads.olderThan(age)) {
+      if (reader.reads.olderThan(now)) {
         return true;
       }
     }
@@ -176,11 +173,11 @@ final class FlushScope {
   }
 
   /**
-   * Finds the flush that does what is needed, or makes one. Whoever waits for a flush that is due
-   * and that nobody has begun runs it ({@link #isToBeRun}): none is left behind by a thread that
-   * failed after it had asked.
+   * Finds the flush that does what is needed, or makes one. Each thread that waits for a flush that
+   * is due and has not begun runs it ({@link #isDue}): none is left over when a thread has failed
+   * after it had asked.
    *
-   * @param asked the handle that the flush enters, if it can be entered then, and is enough
+   * @param asked the handle that the flush enters, if it is attached then and its flush is enough
    */
   FlushRound request(Need need, Member asked) {
     FlushRound present = running;
@@ -202,68 +199,72 @@ final class FlushScope {
     return made;
   }
 
-  /** Whether a flush is due that nobody has begun. */
-  boolean isToBeRun(FlushRound round) {
-    return round == running && !round.begun();
+  /** Whether a flush is the next to run, and has not begun. */
+  boolean isDue(FlushRound round) {
+    return round == running && !round.begun;
   }
 
   private boolean suffices(FlushRound round, Need need) {
     return switch (need) {
-      case WRITES -> !round.started() || covers(round);
-      case START -> !round.started();
-      case REFRESH -> round.refreshes(latestAge());
+      case WRITES ->
+          !round.started
+              || ((leftBehind == null || round.coversLeftBehind)
+                  && dirty.stream().allMatch(round::covers));
+      case START -> !round.started;
+      case REFRESH -> round.refreshes(latestEpoch());
       case ANY -> true;
       case OWN -> false;
     };
   }
 
-  private boolean covers(FlushRound round) {
-    if (leftBehind != null && !round.coversLeftBehind()) {
-      return false;
-    }
-    for (Member member : dirty) {
-      if (member.writes.completed() > member.target) {
-        return false;
-      }
-    }
-    return true;
-  }
-
-  /** The running flush is over; answers the one that is to run now. */
+  /** Makes the next flush the running one, when that has ended. */
   @Nullable FlushRound next() {
     running = waiting.poll();
     return running;
   }
 
   /**
-   * The handle that a flush enters to cover all that is uncovered: the one that asked, if it is
-   * proven to reach the same server as all who wrote; else the oldest of them. Null if all members
-   * have gone.
+   * Chooses the handle that a flush enters to cover all that is uncovered: the one that asked, if
+   * it is proven to reach the same server as all that wrote; else the oldest of them. Null if all
+   * members have gone.
    */
-  @Nullable Member entry(Member asked) {
+  @Nullable Member handleToEnter(Member asked) {
     if (asked.attached && isCoveredBy(asked)) {
       return asked;
     }
     if (leftBehind != null || dirty.isEmpty()) {
       return members.isEmpty() ? null : members.firstEntry().getValue();
     }
-    Member oldest = dirty.getFirst();
-    for (Member member : dirty) {
-      oldest = member.number < oldest.number ? member : oldest;
-    }
-    return oldest;
+    return dirty.stream().min(Comparator.comparingLong(member -> member.number)).orElseThrow();
   }
 
   /** Whether a flush of a handle, if it succeeds, covers all that is uncovered. */
   boolean isCoveredBy(Member entered) {
-    if (leftBehind != null && leftBehind.provenWith < entered.number) {
-      return false;
+    return (leftBehind == null || leftBehind.openingsSeen >= entered.number)
+        && dirty.stream().allMatch(member -> member.writes.openingsSeen() >= entered.number);
+  }
+
+  /** How many writes each member has completed that has uncovered ones. */
+  Map<Member, Long> completedWrites() {
+    Map<Member, Long> counts = new LinkedHashMap<>();
+    dirty.forEach(member -> counts.put(member, member.writes.completed()));
+    return counts;
+  }
+
+  /**
+   * Marks writes as covered by a flush that has succeeded, and had started when they were counted.
+   *
+   * @param entered the member whose handle was flushed
+   * @return whether any were not covered before
+   */
+  boolean cover(Map<Member, Long> counts, Member entered) {
+    boolean news = false;
+    for (Map.Entry<Member, Long> counted : counts.entrySet()) {
+      Member member = counted.getKey();
+      news |= group.cover(member, counted.getValue(), entered);
+      group.settleWrites(member);
     }
-    for (Member member : dirty) {
-      if (!member.isProvenWith(entered)) {
-        return false;
-      }
-    }
-    return true;
+    group.settle(this);
+    return news;
   }
 }

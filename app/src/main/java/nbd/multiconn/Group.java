@@ -1,73 +1,81 @@
 package nbd.multiconn;
 
-import java.io.IOException;
 import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Queue;
 import java.util.Set;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.Executor;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Consumer;
 import nbd.protocol.NbdError;
 import nbd.storage.Losses;
 import nbd.storage.LostException;
 import nbd.storage.LostWritesException;
 
 /**
- * The handles that a flush has to keep consistent, and how that is done.
+ * The connections that a flush has to keep consistent, and how that is done.
  *
  * <p><b>Durable.</b> Each handle counts the writes that have ended on it ({@link WriteMarks}), and
  * the first one after the handle was clean puts it into the inbox ({@link Enrolment}), both before
- * the client is told. A client's flush ({@link ClientFlush}) empties the inbox, and so finds in
- * {@link #dirtyScopes} whatever has a write that was answered before and is not covered. A handle
- * leaves that set only when a flush that started after its last write has succeeded; while one
- * runs, it is still there, and others find it and wait for the same one.
+ * the client gets its reply. A client's flush ({@link ClientFlush}) empties the inbox, and so finds
+ * in {@link #dirtyScopes} whatever has a write that was answered before and is not covered. A
+ * handle leaves that set only when a flush that started after its last write has succeeded; while
+ * one runs, it is still there, and other flushes find it and wait for the same one.
  *
- * <p><b>Visible.</b> Step one flushes who has written; each success that covers anything makes it
- * visible and advances the count of the others' {@link FlushScope#age}. Step two begins when all of
- * step one has ended, and flushes who may hold older data: whose oldest read since its last flush
- * began at a lower age ({@link ReadMarks}). Reads in flight count as reads, and have to end before
- * that flush starts, since they may yet put down what they fetched before. Reads that begin after
- * step one fetch what is visible already: nobody waits for them. A handle's own writes never
- * outdate its own reads, so one connection that reads, writes and flushes gets one step.
+ * <p><b>Visible.</b> Step one flushes the handles that have written; each success that covers
+ * anything makes it visible and advances the other scopes' epoch ({@link FlushScope#epoch}). Step
+ * two begins when all of step one has ended, and flushes the handles that may hold older data:
+ * those whose oldest read since their last flush began in a lower epoch ({@link ReadMarks}). Reads
+ * in flight count as reads, and have to end before that flush starts, since they may yet cache what
+ * they fetched before. Reads that begin after step one fetch what is visible already: nobody waits
+ * for them. A handle's own writes never outdate its own reads, so one connection that reads, writes
+ * and flushes gets one step.
  *
  * <p><b>Honest.</b> A {@link FlushRound} covers what had been counted when it started, once it has
- * succeeded. All who waited for it get its failure. What a handle that has gone or broken could not
- * flush, no later flush can make good for: {@link Losses} are reported to every connection, at the
- * end of its flush, so that a loss which is found during a flush fails that one already.
+ * succeeded. All clients that waited for it get its failure. What a handle that has gone or broken
+ * could not flush, no later flush can make good for: {@link Losses} are reported on every
+ * connection, at the end of a flush, so that a loss which is found during a flush fails that one
+ * already.
  *
- * <p><b>Minimal and parallel.</b> {@link FlushScope} says who shares a flush. A client waits for
- * the flushes that it needs, which run at the same time, and for no round of the group's: with
- * rounds, half of the clients would wait for the next one.
+ * <p><b>Minimal and parallel.</b> {@link FlushScope} says which handles share a flush. A client
+ * waits for the flushes that it needs, which run at the same time, and not for the whole group to
+ * be flushed: then half of the clients would have to wait for the next time.
  *
- * <p><b>No deadlock.</b> No lock is held while a backend is called or anybody is waited for; this
- * lock is taken last. A client's flush waits for flushes; these wait for handles and for reads that
- * had begun before; both of those wait for the backend alone, since the filter that keeps its
- * thread model is below this one, and a read never waits for a flush here.
+ * <p><b>No deadlock.</b> No lock is held while a backend is called or a thread waits; this lock is
+ * taken last. A client's flush waits for flushes; these wait for handles and for reads that had
+ * begun before; both of those wait for the backend alone, since the filter that keeps its thread
+ * model is below this one, and a read never waits for a flush here.
  *
- * <p><b>This lock</b> guards all that is not said to be otherwise here, in {@link FlushScope},
+ * <p><b>The lock</b> guards all that is not said to be otherwise here, in {@link FlushScope},
  * {@link FlushRound} and {@link Member}. Its invariant: a member that is attached and has uncovered
  * writes is in {@code dirty} of its scope, or in the inbox, or is between counting and enrolling;
  * likewise with reads; the sets of scopes here are those whose own sets are not empty.
  */
 final class Group {
-  final ReentrantLock lock = new LoggingLock();
+  final ReentrantLock lock = new ReentrantLock();
+  private final Held held = this::unlock;
 
   /** Signalled when a flush has left a handle. */
   final Condition left = lock.newCondition();
 
   final MultiConnSettings settings;
 
-  /** Runs the flushes for which no caller has the time. */
+  /** Runs the flushes beside the one that a client's own thread runs. */
   final Executor executor;
 
-  final Inbox writers = new Inbox();
-  final Inbox readers = new Inbox();
+  /** Filled without the lock by members that may have to be put on {@link FlushScope#dirty}. */
+  final Queue<Member> writers = new ConcurrentLinkedQueue<>();
 
-  /** How often something became visible; takes no lock. */
+  /** Filled without the lock by members that may have to be put on {@link FlushScope#readers}. */
+  final Queue<Member> readers = new ConcurrentLinkedQueue<>();
+
+  /** How often something became visible; changes without the lock. */
   final AtomicLong advances = new AtomicLong();
 
   /** Every scope that can be flushed. */
@@ -76,28 +84,18 @@ final class Group {
   final Set<FlushScope> dirtyScopes = new LinkedHashSet<>();
   final Set<FlushScope> readerScopes = new LinkedHashSet<>();
 
-  /** Unsafe mode: a member went since the last flush that was passed on, and had written. */
+  /** Unsafe mode: a member that had written has gone since a flush was last passed on. */
   boolean leftBehind;
 
-  /** Logs the losses that were found under it when it has been left: the log may be slow. */
-  private final class LoggingLock extends ReentrantLock {
-    private static final long serialVersionUID = 1;
-
-    @Override
-    public void unlock() {
-      super.unlock();
-      if (!isHeldByCurrentThread()) {
-        losses.log();
-      }
-    }
-  }
+  /** The connections that have entered; guarded by {@link ConnectionTable}, not by the lock. */
+  int connections;
 
   private final Map<ScopeKey, FlushScope> sharedScopes = new HashMap<>();
 
-  /** What handles have in common that share their flushes. */
+  /** What handles that share their flushes have in common. */
   private record ScopeKey(String exportName, Object storage) {}
 
-  /** What cannot be covered any more. */
+  /** The writes that no flush can cover any more. */
   final Losses losses = new Losses();
 
   /** The count of advances at which nothing was found outdated; nothing is until the next. */
@@ -108,7 +106,27 @@ final class Group {
     this.executor = executor;
   }
 
-  /** The scope that a new handle belongs to. */
+  /** The lock while it is held. */
+  interface Held extends AutoCloseable {
+    @Override
+    void close();
+  }
+
+  /** Takes the lock until the answer is closed. */
+  Held locked() {
+    lock.lock();
+    return held;
+  }
+
+  /** Leaves the lock, and then logs the losses that were found under it: the log may be slow. */
+  private void unlock() {
+    lock.unlock();
+    if (!lock.isHeldByCurrentThread()) {
+      losses.log();
+    }
+  }
+
+  /** Finds the scope that a new handle belongs to, or makes it. */
   FlushScope scopeFor(String exportName, Object storage, Decision decision) {
     return decision.sharesFlush()
         ? sharedScopes.computeIfAbsent(
@@ -117,11 +135,16 @@ final class Group {
   }
 
   void attach(Member member) {
-    member.scope.members.put(member.number, member);
-    if (member.decision.canFlush()) {
-      scopes.add(member.scope);
+    try {
+      member.scope.members.put(member.number, member);
+      if (member.decision.canFlush()) {
+        scopes.add(member.scope);
+      }
+      settle(member.scope);
+    } catch (Error noMemory) {
+      detach(member);
+      throw noMemory;
     }
-    settle(member.scope);
   }
 
   /** Takes a member off all lists: no flush enters its handle from now on. */
@@ -143,29 +166,42 @@ final class Group {
     }
   }
 
-  /** Whether nothing is lost by forgetting a group without members. */
+  /** Whether nothing is lost by forgetting a group without members; takes the lock. */
   boolean isForgettable() {
-    return losses.unreported().isEmpty() && !leftBehind && sharedScopes.isEmpty();
+    lock.lock();
+    try {
+      return losses.unreported().isEmpty() && !leftBehind && sharedScopes.isEmpty();
+    } finally {
+      lock.unlock();
+    }
   }
 
-  /** Enlists who has marked something since the last time. */
+  /** Lists the members that have marked something since the last time. */
   void drainInboxes() {
-    writers.drain(this::enlistWriter);
-    readers.drain(this::enlistReader);
+    drain(writers, this::listWriter);
+    drain(readers, this::listReader);
   }
 
-  private void enlistWriter(Member member) {
+  /** Empties an inbox. A member that cannot be listed, for want of memory perhaps, stays in it. */
+  static void drain(Queue<Member> inbox, Consumer<Member> list) {
+    for (Member member = inbox.peek(); member != null; member = inbox.peek()) {
+      list.accept(member);
+      inbox.remove();
+    }
+  }
+
+  private void listWriter(Member member) {
     if (member.attached) {
       member.scope.dirty.add(member);
       settleWrites(member);
       settle(member.scope);
     } else if (member.broken != null) {
-      // It was answered just before the handle broke, and noted just after.
+      // The write was answered just before the handle broke, and enrolled just after.
       lose(member, member.broken);
     }
   }
 
-  private void enlistReader(Member member) {
+  private void listReader(Member member) {
     if (member.attached) {
       member.scope.readers.add(member);
       settleReads(member);
@@ -183,7 +219,7 @@ final class Group {
     }
   }
 
-  /** Takes a member off the readers if it holds nothing. */
+  /** Takes a member off the readers if it holds nothing that was read. */
   void settleReads(Member member) {
     if (member.attached && !member.reads.any()) {
       member.reads.enrolment.beginInterval();
@@ -207,7 +243,7 @@ final class Group {
     }
   }
 
-  /** The scopes that may hold older data than what is visible. */
+  /** Finds the scopes that may hold older data than what is visible. */
   Set<FlushScope> outdated() {
     Set<FlushScope> found = new LinkedHashSet<>();
     // Read first: what advances from here on is looked at the next time.
@@ -226,53 +262,42 @@ final class Group {
     return found;
   }
 
-  /** Unsafe mode: whether anybody has written since a flush was last passed on. */
+  /** Unsafe mode: whether any member has written since a flush was last passed on. */
   boolean hasWrittenSincePassedOn() {
-    if (leftBehind) {
-      return true;
-    }
-    for (FlushScope scope : dirtyScopes) {
-      for (Member member : scope.dirty) {
-        if (member.writes.completed() > member.passedOn) {
-          return true;
-        }
-      }
-    }
-    return false;
+    return leftBehind
+        || dirtyScopes.stream()
+            .flatMap(scope -> scope.dirty.stream())
+            .anyMatch(member -> member.writes.completed() > member.passedOn);
   }
 
   /**
-   * A flush has found that writes of the scope's export are lost, on whichever handle. The handles
-   * say so one by one, but not every connection's flush gets to its own.
+   * Notes that a flush of the scope has failed with a loss, which may be one of another handle's
+   * writes. Each handle of the storage reports it once, but not every connection's flush enters its
+   * own handle.
    */
   void recordLoss(FlushScope scope, LostWritesException lost) {
-    lock.lock();
-    try {
-      // Other groups and export names may stand for the same storage, and hear of it on their own.
-      if (lost.number() > scope.lastLoss) {
-        scope.lastLoss = lost.number();
-        losses.add(scope.exportName, lost);
-      }
-    } finally {
-      lock.unlock();
+    // Other groups and export names may stand for the same storage, and get it from its handles.
+    if (lost.number() > scope.lastLoss) {
+      scope.lastLoss = lost.number();
+      losses.add(scope.exportName, lost);
     }
   }
 
   /**
-   * A handle has broken for good: nothing enters it any more, and what it had not flushed is lost.
+   * Gives up a handle that has broken for good: no flush enters it any more, and its uncovered
+   * writes are lost.
    */
   void abandon(Member member, LostException failure) {
-    if (!member.attached) {
-      return;
+    if (member.attached) {
+      lose(member, failure);
+      member.broken = failure;
+      detach(member);
     }
-    lose(member, failure);
-    member.broken = failure;
-    detach(member);
   }
 
   /**
-   * Finds what is lost on an export name with handles that nobody enters who has opened it since:
-   * it may stand for a new session with the same server.
+   * Gives up the dirty handles of an export name that are known to be broken. They may belong to an
+   * earlier session with the same server, whose handles no flush of a later one enters.
    */
   void abandonBroken(String exportName) {
     for (FlushScope scope : List.copyOf(dirtyScopes)) {
@@ -288,9 +313,12 @@ final class Group {
   }
 
   /**
-   * A flush has succeeded that had entered a handle, and covers that many writes of a member: but
-   * not on a connection that has broken, where nobody can tell any more what became of them.
-   * Answers whether that is news.
+   * Marks that many writes of a member as covered by a flush that has succeeded: but not if the
+   * member's own connection has broken, since it is unknown then whether they had reached the
+   * storage.
+   *
+   * @param entered the member whose handle was flushed
+   * @return whether any were not covered before
    */
   boolean cover(Member member, long count, Member entered) {
     Optional<String> broken = member == entered ? Optional.empty() : member.handle.broken();
@@ -302,10 +330,10 @@ final class Group {
   }
 
   /**
-   * What a handle has answered that no flush covers any more is lost, if anybody but its own client
-   * relied on a flush for it. What is marked from now on comes by the inbox again.
+   * Gives up the uncovered writes of a member. They are a loss if other connections relied on a
+   * flush for them. A later write enrols again.
    */
-  void lose(Member member, IOException why) {
+  void lose(Member member, LostException why) {
     member.writes.enrolment.beginInterval();
     long completed = member.writes.completed();
     if (member.writes.uncovered() && member.decision.flushesBeforeClose()) {

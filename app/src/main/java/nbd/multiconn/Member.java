@@ -7,8 +7,8 @@ import nbd.storage.LostException;
 import org.jspecify.annotations.Nullable;
 
 /**
- * What the group knows of one connection's handle. The connection marks its reads and writes here,
- * without locks; everything else is guarded by the group's lock.
+ * The group's record of one connection's handle. The connection marks its reads and writes here,
+ * without a lock; everything else is guarded by the group's lock.
  */
 final class Member {
   final Handle handle;
@@ -17,28 +17,25 @@ final class Member {
   final WriteMarks writes = new WriteMarks();
   final ReadMarks reads = new ReadMarks();
 
-  /** Which opening of its scope it is, counted from 1 when it was done. */
+  /** The position among the openings of its scope, which are counted from 1 when they are done. */
   final long number;
 
   /** Whether flushes may still enter the handle. */
   boolean attached = true;
 
-  /** How many flushes are in the handle. */
+  /** The number of flushes that are in the handle. */
   int inside;
-
-  /** How many writes the flush that runs now covers if it succeeds; -1 while none does. */
-  long target = -1;
 
   /** The losses of the group that were reported to this connection. */
   final Losses.Position reported;
 
-  /** Why nothing can be done with the handle any more. */
+  /** The reason why the handle is broken for good; null while it is not known to be. */
   @Nullable LostException broken;
 
-  /** Unsafe mode: how many writes had been completed when the last flush was passed on. */
+  /** Unsafe mode: the number of completed writes when a flush was last passed on. */
   long passedOn;
 
-  /** A handle that is open; under the group's lock. */
+  /** Makes the record of an open handle; called under the group's lock. */
   Member(Handle handle, Decision decision, FlushScope scope) {
     this.handle = handle;
     this.decision = decision;
@@ -49,16 +46,19 @@ final class Member {
   }
 
   /**
-   * A read begins; {@link #endRead} ends it. The age is noted, and the handle enrolled, before the
-   * read fetches anything: a flush that does not see it is over with its writes before.
+   * Marks a read that begins, until {@link #endRead}. The epoch is noted, and the handle enrolled,
+   * before the read fetches anything: a flush that does not see the read has made its writes
+   * visible before.
+   *
+   * @return the read's phase
    */
-  int beginRead() {
-    int phase = reads.enter();
+  ReadMarks.Phase beginRead() {
+    ReadMarks.Phase phase = reads.enter();
     boolean noted = false;
     try {
       if (decision.tracksReads()) {
-        if (reads.since(phase) == ReadMarks.NONE) {
-          reads.note(phase, scope.age());
+        if (phase.isEmpty()) {
+          phase.note(scope.epoch());
         }
         reads.enrolment.enrol(scope.group.readers, this);
       }
@@ -72,31 +72,31 @@ final class Member {
     }
   }
 
-  void endRead(int phase) {
+  void endRead(ReadMarks.Phase phase) {
     reads.leave(phase);
   }
 
-  /** A read whose data the handle does not keep, but may have kept others' for. */
+  /** Marks a read that is not waited for, since the handle does not cache its data. */
   void markRead() {
     endRead(beginRead());
   }
 
-  /** A write begins. Answers what to tell at its end. */
+  /** Called when a write begins; returns the scope's openings, for its end. */
   long beginWrite() {
     return scope.openings();
   }
 
   /**
-   * A write has succeeded.
+   * Marks a write that has succeeded.
    *
-   * @param openings what {@link #beginWrite} answered
+   * @param openings from {@link #beginWrite}
    */
   void wrote(long openings) {
     writes.answered(openings);
     mayHaveWritten();
   }
 
-  /** A write has failed, and may have changed something. */
+  /** Marks a write that has failed, and may have changed something. */
   void mayHaveWritten() {
     writes.count();
     if (decision.canFlush()) {
@@ -104,7 +104,7 @@ final class Member {
     }
   }
 
-  /** A write is over that needs no flush of this scope, but outdates what others have read. */
+  /** Marks a write that is durable, and visible in its scope, but outdates others' reads. */
   void wroteThrough(long openings) {
     writes.answered(openings);
     if (decision.tracksReads()) {
@@ -112,35 +112,20 @@ final class Member {
     }
   }
 
-  /** Whether a flush that another handle of the scope answers covers this one's writes. */
-  boolean isProvenWith(Member other) {
-    return writes.provenWith() >= other.number;
-  }
-
   /**
-   * What this connection's flush has to do.
+   * Does all that a flush of this connection needs.
    *
-   * @param forFua whether it is for a command with FUA
+   * @param forFua whether it stands for a command's FUA
    * @throws IOException if a flush that it needed failed, or writes were lost before
    */
   void flush(boolean forFua) throws IOException {
     new ClientFlush(this, forFua).run();
   }
 
-  /** Leaves the group without having been used. */
-  void abort() {
-    scope.group.lock.lock();
-    try {
-      scope.group.detach(this);
-    } finally {
-      scope.group.lock.unlock();
-    }
-  }
-
   /**
-   * Ends the handle: what it leaves behind is flushed first, if others rely on that.
+   * Closes the handle, after a flush of its uncovered writes if other connections rely on them.
    *
-   * @throws IOException if that failed, or the handle's own end did
+   * @throws IOException if that flush failed, or the close did
    */
   void close() throws IOException {
     new Departure(this).run();

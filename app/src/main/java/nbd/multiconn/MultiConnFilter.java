@@ -7,8 +7,9 @@ import nbd.storage.Backend;
 import nbd.storage.Handle;
 
 /**
- * Makes a flush on one connection cover the completed writes of all of its group, and shows
- * multi-conn to the clients to whom that is promised.
+ * The filter that keeps the promise of multi-conn: a flush on one connection covers the completed
+ * writes of all connections of its group. It shows the flag to the clients to whom that is
+ * promised.
  *
  * <p>It calls {@code flush} of a handle on behalf of other connections, at any time between open
  * and close. A backend with a thread model other than {@link nbd.storage.ThreadModel#PARALLEL} has
@@ -24,7 +25,7 @@ public final class MultiConnFilter extends FilterBackend {
     this(next, settings, Thread.ofVirtual().name("flush-", 0)::start);
   }
 
-  /** For tests that say where flushes run. */
+  /** Lets a test choose where flushes run. */
   MultiConnFilter(Backend next, MultiConnSettings settings, Executor executor) {
     super(next);
     this.settings = settings;
@@ -42,21 +43,12 @@ public final class MultiConnFilter extends FilterBackend {
     return openNext(
         exportName,
         readOnly,
-        handle -> {
-          Decision decision = Decision.of(settings, handle.capabilities(), threadModel());
-          Runnable leave = () -> table.leave(exportName);
-          Member member = table.enter(handle, exportName, decision);
-          try {
-            return new MultiConnHandle(handle, member, leave);
-          } catch (Error noMemory) {
-            member.abort();
-            leave.run();
-            throw noMemory;
-          }
-        });
+        handle ->
+            table.enter(
+                handle, exportName, Decision.of(settings, handle.capabilities(), threadModel())));
   }
 
-  /** How many groups are remembered, for tests. */
+  /** The number of groups that are remembered, for tests. */
   int groups() {
     return table.size();
   }

@@ -54,7 +54,7 @@ final class MultiConnHandle extends FilterHandle {
       member.markRead();
       return next.perform(operation, patience, Completion.NONE);
     }
-    int phase = member.beginRead();
+    ReadMarks.Phase phase = member.beginRead();
     try {
       return next.perform(operation, patience, Completion.NONE);
     } finally {
@@ -169,7 +169,7 @@ final class MultiConnHandle extends FilterHandle {
         AtomicIntegerFieldUpdater.newUpdater(BegunRead.class, "left");
 
     private final Member member;
-    private final int phase;
+    private final ReadMarks.Phase phase;
     private final Completion end;
 
     @SuppressWarnings("UnusedVariable") // By its updater.

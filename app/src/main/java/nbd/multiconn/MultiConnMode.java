@@ -1,14 +1,14 @@
 package nbd.multiconn;
 
-/** What is promised to a client about several connections, and how it is kept. */
+/** The promise to a client about several connections, and the way it is kept. */
 public enum MultiConnMode {
-  /** Whatever lets several connections be used: the backend's own promise, or an emulated one. */
+  /** Several connections may be used: by the backend's own promise, else by an emulated one. */
   AUTO,
   /** Promised, and kept by flushing every connection's handle that needs it. */
   EMULATE,
-  /** Not promised; each connection flushes for itself. */
+  /** Not promised; each connection flushes its own handle. */
   DISABLE,
-  /** Promised if the backend promises it; each connection flushes for itself. */
+  /** Promised if the backend promises it; each connection flushes its own handle. */
   PLUGIN,
   /** Promised, and not kept: for experiments. */
   UNSAFE;

@@ -1,18 +1,18 @@
 package nbd.multiconn;
 
 /**
- * What the user chose for {@link MultiConnFilter}.
+ * The user's choices for {@link MultiConnFilter}.
  *
- * @param mode what is promised
- * @param tracking how closely it is followed who needs a flush
- * @param byExportName whether only the connections to the same export name are kept consistent; if
- *     not, all are
- * @param singleConnection whether the server takes one connection at a time, so that a promise
- *     about several is of no use to anybody
+ * @param mode the promise
+ * @param tracking how precisely it is tracked which connections need a flush
+ * @param byExportName whether only connections to the same export name are kept consistent; if not,
+ *     all connections are
+ * @param singleConnection whether the server takes one connection at a time, so that no client
+ *     could use a promise about several
  */
 public record MultiConnSettings(
     MultiConnMode mode, TrackDirty tracking, boolean byExportName, boolean singleConnection) {
-  /** What holds where the user says nothing. */
+  /** The settings of a user who chooses nothing. */
   public static final MultiConnSettings DEFAULT =
       new MultiConnSettings(MultiConnMode.AUTO, TrackDirty.CONNECTION, false, false);
 

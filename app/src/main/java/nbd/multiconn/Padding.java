@@ -1,11 +1,14 @@
 package nbd.multiconn;
 
 /**
- * Keeps the fields of a subclass off the cache lines of the object before it; the virtual machine
- * lays a superclass's fields out first. 128 bytes, since processors fetch lines in pairs.
+ * Unused bytes before the fields of a subclass, which keep these fields off the cache lines of the
+ * object before: the virtual machine lays out a superclass's fields first. There are 128 of them,
+ * since processors fetch lines in pairs, and 4 for the gap after an object's header, where a
+ * subclass's field would be put otherwise.
  */
 @SuppressWarnings("unused")
 abstract class Padding {
+  private int afterHeader;
   private long p00;
   private long p01;
   private long p02;

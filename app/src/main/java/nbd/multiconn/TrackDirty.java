@@ -2,9 +2,9 @@ package nbd.multiconn;
 
 /** How precisely the server tracks which connections need a flush. */
 public enum TrackDirty {
-  /** For each connection: only what needs a flush gets one. */
+  /** For each connection: only the handles that need a flush get one. */
   CONNECTION,
-  /** For all together: if anybody has written, a flush is made for all. */
+  /** For all together: if any connection has written, all are flushed. */
   FAST,
   /** Not at all: every flush is passed on. */
   OFF;

@@ -1,53 +1,57 @@
 package nbd.multiconn;
 
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.VarHandle;
+import java.util.concurrent.atomic.AtomicLongFieldUpdater;
 
 /**
- * How many writes one handle has completed, and how many of them a flush has covered.
+ * The number of writes that one handle has completed, and how many of them a flush has covered.
  *
  * <p>A write is counted when it is over. A flush reads the count before it starts, and when it has
  * succeeded, that many are covered. So a write that ends while a flush runs is not covered by it,
  * and cannot be lost between the two, as it can be from a flag that one sets and the other clears.
  */
-final class WriteMarks extends WriteMarksFields {
-  private static final VarHandle COMPLETED;
+final class WriteMarks extends Padding {
+  private static final AtomicLongFieldUpdater<WriteMarks> COMPLETED =
+      AtomicLongFieldUpdater.newUpdater(WriteMarks.class, "completed");
 
-  static {
-    try {
-      COMPLETED =
-          MethodHandles.lookup().findVarHandle(WriteMarksFields.class, "completed", long.class);
-    } catch (ReflectiveOperationException e) {
-      throw new ExceptionInInitializerError(e);
-    }
-  }
+  private volatile long completed;
 
-  /** Counts a write; called by whoever wrote, before the client is told. */
+  /** Changes only with the first write after another handle was opened. */
+  private volatile long openingsSeen;
+
+  /** Guarded by the group's lock. */
+  private long covered;
+
+  final Enrolment enrolment = new Enrolment();
+
+  /** Counts a write; called by the thread that wrote, before the client gets its reply. */
   void count() {
-    COMPLETED.getAndAdd(this, 1L);
+    COMPLETED.incrementAndGet(this);
   }
 
   /**
-   * The storage has answered a request that began when there were that many openings of the scope;
+   * Notes that the storage has answered a write that began when the scope had that many openings;
    * called before the write is counted. Of two that end at the same time the lower number may stay,
-   * which costs a flush and no more.
+   * which costs one more flush, and nothing else.
    */
   void answered(long openings) {
-    if (openings > provenWith) {
-      provenWith = openings;
+    if (openings > openingsSeen) {
+      openingsSeen = openings;
     }
   }
 
-  /** See {@link FlushScope}; at least that of every write that was completed before. */
-  long provenWith() {
-    return provenWith;
+  /**
+   * How many openings the scope had when the newest answered write began ({@link FlushScope} says
+   * what that proves); at least the number for every write that is counted.
+   */
+  long openingsSeen() {
+    return openingsSeen;
   }
 
   long completed() {
     return completed;
   }
 
-  /** Under the group's lock: a flush covered that many writes. Answers whether that is news. */
+  /** Notes, under the group's lock, that a flush covered that many; false if they were already. */
   boolean cover(long count) {
     if (count <= covered) {
       return false;
@@ -56,21 +60,8 @@ final class WriteMarks extends WriteMarksFields {
     return true;
   }
 
-  /** Under the group's lock. */
+  /** Whether a write is not covered; called under the group's lock. */
   boolean uncovered() {
     return completed > covered;
   }
-}
-
-/** The fields that each write changes, or looks at. */
-abstract class WriteMarksFields extends Padding {
-  volatile long completed;
-
-  /** Changes only with the first write after another handle was opened. */
-  volatile long provenWith;
-
-  /** Guarded by the group's lock. */
-  long covered;
-
-  final Enrolment enrolment = new Enrolment();
 }

@@ -92,16 +92,16 @@ class MarksModelTest {
           AtomicInteger fetchedThen = new AtomicInteger();
           inThreads(
               () -> {
-                int phase = reads.enter();
-                reads.note(phase, 0);
+                ReadMarks.Phase phase = reads.enter();
+                phase.note(0);
                 fetchedThen.set(flushStarted.get());
                 reads.leave(phase);
               },
               () -> {
-                int ended = reads.turnWithoutWaiting();
+                ReadMarks.Phase ended = reads.turnWithoutWaiting();
                 flushStarted.set(1);
-                if (ended >= 0) {
-                  reads.clear(ended);
+                if (ended != null) {
+                  ended.clear();
                 }
               });
           if (fetchedThen.get() == 1 && !reads.any()) {
@@ -121,7 +121,7 @@ class MarksModelTest {
           AtomicInteger readingSince = new AtomicInteger(Integer.MAX_VALUE);
           inThreads(
               () -> {
-                int phase = reads.enter();
+                ReadMarks.Phase phase = reads.enter();
                 readingSince.set(time.get());
                 readingSince.set(Integer.MAX_VALUE);
                 reads.leave(phase);
@@ -129,7 +129,7 @@ class MarksModelTest {
               () -> {
                 for (int turn = 1; turn <= 2; turn++) {
                   time.set(turn);
-                  reads.clear(reads.turnAndWait());
+                  reads.turnAndWait().clear();
                   if (readingSince.get() < turn) {
                     throw new AssertionError("a read that began before is still in flight");
                   }
@@ -144,13 +144,12 @@ class MarksModelTest {
         INVOCATIONS,
         () -> {
           Member member = member();
-          Group group = member.scope.group;
           inThreads(
               member.scope::advance,
               () -> {
                 // Only its own scope has advanced, so nothing that others wrote is visible.
-                if (member.scope.age() > 0) {
-                  throw new AssertionError("too high an age");
+                if (member.scope.epoch() > 0) {
+                  throw new AssertionError("too high an epoch");
                 }
               });
         });
@@ -186,10 +185,11 @@ class MarksModelTest {
           if (member.scope.dirty.contains(member)) {
             member.writes.cover(member.writes.completed());
           }
-          int ended =
-              member.scope.readers.contains(member) ? member.reads.turnWithoutWaiting() : -1;
-          if (ended >= 0) {
-            member.reads.clear(ended);
+          if (member.scope.readers.contains(member)) {
+            ReadMarks.Phase ended = member.reads.turnWithoutWaiting();
+            if (ended != null) {
+              ended.clear();
+            }
           }
           group.settleWrites(member);
           group.settleReads(member);

@@ -8,6 +8,8 @@ import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
 import nbd.storage.Handle;
@@ -149,7 +151,7 @@ class ShortOfMemoryTest {
 
   @Test
   void aWriteThatCouldNotBeEnlistedIsFoundByTheNextFlush() {
-    Inbox inbox = new Inbox();
+    Queue<Member> inbox = new ConcurrentLinkedQueue<>();
     List<Member> all = new ArrayList<>();
     List<Member> found = new ArrayList<>();
     for (int i = 0; i < 3; i++) {
@@ -160,7 +162,8 @@ class ShortOfMemoryTest {
 
     assertThatThrownBy(
             () ->
-                inbox.drain(
+                Group.drain(
+                    inbox,
                     member -> {
                       if (member == all.get(1)) {
                         throw new OutOfMemoryError("for a test");
@@ -168,7 +171,7 @@ class ShortOfMemoryTest {
                       found.add(member);
                     }))
         .isInstanceOf(OutOfMemoryError.class);
-    inbox.drain(found::add);
+    Group.drain(inbox, found::add);
 
     assertThat(found).containsExactlyInAnyOrderElementsOf(all);
   }
