@@ -2,7 +2,6 @@ package nbd.file;
 
 import java.io.IOException;
 import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.WritableByteChannel;
@@ -220,7 +219,6 @@ final class SystemFile implements OpenFile {
     private final PosixFile file;
     private final Optional<FileChannel> channel;
     private final PosixFile.Query query = new PosixFile.Query(Arena.ofAuto());
-    private final BufferAddress buffer = new BufferAddress();
 
     PageCache(PosixFile file, Optional<FileChannel> channel) {
       this.file = file;
@@ -229,12 +227,7 @@ final class SystemFile implements OpenFile {
 
     @Override
     public boolean read(ByteBuffer into, long offset) {
-      int length = into.remaining();
-      if (file.readCached(query, buffer.of(into), length, offset) != length) {
-        return false;
-      }
-      into.position(into.limit());
-      return true;
+      return file.readCached(query, into, offset);
     }
 
     @Override
@@ -245,29 +238,6 @@ final class SystemFile implements OpenFile {
     @Override
     public long transfer(long offset, long length, WritableByteChannel to) throws IOException {
       return channel.isPresent() ? channel.get().transferTo(offset, length, to) : 0;
-    }
-  }
-
-  /**
-   * The native address of direct buffers, remembered for the last one, since the connection's
-   * thread uses the same few again and again.
-   */
-  private static final class BufferAddress {
-    private ByteBuffer last = ByteBuffer.allocateDirect(0);
-    private long base;
-
-    @SuppressWarnings("ReferenceEquality") // the same memory, not the same contents
-    private boolean isSame(ByteBuffer direct) {
-      return last == direct;
-    }
-
-    /** The address of the buffer's position. */
-    long of(ByteBuffer direct) {
-      if (!isSame(direct)) {
-        base = MemorySegment.ofBuffer(direct).address() - direct.position();
-        last = direct;
-      }
-      return base + direct.position();
     }
   }
 }

@@ -228,14 +228,19 @@ public final class PosixFile implements AutoCloseable {
     }
   }
 
-  /**
-   * Reads from the page cache.
-   *
-   * @param address of native memory for {@code length} bytes
-   * @return the bytes read, from the first on; 0 at the end of the file; negative if the first is
-   *     not cached, or the call failed
-   */
-  public long readCached(Query query, long address, int length, long offset) {
+  /** Fills a direct buffer from the page cache; false if not all of it is cached. */
+  public boolean readCached(Query query, ByteBuffer into, long offset) {
+    int length = into.remaining();
+    long address = MemorySegment.ofBuffer(into).address();
+    if (readCached(query, address, length, offset) != length) {
+      return false;
+    }
+    into.position(into.limit());
+    return true;
+  }
+
+  /** Reads the bytes that are cached, from the first on; negative if the first is not. */
+  private long readCached(Query query, long address, int length, long offset) {
     if (!nowait && !isInCache(query, offset, length)) {
       return -1;
     }
