@@ -2,11 +2,15 @@ package nbd.fuzz;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.Base64;
+import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLEngine;
@@ -15,17 +19,80 @@ import nbd.testing.RawClient;
 import nbd.testing.TestCertificates;
 
 /**
- * Writes the seeds that are made by hand: the ways in which NBD servers broke, and one of each
- * thing that a session can have. To be run again when what the tests read of their bytes has
- * changed; what was recorded of other programs (real-*) and what fuzzing has found (found-*) stays.
+ * A program that writes the seeds made by hand: the ways in which NBD servers broke, and one of
+ * each thing that a session can have. Run it again after changing how the tests read their bytes.
+ * It leaves recordings of other programs (real-*) and findings of the fuzzer (found-*) alone.
  */
 final class Seeds {
-  private static final int FUA = 1;
-  private static final int DF = 4;
-  private static final int REQ_ONE = 8;
-  private static final int FAST_ZERO = 0x10;
-  private static final int AT_ONCE = 0x80;
-  private static final int DAMAGED = 0x40;
+  /**
+   * Sessions of options, by name: two bytes of {@link Setup}, the client's flags, and what {@link
+   * Session#options} reads.
+   */
+  private static final String OPTIONS =
+      """
+      list-info-go-read: 0 0 4 list info 2 4 0 1 2 3 go 0 0 0 0 0 0 bye
+      abort: 0 0 4 1
+      each-option-once: 0 0 4 3 4 7 8 0 0 9 0 0 10 7 8 0 1 1 1
+      export-name-unknown: 0 0 4 0 3
+      export-name-after-extended-headers: 0 0 4 10 0 0
+      names-that-are-none: 0 0 4 info 5 0 info 6 0 info 7 0 info 8 1 0 info 9 2 0
+      all-at-once: 0 0 4 list! info! 0 0 7! go! 0 0 0! 0 0 0
+      damaged-lengths: 0 0 4 info? 0 1 255 0 0 0 1 0 3 255 0 0 0 9
+      selection-for-another-export: 0 0 4 7 9 0 1 0 go 2 0 7 0 0 0
+      failed-selection-after-a-good-one: 0 0 4 7 9 0 1 0 9 3 1 0 go 0 0 7 0 0 0
+      starttls-offered: 0 32 4 4
+      bytes-behind-starttls: 0 32 4 4 list!
+      one-byte-at-a-time: 0 2 4 list go 0 1 1 0 0 0 0
+      read-only: 16 0 4 go 0 0 1 0 0 0 7 4 0 0 0
+      """;
+
+  /** Sessions of requests, by name: two bytes of {@link Setup}, and what its requests read. */
+  private static final String REQUESTS =
+      """
+      fast-zero-CVE-like-nbdkit-1.32: 0 0 zero 16 0 4 read 0 0 4
+      refused-write-then-read: 0 0 write 0 6 9 0 1 read 0 0 0
+      oversize-write-then-read: 8 0 write 0 0 7 4 1 read 0 0 0
+      status-of-a-fragmented-export-CVE-2025-47711: 8 0 write 0 8 1 0 7 write 0 8 3 0 7 \
+      write 0 8 5 0 7 status 0 0 4
+      pipelined: 32 0 write 0 0 4 1 read! 0 0 4 trim! 0 0 6 9 write! 0 1 0 9 6 3 2 \
+      flush! 0 0 11 bye!
+      without-memory: 40 1 write 0 0 7 1 3 read! 0 0 7 1 read 0 0 4
+      hasty-and-gone: 32 16 write 0 0 4 1 read 0 0 4 trim 0 0 4 flush 0 0 11
+      far: 64 0 write 0 0 4 1 write! 1 1 0 9 0 3 read 0 0 4 bye
+      unknown-command: 0 0 8 0 99 0 0 0 read 0 0 0
+      garbage: 0 0 9 40 1 2 3 4
+      option-in-transmission: 0 0 10 3
+      status-payload: 0 0 11 4 0 12 12 1 2 3 0 11 0 0 status 0 0 4
+      status-payload-without-context-CVE-like-qemu-10.0: 0 0 11 0 0
+      empty-export: 12 0 read 0 0 11 read 0 0 0 status 0 0 11
+      one-byte-at-a-time: 0 2 write 0 0 0 1 read 0 0 0 bye
+      polled: 32 8 write 0 0 4 1 read 0 0 4 bye
+      """;
+
+  /** Decisions of {@link HostileServer} and of the calls that it answers, by name. */
+  private static final String ANSWERS =
+      """
+      honest: 0 0 0 0 0 1 0 0 5 3 0 0 1 0 0 4 0 0 0 0 0 5 0 0 1 0 0
+      split: 1 0 0 0 0 255 255 0 5 0 6 0 7 0 8 3 0 0 255 0 0 0 0
+      pieces-and-holes: 0 0 0 0 0 64 0 2 16 0 4 0 9 4 0 0 8 0 0 1 0 2
+      error: 0 0 0 0 0 1 0 69 0 5 104 101 108 108 111 4 0 0 0 0
+      extents: 0 0 7 0 0 255 255 3 6 3 16 0 1 16 0 2 0 1 0 0
+      extents-behind-the-range: 0 0 7 0 0 0 10 3 6 3 16 0 1 16 0 2 0 1 0 0
+      """;
+
+  private static final Map<String, Integer> WORDS =
+      Map.ofEntries(
+          Map.entry("list", 2),
+          Map.entry("info", 5),
+          Map.entry("go", Session.GO),
+          Map.entry("read", 0),
+          Map.entry("write", 1),
+          Map.entry("flush", 3),
+          Map.entry("trim", 4),
+          Map.entry("cache", 5),
+          Map.entry("zero", 6),
+          Map.entry("status", 7),
+          Map.entry("bye", 13));
 
   private final Path root;
 
@@ -52,12 +119,27 @@ final class Seeds {
     Files.write(directory.resolve(name), bytes);
   }
 
-  private static byte[] ints(int... values) {
-    byte[] bytes = new byte[values.length];
-    for (int i = 0; i < values.length; i++) {
-      bytes[i] = (byte) values[i];
+  /** Turns words into bytes: numbers, and kinds of messages, at once (!) or damaged (?). */
+  private static byte[] bytes(String words) {
+    ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+    for (String word : words.strip().split("\\s+")) {
+      String plain = word.replaceAll("[!?]", "");
+      int number = WORDS.containsKey(plain) ? WORDS.get(plain) : Integer.parseInt(plain);
+      bytes.write(number | (word.endsWith("!") ? 0x80 : 0) | (word.endsWith("?") ? 0x40 : 0));
     }
-    return bytes;
+    return bytes.toByteArray();
+  }
+
+  /** Writes one seed. */
+  private interface Writer {
+    void write(String name, String words) throws IOException;
+  }
+
+  private static void each(String table, Writer writer) throws IOException {
+    for (String line : table.strip().split("\n")) {
+      int colon = line.indexOf(':');
+      writer.write(line.substring(0, colon), line.substring(colon + 1));
+    }
   }
 
   private void hello(String name, int flags, byte[]... parts) throws IOException {
@@ -103,18 +185,10 @@ final class Seeds {
         disconnect);
     hello("cookie-used-twice", 3, go, read(1), read(1), disconnect);
     hello("garbage-after-go", 3, go, "garbage that is no request".getBytes(UTF_8));
-    hello(
-        "end-in-a-payload",
-        3,
-        go,
-        RawClient.requestBytes(0, 1, 1, 0, 100),
-        "not all".getBytes(UTF_8));
-    hello(
-        "extended-write-without-payload-flag",
-        3,
-        option(11),
-        go,
-        Bytes.of().u32(0x21e41c71).u16(0).u16(1).u64(1).u64(0).u64(512).toArray());
+    byte[] write = RawClient.requestBytes(0, 1, 1, 0, 100);
+    hello("end-in-a-payload", 3, go, write, "not all".getBytes(UTF_8));
+    byte[] bare = Bytes.of().u32(0x21e41c71).u16(0).u16(1).u64(1).u64(0).u64(512).toArray();
+    hello("extended-write-without-payload-flag", 3, option(11), go, bare);
     hello("compact-request-after-extended-headers", 3, option(11), go, read(1));
   }
 
@@ -122,125 +196,9 @@ final class Seeds {
     return RawClient.requestBytes(0, 0, cookie, 0, 512);
   }
 
-  private void options(String name, int... decisions) throws IOException {
-    write("Handshake", "optionsInAnyOrderAreAnsweredInOrder", name, ints(decisions));
-  }
-
   private void options() throws IOException {
-    int flags = 4;
-    int list = 2;
-    int info = 5;
-    options(
-        "list-info-go-read",
-        0,
-        0,
-        flags,
-        list,
-        info,
-        2,
-        4,
-        0,
-        1,
-        2,
-        3,
-        Session.GO,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        13);
-    options("abort", 0, 0, flags, 1);
-    options("each-option-once", 0, 0, flags, 3, 4, 7, 8, 0, 0, 9, 0, 0, 10, 7, 8, 0, 1, 1, 1);
-    options("export-name-unknown", 0, 0, flags, 0, 3);
-    options("export-name-after-extended-headers", 0, 0, flags, 10, 0, 0);
-    options(
-        "names-that-are-none",
-        0,
-        0,
-        flags,
-        info,
-        5,
-        0,
-        info,
-        6,
-        0,
-        info,
-        7,
-        0,
-        info,
-        8,
-        1,
-        0,
-        info,
-        9,
-        2,
-        0);
-    options(
-        "all-at-once",
-        0,
-        0,
-        flags,
-        list | AT_ONCE,
-        info | AT_ONCE,
-        0,
-        0,
-        7 | AT_ONCE,
-        Session.GO | AT_ONCE,
-        0,
-        0,
-        AT_ONCE,
-        0,
-        0,
-        0);
-    options(
-        "damaged-lengths",
-        0,
-        0,
-        flags,
-        info | DAMAGED,
-        0,
-        1,
-        255,
-        0,
-        0,
-        0,
-        1,
-        0,
-        3,
-        255,
-        0,
-        0,
-        0,
-        9);
-    options(
-        "selection-for-another-export", 0, 0, flags, 7, 9, 0, 1, 0, Session.GO, 2, 0, 7, 0, 0, 0);
-    options(
-        "failed-selection-after-a-good-one",
-        0,
-        0,
-        flags,
-        7,
-        9,
-        0,
-        1,
-        0,
-        9,
-        3,
-        1,
-        0,
-        Session.GO,
-        0,
-        0,
-        7,
-        0,
-        0,
-        0);
-    options("starttls-offered", 0, 32, flags, 4);
-    options("bytes-behind-starttls", 0, 32, flags, 4, list | AT_ONCE);
-    options("one-byte-at-a-time", 0, 2, flags, list, Session.GO, 0, 1, 1, 0, 0, 0, 0);
-    options("read-only", 0x10, 0, flags, Session.GO, 0, 0, 1, 0, 0, 0, 7, 4, 0, 0, 0);
+    String method = "optionsInAnyOrderAreAnsweredInOrder";
+    each(OPTIONS, (name, words) -> write("Handshake", method, name, bytes(words)));
   }
 
   private void contexts() throws IOException {
@@ -249,35 +207,22 @@ final class Seeds {
         Bytes.of().u32(0).u32(1).u32(15).text("base:allocation").raw((byte) 0).toArray();
     for (int format = 0; format < 2; format++) {
       for (int select = 0; select < 2; select++) {
-        byte[] head = ints(0, 0, format, 10, select);
-        write(
-            "Handshake",
-            method,
-            "one-query-" + format + select,
-            Bytes.of()
-                .raw(ints(0, 0, format, allocation.length / 4))
-                .raw(allocation)
-                .raw((byte) select)
-                .toArray());
-        write("Handshake", method, "empty-" + format + select, head);
+        String head = "0 0 " + format;
+        Bytes query = Bytes.of().raw(bytes(head)).raw((byte) (allocation.length / 4));
+        query.raw(allocation).raw((byte) select);
+        write("Handshake", method, "one-query-" + format + select, query.toArray());
+        byte[] empty = bytes(head + " 10 " + select);
+        write("Handshake", method, "empty-" + format + select, empty);
       }
     }
-    write(
-        "Handshake",
-        method,
-        "all-kinds",
-        ints(0, 0, 0, 0x40, 0, 9, 0, 1, 2, 3, 4, 5, 2, 65, 66, 6, 7, 8, 1, 0));
-    write(
-        "Handshake",
-        method,
-        "too-many",
-        ints(0, 0, 0, 0x41, 0, 2, 0, 255, 255, 255, 255, 255, 0, 0, 1, 0, 0));
-    write(
-        "Handshake",
-        method,
-        "overrun",
-        ints(0, 0, 0, 0x41, 0, 1, 0, 0, 0, 255, 255, 255, 255, 255, 1));
-    write("Handshake", method, "queries-of-4096", ints(0, 0, 1, 0x40, 0, 3, 8, 0, 8, 1, 8, 2, 0));
+    each(
+        """
+        all-kinds: 0 0 0 64 0 9 0 1 2 3 4 5 2 65 66 6 7 8 1 0
+        too-many: 0 0 0 65 0 2 0 255 255 255 255 255 0 0 1 0 0
+        overrun: 0 0 0 65 0 1 0 0 0 255 255 255 255 255 1
+        queries-of-4096: 0 0 1 64 0 3 8 0 8 1 8 2 0
+        """,
+        (name, words) -> write("Handshake", method, name, bytes(words)));
   }
 
   private void tls() throws Exception {
@@ -289,282 +234,54 @@ final class Seeds {
     byte[] hello = new byte[record.flip().remaining()];
     record.get(hello);
     byte[] whole = Bytes.of().raw((byte) 0).u16(hello.length).raw(hello).toArray();
+    byte[] twice = Bytes.of().raw(whole).u16(hello.length).raw(hello).toArray();
+    Bytes half = Bytes.of().raw((byte) 2).u16(hello.length / 2);
+    half.raw(Arrays.copyOf(hello, hello.length / 2));
     write("Handshake", method, "client-hello", whole);
-    write(
-        "Handshake",
-        method,
-        "two-client-hellos",
-        Bytes.of().raw(whole).u16(hello.length).raw(hello).toArray());
-    byte[] half = java.util.Arrays.copyOf(hello, hello.length / 2);
-    write(
-        "Handshake",
-        method,
-        "half-a-client-hello",
-        Bytes.of().raw((byte) 2).u16(half.length).raw(half).toArray());
-    write(
-        "Handshake",
-        method,
-        "plaintext",
-        Bytes.of().raw((byte) 0).u16(16).raw(option(3)).toArray());
-    write("Handshake", method, "alert", ints(0, 0, 7, 21, 3, 3, 0, 2, 2, 40));
-    write("Handshake", method, "long-record", ints(1, 0, 5, 22, 3, 1, 255, 255));
+    write("Handshake", method, "two-client-hellos", twice);
+    write("Handshake", method, "half-a-client-hello", half.toArray());
+    byte[] plain = Bytes.of().raw((byte) 0).u16(16).raw(option(3)).toArray();
+    write("Handshake", method, "plaintext", plain);
+    write("Handshake", method, "alert", bytes("0 0 7 21 3 3 0 2 2 40"));
+    write("Handshake", method, "long-record", bytes("1 0 5 22 3 1 255 255"));
   }
 
-  private void requests(String name, int... decisions) throws IOException {
-    write("Transmission", "everyRequestGetsItsSimpleReply", name, ints(decisions));
-    int[] more = new int[decisions.length + 1];
-    System.arraycopy(decisions, 0, more, 0, 2);
-    System.arraycopy(decisions, 2, more, 3, decisions.length - 2);
-    write("Transmission", "everyRequestGetsItsChunks", name, ints(more));
-    write("Transmission", "everyRequestGetsItsExtendedChunks", name, ints(more));
-  }
-
-  /** What a request's first byte is for a command. */
-  private static int of(int command) {
-    return command == 2 ? 13 : command;
+  private void requests(String name, String words) throws IOException {
+    byte[] bytes = bytes(words);
+    write("Transmission", "everyRequestGetsItsSimpleReply", name, bytes);
+    // With chunks, a third byte decides whether the client selects base:allocation.
+    Bytes more = Bytes.of().raw(Arrays.copyOf(bytes, 2)).raw((byte) 0);
+    byte[] chunked = more.raw(Arrays.copyOfRange(bytes, 2, bytes.length)).toArray();
+    write("Transmission", "everyRequestGetsItsChunks", name, chunked);
+    write("Transmission", "everyRequestGetsItsExtendedChunks", name, chunked);
   }
 
   private void requests() throws IOException {
+    each(REQUESTS, this::requests);
+    String all =
+        " write 0 3 1 0 7 read 0 3 1 0 flush 0 0 11 trim 1 3 1 0 cache 0 3 1 0 zero 2 3 2 6 3"
+            + " status 0 0 4 status 8 0 4 read 4 0 4 bye";
     for (int setup = 0; setup < 0x60; setup += 0x10) {
       for (int how = 0; how < 4; how++) {
-        requests(
-            "every-command-%02x-%d".formatted(setup + how, how),
-            setup + how,
-            how,
-            of(1),
-            0,
-            3,
-            1,
-            0,
-            7,
-            of(0),
-            0,
-            3,
-            1,
-            0,
-            of(3),
-            0,
-            0,
-            11,
-            of(4),
-            FUA,
-            3,
-            1,
-            0,
-            of(5),
-            0,
-            3,
-            1,
-            0,
-            of(6),
-            2,
-            3,
-            2,
-            6,
-            3,
-            of(7),
-            0,
-            0,
-            4,
-            of(7),
-            REQ_ONE,
-            0,
-            4,
-            of(0),
-            DF,
-            0,
-            4,
-            of(2));
+        String name = "every-command-%02x-%d".formatted(setup + how, how);
+        requests(name, (setup + how) + " " + how + all);
       }
     }
     for (int length = 0; length < 12; length++) {
-      int[] all = new int[2 + 7 * 11 * 6];
-      int at = 2;
-      for (int command : new int[] {0, 1, 4, 5, 6, 7}) {
-        for (int offset : new int[] {0, 4, 6, 7}) {
-          all[at++] = of(command);
-          all[at++] = 0;
-          all[at++] = offset;
-          for (int i = 0; i < (offset == 7 ? 8 : offset == 0 ? 0 : 1); i++) {
-            all[at++] = offset == 7 ? 255 : 1;
-          }
-          all[at++] = length;
-          for (int i = 0; i < 2; i++) {
-            all[at++] = 2;
-          }
+      StringBuilder lengths = new StringBuilder("0 0");
+      for (String command : List.of("read", "write", "trim", "cache", "zero", "status")) {
+        for (String offset : List.of("0", "4 1", "6 1", "7" + " 255".repeat(8))) {
+          lengths.append(" %s 0 %s %d 2 2".formatted(command, offset, length));
         }
       }
-      requests("lengths-%d".formatted(length), java.util.Arrays.copyOf(all, at));
+      requests("lengths-" + length, lengths.toString());
     }
     for (int bit = 0; bit < 6; bit++) {
-      int flag = 1 << bit;
-      requests(
-          "flag-%d-on-everything".formatted(bit),
-          0,
-          0,
-          of(0),
-          flag,
-          0,
-          0,
-          of(1),
-          flag,
-          0,
-          0,
-          5,
-          of(3),
-          flag,
-          0,
-          11,
-          of(4),
-          flag,
-          0,
-          0,
-          of(5),
-          flag,
-          0,
-          0,
-          of(6),
-          flag,
-          0,
-          0,
-          of(7),
-          flag,
-          0,
-          0,
-          of(0),
-          0,
-          0,
-          0);
+      String flagged =
+          "0 0 read # 0 0 write # 0 0 5 flush # 0 11 trim # 0 0 cache # 0 0 zero # 0 0 status # 0 0"
+              + " read 0 0 0";
+      requests("flag-%d-on-everything".formatted(bit), flagged.replace("#", "" + (1 << bit)));
     }
-    requests("fast-zero-CVE-like-nbdkit-1.32", 0, 0, of(6), FAST_ZERO, 0, 4, of(0), 0, 0, 4);
-    requests("refused-write-then-read", 0, 0, of(1), 0, 6, 9, 0, 1, of(0), 0, 0, 0);
-    requests("oversize-write-then-read", 8, 0, of(1), 0, 0, 7, 4, 1, of(0), 0, 0, 0);
-    requests(
-        "status-of-a-fragmented-export-CVE-2025-47711",
-        8,
-        0,
-        of(1),
-        0,
-        8,
-        1,
-        0,
-        7,
-        of(1),
-        0,
-        8,
-        3,
-        0,
-        7,
-        of(1),
-        0,
-        8,
-        5,
-        0,
-        7,
-        of(7),
-        0,
-        0,
-        4);
-    requests(
-        "pipelined",
-        0x20,
-        0,
-        of(1),
-        0,
-        0,
-        4,
-        1,
-        of(0) | AT_ONCE,
-        0,
-        0,
-        4,
-        of(4) | AT_ONCE,
-        0,
-        0,
-        6,
-        9,
-        of(1) | AT_ONCE,
-        0,
-        1,
-        0,
-        9,
-        6,
-        3,
-        2,
-        of(3) | AT_ONCE,
-        0,
-        0,
-        11,
-        of(2) | AT_ONCE);
-    requests(
-        "without-memory",
-        0x28,
-        1,
-        of(1),
-        0,
-        0,
-        7,
-        1,
-        3,
-        of(0) | AT_ONCE,
-        0,
-        0,
-        7,
-        1,
-        of(0),
-        0,
-        0,
-        4);
-    requests(
-        "hasty-and-gone",
-        0x20,
-        16,
-        of(1),
-        0,
-        0,
-        4,
-        1,
-        of(0),
-        0,
-        0,
-        4,
-        of(4),
-        0,
-        0,
-        4,
-        of(3),
-        0,
-        0,
-        11);
-    requests(
-        "far",
-        0x40,
-        0,
-        of(1),
-        0,
-        0,
-        4,
-        1,
-        of(1) | AT_ONCE,
-        FUA,
-        1,
-        0,
-        9,
-        0,
-        3,
-        of(0),
-        0,
-        0,
-        4,
-        of(2));
-    requests("unknown-command", 0, 0, 8, 0, 99, 0, 0, 0, of(0), 0, 0, 0);
-    requests("garbage", 0, 0, 9, 40, 1, 2, 3, 4);
-    requests("option-in-transmission", 0, 0, 10, 3);
-    requests("status-payload", 0, 0, 11, 4, 0, 12, 12, 1, 2, 3, 0, 11, 0, 0, of(7), 0, 0, 4);
-    requests("status-payload-without-context-CVE-like-qemu-10.0", 0, 0, 11, 0, 0);
-    requests("empty-export", 12, 0, of(0), 0, 0, 11, of(0), 0, 0, 0, of(7), 0, 0, 11);
-    requests("one-byte-at-a-time", 0, 2, of(1), 0, 0, 0, 1, of(0), 0, 0, 0, of(2));
-    requests("polled", 0x20, 8, of(1), 0, 0, 4, 1, of(0), 0, 0, 4, of(2));
   }
 
   private static Bytes greeting(int settings) {
@@ -584,12 +301,14 @@ final class Seeds {
     byte[] text = reply(7, 3, Bytes.of().u16(2).text("a disk").toArray());
     byte[] context = reply(10, 4, Bytes.of().u32(3).text("base:allocation").toArray());
     byte[] listed = reply(3, 2, Bytes.of().u32(4).text("disk").text("a disk").toArray());
-    byte[] unsupported = reply(11, 0x80000001, "no".getBytes(UTF_8));
+    byte[] wideRefused = reply(11, 0x80000001, "no".getBytes(UTF_8));
+    byte[] refused = Bytes.of().raw(wideRefused).raw(reply(8, 0x80000001)).toArray();
     byte[] data = new byte[10];
-    Bytes simple = greeting(8 + 3).raw(export).raw(name).raw(text).raw(sizes).raw(reply(7, 1));
+    Bytes simple = greeting(8).raw(refused).raw(export).raw(name).raw(text).raw(sizes);
+    simple.raw(reply(7, 1));
     simple.u32(0x67446698).u32(0).u64(1).raw(data);
     write("Client", handshake, "simple", simple.toArray());
-    Bytes chunked = greeting(8).raw(unsupported).raw(reply(8, 1)).raw(context).raw(reply(10, 1));
+    Bytes chunked = greeting(8).raw(wideRefused).raw(reply(8, 1)).raw(context).raw(reply(10, 1));
     chunked.raw(export).raw(reply(7, 1));
     chunked.u32(0x668e33ef).u16(1).u16(1).u64(1).u32(18).u64(0).raw(data);
     write("Client", handshake, "structured", chunked.toArray());
@@ -597,67 +316,22 @@ final class Seeds {
     wide.raw(export).raw(reply(7, 1));
     wide.u32(0x6e8a278c).u16(1).u16(1).u64(1).u64(0).u64(18).u64(0).raw(data);
     write("Client", handshake, "extended", wide.toArray());
-    Bytes byName = greeting(8 + 3).raw(reply(7, 0x80000001)).u64(1 << 20).u16(1);
+    Bytes byName = greeting(8).raw(refused).raw(reply(7, 0x80000001)).u64(1 << 20).u16(1);
     write("Client", handshake, "export-name", byName.toArray());
-    write(
-        "Client",
-        handshake,
-        "list",
-        greeting(0).raw(listed).raw(listed).raw(reply(3, 1)).toArray());
+    Bytes list = greeting(0).raw(listed).raw(listed).raw(reply(3, 1));
+    write("Client", handshake, "list", list.toArray());
     write("Client", handshake, "list-refused", greeting(0).raw(reply(3, 0x80000002)).toArray());
     byte[] all = reply(9, 4, Bytes.of().u32(0).text("qemu:allocation-depth").toArray());
-    write(
-        "Client",
-        handshake,
-        "contexts",
-        greeting(4).raw(reply(11, 1)).raw(all).raw(reply(9, 1)).toArray());
-    write(
-        "Client",
-        handshake,
-        "oldstyle",
-        Bytes.of().raw((byte) 8).text("NBDMAGIC").u64(0x420281861253L).u64(0).toArray());
-    for (String method :
-        new String[] {
-          "simpleRepliesAreBelievedIfTheyMayBe",
-          "chunksAreBelievedIfTheyMayBe",
-          "extendedChunksAreBelievedIfTheyMayBe"
-        }) {
-      write(
-          "Client",
-          method,
-          "honest",
-          ints(0, 0, 0, 0, 0, 1, 0, 0, 5, 3, 0, 0, 1, 0, 0, 4, 0, 0, 0, 0, 0, 5, 0, 0, 1, 0, 0));
-      write(
-          "Client",
-          method,
-          "split",
-          ints(1, 0, 0, 0, 0, 255, 255, 0, 5, 0, 6, 0, 7, 0, 8, 3, 0, 0, 255, 0, 0, 0, 0));
-      write(
-          "Client",
-          method,
-          "pieces-and-holes",
-          ints(0, 0, 0, 0, 0, 64, 0, 2, 16, 0, 4, 0, 9, 4, 0, 0, 8, 0, 0, 1, 0, 2));
-      write(
-          "Client",
-          method,
-          "error",
-          ints(0, 0, 0, 0, 0, 1, 0, 0x45, 0, 5, 104, 101, 108, 108, 111, 4, 0, 0, 0, 0));
-      write(
-          "Client",
-          method,
-          "extents",
-          ints(0, 0, 7, 0, 0, 255, 255, 3, 6, 3, 16, 0, 1, 16, 0, 2, 0, 1, 0, 0));
-      write(
-          "Client",
-          method,
-          "extents-behind-the-range",
-          ints(0, 0, 7, 0, 0, 0, 10, 3, 6, 3, 16, 0, 1, 16, 0, 2, 0, 1, 0, 0));
+    Bytes contexts = greeting(4).raw(reply(11, 1)).raw(all).raw(reply(9, 1));
+    write("Client", handshake, "contexts", contexts.toArray());
+    Bytes oldstyle = Bytes.of().raw((byte) 8).text("NBDMAGIC").u64(0x420281861253L).u64(0);
+    write("Client", handshake, "oldstyle", oldstyle.toArray());
+    for (String form : List.of("simpleReplies", "chunks", "extendedChunks")) {
+      String method = form + "AreBelievedIfTheyMayBe";
+      each(ANSWERS, (seed, words) -> write("Client", method, seed, bytes(words)));
       for (int step = 5; step < 12; step++) {
-        write(
-            "Client",
-            method,
-            "step-" + step,
-            ints(0, 0, 0, 0, 0, 16, 0, step, 0, 1, 0, 0, 20, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0));
+        String words = "0 0 0 0 0 16 0 %d 0 1 0 0 20 1 2 3 4 5 6 7 0 0 0 0".formatted(step);
+        write("Client", method, "step-" + step, bytes(words));
       }
     }
   }
@@ -679,26 +353,8 @@ final class Seeds {
     for (int i = 0; i < uris.length; i++) {
       write("Uri", "anyTextIsAUriOrRefused", "uri-" + i, uris[i].getBytes(UTF_8));
     }
-    String[] values = {
-      "0",
-      "1",
-      "512K",
-      "1m",
-      "9223372036854775807",
-      "8192P",
-      "8191P",
-      "10ms",
-      "5s",
-      "2h",
-      "1e9",
-      "-1",
-      "0.5:EIO",
-      "1:nope",
-      "NaN",
-      "-0",
-      " 1",
-      "١"
-    };
+    String numbers = "0,1,512K,1m,9223372036854775807,8192P,8191P,10ms,5s,2h,1e9,-1,0.5:EIO";
+    String[] values = (numbers + ",1:nope,NaN,-0, 1,١").split(",");
     for (int i = 0; i < values.length; i++) {
       write("Arguments", "anyTextIsAValueOrRefused", "value-" + i, values[i].getBytes(UTF_8));
     }
