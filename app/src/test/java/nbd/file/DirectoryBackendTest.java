@@ -139,7 +139,7 @@ final class DirectoryBackendTest {
     Files.createSymbolicLink(directory.resolve("broken"), Path.of("nothing"));
     Files.createSymbolicLink(directory.resolve("here"), Path.of("."));
     Files.createSymbolicLink(directory.resolve("in"), Path.of("a.img"));
-    // Begins with the same letters, and is another directory.
+    // Another directory, whose name begins with the same letters.
     Files.write(Files.createDirectory(above.resolve("images-old")).resolve("x"), new byte[] {66});
     Files.createSymbolicLink(directory.resolve("beside"), Path.of("../images-old/x"));
     for (String name : List.of("out", "up", "self", "broken", "here", "beside")) {
@@ -179,7 +179,7 @@ final class DirectoryBackendTest {
     }
   }
 
-  /** Somebody exchanges a file for a link that leads out, again and again. */
+  /** An attacker exchanges a file for a link that leads out, again and again. */
   @Test
   void whoExchangesFilesForLinksGetsNobodyOut() throws IOException {
     assumeTrue(PathDescriptor.of(directory).isPresent(), "needs Linux with /proc");
@@ -288,7 +288,7 @@ final class DirectoryBackendTest {
     assertThatThrownBy(files::close).hasMessageContaining("may be lost");
   }
 
-  /** One waits for its disk, to be opened and to be closed: others of it wait, and nobody else. */
+  /** While one file is opened or closed, other clients wait only if they want the same one. */
   @Test
   void aSlowFileHoldsUpNobodyElse() throws IOException {
     SharedFiles files = new SharedFiles();
@@ -361,7 +361,7 @@ final class DirectoryBackendTest {
         .hasMessageContaining("does not exist");
   }
 
-  /** However the file hangs: when its name is looked up, when it is asked for, or opened. */
+  /** The file hangs when its name is resolved, when its kind is asked for, or when it is opened. */
   @ParameterizedTest
   @ValueSource(strings = {"lookup", "getattr", "open"})
   void whileOneFileHangsTheOthersAreListedAndOpened(String operation) throws Exception {

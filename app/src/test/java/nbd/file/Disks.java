@@ -10,7 +10,7 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Handle;
 
-/** Image files, and their data, as these tests need them. */
+/** Helpers of the tests here for image files and their data. */
 final class Disks {
   static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
   static final CommandFlags NO_HOLE = CommandFlags.of(CommandFlag.NO_HOLE);

@@ -82,7 +82,7 @@ final class DurableWritesTest {
     }
   }
 
-  /** As where descriptors are used up: nothing has been written, so nothing is lost. */
+  /** As without descriptors: nothing has been written, so nothing is lost. */
   @Test
   void whatCannotBeOpenedOnceMoreHasNotBeenWritten() throws Exception {
     try (BlockingCalls calls = BlockingCalls.ofFile("test");

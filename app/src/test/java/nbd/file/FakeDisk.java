@@ -7,8 +7,8 @@ import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
- * An open file on a disk that remembers in which order things happened to it, and to its clients,
- * so that {@link PowerLoss} can find out what would have been left at any moment.
+ * An open file on a disk that records the order of events on it, and of its clients' answers, so
+ * that {@link PowerLoss} can find out what would have been left at any moment.
  */
 @SuppressWarnings("ThreadPriorityCheck") // yields for the sake of more interleavings
 class FakeDisk implements OpenFile {
@@ -39,33 +39,33 @@ class FakeDisk implements OpenFile {
     record FlushAnswered(int flush) implements Event {}
   }
 
-  /** A sync's work besides. */
+  /** A sync's own behaviour. */
   @FunctionalInterface
   interface Sync {
     /** May wait; throws if the sync fails. */
     void run(int number) throws IOException;
   }
 
-  /** The command that the thread executes. */
+  /** The number of the command that the thread executes. */
   final ThreadLocal<Integer> op = ThreadLocal.withInitial(() -> -1);
 
   private final byte[] content;
   private final Sync onSync;
 
-  /** Guards what follows. */
+  /** Guards the fields below, and the content. */
   private final ReentrantLock lock = new ReentrantLock();
 
   private final List<Event> events = new ArrayList<>();
   private int seqs;
   private int syncs;
 
-  /** Makes one of zeroes. */
+  /** Makes a disk of zeroes. */
   FakeDisk(int size, Sync onSync) {
     content = new byte[size];
     this.onSync = onSync;
   }
 
-  /** Serves it. */
+  /** Serves this file. */
   FileBackend served(String name) {
     return new FileBackend(name, this, FileSettings.DEFAULT);
   }
@@ -137,7 +137,7 @@ class FakeDisk implements OpenFile {
   public void write(ByteBuffer from, long offset) {
     byte[] data = new byte[from.remaining()];
     from.get(data);
-    // In two pieces: a write is not one change.
+    // A write is not atomic: two changes.
     int half = data.length / 2;
     change((int) offset, java.util.Arrays.copyOf(data, half));
     Thread.yield();

@@ -203,14 +203,14 @@ final class FileBackendTest {
               () -> handle.tryNow(Operation.write(direct((byte) 1), 0, CommandFlags.NONE)))
           .isInstanceOf(nbd.protocol.NbdException.class);
     } catch (IOException flushOfADevice) {
-      // A device without storage cannot be flushed at the end: that is not what is tested.
+      // A device without storage cannot be flushed at the end, which is not tested here.
       assertThat(flushOfADevice).hasMessageContaining("flush");
     }
   }
 
   @Test
   void aFailedFlushIsNeverForgotten() throws IOException {
-    // /dev/full refuses fdatasync (EINVAL): a flush that fails, without a seam.
+    // /dev/full refuses fdatasync with EINVAL.
     Path full = Path.of("/dev/full");
     assumeTrue(Files.exists(full), "there is no /dev/full");
     FileBackend backend = FileBackend.open(full, FileSettings.DEFAULT);

@@ -149,7 +149,7 @@ final class FileFlushTest {
     assertThat(disk.syncs()).isEqualTo(1);
   }
 
-  /** The kernel may have reported the loss to the flush that ended so. */
+  /** The kernel may have reported a loss to the flush that ended in an Error. */
   @Test
   void aFlushThatEndedInAnErrorIsALossForEver() {
     syncs.add(
@@ -164,7 +164,7 @@ final class FileFlushTest {
     assertThat(disk.syncs()).isEqualTo(1);
   }
 
-  /** The kernel would report the loss to one of two at once. */
+  /** Of two at once, the kernel would report the loss to one. */
   @Test
   void aFlushThatArrivesDuringOneThatFailsFailsToo() {
     CountDownLatch begun = new CountDownLatch(1);
@@ -184,7 +184,7 @@ final class FileFlushTest {
     assertThatThrownBy(second::join).hasMessageContaining("flush failed");
   }
 
-  /** One runs, and however many come meanwhile share the next, which starts after all of them. */
+  /** One runs; those that come meanwhile share the next, which begins after all of them. */
   @Test
   void flushesThatComeWhileOneRunsShareTheNext() throws IOException {
     CountDownLatch begun = new CountDownLatch(1);
@@ -233,7 +233,7 @@ final class FileFlushTest {
     assertThat(disk.syncs()).isEqualTo(1);
   }
 
-  /** More FUAs than there are threads to lend, each of which needs a flush, come to an end. */
+  /** More writes than threads, each of which needs a flush, come to an end. */
   @Test
   void manyFuasWithoutWritingThroughDoNotBlockEachOther() throws IOException {
     writesThrough = false;

@@ -32,7 +32,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Which blocks a real file has: on the file system of the temporary directory, and on a tmpfs. */
+/** The blocks of a real file, on the file system of the temporary directory and on a tmpfs. */
 @Timeout(120)
 final class FileSpaceTest {
   private static final int BLOCK = 4096;
@@ -71,7 +71,7 @@ final class FileSpaceTest {
       handle.zero(0, 16 * BLOCK, NO_HOLE);
       handle.flush();
       assertThat(allocated(file)).isEqualTo(48 * BLOCK);
-      // Not on blocks: what is beside the range stays.
+      // Not aligned to blocks: the bytes beside the range stay.
       handle.zero(40 * BLOCK + 5, 3 * BLOCK, CommandFlags.NONE);
       byte[] read = read(handle, 40 * BLOCK, 3 * BLOCK + 10);
       for (int at = 0; at < read.length; at++) {
@@ -170,11 +170,11 @@ final class FileSpaceTest {
       assertThat(handle.extents(0, size, Integer.MAX_VALUE)).isEqualTo(expected);
       assertThat(all(handle, 1)).isEqualTo(expected);
       assertThat(all(handle, 7)).isEqualTo(expected);
-      // From the middle of one: what is left of it.
+      // From the middle of an extent: the rest of it.
       Extent first = expected.getFirst();
       assertThat(handle.extents(100, size - 100, 1))
           .containsExactly(new Extent(first.length() - 100, first.hole(), first.zero()));
-      // A short range: what is asked for, and no walk through the rest.
+      // A short range: no walk through the rest of the file.
       assertThat(handle.extents(0, 1, 1000)).hasSize(1);
     }
   }
@@ -189,7 +189,7 @@ final class FileSpaceTest {
       assertThat(all(handle, 10)).containsExactly(Extent.data(10 * BLOCK + 1));
       handle.zero(5 * BLOCK, 5 * BLOCK + 1, CommandFlags.NONE);
       sparse(file, 7 * BLOCK);
-      // What is gone is no zeroes: reading it fails.
+      // Past the new end there are no zeroes: reads fail there.
       assertThat(all(handle, 10))
           .containsExactly(
               Extent.data(5 * BLOCK), Extent.hole(2 * BLOCK), Extent.data(3 * BLOCK + 1));
@@ -197,7 +197,7 @@ final class FileSpaceTest {
     }
   }
 
-  /** As many system calls as extents are asked for: a walk to the place would take 200,000. */
+  /** As many system calls as extents; a walk from the begin of the file would take 200,000. */
   @Test
   void aFewExtentsOfManyTakeAFewCalls() throws IOException {
     int[] calls = new int[1];

@@ -17,7 +17,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** What is listed while the storage of some files does not answer. */
+/** The list of a directory while the storage of some files hangs. */
 @Timeout(60)
 final class ListingTest {
   private static final List<Path> ENTRIES =

@@ -6,12 +6,12 @@ import java.util.Map;
 import java.util.Optional;
 
 /**
- * Cuts the power after each event of a history, and looks at what is left.
+ * A search for broken promises, which cuts the power after each event of a history.
  *
- * <p>The disk may have kept, of each byte, what was stored for certain, or anything that was
- * changed later, byte by byte as it likes. All of these choices are bad together if, and only if,
- * the oldest one is: so it is enough to compare, for each byte, the last change that is stored for
- * certain with the last one that a client was told is durable.
+ * <p>After a cut the disk has, of each byte, the last change that was stored for certain or any
+ * later one. A promise may be broken if and only if the oldest of these breaks it: so it is enough
+ * to compare, for each byte, the last change that was stored for certain with the last one that a
+ * client was told is durable.
  */
 final class PowerLoss {
   private final int[] last;
@@ -22,7 +22,7 @@ final class PowerLoss {
   private final Map<Integer, int[]> syncs = new HashMap<>();
   private final Map<Integer, int[]> flushes = new HashMap<>();
 
-  /** Of each command, the changes it made, each for its bytes. */
+  /** The last change of each byte by each command. */
   private final Map<Integer, int[]> changes = new HashMap<>();
 
   private PowerLoss(int size) {
@@ -33,7 +33,7 @@ final class PowerLoss {
     promised = new int[size];
   }
 
-  /** The first cut after which something is gone that was promised. */
+  /** Finds the first cut that breaks a promise. */
   static Optional<String> find(List<FakeDisk.Event> events, int size) {
     PowerLoss disk = new PowerLoss(size);
     for (int cut = 0; cut < events.size(); cut++) {

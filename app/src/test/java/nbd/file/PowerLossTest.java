@@ -26,7 +26,7 @@ import nbd.testing.Model;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** Whatever a client was told is durable is there after the power was lost, at any moment. */
+/** Data that a client was told is durable survives a loss of power at any moment. */
 @Timeout(120)
 @SuppressWarnings("ThreadPriorityCheck") // yields for the sake of more interleavings
 final class PowerLossTest {
@@ -71,7 +71,7 @@ final class PowerLossTest {
     }
   }
 
-  /** The test of the test. */
+  /** Shows that the search finds a broken promise. */
   @Test
   void aDiskThatLiesIsFoundOut() throws Exception {
     FakeDisk disk =
@@ -91,7 +91,7 @@ final class PowerLossTest {
     return "seed %d (-Dnbd.seed), round %d".formatted(seed, round);
   }
 
-  /** Lets clients do at random what clients do; answers how often they were promised anything. */
+  /** Runs clients with random commands; returns how often they were promised something. */
   private int use(FakeDisk disk, int round) throws Exception {
     MultiConnSettings settings =
         new MultiConnSettings(MultiConnMode.AUTO, TrackDirty.CONNECTION, false, false);
@@ -116,7 +116,7 @@ final class PowerLossTest {
                 return null;
               });
       clients.add(client);
-      // Platform threads, so that the disk knows for whom it works.
+      // Platform threads make calls themselves, so that the disk knows the command.
       Thread.ofPlatform().start(client);
     }
     for (FutureTask<Void> client : clients) {

@@ -63,7 +63,7 @@ final class RealDiskTest {
       assertThatThrownBy(() -> handle.zero(0, 64L * MIB, NO_HOLE))
           .isInstanceOfSatisfying(
               NbdException.class, e -> assertThat(e.error()).isEqualTo(NbdError.ENOSPC));
-      // Nothing was lost, and when there is room again it goes on.
+      // Nothing is lost, and writes succeed again when there is room.
       handle.flush();
       handle.trim(0, 64L * MIB, CommandFlags.NONE);
       handle.write(data(100), 0, FUA);
@@ -136,7 +136,7 @@ final class RealDiskTest {
     }
   }
 
-  /** Both ways: what was copied in and read back leaves the page cache as it found it. */
+  /** Copies in, and reads back. */
   @Test
   void aCopyLeavesThePageCacheAloneIfItIsToldTo() throws IOException {
     long pages = 32L * MIB / 4096;

@@ -23,7 +23,7 @@ import org.junit.jupiter.api.RepeatedTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** The RAM disk, and the one that forgets. */
+/** The RAM disk, and the null backend. */
 @Timeout(60)
 final class MemoryBackendTest {
   private static final int PAGE = MemoryBackend.PAGE;
@@ -75,7 +75,7 @@ final class MemoryBackendTest {
     assertThat(new MemoryBackend(0).open("", false).size()).isZero();
   }
 
-  /** Each owns stripes across page edges that it alone writes, while others zero beside it. */
+  /** Each client writes and zeroes stripes of its own, which share pages with others' stripes. */
   @Test
   void writersAndTrimmersSideBySideHarmOnlyTheirOwnRanges() throws IOException {
     int stripes = 8;
@@ -105,7 +105,7 @@ final class MemoryBackendTest {
     }
   }
 
-  /** What overlaps may come in either order, but nothing older and nothing foreign comes back. */
+  /** Overlapping commands take effect in either order; no older and no foreign data comes back. */
   @Test
   void overlappingWritesAndZeroesLeaveOneOrTheOther() throws IOException {
     MemoryBackend backend = new MemoryBackend(2L * PAGE);
@@ -152,7 +152,7 @@ final class MemoryBackendTest {
     }
   }
 
-  /** Requests and new connections need the rest. */
+  /** The reserve is for requests and new connections. */
   @Test
   void aFullDiskRefusesWritesAndKeepsTheReserve() throws IOException {
     AtomicLong used = new AtomicLong();

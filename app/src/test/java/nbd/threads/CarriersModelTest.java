@@ -8,7 +8,7 @@ import java.util.concurrent.atomic.AtomicReference;
 import org.jetbrains.lincheck.Lincheck;
 import org.junit.jupiter.api.Test;
 
-/** Explores the interleavings of callers that want to block a carrier. */
+/** The interleavings of callers that want to block a carrier. */
 final class CarriersModelTest {
   /**
    * Lincheck takes objects that only lambdas share for a thread's own, and does not explore them.
@@ -39,7 +39,7 @@ final class CarriersModelTest {
         });
   }
 
-  /** What racing calls leave behind must not look like one that hangs for ever. */
+  /** Racing calls must not leave the begin of one that seems to hang for ever. */
   @Test
   void afterAllCallsHaveEndedTheNextMayBegin() {
     Lincheck.runConcurrentTest(

@@ -6,7 +6,7 @@ import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
-/** Which carriers are replaced. The test tells the time, and is the watch. */
+/** The replacement of blocked carriers. The test tells the time, and is the watch. */
 final class CarriersTest {
   private static final long LONG = Carriers.LONG.toNanos();
   private static final long VERY_LONG = Carriers.VERY_LONG.toNanos();

@@ -7,7 +7,7 @@ import org.junit.jupiter.api.Test;
 final class ProcessorSharingTest {
   private static final long LATE = ProcessorSharing.LATE.toNanos();
 
-  /** Long before the clock runs over. */
+  /** Shortly before the clock overflows. */
   private long now = Long.MAX_VALUE - 10 * LATE;
 
   private long away;

@@ -5,14 +5,14 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.time.Duration;
 import org.junit.jupiter.api.Test;
 
-/** When calls are expected to be short. The test tells the time. */
+/** The expectation that calls are short. The test tells the time. */
 final class ShortCallsTest {
   private static final long MS = 1_000_000;
   private static final long LIMIT = 2 * MS;
   private static final long HOLD = ShortCalls.SHORTEST_HOLD.toNanos();
   private static final long LONGEST_HOLD = ShortCalls.LONGEST_HOLD.toNanos();
 
-  /** A single call may take no longer. */
+  /** The longest time of a single call. */
   private static final long SLOW = 8 * LIMIT;
 
   private final ShortCalls calls =
@@ -24,7 +24,7 @@ final class ShortCallsTest {
     now += length;
   }
 
-  /** Whether a call may begin; if so, it takes so long. */
+  /** Makes a call of some length if it may begin; says whether it has. */
   private boolean isTried(long at, long length) {
     boolean begun = calls.mayBegin(at);
     if (begun) {
