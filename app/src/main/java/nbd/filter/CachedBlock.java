@@ -7,8 +7,8 @@ import nbd.protocol.CommandFlags;
 import nbd.storage.Handle;
 
 /**
- * One block of a connection's private cache, byte by byte known or not, and written or not: a write
- * to a part of a block says nothing of its other bytes, and writes nothing else back.
+ * One block of a connection's private cache. Each byte is known or not, and written or not: a write
+ * of a part of a block makes no other bytes known, and writes no others back.
  */
 final class CachedBlock {
   private final byte[] data;
@@ -29,43 +29,25 @@ final class CachedBlock {
     return !written.isEmpty();
   }
 
-  /** Takes what the connection writes. */
+  void read(ByteBuffer into, int at, int count) {
+    into.put(data, at, count);
+  }
+
   void write(ByteBuffer from, int at, int count) {
     from.get(data, at, count);
     known.set(at, at + count);
     written.set(at, at + count);
   }
 
-  /** Takes what was fetched, where it knows nothing yet. */
+  /** Takes fetched data for the bytes that are not known. */
   void fill(byte[] fetched) {
-    int from = known.nextClearBit(0);
-    while (from < fetched.length) {
-      int end = known.nextSetBit(from);
-      int to = end < 0 ? fetched.length : Math.min(end, fetched.length);
-      System.arraycopy(fetched, from, data, from, to - from);
-      known.set(from, to);
-      from = known.nextClearBit(to);
+    for (int i = known.nextClearBit(0); i < fetched.length; i = known.nextClearBit(i)) {
+      data[i] = fetched[i];
+      known.set(i);
     }
   }
 
-  /** Lays what it knows over what was fetched. */
-  void overlay(byte[] fetched) {
-    for (int i = known.nextSetBit(0); i >= 0 && i < fetched.length; i = known.nextSetBit(i + 1)) {
-      fetched[i] = data[i];
-    }
-  }
-
-  void read(ByteBuffer into, int at, int count) {
-    into.put(data, at, count);
-  }
-
-  /** Forgets a part, written or not. */
-  void forget(int from, int count) {
-    known.clear(from, from + count);
-    written.clear(from, from + count);
-  }
-
-  /** Writes back what was written; each piece that succeeded is not written again. */
+  /** Writes back the written bytes; a piece that succeeded is not written again. */
   void writeBack(Handle to, long offset) throws IOException {
     int from = written.nextSetBit(0);
     while (from >= 0) {

@@ -1,15 +1,14 @@
 package nbd.filter;
 
-import java.io.IOException;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
 
 /**
- * Gives each connection a cache of its own, for what it reads and for what it writes, until its own
- * flush: storage of the kind for which multi-conn has to be emulated. For experiments.
+ * Storage made to cache for each connection, for experiments: a connection's cache holds its reads
+ * and writes until its own flush, so multi-conn has to be emulated.
  */
 public final class ConnectionCacheFilter extends FilterBackend {
-  /** What a connection caches at most, in bytes, where nothing else is said. */
+  /** The default of the bytes that a connection caches. */
   public static final long DEFAULT_CAPACITY = 64L << 20;
 
   private final long capacity;
@@ -17,8 +16,7 @@ public final class ConnectionCacheFilter extends FilterBackend {
   /**
    * Wraps a backend.
    *
-   * @param capacity how many bytes a connection caches at most; one that caches more forgets what
-   *     it has read, and if that is not enough, writes back what it has written
+   * @param capacity the largest number of bytes that a connection caches
    */
   public ConnectionCacheFilter(Backend next, long capacity) {
     super(next);
@@ -26,7 +24,7 @@ public final class ConnectionCacheFilter extends FilterBackend {
   }
 
   @Override
-  public Handle open(String exportName, boolean readOnly) throws IOException {
-    return new ConnectionCacheHandle(next.open(exportName, readOnly), capacity);
+  protected Handle wrap(Handle handle, String exportName) {
+    return new ConnectionCacheHandle(handle, capacity);
   }
 }

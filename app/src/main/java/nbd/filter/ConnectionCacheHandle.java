@@ -5,7 +5,6 @@ import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.NavigableMap;
 import java.util.TreeMap;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.storage.Capabilities;
@@ -17,18 +16,18 @@ import nbd.storage.Outcome;
 import nbd.storage.Patience;
 
 /**
- * One connection's private cache, in blocks. Its flush writes back what the connection has written,
- * forgets everything, and flushes what lies below.
+ * One connection's private cache, in blocks. A flush writes back the connection's writes, forgets
+ * all blocks, and flushes the storage.
  *
- * <p>The lock guards the blocks, and is held while they are written back, but not while data is
- * fetched: so a read that is in flight over a flush puts down what it fetched before, as storage of
- * this kind may. Only the connection's own writes overtake its fetches.
+ * <p>The lock guards all fields. It is held while blocks are written back, but not while one is
+ * fetched: so a read in flight during a flush may leave older data in the cache, as storage of this
+ * kind may. That data is never older than the connection's own writes.
  */
 final class ConnectionCacheHandle extends FilterHandle {
   private static final int LARGEST_ZERO_CACHED = 1 << 20;
 
   private final ReentrantLock lock = new ReentrantLock();
-  private final NavigableMap<Long, CachedBlock> blocks = new TreeMap<>();
+  private final Map<Long, CachedBlock> blocks = new TreeMap<>();
   private final List<Fetch> fetches = new ArrayList<>();
   private final int blockSize;
   private final long capacity;
@@ -36,7 +35,9 @@ final class ConnectionCacheHandle extends FilterHandle {
   /** A block that is being fetched. */
   private static final class Fetch {
     final long block;
-    boolean overtaken;
+
+    /** Whether the connection has changed the storage meanwhile. */
+    boolean outdated;
 
     Fetch(long block) {
       this.block = block;
@@ -50,9 +51,9 @@ final class ConnectionCacheHandle extends FilterHandle {
   }
 
   /**
-   * Takes away what a private cache cannot keep: others see a write only after a flush, so there is
-   * no multi-conn, and FUA by a flush only; and extents may differ from those below. There is
-   * always a flush, since there is always something to write back or to forget.
+   * Takes away the capabilities that a private cache cannot keep: other connections see a write
+   * only after a flush, and extents may differ from the storage's. There is always a flush, since
+   * there is always something to write back or to forget.
    */
   private static Capabilities shown(Capabilities below) {
     return below
@@ -66,81 +67,38 @@ final class ConnectionCacheHandle extends FilterHandle {
     if (patience != Patience.WAIT) {
       return Outcome.DECLINED;
     }
+    long length = operation.length();
     switch (operation.command()) {
-      case READ -> readBlocks(operation.data(), operation.offset());
-      case WRITE -> writeBlocks(operation.data(), operation.offset());
-      case WRITE_ZEROES -> clearBlocks(operation);
-      case TRIM -> clearBelow(operation);
-      case FLUSH -> flushBlocks();
+      case READ -> copy(operation.data(), operation.offset(), false);
+      case WRITE -> copy(operation.data(), operation.offset(), true);
+      case WRITE_ZEROES -> {
+        if (length <= LARGEST_ZERO_CACHED) {
+          copy(ByteBuffer.allocate((int) length), operation.offset(), true);
+        } else {
+          clear(operation);
+        }
+      }
+      case TRIM -> clear(operation);
+      case FLUSH -> flush(operation);
       default -> next.run(operation);
     }
     return Outcome.DONE;
   }
 
-  private void readBlocks(ByteBuffer into, long offset) throws IOException {
-    long at = offset;
-    while (into.hasRemaining()) {
-      int inBlock = (int) (at % blockSize);
-      int count = Math.min(into.remaining(), blockSize - inBlock);
-      readFromBlock(into, at / blockSize, inBlock, count);
-      at += count;
-    }
-  }
-
-  private void readFromBlock(ByteBuffer into, long number, int inBlock, int count)
-      throws IOException {
-    Fetch fetch = new Fetch(number);
-    lock.lock();
-    try {
-      CachedBlock block = blocks.get(number);
-      if (block != null && block.knows(inBlock, count)) {
-        block.read(into, inBlock, count);
-        return;
-      }
-      fetches.add(fetch);
-    } finally {
-      lock.unlock();
-    }
-    byte[] fetched = new byte[(int) Math.min(blockSize, size() - number * blockSize)];
-    boolean complete = false;
-    try {
-      next.read(ByteBuffer.wrap(fetched), number * blockSize);
-      complete = true;
-    } finally {
-      lock.lock();
-      try {
-        fetches.remove(fetch);
-        if (complete) {
-          putDown(fetch, fetched);
-        }
-      } finally {
-        lock.unlock();
-      }
-    }
-    into.put(fetched, inBlock, count);
-  }
-
-  private void putDown(Fetch fetch, byte[] fetched) throws IOException {
-    if (!fetch.overtaken) {
-      makeRoom();
-      block(fetch.block).fill(fetched);
-    }
-    CachedBlock block = blocks.get(fetch.block);
-    if (block != null) {
-      block.overlay(fetched);
-    }
-  }
-
-  private void writeBlocks(ByteBuffer from, long offset) throws IOException {
+  /** Reads from, or writes to, one block after the other. */
+  private void copy(ByteBuffer data, long offset, boolean writes) throws IOException {
     lock.lock();
     try {
       long at = offset;
-      while (from.hasRemaining()) {
+      while (data.hasRemaining()) {
+        long number = at / blockSize;
         int inBlock = (int) (at % blockSize);
-        int count = Math.min(from.remaining(), blockSize - inBlock);
-        makeRoom();
-        block(at / blockSize).write(from, inBlock, count);
-        overtake(at / blockSize, at / blockSize);
+        int count = Math.min(data.remaining(), blockSize - inBlock);
+        if (writes) {
+          block(number).write(data, inBlock, count);
+        } else {
+          known(number, inBlock, count).read(data, inBlock, count);
+        }
         at += count;
       }
     } finally {
@@ -148,98 +106,92 @@ final class ConnectionCacheHandle extends FilterHandle {
     }
   }
 
-  private void clearBlocks(Operation operation) throws IOException {
-    if (operation.length() <= LARGEST_ZERO_CACHED) {
-      writeBlocks(ByteBuffer.allocate((int) operation.length()), operation.offset());
-    } else {
-      clearBelow(operation);
+  /** Returns a block that knows these bytes; fetches it if need be, without the lock. */
+  private CachedBlock known(long number, int inBlock, int count) throws IOException {
+    CachedBlock block = blocks.get(number);
+    while (block == null || !block.knows(inBlock, count)) {
+      byte[] fetched = new byte[(int) Math.min(blockSize, size() - number * blockSize)];
+      Fetch fetch = new Fetch(number);
+      fetches.add(fetch);
+      lock.unlock();
+      try {
+        next.read(ByteBuffer.wrap(fetched), number * blockSize);
+      } finally {
+        lock.lock();
+        fetches.remove(fetch);
+      }
+      if (!fetch.outdated) {
+        block(number).fill(fetched);
+      }
+      block = blocks.get(number);
     }
+    return block;
   }
 
-  private void clearBelow(Operation operation) throws IOException {
+  /** Returns a block; makes room for a new one by forgetting all that were only read, or all. */
+  private CachedBlock block(long number) throws IOException {
+    CachedBlock present = blocks.get(number);
+    if (present != null) {
+      return present;
+    }
+    if (isFull()) {
+      blocks.values().removeIf(block -> !block.hasWritten());
+    }
+    if (isFull()) {
+      writeBackAndForget();
+    }
+    CachedBlock made = new CachedBlock(blockSize);
+    blocks.put(number, made);
+    return made;
+  }
+
+  private boolean isFull() {
+    return (blocks.size() + 1L) * blockSize > capacity;
+  }
+
+  private void writeBackAndForget() throws IOException {
+    for (Map.Entry<Long, CachedBlock> entry : blocks.entrySet()) {
+      long number = entry.getKey();
+      if (entry.getValue().hasWritten()) {
+        fetches.forEach(fetch -> fetch.outdated |= fetch.block == number);
+        entry.getValue().writeBack(next, number * blockSize);
+      }
+    }
+    blocks.clear();
+  }
+
+  /** Trims or zeroes the storage itself. */
+  private void clear(Operation operation) throws IOException {
     lock.lock();
     try {
+      writeBackAndForget();
+      fetches.forEach(fetch -> fetch.outdated = true);
       next.run(operation);
-      forget(operation.offset(), operation.length());
     } finally {
       lock.unlock();
     }
   }
 
-  private void flushBlocks() throws IOException {
+  private void flush(Operation operation) throws IOException {
     lock.lock();
     try {
-      writeBack();
-      blocks.clear();
+      writeBackAndForget();
     } finally {
       lock.unlock();
     }
     if (next.capabilities().has(Capability.FLUSH)) {
-      next.flush();
+      next.run(operation);
     }
   }
 
-  /** Writes back, since nobody else knows what this connection has written; does not flush. */
+  /** Writes back, since nobody else knows the connection's writes; does not flush. */
   @Override
   public void close() throws IOException {
-    try {
-      lock.lock();
-      try {
-        writeBack();
-      } finally {
-        lock.unlock();
-      }
+    lock.lock();
+    try (next) {
+      writeBackAndForget();
     } finally {
-      next.close();
-    }
-  }
-
-  private CachedBlock block(long number) {
-    return blocks.computeIfAbsent(number, n -> new CachedBlock(blockSize));
-  }
-
-  private void writeBack() throws IOException {
-    for (Map.Entry<Long, CachedBlock> entry : blocks.entrySet()) {
-      if (entry.getValue().hasWritten()) {
-        overtake(entry.getKey(), entry.getKey());
-      }
-      entry.getValue().writeBack(next, entry.getKey() * blockSize);
-    }
-  }
-
-  /** Keeps to the capacity: what was only read goes first, and goes all at once, which is cheap. */
-  private void makeRoom() throws IOException {
-    if ((blocks.size() + 1L) * blockSize <= capacity) {
-      return;
-    }
-    blocks.values().removeIf(block -> !block.hasWritten());
-    if ((blocks.size() + 1L) * blockSize > capacity) {
-      writeBack();
-      blocks.clear();
-    }
-  }
-
-  private void forget(long offset, long length) {
-    if (length == 0) {
-      return;
-    }
-    long first = offset / blockSize;
-    long last = (offset + length - 1) / blockSize;
-    overtake(first, last);
-    for (Map.Entry<Long, CachedBlock> entry : blocks.subMap(first, true, last, true).entrySet()) {
-      long start = entry.getKey() * blockSize;
-      int from = (int) Math.max(0, offset - start);
-      int to = (int) Math.min(blockSize, offset + length - start);
-      entry.getValue().forget(from, to - from);
-    }
-  }
-
-  /** What is being fetched may be older than what this connection writes, or writes back. */
-  private void overtake(long first, long last) {
-    for (Fetch fetch : fetches) {
-      if (fetch.block >= first && fetch.block <= last) {
-        fetch.overtaken = true;
-      }
+      lock.unlock();
     }
   }
 }

@@ -3,13 +3,11 @@ package nbd.filter;
 import nbd.protocol.NbdError;
 
 /**
- * How often a call fails, and with what.
+ * The part of an experiment's operations that fails, and their error.
  *
  * @param rate from 0, never, to 1, always
- * @param error what the client is told
  */
 public record ErrorRate(double rate, NbdError error) {
-  /** Never. */
   public static final ErrorRate NONE = new ErrorRate(0, NbdError.EIO);
 
   /** Checks the bounds. */

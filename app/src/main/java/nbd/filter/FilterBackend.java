@@ -8,7 +8,7 @@ import nbd.storage.Handle;
 import nbd.storage.ListedExport;
 import nbd.storage.ThreadModel;
 
-/** A backend around another one; closing it closes that one. */
+/** A backend around another one; closing it closes that one. A filter overrides {@link #wrap}. */
 public abstract class FilterBackend implements Backend {
   /** The backend below. */
   protected final Backend next;
@@ -18,31 +18,28 @@ public abstract class FilterBackend implements Backend {
     this.next = next;
   }
 
-  /** What a filter makes of the next backend's handle. */
-  @FunctionalInterface
-  protected interface Wrapping {
-    /** Wraps it, or refuses it. */
-    Handle of(Handle handle) throws IOException;
-  }
-
-  /**
-   * Opens a handle of the next backend, which is closed again if it is not wrapped.
-   *
-   * @throws IOException also what the wrapping throws
-   */
-  protected final Handle openNext(String exportName, boolean readOnly, Wrapping wrapping)
-      throws IOException {
+  @Override
+  public Handle open(String exportName, boolean readOnly) throws IOException {
     Handle handle = next.open(exportName, readOnly);
     try {
-      return wrapping.of(handle);
-    } catch (IOException | RuntimeException | Error e) {
+      return wrap(handle, exportName);
+    } catch (IOException | RuntimeException | Error failure) {
       try {
         handle.close();
       } catch (IOException suppressed) {
-        e.addSuppressed(suppressed);
+        failure.addSuppressed(suppressed);
       }
-      throw e;
+      throw failure;
     }
+  }
+
+  /**
+   * Wraps a handle that the next backend has opened; by default returns it as it is.
+   *
+   * @throws IOException if the client is refused; the handle is closed then
+   */
+  protected Handle wrap(Handle handle, String exportName) throws IOException {
+    return handle;
   }
 
   @Override

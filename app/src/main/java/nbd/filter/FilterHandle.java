@@ -2,14 +2,15 @@ package nbd.filter;
 
 import java.io.IOException;
 import java.util.Optional;
+import nbd.storage.Completion;
 import nbd.storage.ExportFacts;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 
-/**
- * A handle around another one. A filter says in {@link #perform}, and nowhere else, what becomes of
- * an operation.
- */
-public abstract class FilterHandle extends Handle {
+/** A handle around another one. A filter overrides {@link #perform}, which sees every operation. */
+public class FilterHandle extends Handle {
   /** The handle below. */
   protected final Handle next;
 
@@ -18,7 +19,7 @@ public abstract class FilterHandle extends Handle {
     this(next, next.facts());
   }
 
-  /** Wraps the next handle, and shows other facts than it does. */
+  /** Wraps the next handle, and shows other facts. */
   protected FilterHandle(Handle next, ExportFacts shown) {
     super(shown);
     this.next = next;
@@ -27,6 +28,12 @@ public abstract class FilterHandle extends Handle {
   @Override
   public Optional<String> broken() {
     return next.broken();
+  }
+
+  @Override
+  public Outcome perform(Operation operation, Patience patience, Completion end)
+      throws IOException {
+    return next.perform(operation, patience, end);
   }
 
   @Override

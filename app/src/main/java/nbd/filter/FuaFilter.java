@@ -37,24 +37,13 @@ public final class FuaFilter extends FilterBackend {
     WITHOUT
   }
 
-  /**
-   * Opens a handle.
-   *
-   * @throws NbdException also if the mode is not possible with it; the message says why
-   */
   @Override
-  public Handle open(String exportName, boolean readOnly) throws IOException {
-    return openNext(
-        exportName,
-        readOnly,
-        handle -> {
-          Capabilities below = handle.capabilities();
-          Passed passed = passed(below);
-          Capabilities shown = shown(below, passed);
-          boolean changesNothing =
-              shown.equals(below) && passed != Passed.WITH_FLUSH && !dropsFlushes();
-          return changesNothing ? handle : new FuaHandle(handle, shown, passed);
-        });
+  protected Handle wrap(Handle handle, String exportName) throws NbdException {
+    Capabilities below = handle.capabilities();
+    Passed passed = passed(below);
+    Capabilities shown = shown(below, passed);
+    boolean changesNothing = shown.equals(below) && passed != Passed.WITH_FLUSH && !dropsFlushes();
+    return changesNothing ? handle : new FuaHandle(handle, shown, passed);
   }
 
   private Passed passed(Capabilities below) throws NbdException {

@@ -1,7 +1,6 @@
 package nbd.filter;
 
 import java.io.IOException;
-import java.util.Optional;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.storage.Backend;
@@ -13,21 +12,23 @@ import nbd.storage.Patience;
 import nbd.storage.ThreadModel;
 
 /**
- * Keeps a backend's thread model, or a stricter one, whoever calls: the server, or a filter that
- * flushes one connection's handle for another. It belongs directly above the backend.
+ * Keeps a backend's thread model, or a stricter one, for every caller: the server, and filters that
+ * flush one connection's handle for another. It belongs directly above the backend.
  *
- * <p>Callers wait in the order in which they came. While one waits it holds no other lock of this
- * filter's, and who holds one waits for the backend alone, so no two can wait for each other.
+ * <p>Callers wait in the order in which they came. A thread that holds the lock waits for nothing
+ * but the backend, and only such a thread keeps others waiting; so no two wait for each other.
  */
 public final class SerializeFilter extends FilterBackend {
   private final ThreadModel model;
-  private final Semaphore connections = new Semaphore(1, true);
+  private final Semaphore connections;
   private final ReentrantLock allRequests = new ReentrantLock(true);
 
-  /** Allows what both the backend and this thread model allow. */
+  /** Allows the operations that both the backend and this thread model allow. */
   public SerializeFilter(Backend next, ThreadModel requested) {
     super(next);
     this.model = next.threadModel().and(requested);
+    boolean alone = model == ThreadModel.SERIALIZE_CONNECTIONS;
+    this.connections = new Semaphore(alone ? 1 : Integer.MAX_VALUE, true);
   }
 
   @Override
@@ -35,54 +36,36 @@ public final class SerializeFilter extends FilterBackend {
     return model;
   }
 
-  /** Opens a handle; where connections are serialized, when the one before has been closed. */
+  /** Opens a handle; where connections are serialized, after the one before has been closed. */
   @Override
   public Handle open(String exportName, boolean readOnly) throws IOException {
-    return switch (model) {
-      case PARALLEL -> next.open(exportName, readOnly);
-      case SERIALIZE_REQUESTS ->
-          new SerializedHandle(
-              next.open(exportName, readOnly), new ReentrantLock(true), Optional.empty());
-      case SERIALIZE_ALL_REQUESTS ->
-          new SerializedHandle(openAlone(exportName, readOnly), allRequests, Optional.empty());
-      case SERIALIZE_CONNECTIONS -> openOnly(exportName, readOnly);
-    };
-  }
-
-  private Handle openOnly(String exportName, boolean readOnly) throws IOException {
-    connections.acquireUninterruptibly();
+    if (model == ThreadModel.PARALLEL) {
+      return next.open(exportName, readOnly);
+    }
+    boolean each = model == ThreadModel.SERIALIZE_REQUESTS;
+    ReentrantLock lock = each ? new ReentrantLock(true) : allRequests;
     boolean opened = false;
+    connections.acquireUninterruptibly();
+    lock.lock();
     try {
-      Handle handle =
-          new SerializedHandle(
-              openAlone(exportName, readOnly), allRequests, Optional.of(connections));
+      Handle handle = new SerializedHandle(next.open(exportName, readOnly), lock);
       opened = true;
       return handle;
     } finally {
+      lock.unlock();
       if (!opened) {
         connections.release();
       }
     }
   }
 
-  private Handle openAlone(String exportName, boolean readOnly) throws IOException {
-    allRequests.lock();
-    try {
-      return next.open(exportName, readOnly);
-    } finally {
-      allRequests.unlock();
-    }
-  }
-
-  /** A handle whose operations come one at a time; so all of them may have to wait. */
-  private static final class SerializedHandle extends FilterHandle {
+  /** A handle whose operations run one at a time, so that each of them may have to wait. */
+  private final class SerializedHandle extends FilterHandle {
     private final ReentrantLock lock;
-    private final Optional<Semaphore> connections;
 
-    SerializedHandle(Handle next, ReentrantLock lock, Optional<Semaphore> connections) {
+    SerializedHandle(Handle next, ReentrantLock lock) {
       super(next);
       this.lock = lock;
-      this.connections = connections;
     }
 
     @Override
@@ -106,7 +89,7 @@ public final class SerializeFilter extends FilterBackend {
         next.close();
       } finally {
         lock.unlock();
-        connections.ifPresent(Semaphore::release);
+        connections.release();
       }
     }
   }

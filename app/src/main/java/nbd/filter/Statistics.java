@@ -1,12 +1,13 @@
 package nbd.filter;
 
-import java.util.EnumMap;
+import java.util.Locale;
 import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.LongAdder;
 
-/** What went through one {@link StatisticsFilter}. Any thread may count and read. */
+/** The counts of one {@link StatisticsFilter}. Any thread may count and read. */
 public final class Statistics {
-  /** What is counted; the order is that of the report. */
+  /** A number in the report, in the report's order. */
   public enum Count {
     /** Reads. */
     READ,
@@ -28,40 +29,33 @@ public final class Statistics {
     READ_BYTES,
     /** Bytes that were written. */
     WRITE_BYTES,
-    /** Calls that failed. */
+    /** Operations that failed. */
     ERROR,
     /** Handles that were opened. */
     OPEN;
 
-    /** The name in the report. */
+    /** Returns the name in the report. */
     public String reportName() {
-      return name().toLowerCase(java.util.Locale.ROOT);
+      return name().toLowerCase(Locale.ROOT);
     }
   }
 
-  private final Map<Count, LongAdder> adders = new EnumMap<>(Count.class);
+  private final Map<Count, LongAdder> adders = new ConcurrentHashMap<>();
 
-  /** All at zero. */
-  public Statistics() {
-    for (Count count : Count.values()) {
-      adders.put(count, new LongAdder());
-    }
+  private LongAdder adder(Count count) {
+    return adders.computeIfAbsent(count, none -> new LongAdder());
   }
 
-  LongAdder adder(Count count) {
-    LongAdder adder = adders.get(count);
-    if (adder == null) {
-      throw new IllegalStateException(count.toString());
-    }
-    return adder;
+  void add(Count count, long more) {
+    adder(count).add(more);
   }
 
   /** Begins anew. */
   public void forget() {
-    adders.values().forEach(LongAdder::reset);
+    adders.clear();
   }
 
-  /** The count so far. */
+  /** Returns the count so far. */
   public long get(Count count) {
     return adder(count).sum();
   }

@@ -1,18 +1,17 @@
 package nbd.filter;
 
 import java.io.IOException;
-import java.util.concurrent.atomic.LongAdder;
 import nbd.filter.Statistics.Count;
-import nbd.protocol.Command;
 import nbd.storage.Backend;
 import nbd.storage.Completion;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.storage.Patience;
-import org.jspecify.annotations.Nullable;
 
-/** Counts what passes. One stands before all other filters, one between them and the backend. */
+/**
+ * Counts operations. One stands in front of all other filters, one between them and the storage.
+ */
 public final class StatisticsFilter extends FilterBackend {
   private final Statistics statistics;
 
@@ -23,52 +22,26 @@ public final class StatisticsFilter extends FilterBackend {
   }
 
   @Override
-  public Handle open(String exportName, boolean readOnly) throws IOException {
-    Handle handle = next.open(exportName, readOnly);
-    statistics.adder(Count.OPEN).increment();
-    return new CountingHandle(handle, statistics);
+  protected Handle wrap(Handle handle, String exportName) {
+    statistics.add(Count.OPEN, 1);
+    return new CountingHandle(handle);
   }
 
-  private static final class CountingHandle extends FilterHandle {
-    private final LongAdder[] counts = new LongAdder[Command.values().length];
-    private final LongAdder readBytes;
-    private final LongAdder writeBytes;
-    private final LongAdder fuas;
-    private final LongAdder errors;
-
-    CountingHandle(Handle next, Statistics statistics) {
+  private final class CountingHandle extends FilterHandle {
+    CountingHandle(Handle next) {
       super(next);
-      for (Command command : Command.values()) {
-        counts[command.code()] = statistics.adder(count(command));
-      }
-      readBytes = statistics.adder(Count.READ_BYTES);
-      writeBytes = statistics.adder(Count.WRITE_BYTES);
-      fuas = statistics.adder(Count.FUA);
-      errors = statistics.adder(Count.ERROR);
-    }
-
-    private static Count count(Command command) {
-      return switch (command) {
-        case READ -> Count.READ;
-        case WRITE -> Count.WRITE;
-        case TRIM -> Count.TRIM;
-        case WRITE_ZEROES -> Count.ZERO;
-        case CACHE -> Count.CACHE;
-        case BLOCK_STATUS -> Count.EXTENTS;
-        case FLUSH, DISC, RESIZE -> Count.FLUSH;
-      };
     }
 
     @Override
     public Outcome perform(Operation operation, Patience patience, Completion end)
         throws IOException {
-      Completion counted = patience == Patience.LATER ? failure -> ended(failure, end) : end;
       Outcome outcome = Outcome.DONE;
       try {
-        outcome = next.perform(operation, patience, counted);
+        outcome =
+            next.perform(operation, patience, patience == Patience.LATER ? counting(end) : end);
         return outcome;
       } catch (IOException failure) {
-        errors.increment();
+        statistics.add(Count.ERROR, 1);
         throw failure;
       } finally {
         if (outcome != Outcome.DECLINED) {
@@ -77,24 +50,31 @@ public final class StatisticsFilter extends FilterBackend {
       }
     }
 
+    private Completion counting(Completion end) {
+      return failure -> {
+        statistics.add(Count.ERROR, failure == null ? 0 : 1);
+        end.done(failure);
+      };
+    }
+
     private void count(Operation operation) {
-      Command command = operation.command();
-      counts[command.code()].increment();
-      if (command == Command.READ) {
-        readBytes.add(operation.length());
-      } else if (command == Command.WRITE) {
-        writeBytes.add(operation.length());
+      switch (operation.command()) {
+        case READ -> count(Count.READ, Count.READ_BYTES, operation);
+        case WRITE -> count(Count.WRITE, Count.WRITE_BYTES, operation);
+        case TRIM -> statistics.add(Count.TRIM, 1);
+        case WRITE_ZEROES -> statistics.add(Count.ZERO, 1);
+        case CACHE -> statistics.add(Count.CACHE, 1);
+        case BLOCK_STATUS -> statistics.add(Count.EXTENTS, 1);
+        default -> statistics.add(Count.FLUSH, 1);
       }
-      if (operation.fua() && command.writes()) {
-        fuas.increment();
+      if (operation.fua() && operation.command().writes()) {
+        statistics.add(Count.FUA, 1);
       }
     }
 
-    private void ended(@Nullable IOException failure, Completion end) {
-      if (failure != null) {
-        errors.increment();
-      }
-      end.done(failure);
+    private void count(Count count, Count bytes, Operation operation) {
+      statistics.add(count, 1);
+      statistics.add(bytes, operation.length());
     }
   }
 }

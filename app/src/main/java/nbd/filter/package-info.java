@@ -1,4 +1,4 @@
-/** A backend around a backend. Each sees handles only, nothing of connections and sockets. */
+/** Filters: backends around backends. They see handles, never connections or sockets. */
 @NullMarked
 package nbd.filter;
 

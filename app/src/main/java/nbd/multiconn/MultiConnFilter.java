@@ -32,20 +32,11 @@ public final class MultiConnFilter extends FilterBackend {
     this.table = new ConnectionTable(settings, executor);
   }
 
-  /**
-   * Opens a handle, and enters it into its group.
-   *
-   * @throws nbd.protocol.NbdException also if the mode cannot be had with this handle; the message
-   *     says why
-   */
+  /** Enters the handle into its group; refuses it if the mode cannot be had with it. */
   @Override
-  public Handle open(String exportName, boolean readOnly) throws IOException {
-    return openNext(
-        exportName,
-        readOnly,
-        handle ->
-            table.enter(
-                handle, exportName, Decision.of(settings, handle.capabilities(), threadModel())));
+  protected Handle wrap(Handle handle, String exportName) throws IOException {
+    return table.enter(
+        handle, exportName, Decision.of(settings, handle.capabilities(), threadModel()));
   }
 
   /** The number of groups that are remembered, for tests. */

@@ -8,23 +8,22 @@ import java.util.Optional;
  * Storage that can be served: a file, RAM, another server; or a filter around one of these. It sees
  * export names, never connections or sockets.
  *
- * <p>An implementer owes: all methods may be called by any thread at any time until {@link #close},
- * and a handle that fails or is slow never keeps another export's handles waiting.
+ * <p>Any thread may call any method until {@link #close}. A handle that fails or is slow never
+ * keeps another export's handles waiting.
  */
 public interface Backend extends AutoCloseable {
-  /** What it is, for messages: "file disk.img". */
+  /** Returns its name for messages: "file disk.img". */
   String name();
 
-  /** Which calls of its handles may run at the same time. */
+  /** Returns which operations of its handles may run at the same time. */
   ThreadModel threadModel();
 
   /**
-   * The exports that the storage itself names, of which only these, and perhaps others that it does
-   * not tell, can be opened.
+   * Lists the exports that the storage itself names. It may open others that it does not list.
    *
    * @return empty if it has no names of its own: it opens under any name that the server accepts
-   * @throws nbd.protocol.OptionException if it is not willing to tell
-   * @throws IOException if it could not be found out
+   * @throws nbd.protocol.OptionException if it refuses to list them
+   * @throws IOException if listing them failed
    */
   default Optional<List<ListedExport>> exports() throws IOException {
     return Optional.empty();
@@ -34,28 +33,26 @@ public interface Backend extends AutoCloseable {
    * Opens the storage for one connection.
    *
    * @param exportName the name that the client asked for, after the server accepted it
-   * @param readOnly that no writing call will be made; the handle then has no {@link
-   *     Capability#WRITE}
+   * @param readOnly whether the handle is opened without {@link Capability#WRITE}
    * @return a handle of the caller's own, which it closes once
    * @throws nbd.protocol.OptionException if the export cannot be opened for a reason that the
    *     protocol has a number for
-   * @throws IOException if the storage failed; the message says what and on what
+   * @throws IOException if the storage failed; the message names the storage and the failure
    */
   Handle open(String exportName, boolean readOnly) throws IOException;
 
   /**
-   * The server is about to stop: from now on no call waits for storage to come back, or to be
-   * opened. Whatever waits so fails at once, and so does what would wait later; calls that the
-   * storage is working on go on, and it gets a few seconds more for them. What is lost by this,
-   * {@link #close} says. Any thread may call it, at any time and more than once; it does not wait
-   * itself.
+   * Announces that the server is about to stop. Operations and openings that wait for storage to
+   * come back fail at once, now and from now on; those that the storage is working on have a few
+   * seconds more. {@link #close} reports losses that this causes. May be called more than once, and
+   * does not wait.
    */
   default void stopWaiting() {}
 
   /**
-   * Releases what the handles shared. Called once, after the last handle was closed.
+   * Releases everything that the handles shared. Called once, after the last handle was closed.
    *
-   * @throws IOException if something that was to be stored could not be
+   * @throws IOException if data could not be stored
    */
   @Override
   void close() throws IOException;

@@ -3,7 +3,7 @@ package nbd.storage;
 import java.io.IOException;
 import org.jspecify.annotations.Nullable;
 
-/** Told when an operation that was begun has ended; see {@link Handle#perform}. */
+/** A callback for the end of an operation that was begun; see {@link Handle#perform}. */
 @FunctionalInterface
 public interface Completion {
   /** For operations that are not begun. */
@@ -13,10 +13,11 @@ public interface Completion {
       };
 
   /**
-   * Takes the end of the operation, whose buffer is the caller's again. Called once, by any thread,
-   * perhaps before the call that began it has returned; it never waits and never throws.
+   * Reports the end of the operation, whose buffer is the caller's again. Called once, by any
+   * thread, perhaps before the call that began the operation has returned; it never waits and never
+   * throws.
    *
-   * @param failure as {@link Handle#perform} would have thrown it; null if it has succeeded
+   * @param failure as {@link Handle#perform} would have thrown it; null if the operation succeeded
    */
   void done(@Nullable IOException failure);
 }

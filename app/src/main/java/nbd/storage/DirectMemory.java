@@ -10,23 +10,22 @@ import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 
 /**
- * The memory outside the heap that the JVM gives out (-XX:MaxDirectMemorySize). Requests and RAM
- * disks leave a reserve of it, from which new connections are greeted and errors are sent; unless
- * the JVM does not tell how much is used, for want of the module jdk.management. Any thread may
- * call.
+ * The memory outside the heap (-XX:MaxDirectMemorySize). Requests and RAM disks leave a reserve of
+ * it for the greeting of new connections and for error replies. There is no reserve where the
+ * module jdk.management is missing, which says how much is used. Any thread may call.
  */
 public final class DirectMemory {
-  /** This JVM's. */
+  /** The memory of this JVM. */
   public static final DirectMemory JVM =
       ModuleLayer.boot().findModule("jdk.management").isPresent()
-          ? new DirectMemory(Told.limit(), Told.used())
+          ? new DirectMemory(Management.limit(), Management.used())
           : new DirectMemory(Runtime.getRuntime().maxMemory(), () -> 0);
 
   private static final long MOST_RESERVED = 32L << 20;
 
   private static final long COLLECTION_PAUSE_NANOS = 1_000_000_000;
 
-  /** What is collected is freed by a thread of the JVM, a moment later. */
+  /** A thread of the JVM frees collected buffers a moment after the collection. */
   private static final int FREEING_ATTEMPTS = 20;
 
   private static final long FREEING_PAUSE_MILLIS = 5;
@@ -36,14 +35,14 @@ public final class DirectMemory {
   private final LongSupplier used;
   private final ReentrantLock lock = new ReentrantLock();
 
-  /** When the last collection ended; guarded by the lock. */
+  /** The end of the last collection; guarded by the lock. */
   private long collected = System.nanoTime() - COLLECTION_PAUSE_NANOS;
 
   /**
    * Memory with a limit.
    *
    * @param limit in bytes
-   * @param used how many bytes of it are in use
+   * @param used gives the bytes in use
    */
   public DirectMemory(long limit, LongSupplier used) {
     this.limit = limit;
@@ -51,14 +50,14 @@ public final class DirectMemory {
     this.used = used;
   }
 
-  /** The bytes that there are in all. */
+  /** Returns the limit in bytes. */
   public long limit() {
     return limit;
   }
 
   /**
-   * Allocates a big-endian buffer, and leaves the reserve alone. Threads that do so at the same
-   * time may take one buffer each of the reserve.
+   * Allocates a big-endian buffer outside the reserve. Threads that do so at the same time may take
+   * one buffer each of the reserve.
    *
    * @throws NbdException ENOMEM if no more is left
    */
@@ -77,8 +76,8 @@ public final class DirectMemory {
   }
 
   /**
-   * Has buffers collected that nobody has any more: they count until then. Seldom, since it stops
-   * everybody; who comes in between gets nothing.
+   * Collects buffers that are no longer referenced, and counted until then. That stops all threads,
+   * so it is done at most once a second.
    */
   private boolean fitsAfterCollection(int bytes) {
     lock.lock();
@@ -101,7 +100,7 @@ public final class DirectMemory {
   /**
    * Allocates a big-endian buffer, of the reserve if nothing else is left.
    *
-   * @throws NbdException ENOMEM if that is used up, too
+   * @throws NbdException ENOMEM if the reserve is used up, too
    */
   public ByteBuffer allocateReserved(int bytes) throws NbdException {
     try {
@@ -114,14 +113,14 @@ public final class DirectMemory {
     }
   }
 
-  /** What the JVM tells, where it has the module for that. */
-  private static final class Told {
-    /** As many bytes as the heap may have, if the user does not say. */
+  /** The JVM's management, in a class of its own since its module may be missing. */
+  private static final class Management {
+    /** Returns the limit in bytes: the heap's, if the user set none. */
     static long limit() {
       HotSpotDiagnosticMXBean options =
           ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class);
-      long told = Long.parseLong(options.getVMOption("MaxDirectMemorySize").getValue());
-      return told == 0 ? Runtime.getRuntime().maxMemory() : told;
+      long set = Long.parseLong(options.getVMOption("MaxDirectMemorySize").getValue());
+      return set == 0 ? Runtime.getRuntime().maxMemory() : set;
     }
 
     static LongSupplier used() {

@@ -3,16 +3,16 @@ package nbd.storage;
 import nbd.protocol.BlockSizes;
 
 /**
- * What a handle says of itself: constant for its life.
+ * A handle's description of its export, constant for the handle's life.
  *
  * @param size in bytes
  * @param blockSizes the sizes that requests have to keep to
  * @param capabilities the operations that may be asked of it
- * @param description the storage's own, for people; may be empty
- * @param identity tells openings of the same storage from openings of other storage under the same
- *     export name: a file that has replaced another one, a session that was begun anew with a
- *     server. Where storage is {@link Capability#MULTI_CONN}, a flush of one handle covers the
- *     writes of those others only that were opened by the same name and have an equal identity.
+ * @param description the storage's text for people; may be empty
+ * @param identity equal for openings of the same storage, and different for other storage that has
+ *     taken its place under the same export name: another file, a new session with a server. Where
+ *     storage is {@link Capability#MULTI_CONN}, a flush of one handle covers the writes of other
+ *     handles that have the same export name and an equal identity.
  */
 public record ExportFacts(
     long size,
@@ -20,21 +20,21 @@ public record ExportFacts(
     Capabilities capabilities,
     String description,
     Object identity) {
-  /** Storage whose name always stands for the same, with the usual block sizes. */
+  /** Describes storage that nothing ever replaces, with the usual block sizes. */
   public ExportFacts(long size, Capabilities capabilities) {
     this(size, BlockSizes.DEFAULT, capabilities, "", ExportFacts.class);
   }
 
-  /** Gives the same facts with other capabilities. */
+  /** Returns the same facts with other capabilities. */
   public ExportFacts with(Capabilities other) {
     return new ExportFacts(size, blockSizes, other, description, identity);
   }
 
   /**
-   * Gives the facts of one of several handles that share an opening, so that a flush of one covers
-   * all.
+   * Returns the facts of one of several handles that share an opening, so that a flush of one
+   * covers all.
    *
-   * @param opening tells it from other openings
+   * @param opening the identity
    */
   public ExportFacts shared(Object opening, boolean readOnly) {
     Capabilities all = capabilities.with(Capability.MULTI_CONN);

@@ -17,17 +17,17 @@ public record Extent(long length, boolean hole, boolean zero) {
     }
   }
 
-  /** Of which nothing is known: what can always be said. */
+  /** Makes an extent that may hold any data: always a true answer. */
   public static Extent data(long length) {
     return new Extent(length, false, false);
   }
 
-  /** Not there, and reads as zeroes. */
+  /** Makes an extent that takes no storage, and reads as zeroes. */
   public static Extent hole(long length) {
     return new Extent(length, true, true);
   }
 
-  /** Whether the other extent is alike, whatever its length. */
+  /** Says whether the other extent is alike, whatever its length. */
   public boolean isLike(Extent other) {
     return hole == other.hole && zero == other.zero;
   }

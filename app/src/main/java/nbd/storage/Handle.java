@@ -10,30 +10,29 @@ import nbd.protocol.CommandFlags;
 
 /**
  * One connection's own opening of a {@link Backend}. Every operation passes through the one method
- * {@link #perform}; the others that read and write are shorthands for it, and cannot be overridden.
+ * {@link #perform}; the other methods that read and write are shorthands for it.
  *
- * <p>The caller owes: ranges are not empty, lie inside {@link #size()} and are multiples of the
- * minimum block size; no operation without its {@link Capability}, and no flag that the
- * capabilities do not name; no more operations at a time than the backend's {@link ThreadModel}
- * allows; {@link #close} once, when no operation runs. The caller has made these checks;
- * implementations do not repeat them. With {@link Patience#AT_ONCE} and {@link Patience#LATER} the
- * connection's own thread asks, one operation at a time.
+ * <p>Duties of the caller, which implementations do not check again: ranges are not empty, lie
+ * inside {@link #size()} and are multiples of the minimum block size; operations and flags are only
+ * those that the {@link Capability capabilities} name; no more operations run at a time than the
+ * backend's {@link ThreadModel} allows; {@link #close} is called once, when none runs. Only the
+ * connection's own thread uses {@link Patience#AT_ONCE} and {@link Patience#LATER}, for one
+ * operation at a time.
  *
- * <p>An implementer owes: an operation may block its caller with {@link Patience#WAIT}, but a
- * virtual thread that is blocked must not hold up a carrier for long. It never interrupts a thread.
- * A buffer belongs to it until the operation has ended. A write never caches stale neighbouring
- * bytes, and a handle always sees its own writes: a filter that flushes handles for each other
- * relies on that. Data that is sent straight to a client is not kept for later reads.
+ * <p>Duties of the implementer: a virtual thread that an operation blocks does not hold up its
+ * carrier for long, and no thread is interrupted. A write never caches stale neighbouring bytes,
+ * and a handle always sees its own writes: a filter that flushes handles for each other relies on
+ * that. Data that is sent straight to a client is not kept for later reads.
  */
 public abstract class Handle implements AutoCloseable {
   private final ExportFacts facts;
 
-  /** A handle on such an export. */
+  /** Makes a handle on an export. */
   protected Handle(ExportFacts facts) {
     this.facts = facts;
   }
 
-  /** Returns what is constant. */
+  /** Returns the export's description, which is constant. */
   public final ExportFacts facts() {
     return facts;
   }
@@ -48,61 +47,59 @@ public abstract class Handle implements AutoCloseable {
     return facts.blockSizes();
   }
 
-  /** Returns the operations that may be asked for. */
+  /** Returns the abilities besides reading. */
   public final Capabilities capabilities() {
     return facts.capabilities();
   }
 
   /**
-   * Says why every operation would throw a {@link LostException}, if the handle is known to be
-   * broken for good. A handle that has broken without noticing says so at its next operation only.
-   * Any thread may ask, also under a lock: it is cheap, and waits for nothing.
-   *
-   * @return a reason for people; empty while the handle works, as far as is known
+   * Returns why the handle is broken for good, so that every operation would throw a {@link
+   * LostException}; empty while it is not known to be. Any thread may call, also under a lock: it
+   * is cheap, and waits for nothing.
    */
   public Optional<String> broken() {
     return Optional.empty();
   }
 
   /**
-   * Performs an operation.
+   * Performs an operation. Until it has ended, its buffer belongs to the handle.
    *
    * @param operation the buffer of a READ or WRITE stands at its limit after {@link Outcome#DONE},
    *     and where it stood after {@link Outcome#DECLINED}
-   * @param end told of the end if the outcome is {@link Outcome#BEGUN}, and in no other case
+   * @param end called if the outcome is {@link Outcome#BEGUN}, and in no other case
    * @return {@link Outcome#DONE} always, if patience is {@link Patience#WAIT}
-   * @throws IOException if it failed, or may have failed in part: what a READ's buffer or a WRITE's
-   *     range contain then is undefined. A FLUSH throws unless all is certainly durable. A transfer
-   *     that has begun to send has sent as much as its target was told.
+   * @throws IOException if it failed, perhaps in part: the contents of a READ's buffer or a WRITE's
+   *     range are undefined. A FLUSH throws unless all is certainly durable. A transfer has sent as
+   *     many bytes as its target has counted.
    */
   public abstract Outcome perform(Operation operation, Patience patience, Completion end)
       throws IOException;
 
   /**
-   * Gets begun operations on their way; the thread that began them calls it before it waits for
-   * anything else. May wait itself, for storage that takes no more at the moment.
+   * Sends begun operations to the storage. The thread that began them calls this before it waits
+   * for anything else. May itself wait for storage that takes no more at the moment.
    */
   public void push() {}
 
   /**
    * Ends this opening. Does not flush.
    *
-   * @throws IOException if something was lost by that
+   * @throws IOException if data was lost by that
    */
   @Override
   public abstract void close() throws IOException;
 
-  /** Performs an operation on this thread if it needs no waiting; says whether it has. */
+  /** Performs an operation with {@link Patience#AT_ONCE}; says whether it is done. */
   public final boolean tryNow(Operation operation) throws IOException {
     return perform(operation, Patience.AT_ONCE, Completion.NONE) == Outcome.DONE;
   }
 
-  /** Begins an operation without waiting; says whether it has. */
+  /** Begins an operation with {@link Patience#LATER}; says whether it has begun. */
   public final boolean begin(Operation operation, Completion end) throws IOException {
     return perform(operation, Patience.LATER, end) == Outcome.BEGUN;
   }
 
-  /** Performs an operation, and waits for it. */
+  /** Performs an operation with {@link Patience#WAIT}. */
   public final void run(Operation operation) throws IOException {
     Outcome outcome = perform(operation, Patience.WAIT, Completion.NONE);
     if (outcome != Outcome.DONE) {
@@ -140,7 +137,7 @@ public abstract class Handle implements AutoCloseable {
     run(Operation.onRange(Command.CACHE, offset, length, CommandFlags.NONE));
   }
 
-  /** Runs {@link Operation#extents}, and gives its answer. */
+  /** Runs {@link Operation#extents}, and returns its answer. */
   public final List<Extent> extents(long offset, long length, int most) throws IOException {
     Operation question = Operation.extents(offset, length, most);
     run(question);

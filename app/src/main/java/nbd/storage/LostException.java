@@ -4,9 +4,9 @@ import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 
 /**
- * A handle is broken for good: what it answered and no flush covered may be lost, every call that
- * was running has failed, and every further one will, with an exception of this kind. It can only
- * be closed.
+ * The failure of a handle that is broken for good. Writes that were answered and that no flush
+ * covered may be lost. All operations that were running have failed, and all later ones will, with
+ * an exception of this kind; the handle can only be closed.
  */
 public final class LostException extends NbdException {
   private static final long serialVersionUID = 1;
@@ -14,11 +14,10 @@ public final class LostException extends NbdException {
   private final boolean mayStillHappen;
 
   /**
-   * Makes one for storage that has ended: what was running is either done or never will be.
+   * Makes one for storage that has ended: an operation that was running is done or never will be.
    *
-   * @param error what the client is told: EIO for a call that was running, ESHUTDOWN for a later
-   *     one
-   * @param message for the log: what broke, and why
+   * @param error the client's: EIO for an operation that was running, ESHUTDOWN for a later one
+   * @param message for the log: the storage, and the reason
    */
   public LostException(NbdError error, String message) {
     this(error, message, false);
@@ -27,15 +26,15 @@ public final class LostException extends NbdException {
   /**
    * Makes one.
    *
-   * @param mayStillHappen whether the storage may carry out what was running at any later time: it
-   *     was given up here, and has not ended
+   * @param mayStillHappen whether the storage may carry out an operation that was running at any
+   *     later time, since it was given up here and has not ended
    */
   public LostException(NbdError error, String message, boolean mayStillHappen) {
     super(error, message, "the connection to the storage broke; the server's log says why");
     this.mayStillHappen = mayStillHappen;
   }
 
-  /** Whether the storage may carry out later what was running, over newer data. */
+  /** Says whether the storage may yet carry out an operation that was running, over newer data. */
   public boolean mayStillHappen() {
     return mayStillHappen;
   }

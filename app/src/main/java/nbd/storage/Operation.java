@@ -8,11 +8,12 @@ import nbd.protocol.CommandFlags;
 import org.jspecify.annotations.Nullable;
 
 /**
- * One command on its way through the filters to storage: what {@link Handle#perform} is asked to
- * do, and for BLOCK_STATUS the answer. Offsets and lengths are in bytes.
+ * One command on its way through the filters to storage, and the answer of a BLOCK_STATUS. Offsets
+ * and lengths are in bytes.
  *
- * <p>It is mutable so that a thread whose operations end before the next one begins needs only one.
- * An operation that a handle has begun belongs to the handle until its end.
+ * <p>It is mutable so that the connection's thread, whose operations with {@link Patience#AT_ONCE}
+ * end before the next one, needs only one object. An operation that a handle has begun belongs to
+ * the handle until its end.
  */
 public final class Operation {
   private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
@@ -32,8 +33,8 @@ public final class Operation {
   }
 
   /**
-   * Makes a READ whose data goes from storage straight to the client, if that is cheaper; asked for
-   * with {@link Patience#AT_ONCE} only.
+   * Makes a READ whose data goes from storage straight to the client, if that is cheaper. Only for
+   * {@link Patience#AT_ONCE}.
    */
   public static Operation transfer(long offset, long length, ReadTarget target) {
     return new Operation().transferring(offset, length, target);
@@ -50,19 +51,19 @@ public final class Operation {
 
   /**
    * Makes a FLUSH: every write, trim and zero that completed on the handle before becomes durable,
-   * and the handle lets go of older data that it kept for reads.
+   * and the handle forgets older data that it kept for reads.
    */
   public static Operation flush() {
     return new Operation();
   }
 
   /**
-   * Makes a FLUSH for a command with FUA, whose answer waits for it. The client takes a failure for
-   * that command's own, so a handle that has to report a loss of other writes by a failed flush
-   * still has to report it after this one.
+   * Makes a FLUSH with the flag FUA: the flush behind a command with FUA. The client takes its
+   * failure for that command's own, so a handle that has to report a loss of other writes by a
+   * failed flush still has to report it after this one.
    */
   public static Operation flushForFua() {
-    return new Operation().set(Command.FLUSH, FUA, 0, 0);
+    return new Operation().working(Command.FLUSH, 0, 0, FUA);
   }
 
   /**
@@ -83,38 +84,34 @@ public final class Operation {
    * @param most the largest number of extents wanted, at least 1
    */
   public static Operation extents(long offset, long length, int most) {
-    Operation made = new Operation().set(Command.BLOCK_STATUS, CommandFlags.NONE, offset, length);
+    Operation made = onRange(Command.BLOCK_STATUS, offset, length, CommandFlags.NONE);
     made.most = most;
     return made;
   }
 
   /** Makes this a READ into the buffer, as {@link #read}. */
   public Operation reading(ByteBuffer into, long at) {
-    set(Command.READ, CommandFlags.NONE, at, into.remaining());
+    working(Command.READ, at, into.remaining(), CommandFlags.NONE);
     data = into;
     return this;
   }
 
   /** Makes this a READ straight to the client, as {@link #transfer}. */
   public Operation transferring(long at, long bytes, ReadTarget to) {
-    set(Command.READ, CommandFlags.NONE, at, bytes);
+    working(Command.READ, at, bytes, CommandFlags.NONE);
     target = to;
     return this;
   }
 
   /** Makes this a WRITE, as {@link #write}. */
   public Operation writing(ByteBuffer from, long at, CommandFlags with) {
-    set(Command.WRITE, with, at, from.remaining());
+    working(Command.WRITE, at, from.remaining(), with);
     data = from;
     return this;
   }
 
-  /** Makes this a command without data: a FLUSH, or as {@link #onRange}. */
+  /** Makes this a command without data, as {@link #onRange}. */
   public Operation working(Command of, long at, long bytes, CommandFlags with) {
-    return set(of, with, at, bytes);
-  }
-
-  private Operation set(Command of, CommandFlags with, long at, long bytes) {
     command = of;
     flags = with;
     offset = at;
@@ -124,28 +121,28 @@ public final class Operation {
     return this;
   }
 
-  /** Gives the same operation with other flags; the two share the buffer. */
+  /** Returns the same operation with other flags; the two share the buffer, not the answer. */
   public Operation with(CommandFlags other) {
-    Operation copy = new Operation().set(command, other, offset, length);
+    Operation copy = onRange(command, offset, length, other);
     copy.data = data;
     copy.target = target;
     copy.most = most;
     return copy;
   }
 
-  /** Gives the same operation with a view of the buffer, so that it can be made once more. */
+  /** Returns the same operation with a view of the buffer, to be performed in its stead. */
   public Operation copy() {
     Operation copy = with(flags);
     copy.data = data == null ? null : data.duplicate();
     return copy;
   }
 
-  /** Returns READ, WRITE, FLUSH, TRIM, WRITE_ZEROES, CACHE or BLOCK_STATUS. */
+  /** Returns the command: never DISC or RESIZE. */
   public Command command() {
     return command;
   }
 
-  /** Returns the flags; those that the handle's capabilities do not name are not among them. */
+  /** Returns the flags. */
   public CommandFlags flags() {
     return flags;
   }
@@ -165,7 +162,7 @@ public final class Operation {
     return length;
   }
 
-  /** Says whether it is a READ without a buffer, for {@link #target}. */
+  /** Says whether it is a READ with a target and no buffer. */
   public boolean isTransfer() {
     return target != null;
   }
@@ -178,7 +175,7 @@ public final class Operation {
     return data;
   }
 
-  /** Returns where a READ sends its data, if {@link #isTransfer}. */
+  /** Returns the target of a READ that {@link #isTransfer}. */
   public ReadTarget target() {
     if (target == null) {
       throw new IllegalStateException(command + " has no target");
@@ -186,7 +183,7 @@ public final class Operation {
     return target;
   }
 
-  /** Returns how many extents are wanted at most. */
+  /** Returns the largest number of extents wanted. */
   public int most() {
     return most;
   }
@@ -195,8 +192,8 @@ public final class Operation {
    * Answers a BLOCK_STATUS.
    *
    * @param found consecutive extents, the first of which begins at the offset: at least one, each
-   *     unlike the one before. They may end before the range does; the caller asks again from there
-   *     then. The last one may reach past the range, up to the size.
+   *     unlike the one before. They may end before the range does; the caller then asks again from
+   *     there. The last one may reach past the range, up to the size.
    */
   public void answer(List<Extent> found) {
     extents = found;

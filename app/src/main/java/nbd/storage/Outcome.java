@@ -1,13 +1,13 @@
 package nbd.storage;
 
-/** What {@link Handle#perform} has done with an operation. */
+/** The result of {@link Handle#perform}. */
 public enum Outcome {
-  /** It has succeeded. */
+  /** The operation has succeeded. */
   DONE,
 
-  /** Nothing has happened: the handle cannot do it with so little patience. */
+  /** Nothing has happened: the handle cannot perform the operation with so little patience. */
   DECLINED,
 
-  /** It has begun, and its end will be told; the answer to {@link Patience#LATER} only. */
+  /** The operation has begun; its completion will report its end. Only {@link Patience#LATER}. */
   BEGUN
 }

@@ -1,18 +1,18 @@
 package nbd.storage;
 
-/** How long {@link Handle#perform} may keep its caller. */
+/** The time that {@link Handle#perform} may take its caller. */
 public enum Patience {
   /**
-   * Do it on this thread if that is expected to need no waiting worth another thread, else nothing.
-   * A READ may wait for the client that it sends to; a command with FUA may wait for storage that
-   * has been quick lately, which the caller therefore asks for only while it has nothing else to
-   * do.
+   * Perform the operation if it is over sooner than another thread would have begun it, else do
+   * nothing. A transfer may wait for the client that it sends to. A WRITE with FUA may wait for
+   * storage that has been quick lately; so the caller asks for FUA at once only while its client
+   * waits for nothing else.
    */
   AT_ONCE,
 
-  /** Begin it without waiting, and tell its end later; for storage that is far away. */
+  /** Begin the operation without waiting, and report its end later; for storage far away. */
   LATER,
 
-  /** Do it, however long it takes. */
+  /** Perform the operation, however long it takes. */
   WAIT
 }

@@ -1,17 +1,17 @@
 package nbd.storage;
 
-/** Which calls of a backend's handles may run at the same time; the order is by freedom. */
+/** The operations of a backend's handles that may run at the same time, least freedom first. */
 public enum ThreadModel {
   /** One handle is open at a time. */
   SERIALIZE_CONNECTIONS,
-  /** One call at a time on all handles together. */
+  /** One operation at a time on all handles together. */
   SERIALIZE_ALL_REQUESTS,
-  /** One call at a time on each handle. */
+  /** One operation at a time on each handle. */
   SERIALIZE_REQUESTS,
-  /** Any number of calls on any handle. */
+  /** Any number of operations on any handle. */
   PARALLEL;
 
-  /** The one with less freedom. */
+  /** Returns the one with less freedom. */
   public ThreadModel and(ThreadModel other) {
     return compareTo(other) <= 0 ? this : other;
   }

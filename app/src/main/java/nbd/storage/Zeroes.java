@@ -8,7 +8,7 @@ public final class Zeroes {
 
   private Zeroes() {}
 
-  /** Puts so many zero bytes at the buffer's position, and moves it. */
+  /** Puts zero bytes at the buffer's position, and moves it. */
   public static void put(ByteBuffer into, int count) {
     int left = count;
     while (left > 0) {

@@ -5,11 +5,7 @@ import java.util.function.UnaryOperator;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.storage.Backend;
-import nbd.storage.Completion;
 import nbd.storage.Handle;
-import nbd.storage.Operation;
-import nbd.storage.Outcome;
-import nbd.storage.Patience;
 
 /**
  * All handles of an export share one handle of the backend below, a connection: so one flush covers
@@ -45,12 +41,6 @@ public final class SharingBackend extends FilterBackend {
     SharedHandle(SharedByName<Handle>.Lease lease, boolean readOnly) {
       super(lease.thing(), lease.thing().facts().shared(lease.thing(), readOnly));
       this.lease = lease;
-    }
-
-    @Override
-    public Outcome perform(Operation operation, Patience patience, Completion end)
-        throws IOException {
-      return next.perform(operation, patience, end);
     }
 
     @Override

@@ -3,10 +3,6 @@ package nbd.upstream;
 import java.io.IOException;
 import nbd.client.NbdClient;
 import nbd.filter.FilterHandle;
-import nbd.storage.Completion;
-import nbd.storage.Operation;
-import nbd.storage.Outcome;
-import nbd.storage.Patience;
 
 /** A connection to another NBD server, which reports when it has been closed. */
 final class UpstreamHandle extends FilterHandle {
@@ -16,12 +12,6 @@ final class UpstreamHandle extends FilterHandle {
     super(
         client, readOnly ? client.facts().with(client.capabilities().readOnly()) : client.facts());
     this.afterClose = afterClose;
-  }
-
-  @Override
-  public Outcome perform(Operation operation, Patience patience, Completion end)
-      throws IOException {
-    return next.perform(operation, patience, end);
   }
 
   @Override

@@ -17,7 +17,6 @@ import nbd.protocol.NbdException;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
-import nbd.storage.Completion;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
@@ -198,12 +197,6 @@ final class FuaFilterTest {
           public Handle open(String name, boolean readOnly) throws IOException {
             open.incrementAndGet();
             return new FilterHandle(next.open(name, readOnly)) {
-              @Override
-              public Outcome perform(Operation operation, Patience patience, Completion end)
-                  throws IOException {
-                return next.perform(operation, patience, end);
-              }
-
               @Override
               public void close() throws IOException {
                 open.decrementAndGet();
