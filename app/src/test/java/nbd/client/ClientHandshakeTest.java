@@ -55,7 +55,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** What a user learns of servers that agree, refuse, fall short or go mad in the handshake. */
+/** The handshake with servers that agree, refuse, lack something or break the protocol. */
 @Timeout(60)
 final class ClientHandshakeTest {
   private static final byte[] GO_DATA =
@@ -197,80 +197,85 @@ final class ClientHandshakeTest {
     }
   }
 
-  /** Everything up to GO, and then this. */
-  private static Script go(Script then) {
-    return client -> {
-      client.agree(Replies.STRUCTURED).expectOption(GO);
-      then.play(client);
-    };
-  }
+  /** A point of the handshake, at which the client has sent an option. */
+  private enum Point {
+    GREETING(0),
+    SECURING(STARTTLS),
+    LISTING(LIST),
+    FIRST(EXTENDED_HEADERS),
+    CONTEXTS(SET_META_CONTEXT),
+    OPENING(GO);
 
-  /** An option in place of the first one, answered so. */
-  private static Script first(Script then) {
-    return client -> {
-      client.greet(3);
-      client.expectOption(EXTENDED_HEADERS);
-      then.play(client);
-    };
-  }
+    private final int option;
 
-  private static Script choosing(Script then) {
-    return client -> {
-      client.greet(3);
-      client.expectOption(EXTENDED_HEADERS);
-      client.reply(EXTENDED_HEADERS, ACK).expectOption(SET_META_CONTEXT);
-      then.play(client);
-    };
+    Point(int option) {
+      this.option = option;
+    }
+
+    /** The handshake up to here, and then this. */
+    Script then(Script script) {
+      return client -> {
+        if (this == OPENING) {
+          client.agree(Replies.STRUCTURED);
+        } else if (this != GREETING) {
+          client.greet(3);
+        }
+        if (this == CONTEXTS) {
+          client.expectOption(EXTENDED_HEADERS);
+          client.reply(EXTENDED_HEADERS, ACK);
+        }
+        if (this != GREETING) {
+          client.expectOption(option);
+        }
+        script.play(client);
+      };
+    }
+
+    Arguments says(String name, String message, Script script) {
+      return argumentSet(name, then(script), message);
+    }
+
+    Arguments replies(String name, String message, int type, byte... data) {
+      return says(name, message, client -> client.reply(option, type, data));
+    }
+
+    Arguments refuses(int error, String text, OptionReplyType type, String message) {
+      Script script = then(client -> client.refuse(option, error, text));
+      return argumentSet("%s, %s".formatted(this, type), script, type, message);
+    }
   }
 
   static Stream<Arguments> refusals() {
     return Stream.of(
-        argumentSet(
-            "unknown",
-            go(client -> client.refuse(GO, ERR_UNKNOWN, "no\nsuch\0disk").awaitEnd()),
+        Point.OPENING.refuses(
+            ERR_UNKNOWN,
+            "no\nsuch\0disk",
             OptionReplyType.ERR_UNKNOWN,
             "export \"disk\" is refused: ERR_UNKNOWN: no such disk"),
-        argumentSet(
-            "policy",
-            go(client -> client.refuse(GO, ERR_POLICY, "").awaitEnd()),
-            OptionReplyType.ERR_POLICY,
-            "export \"disk\" is refused: ERR_POLICY"),
-        argumentSet(
-            "block size",
-            go(client -> client.refuse(GO, 0x80000008, "ask").awaitEnd()),
-            OptionReplyType.ERR_BLOCK_SIZE_REQD,
-            "ERR_BLOCK_SIZE_REQD: ask"),
-        argumentSet(
-            "shutdown",
-            go(client -> client.refuse(GO, 0x80000007, "").awaitEnd()),
-            OptionReplyType.ERR_SHUTDOWN,
-            "shutting down"),
-        argumentSet(
-            "an error of the future",
-            go(client -> client.refuse(GO, 0x80001234, "from the future").awaitEnd()),
-            OptionReplyType.ERR_INVALID,
-            "from the future"),
-        argumentSet(
-            "TLS, at once",
-            first(client -> client.refuse(EXTENDED_HEADERS, ERR_TLS_REQD, "").awaitEnd()),
-            OptionReplyType.ERR_TLS_REQD,
-            "use nbds://"),
-        argumentSet(
-            "TLS, for contexts",
-            choosing(client -> client.refuse(SET_META_CONTEXT, ERR_TLS_REQD, "").awaitEnd()),
-            OptionReplyType.ERR_TLS_REQD,
-            "use nbds://"),
-        argumentSet(
-            "TLS, for GO",
-            go(client -> client.refuse(GO, ERR_TLS_REQD, "first TLS").awaitEnd()),
-            OptionReplyType.ERR_TLS_REQD,
-            "first TLS (use nbds://"));
+        Point.OPENING.refuses(
+            ERR_POLICY, "", OptionReplyType.ERR_POLICY, "export \"disk\" is refused: ERR_POLICY"),
+        Point.OPENING.refuses(
+            0x80000008, "ask", OptionReplyType.ERR_BLOCK_SIZE_REQD, "ERR_BLOCK_SIZE_REQD: ask"),
+        Point.OPENING.refuses(0x80000007, "", OptionReplyType.ERR_SHUTDOWN, "shutting down"),
+        Point.OPENING.refuses(
+            0x80001234, "from the future", OptionReplyType.ERR_INVALID, "from the future"),
+        Point.FIRST.refuses(ERR_TLS_REQD, "", OptionReplyType.ERR_TLS_REQD, "use nbds://"),
+        Point.CONTEXTS.refuses(ERR_TLS_REQD, "", OptionReplyType.ERR_TLS_REQD, "use nbds://"),
+        Point.OPENING.refuses(
+            ERR_TLS_REQD, "first TLS", OptionReplyType.ERR_TLS_REQD, "first TLS (use nbds://"));
+  }
+
+  private static Script waiting(Script script) {
+    return client -> {
+      script.play(client);
+      client.awaitEnd();
+    };
   }
 
   @ParameterizedTest
   @MethodSource
   void refusals(Script script, OptionReplyType type, String message) throws IOException {
-    try (ScriptedServer server = ScriptedServer.of(script)) {
+    try (ScriptedServer server = ScriptedServer.of(waiting(script))) {
       assertThatThrownBy(() -> open(server))
           .isInstanceOfSatisfying(
               OptionException.class, refused -> assertThat(refused.type()).isEqualTo(type))
@@ -280,113 +285,79 @@ final class ClientHandshakeTest {
   }
 
   static Stream<Arguments> mistakes() {
+    Point greeting = Point.GREETING;
+    Point first = Point.FIRST;
+    Point contexts = Point.CONTEXTS;
+    Point opening = Point.OPENING;
+    byte[] allocation = context(1, "base:allocation");
+    Bytes magic = Bytes.of().text("NBDMAGIC");
+    byte[] oldstyle = magic.u64(0x420281861253L).u64(0).u64(0).toArray();
+    byte[] otherMagic = Bytes.of().u64(0x1234).u32(0).u32(0).u32(0).toArray();
+    Bytes header = Bytes.of().u64(0x0003e889045565a9L).u32(EXTENDED_HEADERS).u32(ERR_UNSUP);
+    byte[] huge = header.u32(0xffff_ffffL).toArray();
+    byte[] sizes = blockSizes(1, 512, 1 << 20);
+    byte[] shortSize = Bytes.of().u16(0).u64(1).toArray();
+    byte[] longSizes = Bytes.of().u16(3).u64(1).u64(1).toArray();
     return Stream.of(
-        argumentSet(
+        greeting.says(
             "no NBD at all",
-            (Script) c -> c.send(Bytes.of().text("HTTP/1.1 200 OK\r\n\r\n..")),
-            "this is no NBD server"),
-        argumentSet(
-            "oldstyle",
-            (Script) c -> c.send(Bytes.of().text("NBDMAGIC").u64(0x420281861253L).u64(0).u64(0)),
-            "oldstyle"),
-        argumentSet(
+            "this is no NBD server",
+            c -> c.send(Bytes.of().text("HTTP/1.1 200 OK\r\n\r\n.."))),
+        greeting.says("oldstyle", "oldstyle", c -> c.send(oldstyle)),
+        greeting.says(
             "another style",
-            (Script) c -> c.send(Bytes.of().text("NBDMAGICNBDMAGIC").u16(3)),
-            "0x4e42444d41474943"),
-        argumentSet(
-            "the reply's magic",
-            first(c -> c.send(Bytes.of().u64(0x1234).u32(0).u32(0).u32(0))),
-            "magic"),
-        argumentSet(
+            "0x4e42444d41474943",
+            c -> c.send(Bytes.of().text("NBDMAGICNBDMAGIC").u16(3))),
+        first.says("the reply's magic", "magic", c -> c.send(otherMagic)),
+        first.says(
             "another option's reply",
-            first(c -> c.reply(GO, ACK)),
-            "answered option 7 where EXTENDED_HEADERS was sent"),
-        argumentSet(
-            "a reply of 4 GiB",
-            first(
-                c ->
-                    c.send(
-                        Bytes.of()
-                            .u64(0x0003e889045565a9L)
-                            .u32(EXTENDED_HEADERS)
-                            .u32(ERR_UNSUP)
-                            .u32(0xffff_ffffL))),
-            "4294967295 bytes"),
-        argumentSet(
-            "an unknown reply", first(c -> c.reply(EXTENDED_HEADERS, 99)), "unknown type 99"),
-        argumentSet(
-            "INFO for an option without",
-            first(c -> c.reply(EXTENDED_HEADERS, INFO)),
-            "EXTENDED_HEADERS by INFO"),
-        argumentSet(
-            "ACK with data",
-            first(c -> c.reply(EXTENDED_HEADERS, ACK, (byte) 1)),
-            "ACK of EXTENDED_HEADERS has data"),
-        argumentSet(
-            "a context that was not asked for",
-            choosing(c -> c.reply(SET_META_CONTEXT, META_CONTEXT, ctx(1, "qemu:x"))),
-            "\"qemu:x\""),
-        argumentSet(
+            "answered option 7 where EXTENDED_HEADERS was sent",
+            c -> c.reply(GO, ACK)),
+        first.says("a reply of 4 GiB", "4294967295 bytes", c -> c.send(huge)),
+        first.replies("an unknown reply", "unknown type 99", 99),
+        first.replies("INFO for an option without", "EXTENDED_HEADERS by INFO", INFO),
+        first.replies("ACK with data", "ACK of EXTENDED_HEADERS has data", ACK, (byte) 1),
+        contexts.replies(
+            "a context that was not asked for", "\"qemu:x\"", META_CONTEXT, context(1, "qemu:x")),
+        contexts.says(
             "a context twice",
-            choosing(
-                c ->
-                    c.reply(SET_META_CONTEXT, META_CONTEXT, ctx(1, "base:allocation"))
-                        .reply(SET_META_CONTEXT, META_CONTEXT, ctx(2, "base:allocation"))),
-            "base:allocation"),
-        argumentSet(
-            "a context without a name",
-            choosing(c -> c.reply(SET_META_CONTEXT, META_CONTEXT, ctx(1, ""))),
-            "no name"),
-        argumentSet(
-            "a context for INFO", choosing(c -> c.reply(SET_META_CONTEXT, INFO)), "by INFO"),
-        argumentSet(
+            "base:allocation",
+            c ->
+                c.reply(SET_META_CONTEXT, META_CONTEXT, allocation)
+                    .reply(SET_META_CONTEXT, META_CONTEXT, allocation)),
+        contexts.replies("a context without a name", "no name", META_CONTEXT, context(1, "")),
+        contexts.replies("a context for INFO", "by INFO", INFO),
+        opening.says(
             "no size",
-            go(c -> c.reply(GO, INFO, blockSizes(1, 512, 1 << 20)).reply(GO, ACK)),
-            "did not tell the export's size"),
-        argumentSet(
+            "did not tell the export's size",
+            c -> c.reply(GO, INFO, sizes).reply(GO, ACK)),
+        opening.says(
             "two sizes",
-            go(c -> c.reply(GO, INFO, export(1, 1)).reply(GO, INFO, export(1, 1))),
-            "twice"),
-        argumentSet(
-            "a negative size", go(c -> c.reply(GO, INFO, export(-1, 1))), "negative or huge"),
-        argumentSet("an empty piece", go(c -> c.reply(GO, INFO, (byte) 0)), "too short"),
-        argumentSet(
-            "a short size",
-            go(c -> c.reply(GO, INFO, Bytes.of().u16(0).u64(1).toArray())),
-            "EXPORT has 8 bytes"),
-        argumentSet(
-            "long block sizes",
-            go(c -> c.reply(GO, INFO, Bytes.of().u16(3).u64(1).u64(1).toArray())),
-            "BLOCK_SIZE has 16 bytes"),
-        argumentSet("minimum 0", sizes(0, 512, 1 << 20), "block sizes 0, 512"),
-        argumentSet("minimum 3", sizes(3, 512, 3 << 20), "block sizes 3"),
-        argumentSet("minimum 128 KiB", sizes(1 << 17, 1 << 17, 1 << 20), "block sizes 131072"),
-        argumentSet("preferred 0", sizes(1, 0, 1 << 20), "block sizes 1, 0"),
-        argumentSet("preferred 1000", sizes(1, 1000, 1 << 20), "block sizes 1, 1000"),
-        argumentSet("preferred below", sizes(4096, 512, 1 << 20), "block sizes 4096, 512"),
-        argumentSet("maximum 0", sizes(1, 512, 0), "and 0 are none"),
-        argumentSet("maximum odd", sizes(512, 512, (1 << 20) + 1), "and 1048577 are none"),
-        argumentSet(
-            "a context for GO", go(c -> c.reply(GO, META_CONTEXT, ctx(1, "x"))), "META_CONTEXT"));
+            "twice",
+            c -> c.reply(GO, INFO, export(1, 1)).reply(GO, INFO, export(1, 1))),
+        opening.replies("a negative size", "negative or huge", INFO, export(-1, 1)),
+        opening.replies("an empty piece", "too short", INFO, (byte) 0),
+        opening.replies("a short size", "EXPORT has 8 bytes", INFO, shortSize),
+        opening.replies("long block sizes", "BLOCK_SIZE has 16 bytes", INFO, longSizes),
+        sizes("block sizes 0, 512", 0, 512, 1 << 20),
+        sizes("block sizes 3", 3, 512, 3 << 20),
+        sizes("block sizes 131072", 1 << 17, 1 << 17, 1 << 20),
+        sizes("block sizes 1, 0", 1, 0, 1 << 20),
+        sizes("block sizes 1, 1000", 1, 1000, 1 << 20),
+        sizes("block sizes 4096, 512", 4096, 512, 1 << 20),
+        sizes("and 0 are none", 1, 512, 0),
+        sizes("and 1048577 are none", 512, 512, (1 << 20) + 1),
+        opening.replies("a context for GO", "META_CONTEXT", META_CONTEXT, context(1, "x")));
   }
 
-  private static byte[] ctx(int id, String name) {
-    return context(id, name);
-  }
-
-  private static Script sizes(long minimum, long preferred, long maximum) {
-    return go(c -> c.reply(GO, INFO, blockSizes(minimum, preferred, maximum)));
+  private static Arguments sizes(String message, long minimum, long preferred, long maximum) {
+    return Point.OPENING.replies(message, message, INFO, blockSizes(minimum, preferred, maximum));
   }
 
   @ParameterizedTest
   @MethodSource
   void mistakes(Script script, String message) throws IOException {
-    Script whole =
-        client -> {
-          script.play(client);
-          client.awaitEnd();
-        };
-    try (ScriptedServer server = ScriptedServer.of(whole)) {
+    try (ScriptedServer server = ScriptedServer.of(waiting(script))) {
       assertThatThrownBy(() -> open(server))
           .isInstanceOf(ProtocolException.class)
           .hasMessageStartingWith(uri(server) + ": ")
@@ -399,12 +370,14 @@ final class ClientHandshakeTest {
         argumentSet("at once", (Script) c -> {}),
         argumentSet("in the greeting", (Script) c -> c.send(Bytes.of().text("NBDMAGICIHAVE"))),
         argumentSet("after the greeting", (Script) c -> c.greet(3)),
-        argumentSet("before an answer", first(c -> {})),
-        argumentSet("in a reply's header", first(c -> c.send(Bytes.of().u64(0x3e889045565a9L)))),
+        argumentSet("before an answer", Point.FIRST.then(c -> {})),
+        argumentSet(
+            "in a reply's header", Point.FIRST.then(c -> c.send(Bytes.of().u64(0x3e889045565a9L)))),
         argumentSet(
             "in a reply's data",
-            go(c -> c.send(Bytes.of().u64(0x3e889045565a9L).u32(GO).u32(INFO).u32(12).u64(0)))),
-        argumentSet("between replies", go(c -> c.reply(GO, INFO, export(1, 1)))));
+            Point.OPENING.then(
+                c -> c.send(Bytes.of().u64(0x3e889045565a9L).u32(GO).u32(INFO).u32(12).u64(0)))),
+        argumentSet("between replies", Point.OPENING.then(c -> c.reply(GO, INFO, export(1, 1)))));
   }
 
   @ParameterizedTest
@@ -434,7 +407,9 @@ final class ClientHandshakeTest {
   @Test
   void aServerThatSaysNothingIsGivenUp() throws IOException {
     ClientSettings hasty = new ClientSettings(Duration.ofMillis(700), Duration.ZERO);
-    Script[] silent = {Peer::awaitEnd, first(Peer::awaitEnd), go(Peer::awaitEnd)};
+    Script[] silent = {
+      Peer::awaitEnd, Point.FIRST.then(Peer::awaitEnd), Point.OPENING.then(Peer::awaitEnd)
+    };
     try (ScriptedServer server = ScriptedServer.of(silent)) {
       for (int i = 0; i < silent.length; i++) {
         assertThatThrownBy(() -> NbdClient.connect(NbdUri.parse(server.uri()), "disk", hasty))
@@ -477,50 +452,35 @@ final class ClientHandshakeTest {
   }
 
   static Stream<Arguments> listings() {
+    Class<?> refused = OptionException.class;
+    Class<?> wrong = ProtocolException.class;
+    byte[] overrun = Bytes.of().u32(9).text("a").toArray();
+    byte[] huge = Bytes.of().u32(-1).text("a").toArray();
+    String tooLong = "longer than the reply";
     return Stream.of(
-        argumentSet(
-            "unknown", list(c -> c.refuse(LIST, ERR_UNSUP, "")), OptionException.class, "UNSUP"),
+        listing("unknown", refused, "UNSUP", ERR_UNSUP),
         argumentSet(
             "refused",
-            list(c -> c.reply(LIST, SERVER, listed("a", "")).refuse(LIST, ERR_POLICY, "secret")),
-            OptionException.class,
+            Point.LISTING.then(
+                c -> c.reply(LIST, SERVER, listed("a", "")).refuse(LIST, ERR_POLICY, "secret")),
+            refused,
             "the list of exports is refused: ERR_POLICY: secret"),
-        argumentSet(
-            "a long name",
-            list(c -> c.reply(LIST, SERVER, Bytes.of().u32(9).text("a").toArray())),
-            ProtocolException.class,
-            "longer than the reply"),
-        argumentSet(
-            "a name of 4 GiB",
-            list(c -> c.reply(LIST, SERVER, Bytes.of().u32(-1).text("a").toArray())),
-            ProtocolException.class,
-            "longer than the reply"),
-        argumentSet(
-            "no name",
-            list(c -> c.reply(LIST, SERVER, (byte) 0)),
-            ProtocolException.class,
-            "longer than the reply"),
-        argumentSet(
-            "a name that is no name",
-            list(c -> c.reply(LIST, SERVER, listed("a\0b", ""))),
-            ProtocolException.class,
-            "NUL"),
+        listing("a long name", wrong, tooLong, SERVER, overrun),
+        listing("a name of 4 GiB", wrong, tooLong, SERVER, huge),
+        listing("no name", wrong, tooLong, SERVER, (byte) 0),
+        listing("a name that is no name", wrong, "NUL", SERVER, listed("a\0b", "")),
         argumentSet("not fixed", (Script) c -> c.greet(2), IOException.class, "cannot list"));
   }
 
-  private static Script list(Script then) {
-    return client -> {
-      client.greet(3);
-      client.expectOption(LIST);
-      then.play(client);
-      client.awaitEnd();
-    };
+  private static Arguments listing(
+      String name, Class<?> type, String message, int reply, byte... data) {
+    return argumentSet(name, Point.LISTING.then(c -> c.reply(LIST, reply, data)), type, message);
   }
 
   @ParameterizedTest
   @MethodSource
   void listings(Script script, Class<?> type, String message) throws IOException {
-    try (ScriptedServer server = ScriptedServer.of(script)) {
+    try (ScriptedServer server = ScriptedServer.of(waiting(script))) {
       assertThatThrownBy(() -> NbdClient.list(NbdUri.parse(server.uri()), ClientSettings.DEFAULT))
           .isInstanceOf(type)
           .hasMessageStartingWith("nbd+unix:///?socket=")
@@ -531,17 +491,16 @@ final class ClientHandshakeTest {
   @Test
   void aListWithoutEndIsGivenUp() throws IOException {
     Script script =
-        client -> {
-          client.greet(3);
-          client.expectOption(LIST);
-          try {
-            while (true) {
-              client.reply(LIST, SERVER, listed("a", "x".repeat(60_000)));
-            }
-          } catch (IOException gone) {
-            assertThat(gone).isNotNull();
-          }
-        };
+        Point.LISTING.then(
+            client -> {
+              try {
+                while (true) {
+                  client.reply(LIST, SERVER, listed("a", "x".repeat(60_000)));
+                }
+              } catch (IOException gone) {
+                assertThat(gone).isNotNull();
+              }
+            });
     try (ScriptedServer server = ScriptedServer.of(script)) {
       assertThatThrownBy(() -> NbdClient.list(NbdUri.parse(server.uri()), ClientSettings.DEFAULT))
           .isInstanceOf(ProtocolException.class)
@@ -559,8 +518,8 @@ final class ClientHandshakeTest {
           assertThat(client.expectOption(LIST_META_CONTEXT))
               .isEqualTo(Bytes.of().u32(1).text("d").u32(0).toArray());
           client
-              .reply(LIST_META_CONTEXT, META_CONTEXT, ctx(0, "base:allocation"))
-              .reply(LIST_META_CONTEXT, META_CONTEXT, ctx(0, "qemu:dirty-bitmap:b"))
+              .reply(LIST_META_CONTEXT, META_CONTEXT, context(0, "base:allocation"))
+              .reply(LIST_META_CONTEXT, META_CONTEXT, context(0, "qemu:dirty-bitmap:b"))
               .reply(LIST_META_CONTEXT, ACK);
           client.expectOption(ABORT);
         };
@@ -570,7 +529,7 @@ final class ClientHandshakeTest {
     }
   }
 
-  // TLS, as far as it is not a matter of TLS.
+  // STARTTLS.
 
   private static NbdUri secure(ScriptedServer server) {
     return NbdUri.parse("nbds" + server.uri().substring(3));
@@ -579,11 +538,7 @@ final class ClientHandshakeTest {
   @Test
   void tlsThatIsRefusedIsNotDoneWithout() throws IOException {
     Script refusing =
-        client -> {
-          client.greet(3);
-          client.expectOption(STARTTLS);
-          client.refuse(STARTTLS, ERR_POLICY, "plain only").awaitEnd();
-        };
+        Point.SECURING.then(c -> c.refuse(STARTTLS, ERR_POLICY, "plain only").awaitEnd());
     try (ScriptedServer server = ScriptedServer.of(refusing, client -> client.greet(0))) {
       assertThatThrownBy(() -> NbdClient.connect(secure(server), "", ClientSettings.DEFAULT))
           .isInstanceOf(OptionException.class)
@@ -595,13 +550,9 @@ final class ClientHandshakeTest {
 
   @Test
   void whatIsInjectedBeforeTlsIsNotBelieved() throws IOException {
-    Script script =
-        client -> {
-          client.greet(3);
-          client.expectOption(STARTTLS);
-          Bytes both = Bytes.of().u64(0x3e889045565a9L).u32(STARTTLS).u32(ACK).u32(0);
-          client.send(both.text("injected")).awaitEnd();
-        };
+    Bytes both = Bytes.of().u64(0x3e889045565a9L).u32(STARTTLS).u32(ACK).u32(0);
+    byte[] injected = both.text("injected").toArray();
+    Script script = Point.SECURING.then(client -> client.send(injected).awaitEnd());
     try (ScriptedServer server = ScriptedServer.of(script)) {
       assertThatThrownBy(() -> NbdClient.connect(secure(server), "", ClientSettings.DEFAULT))
           .isInstanceOf(ProtocolException.class)

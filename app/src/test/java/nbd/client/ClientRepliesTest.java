@@ -1,5 +1,8 @@
 package nbd.client;
 
+import static nbd.testing.ScriptedServer.ACK;
+import static nbd.testing.ScriptedServer.GO;
+import static nbd.testing.ScriptedServer.INFO;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.junit.jupiter.params.provider.Arguments.argumentSet;
@@ -42,6 +45,9 @@ final class ClientRepliesTest {
   private static final int STATUS_EXT = 6;
   private static final int ERROR = 0x8001;
   private static final int ERROR_OFFSET = 0x8002;
+
+  /** The protocol's errors, and one that it does not define. */
+  private static final int[] ERRORS = {1, 5, 12, 22, 28, 75, 95, 108, 9999};
 
   private static NbdClient open(ScriptedServer server) throws IOException {
     return NbdClient.connect(NbdUri.parse(server.uri()), "", ClientSettings.DEFAULT);
@@ -112,7 +118,7 @@ final class ClientRepliesTest {
         opened(
             replies,
             client -> {
-              for (int error : new int[] {1, 5, 12, 22, 28, 75, 95, 108, 9999}) {
+              for (int error : ERRORS) {
                 Asked asked = client.request();
                 if (replies == Replies.SIMPLE) {
                   client.simple(asked, error);
@@ -124,18 +130,9 @@ final class ClientRepliesTest {
             });
     try (ScriptedServer server = ScriptedServer.of(script);
         NbdClient client = open(server)) {
-      NbdError[] errors = {
-        NbdError.EPERM,
-        NbdError.EIO,
-        NbdError.ENOMEM,
-        NbdError.EINVAL,
-        NbdError.ENOSPC,
-        NbdError.EOVERFLOW,
-        NbdError.ENOTSUP,
-        NbdError.ESHUTDOWN,
-        NbdError.EINVAL
-      };
-      for (NbdError error : errors) {
+      String names = "EPERM EIO ENOMEM EINVAL ENOSPC EOVERFLOW ENOTSUP ESHUTDOWN EINVAL";
+      for (String name : names.split(" ")) {
+        NbdError error = NbdError.valueOf(name);
         ByteBuffer into = ByteBuffer.allocate(10);
         assertThatThrownBy(() -> client.read(into, 100))
             .isExactlyInstanceOf(NbdException.class)
@@ -265,312 +262,172 @@ final class ClientRepliesTest {
     void answer(Peer client, Asked asked) throws IOException;
   }
 
-  /** What a client asks for. */
+  /** A call of a client. */
   @FunctionalInterface
   interface Call {
     void on(NbdClient client) throws IOException;
   }
 
-  private static final Call READ = client -> read(client, 1000, 10);
-  private static final Call FLUSH = NbdClient::flush;
-  private static final Call EXTENTS = client -> client.extents(0, 100, 10);
+  /** A call whose wrong answers are tried. */
+  private record Wrongly(Replies replies, Call call) {
+    static Wrongly read(Replies replies) {
+      return new Wrongly(replies, client -> ClientRepliesTest.read(client, 1000, 10));
+    }
+
+    static Wrongly flush(Replies replies) {
+      return new Wrongly(replies, NbdClient::flush);
+    }
+
+    static Wrongly extents(Replies replies) {
+      return new Wrongly(replies, client -> client.extents(0, 100, 10));
+    }
+
+    /** The call, and then a flush. */
+    Wrongly twice() {
+      return new Wrongly(
+          replies,
+          client -> {
+            call.on(client);
+            client.flush();
+          });
+    }
+
+    Arguments answered(String name, String message, Wrong wrong) {
+      return argumentSet(name + ", " + replies, replies, call, message, wrong);
+    }
+
+    /** The answer is one chunk. */
+    Arguments answered(String name, String message, int type, byte... content) {
+      return answered(name, message, (c, a) -> c.chunk(a, true, type, content));
+    }
+  }
 
   private static byte[] at(long offset, int bytes) {
     return piece(offset, new byte[bytes], 0, bytes);
   }
 
-  private static Arguments wrong(
-      String name, Replies replies, Call call, String message, Wrong wrong) {
-    return argumentSet(name + ", " + replies, replies, call, message, wrong);
+  private static byte[] hole(long offset, long bytes) {
+    return Bytes.of().u64(offset).u32(bytes).toArray();
   }
 
   static Stream<Arguments> mistakes() {
+    Wrongly read = Wrongly.read(Replies.SIMPLE);
+    Wrongly flush = Wrongly.flush(Replies.SIMPLE);
+    Wrongly structuredRead = Wrongly.read(Replies.STRUCTURED);
+    Wrongly structuredFlush = Wrongly.flush(Replies.STRUCTURED);
+    Wrongly structuredExtents = Wrongly.extents(Replies.STRUCTURED);
+    Wrongly wideRead = Wrongly.read(Replies.EXTENDED);
+    Wrongly wideFlush = Wrongly.flush(Replies.EXTENDED);
+    Wrongly wideExtents = Wrongly.extents(Replies.EXTENDED);
+    byte[] wide = status(Replies.EXTENDED, 1, 1);
+    byte[] narrow = status(Replies.STRUCTURED, 1, 1);
+    byte[] miscounted = Bytes.of().u32(ScriptedServer.CONTEXT).u32(2).u64(1).u64(1).toArray();
     Stream<Arguments> all =
         Stream.of(
-            wrong("magic", Replies.SIMPLE, READ, "magic", (c, a) -> c.send(new byte[16])),
-            wrong(
+            read.answered("magic", "magic", (c, a) -> c.send(new byte[16])),
+            read.answered(
                 "another cookie",
-                Replies.SIMPLE,
-                READ,
                 "answered a request that was not made (cookie 0x7b)",
                 (c, a) -> c.simple(new Asked(0, 0, 123, 0, 0, a.payload()), 0)),
-            wrong(
-                "an answer twice",
-                Replies.SIMPLE,
-                client -> {
-                  client.flush();
-                  client.flush();
-                },
-                "answered a request that was not made",
-                (c, a) -> c.simple(a, 0).simple(a, 0)),
-            wrong(
-                "a chunk among simple replies",
-                Replies.SIMPLE,
-                FLUSH,
-                "by a chunk",
-                (c, a) -> c.chunk(a, true, NONE)),
-            wrong(
+            flush
+                .twice()
+                .answered(
+                    "an answer twice",
+                    "answered a request that was not made",
+                    (c, a) -> c.simple(a, 0).simple(a, 0)),
+            flush.answered("a chunk among simple replies", "by a chunk", NONE),
+            structuredFlush.answered(
                 "an extended header among chunks",
-                Replies.STRUCTURED,
-                FLUSH,
                 "extended header",
                 (c, a) -> c.send(Peer.extended(a, 0, true, NONE))),
-            wrong(
-                "a simple reply to a READ",
-                Replies.STRUCTURED,
-                READ,
-                "by a simple reply",
-                (c, a) -> c.simple(a, 5)),
-            wrong(
-                "a simple reply with extended headers",
-                Replies.EXTENDED,
-                FLUSH,
-                "by a simple reply",
-                (c, a) -> c.simple(a, 0)),
-            wrong(
+            structuredRead.answered("simply", "by a simple reply", (c, a) -> c.simple(a, 5)),
+            wideFlush.answered("simply", "by a simple reply", (c, a) -> c.simple(a, 0)),
+            structuredFlush.answered(
                 "a simple reply after a chunk",
-                Replies.STRUCTURED,
-                FLUSH,
                 "after chunks",
                 (c, a) -> c.chunk(a, false, ERROR, error(5, "")).simple(a, 5)),
-            wrong(
-                "extents by a simple reply",
-                Replies.STRUCTURED,
-                EXTENTS,
-                "without extents",
-                (c, a) -> c.simple(a, 0)),
-            wrong(
+            structuredExtents.answered(
+                "a simple reply without extents", "without extents", (c, a) -> c.simple(a, 0)),
+            wideRead.answered(
                 "another offset",
-                Replies.EXTENDED,
-                READ,
                 "for offset 1001",
                 (c, a) -> c.send(Peer.extended(a, 1001, true, DATA, at(1000, 10)))),
-            wrong(
-                "wide extents in a compact chunk",
-                Replies.STRUCTURED,
-                EXTENTS,
-                "form",
-                (c, a) -> c.chunk(a, true, STATUS_EXT, status(Replies.EXTENDED, 1, 1))),
-            wrong(
-                "narrow extents in an extended chunk",
-                Replies.EXTENDED,
-                EXTENTS,
-                "form",
-                (c, a) -> c.chunk(a, true, STATUS, status(Replies.STRUCTURED, 1, 1))),
-            wrong(
-                "a count that does not match",
-                Replies.EXTENDED,
-                EXTENTS,
-                "by 1 extents where it told of 2",
-                (c, a) ->
-                    c.chunk(
-                        a,
-                        true,
-                        STATUS_EXT,
-                        Bytes.of().u32(ScriptedServer.CONTEXT).u32(2).u64(1).u64(1).toArray())),
-            wrong(
-                "a length of 2^63",
-                Replies.EXTENDED,
-                READ,
-                "bytes",
-                (c, a) ->
-                    c.send(
-                        Bytes.of()
-                            .u32(0x6e8a278c)
-                            .u16(1)
-                            .u16(DATA)
-                            .u64(a.cookie())
-                            .u64(1000)
-                            .u64(Long.MIN_VALUE)
-                            .u64(1000))));
+            structuredExtents.answered("wide extents", "form", STATUS_EXT, wide),
+            wideExtents.answered("narrow extents", "form", STATUS, narrow),
+            wideExtents.answered(
+                "a wrong count", "by 1 extents where it told of 2", STATUS_EXT, miscounted),
+            wideRead.answered(
+                "a length of 2^63", "bytes", (c, a) -> c.send(dataOfTwoToThe63(a.cookie()))));
     return Stream.concat(
         all, Stream.of(Replies.STRUCTURED, Replies.EXTENDED).flatMap(ClientRepliesTest::inChunks));
   }
 
+  private static Bytes dataOfTwoToThe63(long cookie) {
+    Bytes header = Bytes.of().u32(0x6e8a278c).u16(1).u16(DATA).u64(cookie).u64(1000);
+    return header.u64(Long.MIN_VALUE).u64(1000);
+  }
+
   private static Stream<Arguments> inChunks(Replies replies) {
+    Wrongly read = Wrongly.read(replies);
+    Wrongly flush = Wrongly.flush(replies);
+    Wrongly extents = Wrongly.extents(replies);
     int status = statusType(replies);
+    byte[] one = status(replies, 1, 0);
+    byte[] otherContext = one.clone();
+    java.util.Arrays.fill(otherContext, 0, 4, (byte) -1);
+    byte[] overrun = Bytes.of().u32(5).u16(3).text("no").toArray();
+    byte[] longHole = Bytes.of().u64(1000).u64(10).toArray();
+    String incomplete = "without all of the data";
     return Stream.of(
-        wrong("an unknown type", replies, READ, "unknown type 4", (c, a) -> c.chunk(a, true, 4)),
-        wrong(
-            "an empty chunk with data",
-            replies,
-            FLUSH,
-            "empty chunk",
-            (c, a) -> c.chunk(a, true, NONE, (byte) 1)),
-        wrong(
-            "an empty chunk in the middle",
-            replies,
-            FLUSH,
-            "empty chunk",
-            (c, a) -> c.chunk(a, false, NONE)),
-        wrong(
-            "data for a flush",
-            replies,
-            FLUSH,
-            "FLUSH of 0 bytes at 0 by data",
-            (c, a) -> c.chunk(a, true, DATA, at(0, 1))),
-        wrong(
-            "a hole for a flush",
-            replies,
-            FLUSH,
-            "by data",
-            (c, a) -> c.chunk(a, true, HOLE, Bytes.of().u64(0).u32(1).toArray())),
-        wrong(
-            "extents for a read",
-            replies,
-            READ,
-            "extents",
-            (c, a) -> c.chunk(a, true, status, status(replies, 1, 1))),
-        wrong(
-            "no data",
-            replies,
-            READ,
-            "data of 0 bytes",
-            (c, a) -> c.chunk(a, true, DATA, at(0, 0))),
-        wrong(
-            "half an offset",
-            replies,
-            READ,
-            "data of -4 bytes",
-            (c, a) -> c.chunk(a, true, DATA, new byte[4])),
-        wrong(
-            "data before the range",
-            replies,
-            READ,
-            "by 1 bytes at 999, which lie outside",
-            (c, a) -> c.chunk(a, true, DATA, at(999, 1))),
-        wrong(
-            "data behind the range",
-            replies,
-            READ,
-            "outside",
-            (c, a) -> c.chunk(a, true, DATA, at(1005, 6))),
-        wrong(
-            "data far away",
-            replies,
-            READ,
-            "at 18446744073709551615, which lie outside",
-            (c, a) -> c.chunk(a, true, DATA, at(-1, 1))),
-        wrong(
-            "a long hole",
-            replies,
-            READ,
-            "outside",
-            (c, a) -> c.chunk(a, true, HOLE, Bytes.of().u64(1000).u32(-1).toArray())),
-        wrong(
-            "an empty hole",
-            replies,
-            READ,
-            "hole of no bytes",
-            (c, a) -> c.chunk(a, true, HOLE, Bytes.of().u64(1000).u32(0).toArray())),
-        wrong(
-            "a hole in 16 bytes",
-            replies,
-            READ,
-            "in 16 bytes",
-            (c, a) -> c.chunk(a, true, HOLE, Bytes.of().u64(1000).u64(10).toArray())),
-        wrong(
+        read.answered("an unknown type", "unknown type 4", 4),
+        flush.answered("an empty chunk with data", "empty chunk", NONE, (byte) 1),
+        flush.answered(
+            "an empty chunk in the middle", "empty chunk", (c, a) -> c.chunk(a, false, NONE)),
+        flush.answered("data for a flush", "FLUSH of 0 bytes at 0 by data", DATA, at(0, 1)),
+        flush.answered("a hole for a flush", "by data", HOLE, hole(0, 1)),
+        read.answered("extents for a read", "extents", status, status(replies, 1, 1)),
+        read.answered("no data", "data of 0 bytes", DATA, at(0, 0)),
+        read.answered("half an offset", "data of -4 bytes", DATA, new byte[4]),
+        read.answered("data before", "by 1 bytes at 999, which lie outside", DATA, at(999, 1)),
+        read.answered("data behind the range", "outside", DATA, at(1005, 6)),
+        read.answered(
+            "data far away", "at 18446744073709551615, which lie outside", DATA, at(-1, 1)),
+        read.answered("a long hole", "outside", HOLE, hole(1000, -1)),
+        read.answered("an empty hole", "hole of no bytes", HOLE, hole(1000, 0)),
+        read.answered("a hole in 16 bytes", "in 16 bytes", HOLE, longHole),
+        read.answered(
             "data twice",
-            replies,
-            READ,
             "by 1 bytes at 1004, some of which it had sent before",
             (c, a) -> c.chunk(a, false, DATA, at(1000, 5)).chunk(a, false, DATA, at(1004, 1))),
-        wrong(
+        read.answered(
             "a hole over data",
-            replies,
-            READ,
             "before",
-            (c, a) ->
-                c.chunk(a, false, DATA, at(1005, 5))
-                    .chunk(a, false, HOLE, Bytes.of().u64(1000).u32(6).toArray())),
-        wrong(
-            "too little data",
-            replies,
-            READ,
-            "without all of the data",
-            (c, a) -> c.chunk(a, true, DATA, at(1000, 9))),
-        wrong(
+            (c, a) -> c.chunk(a, false, DATA, at(1005, 5)).chunk(a, false, HOLE, hole(1000, 6))),
+        read.answered("too little data", incomplete, DATA, at(1000, 9)),
+        read.answered(
             "a gap in the data",
-            replies,
-            READ,
-            "without all of the data",
+            incomplete,
             (c, a) -> c.chunk(a, false, DATA, at(1001, 9)).chunk(a, true, NONE)),
-        wrong(
-            "nothing at all",
-            replies,
-            READ,
-            "without all of the data",
-            (c, a) -> c.chunk(a, true, NONE)),
-        wrong(
-            "something after the end",
-            replies,
-            client -> {
-              read(client, 1000, 10);
-              client.flush();
-            },
-            "not made",
-            (c, a) -> c.data(a, new byte[10]).chunk(a, true, NONE)),
-        wrong("no extents", replies, EXTENTS, "without extents", (c, a) -> c.chunk(a, true, NONE)),
-        wrong(
-            "an empty list of extents",
-            replies,
-            EXTENTS,
-            "by extents in",
-            (c, a) -> c.chunk(a, true, status, status(replies))),
-        wrong(
-            "half an extent",
-            replies,
-            EXTENTS,
-            "by extents in",
-            (c, a) -> c.chunk(a, true, status, status(replies, 1, 1, 1))),
-        wrong(
-            "an extent of no bytes",
-            replies,
-            EXTENTS,
-            "extent of no bytes",
-            (c, a) -> c.chunk(a, true, status, status(replies, 1, 0, 0, 1))),
-        wrong(
+        read.answered("nothing at all", incomplete, NONE),
+        read.twice()
+            .answered(
+                "something after the end",
+                "not made",
+                (c, a) -> c.data(a, new byte[10]).chunk(a, true, NONE)),
+        extents.answered("no extents", "without extents", NONE),
+        extents.answered("an empty list", "by extents in", status, status(replies)),
+        extents.answered("half an extent", "by extents in", status, status(replies, 1, 1, 1)),
+        extents.answered(
+            "an extent of no bytes", "extent of no bytes", status, status(replies, 1, 0, 0, 1)),
+        extents.answered(
             "extents twice",
-            replies,
-            EXTENTS,
             "context 7",
-            (c, a) ->
-                c.chunk(a, false, status, status(replies, 1, 0))
-                    .chunk(a, true, status, status(replies, 1, 0))),
-        wrong(
-            "another context",
-            replies,
-            EXTENTS,
-            "context 4294967295",
-            (c, a) -> {
-              byte[] other = status(replies, 1, 0);
-              java.util.Arrays.fill(other, 0, 4, (byte) -1);
-              c.chunk(a, true, status, other);
-            }),
-        wrong(
-            "a short error",
-            replies,
-            FLUSH,
-            "by an error in 5 bytes",
-            (c, a) -> c.chunk(a, true, ERROR, new byte[5])),
-        wrong(
-            "a long error",
-            replies,
-            FLUSH,
-            "by an error in 70000 bytes",
-            (c, a) -> c.chunk(a, true, ERROR, new byte[70_000])),
-        wrong(
-            "a message that overruns",
-            replies,
-            FLUSH,
-            "message is longer",
-            (c, a) -> c.chunk(a, true, ERROR, Bytes.of().u32(5).u16(3).text("no").toArray())),
-        wrong(
-            "the error 0",
-            replies,
-            FLUSH,
-            "number 0",
-            (c, a) -> c.chunk(a, true, ERROR, error(0, "fine"))));
+            (c, a) -> c.chunk(a, false, status, one).chunk(a, true, status, one)),
+        extents.answered("another context", "context 4294967295", status, otherContext),
+        flush.answered("a short error", "by an error in 5 bytes", ERROR, new byte[5]),
+        flush.answered("a long error", "by an error in 70000 bytes", ERROR, new byte[70_000]),
+        flush.answered("a message that overruns", "message is longer", ERROR, overrun),
+        flush.answered("the error 0", "number 0", ERROR, error(0, "fine")));
   }
 
   @ParameterizedTest
@@ -630,14 +487,9 @@ final class ClientRepliesTest {
     byte[] data = Bytes.random(5, length);
     Script script =
         client -> {
-          client.agree(Replies.SIMPLE).expectOption(ScriptedServer.GO);
-          client
-              .reply(ScriptedServer.GO, ScriptedServer.INFO, ScriptedServer.export(SIZE, FLAGS))
-              .reply(
-                  ScriptedServer.GO,
-                  ScriptedServer.INFO,
-                  ScriptedServer.blockSizes(1, 4096, 65_536))
-              .reply(ScriptedServer.GO, ScriptedServer.ACK);
+          client.agree(Replies.SIMPLE).expectOption(GO);
+          client.reply(GO, INFO, ScriptedServer.export(SIZE, FLAGS));
+          client.reply(GO, INFO, ScriptedServer.blockSizes(1, 4096, 65_536)).reply(GO, ACK);
           for (int type = 0; type < 2; type++) {
             for (int from = 0; from < length; from += 65_536) {
               int to = Math.min(length, from + 65_536);
