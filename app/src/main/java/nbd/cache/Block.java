@@ -1,10 +1,13 @@
 package nbd.cache;
 
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import org.jspecify.annotations.Nullable;
 
 /**
- * What the cache knows of one block of an export, by its sectors. Guarded by the lock of its {@link
- * Stripe}, but for what is said to be otherwise.
+ * The state of one block of an export, by its sectors. Guarded by the lock of its {@link Stripe},
+ * but for what is said to be otherwise. {@link SectorStates} changes it.
  *
  * <p>Of a block with a frame, a sector is
  *
@@ -23,6 +26,7 @@ import org.jspecify.annotations.Nullable;
  */
 final class Block {
   final ExportCache cache;
+  final Stripe stripe;
   final long number;
 
   @Nullable Frame frame;
@@ -31,16 +35,16 @@ final class Block {
   /** Made when a client first writes to the block. */
   @Nullable Changes changes;
 
-  /** The reading of missing sectors that others may wait for. */
-  @Nullable Fetch fetch;
+  /** Ends with the reading of missing sectors that others may wait for. */
+  @Nullable CompletableFuture<Void> fetch;
 
   /** All calls that read from the storage what is missing here. */
-  @Nullable Watch watches;
+  private List<Watch> watches = List.of();
 
-  /** The next one in the same place of the index. */
+  /** The next block in the same bucket of the index. */
   @Nullable Block sameBucket;
 
-  /** The list of blocks with dirty or writing sectors. */
+  /** The neighbours in the list of blocks with dirty or writing sectors. */
   @Nullable Block nextDirty;
 
   @Nullable Block previousDirty;
@@ -51,34 +55,34 @@ final class Block {
    */
   int uses;
 
-  /** Where it stands among those that may be evicted; guarded by the lock of {@link Frames}. */
+  /** Its queue for eviction, and its neighbours there; guarded by the lock of {@link Frames}. */
   Frames.@Nullable Queue queue;
 
   @Nullable Block newer;
   @Nullable Block older;
 
-  /** What clients have written. */
+  /** The sectors that clients have written. */
   static final class Changes {
     final long[] dirty;
     final long[] writing;
 
-    /** Meaningful only if {@link #writtenAt} is not covered by a flush of the storage. */
+    /** Meaningful only if what was given at {@link #givenAt} is not covered by a flush. */
     final long[] unflushed;
 
-    /** The export's epoch when the first of the dirty sectors became so. */
+    /** The epoch in which the first of the dirty sectors became so. */
     long dirtySince;
 
-    /** The lowest one of the sectors that are writing. */
-    long writingSince;
-
-    /** The epoch when the last of the unflushed sectors was given to the storage. */
-    long writtenAt = -1;
-
-    /** When the first of the dirty sectors became so, in ticks of the background's clock. */
+    /** The same, in ticks of the background's clock. */
     long dirtyTick;
 
-    /** Whether it is in the list of its stripe. */
-    boolean listed;
+    /** The lowest such epoch of the sectors that are writing. */
+    long writingSince;
+
+    /** The epoch in which the last of the unflushed sectors was given to the storage. */
+    long givenAt = -1;
+
+    /** How many sectors are dirty or writing; the block is listed while there are any. */
+    int counted;
 
     Changes(int sectors) {
       dirty = Bits.of(sectors);
@@ -86,8 +90,13 @@ final class Block {
       unflushed = Bits.of(sectors);
     }
 
-    boolean any() {
-      return !Bits.isEmpty(dirty) || !Bits.isEmpty(writing);
+    /** The sectors that are dirty or writing. */
+    long[] unstored() {
+      long[] unstored = dirty.clone();
+      for (int i = 0; i < unstored.length; i++) {
+        unstored[i] |= writing[i];
+      }
+      return unstored;
     }
   }
 
@@ -100,7 +109,6 @@ final class Block {
     final boolean isFetch;
 
     final long[] changed;
-    @Nullable Watch next;
 
     Watch(int sectors, boolean isFetch) {
       this.isFetch = isFetch;
@@ -108,19 +116,25 @@ final class Block {
     }
   }
 
-  Block(ExportCache cache, long number, int sectors) {
+  Block(ExportCache cache, long number) {
     this.cache = cache;
+    this.stripe = cache.index.stripe(number);
     this.number = number;
-    this.valid = Bits.of(sectors);
+    this.valid = Bits.of(cache.grid.sectorsPerBlock());
+  }
+
+  /** Whether it has sectors that are dirty or writing. */
+  boolean isDirty() {
+    return changes != null && changes.counted > 0;
   }
 
   boolean isValid(int from, int to) {
     return frame != null && Bits.all(valid, from, to);
   }
 
-  /** No pending fetch or watch, nothing dirty or being written. */
+  /** Whether nothing is pending: no fetch, no watch, nothing dirty or being written. */
   boolean isForgettable() {
-    return watches == null && fetch == null && (changes == null || !changes.any());
+    return watches.isEmpty() && fetch == null && !isDirty();
   }
 
   void used() {
@@ -130,36 +144,30 @@ final class Block {
   }
 
   void watch(Watch watch) {
-    watch.next = watches;
-    watches = watch;
+    if (watches.isEmpty()) {
+      watches = new ArrayList<>(1);
+    }
+    watches.add(watch);
   }
 
   void unwatch(Watch watch) {
-    if (watches == watch) {
-      watches = watch.next;
-      return;
-    }
-    for (Watch at = watches; at != null; at = at.next) {
-      if (at.next == watch) {
-        at.next = watch.next;
-        return;
-      }
+    watches.remove(watch);
+    if (watches.isEmpty()) {
+      watches = List.of();
     }
   }
 
-  /** Tells those who read from the storage that what they get of these sectors is too old. */
+  /** Tells calls that read from the storage that what they get of these sectors is too old. */
   void outdate(int from, int to) {
-    for (Watch watch = watches; watch != null; watch = watch.next) {
-      Bits.set(watch.changed, from, to);
-    }
+    watches.forEach(watch -> Bits.set(watch.changed, from, to));
   }
 
   /**
-   * Tells fetches that somebody has seen what the storage had of these sectors: it may be newer
-   * than what they get, if a call that changes them is under way.
+   * Tells fetches that a client has seen what the storage had of these sectors: that may be newer
+   * than what they get, if a call that changes the sectors is under way.
    */
   void seen(int from, int to) {
-    for (Watch watch = watches; watch != null; watch = watch.next) {
+    for (Watch watch : watches) {
       if (watch.isFetch) {
         Bits.set(watch.changed, from, to);
       }

@@ -16,6 +16,7 @@ import nbd.filter.FilterBackend;
 import nbd.protocol.NbdException;
 import nbd.protocol.OptionException;
 import nbd.storage.Backend;
+import nbd.storage.BufferPool;
 import nbd.storage.Handle;
 import nbd.storage.ThreadModel;
 import org.jspecify.annotations.Nullable;
@@ -52,6 +53,9 @@ import org.tinylog.Logger;
 public final class CacheFilter extends FilterBackend {
   private static final int MOST_IDLE = 16;
 
+  /** The bytes of buffers that are kept for the next calls to storage. */
+  private static final long MOST_KEPT = 4L << 20;
+
   /** At the end, storage that has answered nothing for so long is not waited for any more. */
   private static final Duration PATIENCE = Duration.ofSeconds(10);
 
@@ -61,7 +65,7 @@ public final class CacheFilter extends FilterBackend {
   private final Duration patience;
   private final Duration pause;
   private final Frames frames;
-  private final Buffers buffers = new Buffers();
+  private final BufferPool buffers = new BufferPool(MOST_KEPT);
 
   /** Guards the exports, in the order in which they were last used, and their counts of users. */
   private final ReentrantLock lock = new ReentrantLock();
@@ -234,7 +238,8 @@ public final class CacheFilter extends FilterBackend {
       return false;
     }
     try (Handle now = next.open(exportName, false)) {
-      return now.size() != cache.size() || !now.blockSizes().equals(cache.blockSizes());
+      return now.size() != cache.grid.size()
+          || !now.blockSizes().equals(cache.facts().blockSizes());
     }
   }
 

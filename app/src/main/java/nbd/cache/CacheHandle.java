@@ -21,6 +21,7 @@ import nbd.storage.Patience;
 /** One client's way into the cache of its export. */
 final class CacheHandle extends Handle {
   private final ExportCache cache;
+  private final Grid grid;
   private final Runnable afterClose;
   private final ReadAhead readAhead;
 
@@ -33,16 +34,17 @@ final class CacheHandle extends Handle {
   CacheHandle(ExportCache cache, boolean readOnly, Runnable afterClose) {
     super(facts(cache, readOnly));
     this.cache = cache;
+    this.grid = cache.grid;
     this.afterClose = afterClose;
     this.reported = cache.losses.join();
     this.readAhead = new ReadAhead(cache);
   }
 
   private static ExportFacts facts(ExportCache cache, boolean readOnly) {
-    Capabilities shown = shown(cache.mode(), cache.below());
+    Capabilities shown = shown(cache.mode, cache.below());
     return new ExportFacts(
-        cache.size(),
-        cache.blockSizes(),
+        cache.facts().size(),
+        cache.facts().blockSizes(),
         readOnly ? shown.readOnly() : shown,
         cache.facts().description(),
         CacheHandle.class);
@@ -126,10 +128,10 @@ final class CacheHandle extends Handle {
     long end = offset + length;
     long at = offset;
     while (at < end) {
-      long number = cache.blockOf(at);
-      int inBlock = cache.inBlock(at);
-      int count = (int) Math.min(cache.blockSize() - inBlock, end - at);
-      if (!cache.readHit(number, inBlock, count, into, number != lastUsed)) {
+      long number = grid.blockOf(at);
+      int inBlock = grid.inBlock(at);
+      int count = grid.inFirstBlock(at, end - at);
+      if (!cache.index.readHit(number, inBlock, count, into, number != lastUsed)) {
         into.position(start);
         return false;
       }
@@ -140,13 +142,13 @@ final class CacheHandle extends Handle {
   }
 
   private void used(long offset, int length) {
-    long last = cache.blockOf(offset + length - 1);
+    long last = grid.blockOf(offset + length - 1);
     lastUsed = last;
-    readAhead.sees(cache.blockOf(offset), last);
+    readAhead.sees(grid.blockOf(offset), last);
   }
 
   private void flushCache(boolean forFua) throws IOException {
-    switch (cache.mode()) {
+    switch (cache.mode) {
       case WRITEBACK -> cache.flush();
       case WRITETHROUGH -> cache.flushThrough();
       case UNSAFE -> {
@@ -161,8 +163,8 @@ final class CacheHandle extends Handle {
 
   /** What is undefined may stay as it is: the parts of sectors at the ends. */
   private void trimSectors(Operation operation) throws IOException {
-    long start = alignedUp(operation.offset());
-    long end = alignedDown(operation.offset() + operation.length());
+    long start = grid.alignedUp(operation.offset());
+    long end = grid.alignedDown(operation.offset() + operation.length());
     if (start < end) {
       clear(operation, start, end);
     }
@@ -172,8 +174,8 @@ final class CacheHandle extends Handle {
   private void zeroSectors(Operation operation) throws IOException {
     long offset = operation.offset();
     long length = operation.length();
-    long start = alignedUp(offset);
-    long end = alignedDown(offset + length);
+    long start = grid.alignedUp(offset);
+    long end = grid.alignedDown(offset + length);
     if (start >= end) {
       writeZeroes(operation, offset, offset + length);
       return;
@@ -191,12 +193,7 @@ final class CacheHandle extends Handle {
   }
 
   private void clear(Operation operation, long start, long end) throws IOException {
-    boolean passesFua =
-        switch (cache.mode()) {
-          case WRITETHROUGH -> true;
-          case WRITEBACK -> cache.below().has(Capability.FUA);
-          case UNSAFE -> false;
-        };
+    boolean passesFua = cache.writing.passesFua();
     CommandFlags flags = operation.flags();
     Operation cleared =
         Operation.onRange(
@@ -204,25 +201,16 @@ final class CacheHandle extends Handle {
             start,
             end - start,
             passesFua ? flags : flags.without(CommandFlag.FUA));
-    Handle changed = cache.writing.clear(start, end, handle -> handle.run(cleared));
-    if (cache.mode() == CacheMode.WRITEBACK && !passesFua && operation.fua()) {
+    Handle changed = cache.writing.clear(start, end, cleared);
+    if (cache.mode == CacheMode.WRITEBACK && !passesFua && operation.fua()) {
       cache.flushGiven(changed);
     }
   }
 
-  private long alignedUp(long offset) {
-    long sector = 1L << cache.sectorShift();
-    return Math.min(cache.size(), (offset + sector - 1) & -sector);
-  }
-
-  private long alignedDown(long offset) {
-    return offset == cache.size() ? offset : offset & -(1L << cache.sectorShift());
-  }
-
   /** No more than there is room for: what follows would push out what has just been brought. */
   private void loadAhead(long offset, long length) {
-    long first = cache.blockOf(offset);
-    long last = cache.blockOf(offset + length - 1);
+    long first = grid.blockOf(offset);
+    long last = grid.blockOf(offset + length - 1);
     cache.reading.loadAhead(first, Math.min(last, first + cache.frames.capacity() - 1));
   }
 
@@ -233,7 +221,7 @@ final class CacheHandle extends Handle {
    * not passed on: there the cache was not looked at.
    */
   private List<Extent> extentsOf(long offset, long length, int most) throws IOException {
-    List<ByteRange> dirty = cache.dirtyRanges(offset, offset + length, most);
+    List<ByteRange> dirty = cache.index.dirtyRanges(offset, offset + length, most);
     // Behind the last of as many as are wanted there may be more, so nothing is said of that.
     long end =
         dirty.size() < most ? offset + length : Math.min(offset + length, dirty.getLast().end());

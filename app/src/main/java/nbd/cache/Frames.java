@@ -179,7 +179,7 @@ final class Frames {
       if (candidate == null) {
         return null;
       }
-      Frame frame = candidate.cache.evict(candidate);
+      Frame frame = candidate.cache.index.evict(candidate);
       if (frame != null) {
         if (from == small) {
           remember(candidate);
@@ -213,7 +213,7 @@ final class Frames {
   private void remember(Block block) {
     lock.lock();
     try {
-      left.add(new Name(block.cache.id(), block.number));
+      left.add(new Name(block.cache.id, block.number));
       if (left.size() > capacity) {
         Iterator<Name> oldest = left.iterator();
         oldest.next();
@@ -255,12 +255,14 @@ final class Frames {
     return true;
   }
 
-  /** Makes a block that was given a frame one that may be evicted. */
-  void enter(Block block) {
+  /** Gives a block a frame, with which it may be evicted. The lock of its stripe is held. */
+  void give(Block block, Frame frame) {
+    block.frame = frame;
+    block.uses = 0;
     lock.lock();
     try {
       if (block.queue == null) {
-        boolean isBack = left.remove(new Name(block.cache.id(), block.number));
+        boolean isBack = left.remove(new Name(block.cache.id, block.number));
         (isBack ? main : small).add(block);
       }
     } finally {

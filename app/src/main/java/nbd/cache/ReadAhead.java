@@ -27,7 +27,8 @@ final class ReadAhead {
     // A stream must not push out of the cache what it has brought itself.
     this.mostBlocks =
         Math.max(
-            1, Math.min(MOST_BYTES / cache.blockSize(), cache.frames.dirtyBackgroundLimit() / 2));
+            1,
+            Math.min(MOST_BYTES / cache.grid.blockSize(), cache.frames.dirtyBackgroundLimit() / 2));
   }
 
   /** A read of these blocks, which may have several neighbours in flight, in any order. */
@@ -50,7 +51,7 @@ final class ReadAhead {
   private void begin(long last) {
     int wanted = (int) Math.min(mostBlocks, 2L * advances);
     long from = Math.max(readUpTo, last) + 1;
-    long to = Math.min(last + wanted, cache.blockOf(cache.size() - 1));
+    long to = Math.min(last + wanted, cache.grid.blockOf(cache.grid.size() - 1));
     // In large pieces: not one block more for each block that is read.
     boolean isWorth = from <= to && (from - last) * 2 <= wanted + 1;
     if (isWorth && isUnderWay.compareAndSet(false, true)) {

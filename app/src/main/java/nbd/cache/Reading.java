@@ -4,24 +4,27 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import nbd.cache.Block.Watch;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * Brings data from the storage. A read of missing sectors is a {@link Fetch}: it reads neighbouring
- * blocks together, others who miss the same block wait for it, and what it brings fills only
- * sectors that are still missing when it comes back, and have not changed at the storage since it
- * went. So it never replaces what a client wrote in the meantime.
+ * Brings data from the storage. A read of missing sectors is a fetch: it reads neighbouring blocks
+ * together, others who miss the same block wait for it, and what it brings fills only sectors that
+ * are still missing when it comes back, and have not changed at the storage since it went. So it
+ * never replaces what a client wrote in the meantime.
  */
 final class Reading {
   /** What is read by one call at most, but for larger blocks. */
   private static final int RUN = 1 << 20;
 
   private final ExportCache cache;
+  private final Grid grid;
 
   Reading(ExportCache cache) {
     this.cache = cache;
+    this.grid = cache.grid;
   }
 
   /** A block of a fetch: the sectors from the first that is missing to the last. */
@@ -46,15 +49,15 @@ final class Reading {
     long at = offset;
     long used = lastUsed;
     while (at < end) {
-      long number = cache.blockOf(at);
-      int inBlock = cache.inBlock(at);
-      int count = (int) Math.min(cache.blockSize() - inBlock, end - at);
-      if (cache.readHit(number, inBlock, count, into, number != used)) {
+      long number = grid.blockOf(at);
+      int inBlock = grid.inBlock(at);
+      int count = grid.inFirstBlock(at, end - at);
+      if (cache.index.readHit(number, inBlock, count, into, number != used)) {
         at += count;
         used = number;
         continue;
       }
-      FetchRun run = new FetchRun(number, inBlock, count, cache.blockOf(end - 1), into);
+      Fetch run = new Fetch(number, inBlock, count, grid.blockOf(end - 1), into);
       boolean fetched = run.fetch();
       // What a client wrote meanwhile is there though the storage failed.
       boolean isThere = at < end - into.remaining();
@@ -72,14 +75,14 @@ final class Reading {
    * @return whether it may be there now
    */
   boolean load(long number, int inBlock, int count) {
-    return new FetchRun(number, inBlock, count, number, null).fetch();
+    return new Fetch(number, inBlock, count, number, null).fetch();
   }
 
   /** Brings blocks into the cache, as far as there is room for them. */
   void loadAhead(long first, long last) {
     long number = first;
     while (number <= last) {
-      FetchRun run = new FetchRun(number, 0, cache.bytesOf(number), last, null);
+      Fetch run = new Fetch(number, 0, grid.bytesOf(number), last, null);
       if (!run.fetch()) {
         return;
       }
@@ -88,17 +91,17 @@ final class Reading {
   }
 
   /** One fetch, from its planning to its end. */
-  private final class FetchRun {
+  private final class Fetch {
     private final long first;
     private final int inFirst;
     private final int count;
     private final long last;
     private final @Nullable ByteBuffer into;
-    private final Fetch fetch = new Fetch();
+    private final CompletableFuture<Void> ended = new CompletableFuture<>();
     private final List<Part> parts = new ArrayList<>();
 
-    /** The one that somebody else is fetching. */
-    private @Nullable Fetch other;
+    /** The end of another fetch that brings what is wanted. */
+    private @Nullable CompletableFuture<Void> other;
 
     /** The block after the last one that was taken care of. */
     private long next;
@@ -112,7 +115,7 @@ final class Reading {
      * @param last how far it may go
      * @param into where the wanted part of the first block is copied to when it is there
      */
-    FetchRun(long first, int inFirst, int count, long last, @Nullable ByteBuffer into) {
+    Fetch(long first, int inFirst, int count, long last, @Nullable ByteBuffer into) {
       this.first = first;
       this.inFirst = inFirst;
       this.count = count;
@@ -127,8 +130,7 @@ final class Reading {
      * @return false if the storage failed, or no memory is free
      */
     boolean fetch() {
-      int most =
-          Math.max(1, Math.min(RUN / cache.blockSize(), cache.frames.dirtyBackgroundLimit()));
+      int most = Math.max(1, Math.min(RUN / grid.blockSize(), cache.frames.dirtyBackgroundLimit()));
       Plan plan = Plan.ADDED;
       while (plan == Plan.ADDED && next <= last && parts.size() < most) {
         plan = plan(next);
@@ -146,20 +148,19 @@ final class Reading {
       if (!parts.isEmpty()) {
         return bring();
       }
-      Fetch joined = other;
-      if (joined != null) {
-        joined.await();
+      if (other != null) {
+        other.join();
         next++;
       }
       return plan != Plan.NO_FRAME;
     }
 
     private Plan plan(long number) {
-      Stripe stripe = cache.stripe(number);
+      Stripe stripe = cache.index.stripe(number);
       stripe.lock.lock();
       try {
         Block block = stripe.get(number);
-        int sectors = cache.sectorsOf(number);
+        int sectors = grid.sectorsOf(number);
         if (block != null && block.isValid(wantedFrom(number), wantedTo(number, sectors))) {
           return Plan.NOT_NEEDED;
         }
@@ -168,20 +169,20 @@ final class Reading {
           return Plan.OTHERS_FETCH;
         }
         int from = block == null ? 0 : Bits.nextMissing(block.valid, 0, sectors);
-        if (!parts.isEmpty() && (from > 0 || parts.getLast().to < cache.sectorsPerBlock())) {
+        if (!parts.isEmpty() && (from > 0 || parts.getLast().to < grid.sectorsPerBlock())) {
           return Plan.NOT_ADJACENT;
         }
         if (block == null || block.frame == null) {
           if (spare == null) {
             return Plan.NO_FRAME;
           }
-          block = cache.getOrAdd(stripe, number);
-          cache.attach(block, spare);
+          block = cache.index.getOrAdd(number);
+          cache.frames.give(block, spare);
           spare = null;
         }
-        Watch watch = new Watch(cache.sectorsPerBlock(), true);
+        Watch watch = new Watch(grid.sectorsPerBlock(), true);
         block.watch(watch);
-        block.fetch = fetch;
+        block.fetch = ended;
         parts.add(new Part(block, watch, from, Bits.endOfMissing(block.valid, from, sectors)));
         return Plan.ADDED;
       } finally {
@@ -190,11 +191,11 @@ final class Reading {
     }
 
     private int wantedFrom(long number) {
-      return number == first ? inFirst >>> cache.sectorShift() : 0;
+      return number == first ? grid.sector(inFirst) : 0;
     }
 
     private int wantedTo(long number, int sectors) {
-      return number == first ? cache.endSector(inFirst + count) : sectors;
+      return number == first ? grid.endSector(inFirst + count) : sectors;
     }
 
     private boolean bring() {
@@ -202,12 +203,11 @@ final class Reading {
       Part lastPart = parts.getLast();
       long end =
           Math.min(
-              cache.size(),
-              (lastPart.block.number << cache.blockShift())
-                  + ((long) lastPart.to << cache.sectorShift()));
+              grid.size(),
+              grid.start(lastPart.block.number) + ((long) lastPart.to << grid.sectorShift()));
       @Nullable ByteBuffer brought = null;
       try {
-        ByteBuffer whole = cache.buffers.take((int) (end - start));
+        ByteBuffer whole = cache.takeBuffer((int) (end - start));
         readPieces(whole, start);
         brought = whole;
       } catch (IOException failure) {
@@ -218,20 +218,20 @@ final class Reading {
           end(part, brought, start);
         }
         if (brought != null) {
-          cache.buffers.giveBack(brought);
+          cache.giveBack(brought);
         }
-        fetch.finish();
+        ended.complete(null);
       }
       return brought != null;
     }
 
     private long start(Part part) {
-      return (part.block.number << cache.blockShift()) + ((long) part.from << cache.sectorShift());
+      return grid.start(part.block.number) + ((long) part.from << grid.sectorShift());
     }
 
     private void end(Part part, @Nullable ByteBuffer brought, long start) {
       Block block = part.block;
-      Stripe stripe = cache.stripe(block.number);
+      Stripe stripe = cache.index.stripe(block.number);
       stripe.lock.lock();
       try {
         if (brought != null) {
@@ -255,7 +255,7 @@ final class Reading {
     private void fill(Part part, ByteBuffer brought, int at) {
       Block block = part.block;
       Frame frame = block.frame;
-      int bytes = cache.bytesOf(block.number);
+      int bytes = grid.bytesOf(block.number);
       int from = part.from;
       while (frame != null && from < part.to) {
         from = Bits.nextMissing(block.valid, from, part.to);
@@ -265,9 +265,9 @@ final class Reading {
           int start = Bits.nextMissing(part.watch.changed, from, to);
           int end = Bits.next(part.watch.changed, start, to);
           if (start < end) {
-            int inBlock = start << cache.sectorShift();
-            int length = Math.min(end << cache.sectorShift(), bytes) - inBlock;
-            int skipped = (start - part.from) << cache.sectorShift();
+            int inBlock = start << grid.sectorShift();
+            int length = Math.min(end << grid.sectorShift(), bytes) - inBlock;
+            int skipped = (start - part.from) << grid.sectorShift();
             frame.write(inBlock, brought, at + skipped, length);
             Bits.set(block.valid, start, end);
           }
@@ -282,15 +282,15 @@ final class Reading {
    * but what is cached is newer.
    */
   private void readAround(long number, int inBlock, int count, ByteBuffer into) throws IOException {
-    Stripe stripe = cache.stripe(number);
+    Stripe stripe = cache.index.stripe(number);
     int start = into.position();
     boolean complete = false;
     while (!complete) {
-      Watch watch = new Watch(cache.sectorsPerBlock(), false);
+      Watch watch = new Watch(grid.sectorsPerBlock(), false);
       Block block;
       stripe.lock.lock();
       try {
-        block = cache.getOrAdd(stripe, number);
+        block = cache.index.getOrAdd(number);
         block.watch(watch);
       } finally {
         stripe.lock.unlock();
@@ -298,14 +298,14 @@ final class Reading {
       boolean succeeded = false;
       try {
         ByteBuffer part = into.duplicate().position(start).limit(start + count);
-        cache.storage.run(handle -> handle.read(part, (number << cache.blockShift()) + inBlock));
+        cache.storage.run(handle -> handle.read(part, grid.start(number) + inBlock));
         succeeded = true;
       } finally {
         stripe.lock.lock();
         try {
           complete = succeeded && overlay(block, watch, inBlock, count, into, start);
           block.unwatch(watch);
-          cache.tidy(stripe, block);
+          cache.index.tidy(block);
         } finally {
           stripe.lock.unlock();
         }
@@ -317,8 +317,8 @@ final class Reading {
   /** Puts what is cached over what was read; false if some of that is too old and not cached. */
   private boolean overlay(
       Block block, Watch watch, int inBlock, int count, ByteBuffer into, int start) {
-    int shift = cache.sectorShift();
-    for (int sector = inBlock >>> shift; sector < cache.endSector(inBlock + count); sector++) {
+    int shift = grid.sectorShift();
+    for (int sector = grid.sector(inBlock); sector < grid.endSector(inBlock + count); sector++) {
       Frame frame = block.frame;
       if (frame != null && Bits.has(block.valid, sector)) {
         int from = Math.max(inBlock, sector << shift);
@@ -328,13 +328,13 @@ final class Reading {
         return false;
       }
     }
-    block.seen(inBlock >>> shift, cache.endSector(inBlock + count));
+    block.seen(grid.sector(inBlock), grid.endSector(inBlock + count));
     return true;
   }
 
   /** Reads in pieces that the storage takes. */
   private void readPieces(ByteBuffer into, long offset) throws IOException {
-    int most = cache.blockSizes().maximumPayload();
+    int most = cache.mostPayload();
     int end = into.limit();
     for (int at = 0; at < end; at += most) {
       ByteBuffer piece = into.duplicate().position(at).limit(Math.min(end, at + most));

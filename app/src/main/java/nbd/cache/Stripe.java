@@ -20,7 +20,7 @@ final class Stripe {
 
   private static int bucket(long number, int buckets) {
     // Neighbours are in different stripes, so that the low bits alone would leave buckets empty.
-    return (int) (ExportCache.scatter(number) >>> 40) & (buckets - 1);
+    return (int) (BlockIndex.scatter(number) >>> 40) & (buckets - 1);
   }
 
   /** The block, if it is known. */

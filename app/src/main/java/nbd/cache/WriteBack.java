@@ -42,6 +42,7 @@ final class WriteBack {
   private static final long LONG_TICKS = 3;
 
   private final ExportCache cache;
+  private final Grid grid;
   private final Executor executor;
   private final SharedRuns relief = new SharedRuns(this::makeRoom);
   private final Semaphore calls = new Semaphore(PARALLEL);
@@ -61,6 +62,7 @@ final class WriteBack {
    */
   WriteBack(ExportCache cache, Executor executor) {
     this.cache = cache;
+    this.grid = cache.grid;
     this.executor = executor;
   }
 
@@ -97,28 +99,30 @@ final class WriteBack {
       if (!woken) {
         tick.incrementAndGet();
       }
-      boolean many = cache.frames.dirty() > cache.frames.dirtyBackgroundLimit();
+      boolean many = hasMany();
       long dueTick = tick.get() - LONG_TICKS;
       long[] due =
-          cache.dirtyBlocks(
-              block ->
-                  block.changes != null
-                      && !Bits.isEmpty(block.changes.dirty)
-                      && (many || block.changes.dirtyTick <= dueTick));
+          cache.index.dirtyBlocks(
+              changes -> !Bits.isEmpty(changes.dirty) && (many || changes.dirtyTick <= dueTick));
       List<IOException> failures = new ArrayList<>();
       all(due, Long.MAX_VALUE, failures);
-      goOn =
-          failures.isEmpty()
-              && due.length > 0
-              && cache.frames.dirty() > cache.frames.dirtyBackgroundLimit();
-      if (cache.dirtyBytes() == 0) {
+      goOn = failures.isEmpty() && due.length > 0 && hasMany();
+      if (!isAnyDirty()) {
         inBackground.set(false);
         // Somebody may have found this thread still there.
-        if (cache.dirtyBytes() == 0 || !inBackground.compareAndSet(false, true)) {
+        if (!isAnyDirty() || !inBackground.compareAndSet(false, true)) {
           return;
         }
       }
     }
+  }
+
+  private boolean hasMany() {
+    return cache.frames.dirty() > cache.frames.dirtyBackgroundLimit();
+  }
+
+  private boolean isAnyDirty() {
+    return cache.states.dirtyBytes() > 0;
   }
 
   /** Waits for the next tick; whether it was woken before. */
@@ -142,7 +146,7 @@ final class WriteBack {
    * @return false if there is nothing to be written back, or it fails: then waiting is no use
    */
   boolean relieve() {
-    if (cache.dirtyBytes() == 0) {
+    if (!isAnyDirty()) {
       return false;
     }
     try {
@@ -155,8 +159,8 @@ final class WriteBack {
   }
 
   private void makeRoom() throws IOException {
-    long[] all = cache.dirtyBlocks(block -> true);
-    int most = Math.max(1, Math.min(RELIEF / cache.blockSize(), (all.length + 1) / 2));
+    long[] all = cache.index.dirtyBlocks(changes -> true);
+    int most = Math.max(1, Math.min(RELIEF / grid.blockSize(), (all.length + 1) / 2));
     List<IOException> failures = new ArrayList<>();
     all(Arrays.copyOf(all, Math.min(all.length, most)), Long.MAX_VALUE, failures);
     ExportCache.throwFirst(failures);
@@ -165,20 +169,16 @@ final class WriteBack {
   /** Writes back what became dirty before an epoch, and waits for what is being written of that. */
   void allBefore(long epoch, Collection<IOException> failures) {
     long[] numbers =
-        cache.dirtyBlocks(
-            block -> {
-              Block.Changes changes = block.changes;
-              return changes != null
-                  && ((!Bits.isEmpty(changes.dirty) && changes.dirtySince < epoch)
-                      || (!Bits.isEmpty(changes.writing) && changes.writingSince < epoch));
-            });
+        cache.index.dirtyBlocks(
+            changes ->
+                (!Bits.isEmpty(changes.dirty) && changes.dirtySince < epoch)
+                    || (!Bits.isEmpty(changes.writing) && changes.writingSince < epoch));
     all(numbers, epoch, failures);
   }
 
   /** Writes back these blocks, as far as they became dirty before the epoch. */
   private void all(long[] numbers, long epoch, Collection<IOException> failures) {
-    int mostBlocks =
-        Math.max(1, Math.min(RUN, cache.blockSizes().maximumPayload()) / cache.blockSize());
+    int mostBlocks = Math.max(1, Math.min(RUN, cache.mostPayload()) / grid.blockSize());
     Collection<IOException> met = new ConcurrentLinkedQueue<>();
     AtomicBoolean stored = new AtomicBoolean();
     Semaphore ended = new Semaphore(0);
@@ -225,13 +225,13 @@ final class WriteBack {
   private void note(Collection<IOException> met) {
     if (met.isEmpty()) {
       if (isFailing.compareAndSet(true, false)) {
-        Logger.info("cache of export \"{}\": written back again", cache.exportName());
+        Logger.info("cache of export \"{}\": written back again", cache.exportName);
       }
     } else if (isFailing.compareAndSet(false, true)) {
       Logger.warn(
           "cache of export \"{}\": {} bytes cannot be written back: {}",
-          cache.exportName(),
-          cache.dirtyBytes(),
+          cache.exportName,
+          cache.states.dirtyBytes(),
           met.iterator().next().getMessage());
     }
   }
@@ -252,7 +252,7 @@ final class WriteBack {
       this.last = last;
       this.epoch = epoch;
       this.failures = failures;
-      this.start = first << cache.blockShift();
+      this.start = grid.start(first);
     }
 
     /** Consecutive sectors. */
@@ -260,11 +260,11 @@ final class WriteBack {
 
     /** Answers whether there was anything to write. */
     boolean write() {
-      long end = (last + 1) << cache.blockShift();
+      long end = grid.start(last + 1);
       Turn turn = cache.order.enter(start, end);
       int ended = 0;
       try {
-        ByteBuffer copies = cache.buffers.take((int) (end - start));
+        ByteBuffer copies = cache.takeBuffer((int) (end - start));
         for (long number = first; number <= last; number++) {
           copy(number, copies);
         }
@@ -272,7 +272,7 @@ final class WriteBack {
           store(span, copies);
           ended++;
         }
-        cache.buffers.giveBack(copies);
+        cache.giveBack(copies);
         return !spans.isEmpty();
       } finally {
         // Not reached but by a mistake: nothing may stay for ever as if it were under way.
@@ -287,36 +287,36 @@ final class WriteBack {
     }
 
     private void copy(long number, ByteBuffer copies) {
-      Stripe stripe = cache.stripe(number);
+      Stripe stripe = cache.index.stripe(number);
       stripe.lock.lock();
       try {
         Block block = stripe.get(number);
         if (block == null || block.changes == null || block.frame == null) {
           return;
         }
-        Block.Changes changes = block.changes;
+        long[] dirty = block.changes.dirty;
         Frame frame = block.frame;
-        if (changes.dirtySince >= epoch) {
+        if (block.changes.dirtySince >= epoch) {
           return;
         }
-        int sectors = cache.sectorsOf(number);
-        int bytes = cache.bytesOf(number);
-        int base = (int) (number - first) * cache.sectorsPerBlock();
-        int from = Bits.next(changes.dirty, 0, sectors);
+        int sectors = grid.sectorsOf(number);
+        int bytes = grid.bytesOf(number);
+        int base = (int) (number - first) * grid.sectorsPerBlock();
+        int from = Bits.next(dirty, 0, sectors);
         while (from < sectors) {
-          int to = Bits.nextMissing(changes.dirty, from, sectors);
-          int next = Bits.next(changes.dirty, to, sectors);
+          int to = Bits.nextMissing(dirty, from, sectors);
+          int next = Bits.next(dirty, to, sectors);
           while (next < sectors
-              && (next - to) << cache.sectorShift() <= GAP
+              && (next - to) << grid.sectorShift() <= GAP
               && Bits.all(block.valid, to, next)) {
-            to = Bits.nextMissing(changes.dirty, next, sectors);
-            next = Bits.next(changes.dirty, to, sectors);
+            to = Bits.nextMissing(dirty, next, sectors);
+            next = Bits.next(dirty, to, sectors);
           }
-          cache.beginWriting(stripe, block, from, to, true);
-          int inBlock = from << cache.sectorShift();
-          int length = Math.min(to << cache.sectorShift(), bytes) - inBlock;
+          cache.states.beginWritingBack(block, from, to);
+          int inBlock = from << grid.sectorShift();
+          int length = Math.min(to << grid.sectorShift(), bytes) - inBlock;
           frame.read(
-              inBlock, copies.duplicate().position(((base + from) << cache.sectorShift())), length);
+              inBlock, copies.duplicate().position((base + from) << grid.sectorShift()), length);
           add(base + from, base + to);
           from = next;
         }
@@ -326,11 +326,8 @@ final class WriteBack {
     }
 
     private void add(int from, int to) {
-      if (!spans.isEmpty() && spans.getLast().to == from) {
-        spans.set(spans.size() - 1, new Span(spans.getLast().from, to));
-      } else {
-        spans.add(new Span(from, to));
-      }
+      boolean goesOn = !spans.isEmpty() && spans.getLast().to == from;
+      spans.add(goesOn ? new Span(spans.removeLast().from, to) : new Span(from, to));
     }
 
     private void store(Span span, ByteBuffer copies) {
@@ -347,9 +344,9 @@ final class WriteBack {
     }
 
     private void write(Handle handle, Span span, ByteBuffer copies) throws IOException {
-      int from = span.from << cache.sectorShift();
-      int to = (int) Math.min((long) span.to << cache.sectorShift(), cache.size() - start);
-      int most = cache.blockSizes().maximumPayload();
+      int from = span.from << grid.sectorShift();
+      int to = (int) Math.min((long) span.to << grid.sectorShift(), grid.size() - start);
+      int most = cache.mostPayload();
       for (int at = from; at < to; at += most) {
         ByteBuffer piece = copies.duplicate().position(at).limit(Math.min(to, at + most));
         handle.write(piece, start + at, CommandFlags.NONE);
@@ -358,28 +355,31 @@ final class WriteBack {
     }
 
     private void end(Span span, boolean isStored) {
-      cache.storageChanged(true);
-      int perBlock = cache.sectorsPerBlock();
+      cache.epochs.changed(true);
+      int perBlock = grid.sectorsPerBlock();
       for (int at = span.from; at < span.to; ) {
-        long number = first + at / perBlock;
         int from = at % perBlock;
         int to = Math.min(perBlock, from + span.to - at);
-        Stripe stripe = cache.stripe(number);
-        stripe.lock.lock();
-        try {
-          Block block = stripe.get(number);
-          if (block == null) {
-            throw new IllegalStateException("a block was forgotten while it was written back");
-          }
-          if (isStored) {
-            cache.wrote(stripe, block, from, to);
-          } else {
-            cache.failedWriting(stripe, block, from, to);
-          }
-        } finally {
-          stripe.lock.unlock();
-        }
+        end(first + at / perBlock, from, to, isStored);
         at += to - from;
+      }
+    }
+
+    private void end(long number, int from, int to, boolean isStored) {
+      Stripe stripe = cache.index.stripe(number);
+      stripe.lock.lock();
+      try {
+        Block block = stripe.get(number);
+        if (block == null) {
+          throw new IllegalStateException("a block was forgotten while it was written back");
+        }
+        if (isStored) {
+          cache.states.writtenBack(block, from, to);
+        } else {
+          cache.states.failedWriting(block, from, to);
+        }
+      } finally {
+        stripe.lock.unlock();
       }
     }
   }

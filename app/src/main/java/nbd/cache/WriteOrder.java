@@ -20,8 +20,7 @@ import nbd.threads.RangeLocks.Turn;
  * <p>Invariant: a change is in the list from before its turn until after its end.
  */
 final class WriteOrder {
-  private final long sector;
-  private final long size;
+  private final Grid grid;
   private final RangeLocks order = new RangeLocks();
   private final List<Change> changes = new CopyOnWriteArrayList<>();
 
@@ -39,21 +38,13 @@ final class WriteOrder {
     }
   }
 
-  /**
-   * Begins with none.
-   *
-   * @param sector in bytes, a power of 2
-   * @param size of the export, in bytes: what is left of a sector there is a whole one
-   */
-  WriteOrder(long sector, long size) {
-    this.sector = sector;
-    this.size = size;
+  WriteOrder(Grid grid) {
+    this.grid = grid;
   }
 
   /** Waits until the range is the caller's, to write it back; no lock may be held. */
   Turn enter(long start, long end) {
-    ByteRange touched = touched(start, end);
-    Turn turn = new Turn(touched.start(), touched.end());
+    Turn turn = new Turn(start, end);
     order.enter(turn);
     return turn;
   }
@@ -66,7 +57,7 @@ final class WriteOrder {
     return change;
   }
 
-  /** Gives the range to those who wait for it. */
+  /** Gives the range to those that wait for it. */
   void leave(Turn turn) {
     order.leave(turn);
     if (turn instanceof Change) {
@@ -76,16 +67,12 @@ final class WriteOrder {
 
   /** The sectors that a range has a part of. */
   private ByteRange touched(long start, long end) {
-    return new ByteRange(start & -sector, up(end));
+    return new ByteRange(grid.alignedDown(start), grid.alignedUp(end));
   }
 
   /** The sectors that a range has all of. */
   private ByteRange whole(long start, long end) {
-    return new ByteRange(up(start), end == size ? up(end) : end & -sector);
-  }
-
-  private long up(long offset) {
-    return (offset + sector - 1) & -sector;
+    return new ByteRange(grid.alignedUp(start), grid.alignedDown(end));
   }
 
   /**

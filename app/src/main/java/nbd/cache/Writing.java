@@ -9,6 +9,7 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Capability;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.threads.RangeLocks.Turn;
 
 /**
@@ -25,14 +26,17 @@ final class Writing {
   private static final int TRIES = 8;
 
   private final ExportCache cache;
+  private final Grid grid;
 
   Writing(ExportCache cache) {
     this.cache = cache;
+    this.grid = cache.grid;
   }
 
-  /** How an attempt to write into the cache ended: but for the first, nothing has happened. */
-  private enum Outcome {
-    WRITTEN,
+  /** Why an attempt to write into the cache has done nothing. */
+  private enum Obstacle {
+    /** There is none: it has written. */
+    NONE,
     /** Blocks have no frames, and not enough were given. */
     NO_FRAME,
     /** Too much waits for being written back. */
@@ -46,17 +50,22 @@ final class Writing {
   /** Writes, in the way that the mode demands. */
   void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
     boolean fua = flags.has(CommandFlag.FUA);
-    switch (cache.mode()) {
-      case WRITETHROUGH -> through(from, offset, flags);
-      case WRITEBACK -> {
-        if (fua) {
-          throughDurably(from, offset);
-        } else {
-          intoCache(from, offset);
-        }
-      }
-      case UNSAFE -> intoCache(from, offset);
+    if (cache.mode == CacheMode.WRITETHROUGH || (fua && passesFua())) {
+      through(from, offset, flags);
+    } else if (fua && cache.mode == CacheMode.WRITEBACK) {
+      cache.flushGiven(through(from, offset, CommandFlags.NONE));
+    } else {
+      intoCache(from, offset);
     }
+  }
+
+  /** Whether the storage gets the flag FUA of a command; else the command needs a flush of it. */
+  boolean passesFua() {
+    return switch (cache.mode) {
+      case WRITETHROUGH -> true;
+      case WRITEBACK -> cache.below().has(Capability.FUA);
+      case UNSAFE -> false;
+    };
   }
 
   /**
@@ -65,17 +74,17 @@ final class Writing {
    * @return whether all was written; if not, the position is where it was
    */
   boolean writeNow(ByteBuffer from, long offset) {
-    if (cache.mode() == CacheMode.WRITETHROUGH) {
+    if (cache.mode == CacheMode.WRITETHROUGH) {
       return false;
     }
     Spares spares = new Spares();
     try {
       int count = from.remaining();
-      Outcome outcome = attempt(offset, count, from, spares);
-      while (outcome == Outcome.NO_FRAME && spares.fill()) {
-        outcome = attempt(offset, count, from, spares);
+      Obstacle met = attempt(offset, count, from, spares);
+      while (met == Obstacle.NO_FRAME && spares.fill()) {
+        met = attempt(offset, count, from, spares);
       }
-      if (outcome != Outcome.WRITTEN) {
+      if (met != Obstacle.NONE) {
         return false;
       }
       from.position(from.limit());
@@ -125,7 +134,7 @@ final class Writing {
     try {
       while (from.hasRemaining()) {
         long at = offset + from.position() - start;
-        int count = Math.min(from.remaining(), cache.blockSize() - cache.inBlock(at));
+        int count = grid.inFirstBlock(at, from.remaining());
         if (writeBlock(at, count, from, spares)) {
           from.position(from.position() + count);
         } else {
@@ -145,19 +154,19 @@ final class Writing {
    */
   private boolean writeBlock(long offset, int count, ByteBuffer from, Spares spares) {
     for (int tries = 0; tries < TRIES; tries++) {
-      Outcome outcome = attempt(offset, count, from, spares);
-      boolean goOn =
-          switch (outcome) {
-            case WRITTEN -> true;
+      Obstacle met = attempt(offset, count, from, spares);
+      boolean goesOn =
+          switch (met) {
+            case NONE -> true;
             case NO_FRAME -> spares.fill() || cache.writeBack.relieve();
             case TOO_DIRTY -> cache.writeBack.relieve();
             case MISSING_REST ->
-                cache.reading.load(cache.blockOf(offset), cache.inBlock(offset), count);
+                cache.reading.load(grid.blockOf(offset), grid.inBlock(offset), count);
             // Going through, it waits for its turn behind the change.
             case CHANGING -> false;
           };
-      if (outcome == Outcome.WRITTEN || !goOn) {
-        return goOn;
+      if (met == Obstacle.NONE || !goesOn) {
+        return goesOn;
       }
     }
     return false;
@@ -167,86 +176,70 @@ final class Writing {
    * Writes into the cache, all of it or nothing: others may have seen, and replaced, a part that
    * was there alone, so it could neither be taken back nor written again.
    */
-  private Outcome attempt(long offset, int count, ByteBuffer from, Spares spares) {
+  private Obstacle attempt(long offset, int count, ByteBuffer from, Spares spares) {
     long end = offset + count;
-    long first = cache.blockOf(offset);
-    long last = cache.blockOf(end - 1);
-    long locked = cache.lock(first, last);
+    long locked = cache.index.lock(grid.blockOf(offset), grid.blockOf(end - 1));
     try {
-      Outcome outcome = check(offset, end, spares);
-      if (outcome == Outcome.WRITTEN) {
-        for (long number = first; number <= last; number++) {
-          long start = Math.max(offset, number << cache.blockShift());
-          long stop = Math.min(end, (number + 1) << cache.blockShift());
-          int at = from.position() + (int) (start - offset);
-          put(number, cache.inBlock(start), (int) (stop - start), from, at, spares);
+      Obstacle met = obstacle(offset, end, spares);
+      if (met == Obstacle.NONE) {
+        int part;
+        for (long at = offset; at < end; at += part) {
+          part = grid.inFirstBlock(at, end - at);
+          put(at, part, from, from.position() + (int) (at - offset), spares);
         }
       }
-      return outcome;
+      return met;
     } finally {
-      cache.unlock(locked);
+      cache.index.unlock(locked);
     }
   }
 
-  /** Whether a range can be written; the locks of all its blocks are held. */
-  private Outcome check(long offset, long end, Spares spares) {
-    long first = cache.blockOf(offset);
-    long last = cache.blockOf(end - 1);
+  /** What keeps a range from being written; the locks of all its blocks are held. */
+  private Obstacle obstacle(long offset, long end, Spares spares) {
     if (!cache.order.allowsBeside(offset, end)) {
-      return Outcome.CHANGING;
+      return Obstacle.CHANGING;
     }
-    if ((isPart(offset) && !isValid(first, cache.inBlock(offset)))
-        || (isPart(end) && end != cache.size() && !isValid(last, cache.inBlock(end)))) {
-      return Outcome.MISSING_REST;
+    if (lacksRest(offset) || (end != grid.size() && lacksRest(end))) {
+      return Obstacle.MISSING_REST;
     }
     int toBeDirty = 0;
     int withoutFrame = 0;
-    for (long number = first; number <= last; number++) {
-      Block block = cache.stripe(number).get(number);
-      toBeDirty += block != null && block.changes != null && block.changes.listed ? 0 : 1;
+    for (long number = grid.blockOf(offset); number <= grid.blockOf(end - 1); number++) {
+      Block block = cache.index.get(number);
+      toBeDirty += block != null && block.isDirty() ? 0 : 1;
       withoutFrame += block != null && block.frame != null ? 0 : 1;
     }
     if (toBeDirty > 0 && cache.frames.dirty() + toBeDirty > cache.frames.dirtyLimit()) {
-      return Outcome.TOO_DIRTY;
+      return Obstacle.TOO_DIRTY;
     }
-    return spares.has(withoutFrame) ? Outcome.WRITTEN : Outcome.NO_FRAME;
+    return spares.has(withoutFrame) ? Obstacle.NONE : Obstacle.NO_FRAME;
   }
 
-  /** Writes a part of a block, which {@link #check} has found to be possible. */
-  private void put(long number, int inBlock, int count, ByteBuffer from, int at, Spares spares) {
-    Stripe stripe = cache.stripe(number);
-    Block block = cache.getOrAdd(stripe, number);
+  /** Whether a place is inside a sector that is not valid. */
+  private boolean lacksRest(long offset) {
+    if (!grid.isInsideSector(offset)) {
+      return false;
+    }
+    Block block = cache.index.get(grid.blockOf(offset));
+    int sector = grid.sector(grid.inBlock(offset));
+    return block == null || !block.isValid(sector, sector + 1);
+  }
+
+  /** Writes a part of a block, which {@link #obstacle} has found to be possible. */
+  private void put(long offset, int count, ByteBuffer from, int at, Spares spares) {
+    int inBlock = grid.inBlock(offset);
+    int first = grid.sector(inBlock);
+    int last = grid.endSector(inBlock + count);
+    Block block = cache.index.getOrAdd(grid.blockOf(offset));
     Frame frame = block.frame;
     if (frame == null) {
       frame = spares.use();
-      cache.attach(block, frame);
+      cache.frames.give(block, frame);
     }
-    int first = inBlock >>> cache.sectorShift();
-    int last = cache.endSector(inBlock + count);
     frame.write(inBlock, from, at, count);
     Bits.set(block.valid, first, last);
-    cache.dirtied(stripe, block, first, last);
+    cache.states.dirtied(block, first, last);
     block.used();
-  }
-
-  /** Whether the sector at a place in a block is known. */
-  private boolean isValid(long number, int inBlock) {
-    Block block = cache.stripe(number).get(number);
-    int sector = inBlock >>> cache.sectorShift();
-    return block != null && block.isValid(sector, sector + 1);
-  }
-
-  /** Whether a sector begins before this place in the export or a block, and ends after it. */
-  private boolean isPart(long offset) {
-    return (offset & ((1L << cache.sectorShift()) - 1)) != 0;
-  }
-
-  private void throughDurably(ByteBuffer from, long offset) throws IOException {
-    if (cache.below().has(Capability.FUA)) {
-      through(from, offset, CommandFlags.of(CommandFlag.FUA));
-    } else {
-      cache.flushGiven(through(from, offset, CommandFlags.NONE));
-    }
   }
 
   /**
@@ -261,132 +254,119 @@ final class Writing {
     return change(
         offset,
         end,
-        handle -> handle.write(from, offset, flags),
-        () -> {
-          for (long at = offset; at < end; ) {
-            int count = (int) Math.min(cache.blockSize() - cache.inBlock(at), end - at);
-            follow(at, count, data, data.position() + (int) (at - offset), isDurable);
-            at += count;
+        handle -> {
+          handle.write(from, offset, flags);
+          int part;
+          for (long at = offset; at < end; at += part) {
+            part = grid.inFirstBlock(at, end - at);
+            follow(at, part, data, data.position() + (int) (at - offset), isDurable);
           }
         });
   }
 
   /**
-   * A trim or a write of zeroes.
+   * Makes a trim or a write of zeroes.
    *
    * @param offset a multiple of the sector, as {@code end} is, unless it is the export's end
    * @return the handle on which it was done
    */
-  Handle clear(long offset, long end, Call call) throws IOException {
+  Handle clear(long offset, long end, Operation clearing) throws IOException {
     return change(
         offset,
         end,
-        call,
-        () -> {
-          cache.forEachKnown(
+        handle -> {
+          handle.run(clearing);
+          cache.index.forEachKnown(
               offset,
               end,
-              (stripe, block, first, last) -> {
-                cache.replaced(stripe, block, first, last);
-                cache.invalidate(block, first, last);
-                block.outdate(first, last);
-                cache.tidy(stripe, block);
+              (block, first, last) -> {
+                cache.states.replaced(block, first, last);
+                forget(block, first, last);
               });
-          cache.storageChanged(false);
+          cache.epochs.changed(false);
         });
+  }
+
+  private void forget(Block block, int first, int last) {
+    cache.states.invalidate(block, first, last);
+    block.outdate(first, last);
+    cache.index.tidy(block);
   }
 
   /**
    * Makes a call that changes the storage, when it is its turn. What is dirty of the range is being
    * replaced by it, and dirty again if it fails.
    *
-   * @param follow brings the cache up to date afterwards
+   * @param call also brings the cache up to date
    * @return the handle on which it was done
    */
-  private Handle change(long offset, long end, Call call, Runnable follow) throws IOException {
+  private Handle change(long offset, long end, Call call) throws IOException {
     Turn turn = cache.order.enterChange(offset, end);
     boolean succeeded = false;
     try {
-      cache.forEachKnown(
-          offset, end, (stripe, block, first, last) -> beginReplacing(stripe, block, offset, end));
-      Handle changed =
-          cache.storage.run(
-              handle -> {
-                call.on(handle);
-                follow.run();
-              });
+      long start = grid.alignedUp(offset);
+      long stop = grid.alignedDown(end);
+      if (start < stop) {
+        cache.index.forEachKnown(start, stop, cache.states::beginReplacing);
+      }
+      Handle changed = cache.storage.run(call);
       succeeded = true;
       return changed;
     } finally {
       if (!succeeded) {
-        cache.storageChanged(true);
-        cache.forEachKnown(offset, end, this::failed);
+        cache.epochs.changed(true);
+        cache.index.forEachKnown(offset, end, this::failed);
       }
       cache.order.leave(turn);
     }
   }
 
-  private void beginReplacing(Stripe stripe, Block block, long offset, long end) {
-    long start = block.number << cache.blockShift();
-    int first = cache.endSector((int) Math.max(0, offset - start));
-    int bytes = cache.bytesOf(block.number);
-    int endInBlock = (int) Math.min(bytes, end - start);
-    int last = endInBlock == bytes ? cache.endSector(bytes) : endInBlock >>> cache.sectorShift();
-    if (first < last && block.changes != null) {
-      cache.beginWriting(stripe, block, first, last, false);
-    }
-  }
-
   /**
-   * What the range has now is undefined, or what it had before, if the storage refused. So what it
+   * The range has undefined content now, or what it had before, if the storage refused. So what it
    * was given before and has not flushed is not certain to be there to be flushed: it is given
    * again, as what was being replaced is.
    */
-  private void failed(Stripe stripe, Block block, int first, int last) {
-    cache.failedWriting(stripe, block, first, last);
-    cache.distrust(stripe, block, first, last);
-    cache.invalidate(block, first, last);
-    block.outdate(first, last);
-    cache.tidy(stripe, block);
+  private void failed(Block block, int first, int last) {
+    cache.states.failedWriting(block, first, last);
+    cache.states.distrust(block, first, last);
+    forget(block, first, last);
   }
 
-  /** What a write left at the storage is put into the cache, but over what is newer there. */
+  /** Puts what a write left at the storage into the cache, but over what is newer there. */
   private void follow(long offset, int count, ByteBuffer data, int at, boolean isDurable) {
-    long number = cache.blockOf(offset);
-    int inBlock = cache.inBlock(offset);
-    int end = inBlock + count;
-    int first = inBlock >>> cache.sectorShift();
-    int last = cache.endSector(end);
+    int inBlock = grid.inBlock(offset);
+    int first = grid.sector(inBlock);
+    int last = grid.endSector(inBlock + count);
     Spares spares = new Spares();
-    Stripe stripe = cache.stripe(number);
-    boolean isFilled = !hasFrame(stripe, number) && spares.fill();
+    Stripe stripe = cache.index.stripe(grid.blockOf(offset));
+    // Evicting for a frame takes other locks.
+    boolean isFilled = !hasFrame(stripe, grid.blockOf(offset)) && spares.fill();
     stripe.lock.lock();
     try {
-      Block block = stripe.get(number);
+      Block block = stripe.get(grid.blockOf(offset));
       if (isFilled && (block == null || block.frame == null)) {
-        block = cache.getOrAdd(stripe, number);
-        cache.attach(block, spares.use());
+        block = cache.index.getOrAdd(grid.blockOf(offset));
+        cache.frames.give(block, spares.use());
       }
       boolean isRepeatable = false;
       if (block != null) {
-        isRepeatable = block.frame != null && cache.mode() != CacheMode.WRITETHROUGH;
-        copy(block, inBlock, end, data, at);
-        cache.replaced(stripe, block, first, last);
-        if (isRepeatable) {
-          cache.given(block, first, last);
+        copy(block, inBlock, inBlock + count, data, at);
+        cache.states.replaced(block, first, last);
+        if (block.frame != null && cache.mode != CacheMode.WRITETHROUGH) {
+          cache.states.given(block, first, last);
+          // A sector of which only a part is known cannot be written again.
+          isRepeatable = Bits.all(block.valid, first, last);
         }
         block.outdate(first, last);
-        // A sector of which only a part is known cannot be written again.
-        isRepeatable &= Bits.all(block.valid, first, last);
       }
-      cache.storageChanged(isRepeatable || isDurable);
+      cache.epochs.changed(isRepeatable || isDurable);
     } finally {
       stripe.lock.unlock();
       spares.giveBack();
     }
   }
 
-  private boolean hasFrame(Stripe stripe, long number) {
+  private static boolean hasFrame(Stripe stripe, long number) {
     stripe.lock.lock();
     try {
       Block block = stripe.get(number);
@@ -401,11 +381,12 @@ final class Writing {
     if (frame == null) {
       return;
     }
-    int sectorShift = cache.sectorShift();
-    for (int sector = inBlock >>> sectorShift; sector < cache.endSector(end); sector++) {
-      int from = Math.max(inBlock, sector << sectorShift);
-      int to = Math.min(end, (sector + 1) << sectorShift);
-      boolean isWhole = !isPart(from) && (!isPart(to) || to == cache.bytesOf(block.number));
+    for (int sector = grid.sector(inBlock); sector < grid.endSector(end); sector++) {
+      int from = Math.max(inBlock, sector << grid.sectorShift());
+      int to = Math.min(end, (sector + 1) << grid.sectorShift());
+      boolean isWhole =
+          !grid.isInsideSector(from)
+              && (!grid.isInsideSector(to) || to == grid.bytesOf(block.number));
       boolean isDirty = block.changes != null && Bits.has(block.changes.dirty, sector);
       // What was written while the call was under way is newer: WriteOrder lets nobody write into
       // the sectors that are here in part. What is dirty of those has become so before.

@@ -9,9 +9,9 @@ import java.util.Optional;
 import nbd.protocol.NbdException;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.WireInput;
+import nbd.storage.BufferPool;
 import nbd.tls.TlsChannel;
 import nbd.tls.TlsServer;
-import nbd.transmission.BufferPool;
 
 /**
  * What a connection's bytes come from and go to: its socket, or from STARTTLS on, TLS above it.

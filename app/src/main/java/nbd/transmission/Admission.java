@@ -11,6 +11,7 @@ import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.protocol.NbdException;
+import nbd.storage.BufferPool;
 
 /**
  * Admits requests that cannot be answered at once, by the memory that they hold. There is one for a

@@ -7,6 +7,7 @@ import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.WritableByteChannel;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.protocol.NbdException;
+import nbd.storage.BufferPool;
 import nbd.storage.ReadTarget;
 import nbd.tls.TlsChannel;
 import nbd.transmission.Admission.Pace;

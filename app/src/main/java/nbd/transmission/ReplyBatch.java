@@ -7,6 +7,7 @@ import nbd.protocol.ErrorReply;
 import nbd.protocol.NbdException;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
+import nbd.storage.BufferPool;
 import nbd.threads.TimeSlice;
 
 /**

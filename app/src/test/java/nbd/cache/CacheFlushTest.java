@@ -22,7 +22,9 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.BufferPool;
 import nbd.storage.Capability;
+import nbd.storage.DirectMemory;
 import nbd.storage.Handle;
 import nbd.storage.LostWritesException;
 import nbd.testing.Eventually;
@@ -55,6 +57,26 @@ class CacheFlushTest {
       assertThat(scene.statistics.dirtyBytes()).isZero();
       assertThat(scene.statistics.writeBacks()).isEqualTo(3);
     }
+  }
+
+  @Test
+  void whatIsDirtyIsWrittenBackByWayOfTheHeapWhereDirectMemoryIsUsedUp() throws IOException {
+    TestStorage storage = TestStorage.numbered(1 << 20);
+    ExportCache cache =
+        new ExportCache(
+            storage,
+            "",
+            new CacheSettings(CacheMode.WRITEBACK, 4 * BLOCK, BLOCK),
+            new Frames(BLOCK, 4),
+            new BufferPool(1 << 20, new DirectMemory(0, () -> 0)),
+            new CacheStatistics(),
+            Storage.PAUSE,
+            task -> {});
+    Handle handle = new CacheHandle(cache, false, () -> {});
+    write(handle, 0, 1);
+    handle.flush();
+    assertThat(storage.durableAt(0)).isEqualTo(1);
+    cache.discard();
   }
 
   @Test

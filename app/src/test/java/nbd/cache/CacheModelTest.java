@@ -13,6 +13,8 @@ import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.atomic.LongAdder;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.storage.BufferPool;
+import nbd.storage.DirectMemory;
 import nbd.storage.Handle;
 import nbd.testing.Running;
 import org.jetbrains.kotlinx.lincheck.Actor;
@@ -68,7 +70,10 @@ class CacheModelTest {
                 .allMethods()
                 .ignore())
         .addGuarantee(
-            forClasses(Logger.class.getName(), LongAdder.class.getName()).allMethods().ignore());
+            forClasses(
+                    Logger.class.getName(), LongAdder.class.getName(), DirectMemory.class.getName())
+                .allMethods()
+                .ignore());
   }
 
   @Test
@@ -208,7 +213,7 @@ class CacheModelTest {
       storage = new ModelStorage(2 * BLOCK);
       // The memory is given here, for each run of the model to be cheap.
       Frames frames = new Frames(BLOCK, BLOCKS);
-      Buffers buffers = new Buffers(ByteBuffer::allocate);
+      BufferPool buffers = new BufferPool(0, new DirectMemory(0, () -> 0));
       for (int i = 0; i < BLOCKS; i++) {
         frames.giveBack(new Frame(ByteBuffer.allocate(BLOCK), 0));
       }
@@ -350,7 +355,7 @@ class CacheModelTest {
             fail("cache and storage differ in sector " + sector);
           }
         }
-        if (cache.dirtyBytes() != 0 || cache.frames.dirty() != 0) {
+        if (cache.states.dirtyBytes() != 0 || cache.frames.dirty() != 0) {
           fail("something stays dirty");
         }
         if (cache.losses.unreported().isPresent()) {

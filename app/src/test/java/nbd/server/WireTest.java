@@ -4,7 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
 import java.nio.channels.SocketChannel;
-import nbd.transmission.BufferPool;
+import nbd.storage.BufferPool;
 import org.junit.jupiter.api.Test;
 
 /** What a connection's bytes go to. */

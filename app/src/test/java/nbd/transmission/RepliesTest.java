@@ -13,6 +13,7 @@ import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.memory.NullBackend;
 import nbd.protocol.ReplyFormat;
+import nbd.storage.BufferPool;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;

@@ -1,4 +1,4 @@
-package nbd.transmission;
+package nbd.storage;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
@@ -10,7 +10,6 @@ import java.util.List;
 import java.util.concurrent.atomic.AtomicLong;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
-import nbd.storage.DirectMemory;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 

@@ -1,4 +1,4 @@
-package nbd.transmission;
+package nbd.storage;
 
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
@@ -7,15 +7,13 @@ import java.util.List;
 import java.util.concurrent.ConcurrentLinkedDeque;
 import java.util.concurrent.atomic.AtomicLong;
 import nbd.protocol.NbdException;
-import nbd.storage.DirectMemory;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Native buffers for all connections, kept for the next request when one is done with, since
- * allocating costs more than a small request. Any thread may take and give back.
+ * Native buffers that are kept for the next request when one is done with, since allocating costs
+ * more than a small request. Any thread may take and give back.
  *
- * <p>Invariant: what is kept is at most {@code mostKept} bytes; what is out is bounded by those who
- * take ({@link Admission}).
+ * <p>Invariant: at most {@code mostKept} bytes are kept. Those who take bound what is out.
  */
 public final class BufferPool {
   private static final int SMALLEST_SHIFT = 12;
@@ -98,7 +96,7 @@ public final class BufferPool {
   }
 
   /** The memory that a buffer of so many bytes takes. */
-  static int capacityFor(int length) {
+  public static int capacityFor(int length) {
     return 1 << (index(length) + SMALLEST_SHIFT);
   }
 
