@@ -3,6 +3,7 @@ package nbd.cli;
 import java.util.Objects;
 import nbd.posix.ParentProcess;
 import nbd.protocol.Printable;
+import nbd.threads.VirtualThreads;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ExitCode;

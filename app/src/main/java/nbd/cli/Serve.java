@@ -14,6 +14,7 @@ import nbd.server.Exports;
 import nbd.server.Server;
 import nbd.server.TlsPolicy;
 import nbd.storage.Backend;
+import nbd.threads.VirtualThreads;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 import picocli.CommandLine.Command;
