@@ -2,6 +2,7 @@ package nbd.cache;
 
 import java.io.IOException;
 import java.time.Duration;
+import java.util.Optional;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.protocol.NbdError;
@@ -207,12 +208,10 @@ final class Storage {
 
   private Handle openAlike() throws IOException {
     Handle made = opening.open();
-    if (made.size() != facts.size()
-        || !made.blockSizes().equals(facts.blockSizes())
-        || !made.capabilities().equals(facts.capabilities())) {
+    Optional<String> difference = made.facts().differenceTo(facts);
+    if (difference.isPresent()) {
       made.close();
-      throw new NbdException(
-          NbdError.EIO, "the storage came back with another size, other flags or block sizes");
+      throw new NbdException(NbdError.EIO, difference.get());
     }
     Logger.info("{}: the cache opened it again", name);
     facts = made.facts();

@@ -1,5 +1,6 @@
 package nbd.storage;
 
+import java.util.Optional;
 import nbd.protocol.BlockSizes;
 
 /**
@@ -23,6 +24,16 @@ public record ExportFacts(
   /** Describes storage that nothing ever replaces, with the usual block sizes. */
   public ExportFacts(long size, Capabilities capabilities) {
     this(size, BlockSizes.DEFAULT, capabilities, "", ExportFacts.class);
+  }
+
+  /** Says why requests for an earlier opening cannot go on with this one; empty if they can. */
+  public Optional<String> differenceTo(ExportFacts before) {
+    if (size != before.size) {
+      return Optional.of("it came back with %d bytes instead of %d".formatted(size, before.size));
+    }
+    return blockSizes.equals(before.blockSizes) && capabilities.equals(before.capabilities)
+        ? Optional.empty()
+        : Optional.of("it came back with other flags or block sizes");
   }
 
   /** Returns the same facts with other capabilities. */

@@ -178,12 +178,7 @@ final class Changes {
 
     @Override
     void on(Handle handle) throws IOException {
-      session.lock.lock();
-      try {
-        mark = session.log.mark();
-      } finally {
-        session.lock.unlock();
-      }
+      mark = session.locked(session.log::mark);
       super.on(handle);
     }
 
@@ -197,16 +192,20 @@ final class Changes {
   /** Makes a client's flush. */
   void flush(Client client) throws IOException {
     session.requests.run(client, new Flush());
-    LostWritesException told;
-    session.lock.lock();
-    try {
-      told = untold;
-      untold = null;
-    } finally {
-      session.lock.unlock();
-    }
+    LostWritesException told = setUntold(null);
     if (told != null) {
       throw told;
+    }
+  }
+
+  private @Nullable LostWritesException setUntold(@Nullable LostWritesException failure) {
+    session.lock.lock();
+    try {
+      LostWritesException before = untold;
+      untold = failure;
+      return before;
+    } finally {
+      session.lock.unlock();
     }
   }
 
@@ -220,12 +219,7 @@ final class Changes {
     } catch (LostException lostSession) {
       throw lostSession;
     } catch (IOException failure) {
-      session.lock.lock();
-      try {
-        untold = new LostWritesException(String.valueOf(failure.getMessage()), failure);
-      } finally {
-        session.lock.unlock();
-      }
+      setUntold(new LostWritesException(String.valueOf(failure.getMessage()), failure));
       throw failure;
     }
   }

@@ -12,27 +12,32 @@ import nbd.storage.Operation;
 import nbd.upstream.Connections.Conn;
 import org.tinylog.Logger;
 
-/** A break of a {@link Session}: everybody waits, and it connects again, or is lost. */
+/** The recovery of a paused {@link Session}: it connects again, or is lost. */
 final class Recovery {
   private static final Duration FIRST_PAUSE = Duration.ofMillis(50);
   private static final Duration LONGEST_PAUSE = Duration.ofSeconds(1);
 
   private final Session session;
-
-  Recovery(Session session) {
-    this.session = session;
-  }
+  private final LostException why;
+  private final long since;
 
   /**
-   * Connects again, or gives the session up.
+   * A recovery from a break.
    *
    * @param since when the trouble began, in nanoseconds
    */
-  void run(LostException why, long since) {
+  Recovery(Session session, LostException why, long since) {
+    this.session = session;
+    this.why = why;
+    this.since = since;
+  }
+
+  /** Connects again, or gives the session up. */
+  void run() {
     LostException failure = new LostException(NbdError.EIO, "a mistake in the server");
     boolean done = false;
     try {
-      connectAgain(why, since);
+      connectAgain();
       done = true;
     } catch (LostException gone) {
       failure = gone;
@@ -43,7 +48,7 @@ final class Recovery {
     }
   }
 
-  private void connectAgain(LostException why, long since) throws LostException {
+  private void connectAgain() throws LostException {
     List<Conn> broken;
     List<Operation> answered;
     session.lock.lock();
@@ -60,50 +65,47 @@ final class Recovery {
     long began = System.nanoTime();
     broken.forEach(conn -> session.close(conn.handle));
     List<Conn> made = new ArrayList<>();
+    boolean goesOn = false;
     try {
-      made.add(new Conn(reopen(answered, why, since)));
+      made.add(new Conn(reopen(answered)));
       while (made.size() < broken.size() && tryOpenAnother(made)) {
-        // Whoever gets none of its own shares one with others.
+        // A client that gets no connection of its own shares one.
       }
-      if (!tryGoOn(made, !answered.isEmpty())) {
-        return;
-      }
-      made = List.of();
+      goesOn = session.locked(() -> tryGoOn(made, !answered.isEmpty()));
     } finally {
-      made.forEach(conn -> session.close(conn.handle));
+      if (!goesOn) {
+        made.forEach(conn -> session.close(conn.handle));
+      }
     }
-    Logger.info(
-        "{}: connected again after {} ms, {} pieces were written again",
-        session.name,
-        (System.nanoTime() - began) / 1_000_000,
-        answered.size());
+    if (goesOn) {
+      Logger.info(
+          "{}: connected again after {} ms, {} pieces were written again",
+          session.name,
+          (System.nanoTime() - began) / 1_000_000,
+          answered.size());
+    }
   }
 
   /** Goes on with these connections, unless the session was lost meanwhile. */
   private boolean tryGoOn(List<Conn> made, boolean hasAnswered) {
-    session.lock.lock();
-    try {
-      if (session.lost != null) {
-        return false;
-      }
-      session.conns.addAll(made);
-      session.log.drop(session.log.mark());
-      session.recoveries++;
-      session.paused = false;
-      if (hasAnswered) {
-        session.troubleSince = OptionalLong.empty();
-      }
-      session.changed.signalAll();
-      return true;
-    } finally {
-      session.lock.unlock();
+    if (session.lost != null) {
+      return false;
     }
+    session.conns.addAll(made);
+    session.log.drop(session.log.mark());
+    session.recoveries++;
+    session.paused = false;
+    if (hasAnswered) {
+      session.troubleSince = OptionalLong.empty();
+    }
+    session.changed.signalAll();
+    return true;
   }
 
   private boolean tryOpenAnother(List<Conn> made) {
     try {
       Handle another = session.opening.open();
-      if (session.replay.difference(another).isEmpty()) {
+      if (another.facts().differenceTo(session.facts).isEmpty()) {
         made.add(new Conn(another));
         return true;
       }
@@ -114,9 +116,8 @@ final class Recovery {
     return false;
   }
 
-  /** Connects, until it holds what was answered, or the time is over. */
-  private Handle reopen(List<Operation> answered, LostException why, long since)
-      throws LostException {
+  /** Connects, until the server holds what was answered, or the time is over. */
+  private Handle reopen(List<Operation> answered) throws LostException {
     Duration pause = FIRST_PAUSE;
     while (true) {
       IOException last;
@@ -128,31 +129,32 @@ final class Recovery {
         last = failure;
       }
       Duration left = session.settings.within().minusNanos(System.nanoTime() - since);
-      boolean end;
-      session.lock.lock();
-      try {
-        end = session.stopping || session.ending;
-        if (!end && left.isPositive()) {
-          session.awaitStop(left.compareTo(pause) < 0 ? left : pause);
-        }
-      } finally {
-        session.lock.unlock();
-      }
-      if (end || !left.isPositive()) {
+      Duration next = shorter(pause, left);
+      boolean stops =
+          session.locked(
+              () -> {
+                boolean stopping = session.stopping || session.ending;
+                if (!stopping) {
+                  session.awaitStop(next);
+                }
+                return stopping;
+              });
+      if (stops || !left.isPositive()) {
         throw new LostException(
             NbdError.EIO,
             "%s; connecting again failed for %d ms%s, at last: %s"
                 .formatted(
                     why.getMessage(),
                     (System.nanoTime() - since) / 1_000_000,
-                    end ? ", and the server stops" : "",
+                    stops ? ", and the server stops" : "",
                     last.getMessage()));
       }
       Logger.debug("{}: connecting again: {}", session.name, last.getMessage());
-      pause =
-          pause.multipliedBy(2).compareTo(LONGEST_PAUSE) < 0
-              ? pause.multipliedBy(2)
-              : LONGEST_PAUSE;
+      pause = shorter(pause.multipliedBy(2), LONGEST_PAUSE);
     }
+  }
+
+  private static Duration shorter(Duration one, Duration other) {
+    return one.compareTo(other) < 0 ? one : other;
   }
 }

@@ -2,6 +2,7 @@ package nbd.upstream;
 
 import java.io.IOException;
 import java.util.List;
+import java.util.Optional;
 import nbd.protocol.Command;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
@@ -10,9 +11,7 @@ import nbd.storage.LostException;
 import nbd.storage.Operation;
 import org.jspecify.annotations.Nullable;
 
-/**
- * Opens a connection of a {@link Session} again, and makes on it what was answered and is at risk.
- */
+/** The first steps on a new connection of a {@link Session}: what is at risk is made again. */
 final class Replay {
   private final Session session;
 
@@ -30,7 +29,7 @@ final class Replay {
   }
 
   /**
-   * Connects, and has everything made again and flushed.
+   * Connects, makes everything again and flushes it.
    *
    * @throws ImpossibleException if that will never be
    */
@@ -38,9 +37,9 @@ final class Replay {
     Handle made = session.opening.open();
     boolean done = false;
     try {
-      String difference = difference(made);
-      if (!difference.isEmpty()) {
-        throw new ImpossibleException(difference);
+      Optional<String> difference = made.facts().differenceTo(session.facts);
+      if (difference.isPresent()) {
+        throw new ImpossibleException(difference.get());
       }
       for (Operation operation : answered) {
         makeAgain(made, operation);
@@ -57,7 +56,10 @@ final class Replay {
     }
   }
 
-  /** A server that stops answers what is in flight so, and may be back soon. */
+  /**
+   * The break that a failure means; null if it means none. A server that stops answers requests in
+   * flight with ESHUTDOWN, and may be back soon.
+   */
   static @Nullable LostException breakOf(IOException failure) {
     if (failure instanceof LostException broken) {
       return broken;
@@ -65,18 +67,6 @@ final class Replay {
     return failure instanceof NbdException refused && refused.error() == NbdError.ESHUTDOWN
         ? new LostException(NbdError.EIO, String.valueOf(refused.getMessage()))
         : null;
-  }
-
-  /** How the export differs from what it was; empty if it does not. */
-  String difference(Handle made) {
-    if (made.size() != session.facts.size()) {
-      return "it came back with %d bytes instead of %d"
-          .formatted(made.size(), session.facts.size());
-    }
-    return made.blockSizes().equals(session.facts.blockSizes())
-            && made.capabilities().equals(session.facts.capabilities())
-        ? ""
-        : "it came back with other flags or block sizes";
   }
 
   private static void makeAgain(Handle made, Operation operation) throws IOException {
@@ -90,13 +80,9 @@ final class Replay {
                 + " newer data later: "
                 + failure.getMessage());
       }
-      if (broken != null) {
-        throw broken;
-      }
       // The contents of what was trimmed are undefined anyway.
-      if (operation.command() != Command.TRIM) {
-        throw new ImpossibleException(
-            "what was answered cannot be written again: " + failure.getMessage());
+      if (broken != null || operation.command() != Command.TRIM) {
+        throw giveUp(broken, "what was answered cannot be written again", failure);
       }
     }
   }
@@ -105,11 +91,13 @@ final class Replay {
     try {
       made.flush();
     } catch (IOException failure) {
-      LostException broken = breakOf(failure);
-      throw broken != null
-          ? broken
-          : new ImpossibleException(
-              "what was written again cannot be flushed: " + failure.getMessage());
+      throw giveUp(breakOf(failure), "what was written again cannot be flushed", failure);
     }
+  }
+
+  /** Gives the exception to throw: a break is tried again, a refusal is not. */
+  private static IOException giveUp(
+      @Nullable LostException broken, String what, IOException failure) {
+    return broken != null ? broken : new ImpossibleException(what + ": " + failure.getMessage());
   }
 }

@@ -1,7 +1,6 @@
 package nbd.upstream;
 
 import java.io.IOException;
-import java.time.Duration;
 import java.util.OptionalLong;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
@@ -76,7 +75,7 @@ final class Requests {
         return;
       }
       again(request, broken);
-      pauseFor(request.tries.pause());
+      session.locked(() -> session.awaitStop(request.tries.pause()));
     }
   }
 
@@ -89,12 +88,7 @@ final class Requests {
       goesOn = true;
     } finally {
       if (!goesOn) {
-        session.lock.lock();
-        try {
-          session.troubleSince = OptionalLong.empty();
-        } finally {
-          session.lock.unlock();
-        }
+        session.locked(() -> session.troubleSince = OptionalLong.empty());
       }
     }
   }
@@ -153,6 +147,7 @@ final class Requests {
 
   /** Lets a request leave that was not begun, or that ended by a mistake. */
   private void leaveUndone(Tries tries) {
+    // Without memory: nobody may wait for it for ever.
     session.lock.lock();
     try {
       leaveUntried(tries);
@@ -175,18 +170,6 @@ final class Requests {
       tries.isAlone = false;
       session.alone = false;
       session.changed.signalAll();
-    }
-  }
-
-  private void pauseFor(Duration time) {
-    if (time.isZero()) {
-      return;
-    }
-    session.lock.lock();
-    try {
-      session.awaitStop(time);
-    } finally {
-      session.lock.unlock();
     }
   }
 

@@ -8,6 +8,7 @@ import java.util.OptionalLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 import nbd.protocol.NbdError;
 import nbd.storage.Capability;
 import nbd.storage.ExportFacts;
@@ -135,6 +136,26 @@ final class Session {
     return new Session(name, opening, settings, opening.open());
   }
 
+  /** Acts under the lock. */
+  <T> T locked(Supplier<T> action) {
+    lock.lock();
+    try {
+      return action.get();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Acts under the lock. */
+  void locked(Runnable action) {
+    lock.lock();
+    try {
+      action.run();
+    } finally {
+      lock.unlock();
+    }
+  }
+
   /** Why it is lost; empty if it is not. */
   Optional<String> lost() {
     return Optional.ofNullable(lost).map(why -> String.valueOf(why.getMessage()));
@@ -150,16 +171,9 @@ final class Session {
     return new Joining(this).run();
   }
 
-  /** A client has gone; what it wrote stays at risk until a flush covers it. */
+  /** Lets a client go; what it wrote stays at risk until a flush covers it. */
   void leave(Client client) {
-    Optional<Conn> unused;
-    lock.lock();
-    try {
-      unused = conns.leave(client);
-    } finally {
-      lock.unlock();
-    }
-    unused.ifPresent(conn -> close(conn.handle));
+    locked(() -> conns.leave(client)).ifPresent(conn -> close(conn.handle));
   }
 
   /**
@@ -169,7 +183,7 @@ final class Session {
    */
   void end() throws IOException {
     IOException failure = null;
-    if (isAtRisk()) {
+    if (locked(() -> lost == null && !log.isEmpty())) {
       try {
         changes.flushUnasked(new Client());
       } catch (IOException failed) {
@@ -195,24 +209,13 @@ final class Session {
     }
   }
 
-  private boolean isAtRisk() {
-    lock.lock();
-    try {
-      return lost == null && !log.isEmpty();
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /** The server stops: there will be no connecting again. */
+  /** Connects no more: the server stops. */
   void stopWaiting() {
-    lock.lock();
-    try {
-      stopping = true;
-      changed.signalAll();
-    } finally {
-      lock.unlock();
-    }
+    locked(
+        () -> {
+          stopping = true;
+          changed.signalAll();
+        });
   }
 
   /** The server ends, and clients are left. */
@@ -265,7 +268,7 @@ final class Session {
     paused = true;
     boolean started = false;
     try {
-      Thread.ofVirtual().name("connect again").start(() -> new Recovery(this).run(why, since));
+      Thread.ofVirtual().name("connect again").start(() -> new Recovery(this, why, since).run());
       started = true;
     } finally {
       if (!started) {
