@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.net.InetAddress;
 import java.net.UnknownHostException;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
 
@@ -53,32 +54,21 @@ final class HostNames {
   }
 
   private CompletableFuture<InetAddress[]> ask(String host) {
-    CompletableFuture<InetAddress[]> mine = new CompletableFuture<>();
-    CompletableFuture<InetAddress[]> present = asked.putIfAbsent(host, mine);
-    if (present != null) {
-      return present;
-    }
-    boolean started = false;
-    try {
-      Thread.ofPlatform().daemon().name("looks up " + host).start(() -> answer(host, mine));
-      started = true;
-    } finally {
-      if (!started) {
-        asked.remove(host, mine);
-        mine.completeExceptionally(new IOException("there is no thread to look up the host"));
-      }
-    }
-    return mine;
+    return asked.computeIfAbsent(
+        host,
+        _ ->
+            CompletableFuture.supplyAsync(
+                () -> resolve(host),
+                task -> Thread.ofPlatform().daemon().name("looks up " + host).start(task)));
   }
 
-  private void answer(String host, CompletableFuture<InetAddress[]> mine) {
+  private InetAddress[] resolve(String host) {
     try {
-      InetAddress[] found = resolver.resolve(host);
-      asked.remove(host, mine);
-      mine.complete(found);
-    } catch (UnknownHostException | RuntimeException | Error failure) {
-      asked.remove(host, mine);
-      mine.completeExceptionally(failure);
+      return resolver.resolve(host);
+    } catch (UnknownHostException unknown) {
+      throw new CompletionException(unknown);
+    } finally {
+      asked.remove(host);
     }
   }
 }

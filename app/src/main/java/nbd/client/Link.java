@@ -248,7 +248,7 @@ final class Link {
     broken.compareAndSet(null, UNKNOWN);
     for (Request request : inFlight.values()) {
       if (remove(request)) {
-        request.lose();
+        request.lost = true;
         request.answered();
       }
     }

@@ -177,13 +177,16 @@ public final class NbdClient extends Handle {
       return false;
     }
     Request request =
-        Request.begun(
+        new Request(
+            null,
             done -> end.done(certainOutcome(done)),
             command,
-            operation.flags().bits(),
+            operation.flags(),
             link.nextCookie(),
             operation.offset(),
-            operation.data().slice());
+            operation.length(),
+            operation.data().slice(),
+            null);
     if (link.add(request) != null) {
       return false;
     }
@@ -259,20 +262,28 @@ public final class NbdClient extends Handle {
       @Nullable ByteBuffer data,
       @Nullable ExtentList extents)
       throws IOException {
-    Request request =
-        new Request(command, flags.bits(), link.nextCookie(), offset, length, data, extents);
+    Request request = request(command, flags, offset, length, data, extents);
     String broken = link.add(request);
     if (broken != null) {
       throw new LostException(NbdError.ESHUTDOWN, broken);
     }
-    queue.send(request);
-    while (!request.await()) {
-      queue.lead(request);
-    }
+    queue.sendAndAwait(request);
     IOException failure = outcome(request);
     if (failure != null) {
       throw failure;
     }
+  }
+
+  private Request request(
+      Command command,
+      CommandFlags flags,
+      long offset,
+      long length,
+      @Nullable ByteBuffer data,
+      @Nullable ExtentList extents) {
+    Thread caller = Thread.currentThread();
+    long cookie = link.nextCookie();
+    return new Request(caller, null, command, flags, cookie, offset, length, data, extents);
   }
 
   /** Describes the outcome of a begun request, also if memory has run out. */
@@ -280,13 +291,13 @@ public final class NbdClient extends Handle {
     try {
       return outcome(request);
     } catch (RuntimeException | Error outOfMemory) {
-      return request.isLost() ? LOST : FAILED;
+      return request.lost ? LOST : FAILED;
     }
   }
 
   /** Describes how a request failed; null if it succeeded. */
   private @Nullable IOException outcome(Request request) {
-    if (request.isLost()) {
+    if (request.lost) {
       Link.Broken broken = Objects.requireNonNull(link.broken());
       return new LostException(NbdError.EIO, broken.reason(), broken.givenUp());
     }
@@ -319,12 +330,9 @@ public final class NbdClient extends Handle {
     try {
       if (link.refuse("the connection was closed here", true)) {
         Future<?> cut = Timers.after(GOODBYE, wire::cut);
-        Request goodbye = new Request(Command.DISC, 0, link.nextCookie(), 0, 0, null, null);
+        Request goodbye = request(Command.DISC, CommandFlags.NONE, 0, 0, null, null);
         goodbye.answered();
-        queue.send(goodbye);
-        while (!goodbye.await()) {
-          queue.lead(goodbye);
-        }
+        queue.sendAndAwait(goodbye);
         disconnect();
         cut.cancel(false);
       }

@@ -3,7 +3,6 @@ package nbd.client;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
-import java.util.Optional;
 import nbd.protocol.BaseAllocation;
 import nbd.protocol.ChunkType;
 import nbd.protocol.Command;
@@ -84,7 +83,7 @@ final class ReplyReader implements Runnable {
         || (export.structuredReplies() && request.command == Command.READ)) {
       throw wrong(request, "by a simple reply, where chunks were agreed upon");
     }
-    if (request.hasChunks()) {
+    if (request.chunked) {
       throw wrong(request, "by a simple reply after chunks");
     }
     if (reply.error() != 0) {
@@ -98,24 +97,8 @@ final class ReplyReader implements Runnable {
   }
 
   private void takeChunk(Request request) throws IOException {
-    request.noteChunk();
-    if (ChunkType.isError(reply.type())) {
-      takeError(request);
-    } else {
-      Optional<ChunkType> type = ChunkType.of(reply.type());
-      if (type.isEmpty()) {
-        throw wrong(request, "by a chunk of the unknown type %d".formatted(reply.type()));
-      }
-      takeContent(request, type.get());
-    }
-    if (reply.isDone()) {
-      checkComplete(request);
-      link.answer(request);
-    }
-  }
-
-  private void takeContent(Request request, ChunkType type) throws IOException {
-    switch (type) {
+    request.chunked = true;
+    switch (ChunkType.of(reply.type()).orElse(null)) {
       case NONE -> {
         if (reply.length() != 0 || !reply.isDone()) {
           throw wrong(request, "by an empty chunk that has data or is not the last");
@@ -125,7 +108,17 @@ final class ReplyReader implements Runnable {
       case OFFSET_HOLE -> takeHole(request);
       case BLOCK_STATUS -> takeExtents(request, false);
       case BLOCK_STATUS_EXT -> takeExtents(request, true);
-      case ERROR, ERROR_OFFSET -> throw new IllegalStateException("an error is no content");
+      case ERROR, ERROR_OFFSET -> takeError(request);
+      case null -> {
+        if (!ChunkType.isError(reply.type())) {
+          throw wrong(request, "by a chunk of the unknown type %d".formatted(reply.type()));
+        }
+        takeError(request);
+      }
+    }
+    if (reply.isDone()) {
+      checkComplete(request);
+      link.answer(request);
     }
   }
 

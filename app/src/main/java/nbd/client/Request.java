@@ -6,6 +6,7 @@ import java.nio.ByteBuffer;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
 import nbd.protocol.Command;
+import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
@@ -65,44 +66,28 @@ final class Request {
   @SuppressWarnings("unused") // by STATE
   private volatile int state;
 
-  private boolean chunked;
+  // The outcome, which the thread that reads writes before ANSWERED is set.
+
+  /** Whether the reply comes in chunks. */
+  boolean chunked;
+
+  /** Whether the connection broke before the reply was complete. */
+  boolean lost;
+
   private @Nullable NbdError error;
   private String message = "";
-  private boolean lost;
-
-  /** Makes a request of the calling thread. */
-  Request(
-      Command command,
-      int flags,
-      long cookie,
-      long offset,
-      long length,
-      @Nullable ByteBuffer data,
-      @Nullable ExtentList extents) {
-    this(Thread.currentThread(), null, command, flags, cookie, offset, length, data, extents);
-  }
 
   /**
-   * Makes a request that no thread waits for.
+   * Makes a request.
    *
-   * @param whenDone called once, by the thread that sends or the one that reads
+   * @param caller the thread that waits for it, if there is one
+   * @param whenDone called once if no thread waits, by the thread that sends or the one that reads
    */
-  static Request begun(
-      Consumer<Request> whenDone,
-      Command command,
-      int flags,
-      long cookie,
-      long offset,
-      ByteBuffer data) {
-    return new Request(
-        null, whenDone, command, flags, cookie, offset, data.remaining(), data, null);
-  }
-
-  private Request(
+  Request(
       @Nullable Thread caller,
       @Nullable Consumer<Request> whenDone,
       Command command,
-      int flags,
+      CommandFlags flags,
       long cookie,
       long offset,
       long length,
@@ -111,7 +96,7 @@ final class Request {
     this.caller = caller;
     this.whenDone = whenDone;
     this.command = command;
-    this.flags = flags;
+    this.flags = flags.bits();
     this.cookie = cookie;
     this.offset = offset;
     this.length = length;
@@ -121,7 +106,7 @@ final class Request {
 
   /** Makes a sentinel, which is never sent. */
   static Request sentinel() {
-    return new Request(null, null, Command.DISC, 0, 0, 0, 0, null, null);
+    return new Request(null, null, Command.DISC, CommandFlags.NONE, 0, 0, 0, null, null);
   }
 
   /** Links the request to the one that was begun before it and is not queued yet either. */
@@ -156,27 +141,12 @@ final class Request {
     return coverage;
   }
 
-  /** Notes that the reply comes in chunks. */
-  void noteChunk() {
-    chunked = true;
-  }
-
-  /** Whether a chunk of the reply has arrived. */
-  boolean hasChunks() {
-    return chunked;
-  }
-
   /** Notes an error of the server; the first one is kept. */
   void fail(NbdError failure, String text) {
     if (error == null) {
       error = failure;
       message = text;
     }
-  }
-
-  /** Notes that the connection broke before the reply was complete. */
-  void lose() {
-    lost = true;
   }
 
   /** Returns the server's error; null if there is none. */
@@ -187,11 +157,6 @@ final class Request {
   /** Returns the server's text for its error; may be empty. */
   String message() {
     return message;
-  }
-
-  /** Whether the connection broke before the reply was complete. */
-  boolean isLost() {
-    return lost;
   }
 
   /** Called once, by the thread that sends. */

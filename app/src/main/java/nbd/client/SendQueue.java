@@ -48,9 +48,12 @@ final class SendQueue {
     this.extended = extended;
   }
 
-  /** Queues a request of this thread, and leads if nobody does. */
-  void send(Request request) {
+  /** Queues a request of this thread, leads if nobody does, and waits until it is done. */
+  void sendAndAwait(Request request) {
     if (queue(request, request)) {
+      lead(request);
+    }
+    while (!request.await()) {
       lead(request);
     }
   }
@@ -81,7 +84,7 @@ final class SendQueue {
   }
 
   /** Sends until the queue is empty or another thread leads. */
-  void lead(Request own) {
+  private void lead(Request own) {
     Request batch = handedOver;
     handedOver = null;
     while (true) {

@@ -29,7 +29,7 @@ final class UriParser {
   static final String TLS_VERIFY_PEER = "tls-verify-peer";
 
   private static final Set<String> OF_PRE_SHARED_KEYS = Set.of("tls-psk-file", "tls-username");
-  private static final Pattern SCHEME = Pattern.compile("(?i)(nbds?)(\\+unix)?://.*");
+  private static final Pattern SCHEME = Pattern.compile("(?i)(nbds?)(\\+unix)?://");
 
   /** The pattern of RFC 3986, appendix B. */
   private static final Pattern PARTS =
@@ -52,13 +52,13 @@ final class UriParser {
   }
 
   static boolean isUri(String text) {
-    return SCHEME.matcher(text.replace('\n', ' ')).matches();
+    return SCHEME.matcher(text).lookingAt();
   }
 
   NbdUri parse() {
-    Matcher scheme = SCHEME.matcher(text.replace('\n', ' '));
+    Matcher scheme = SCHEME.matcher(text);
     Matcher parts = PARTS.matcher(text);
-    if (!scheme.matches() || !parts.matches()) {
+    if (!scheme.lookingAt() || !parts.matches()) {
       throw wrong("it begins with none of nbd://, nbds://, nbd+unix:// and nbds+unix://");
     }
     if (parts.group(4) != null) {

@@ -7,7 +7,6 @@ import java.nio.channels.ByteChannel;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.GatheringByteChannel;
 import java.time.Duration;
-import java.util.Arrays;
 import java.util.concurrent.locks.ReentrantLock;
 import javax.net.ssl.SSLEngine;
 import javax.net.ssl.SSLEngineResult;
@@ -46,6 +45,9 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
 
   /** Longest wait for a peer that does not take the goodbye. */
   private static final Duration GOODBYE = Duration.ofSeconds(1);
+
+  /** Limit on asking the engine for its last records: it may throw earlier failures first. */
+  private static final int MOST_LAST_CALLS = 3;
 
   private static final ByteBuffer NOTHING = ByteBuffer.allocate(0);
 
@@ -94,7 +96,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     try {
       channel.handshake();
     } catch (SSLException disagreed) {
-      channel.sendAlert();
+      channel.sendLast();
       throw new SSLException(reason(disagreed), disagreed);
     } catch (ClosedChannelException closed) {
       throw closed;
@@ -127,7 +129,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     while (true) {
       switch (engine.getHandshakeStatus()) {
         case NEED_TASK -> runTasks();
-        case NEED_WRAP -> send(new ByteBuffer[] {NOTHING.duplicate()});
+        case NEED_WRAP -> send(new ByteBuffer[0], 0, 0);
         case NEED_UNWRAP, NEED_UNWRAP_AGAIN -> receiveHandshake();
         case FINISHED, NOT_HANDSHAKING -> {
           return;
@@ -246,7 +248,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
       return result;
     } catch (SSLException wrong) {
       ended = true;
-      sendAlert();
+      sendLast();
       throw wrong;
     }
   }
@@ -278,9 +280,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
   /** Writes the whole buffer. */
   @Override
   public int write(ByteBuffer from) throws IOException {
-    int length = from.remaining();
-    send(new ByteBuffer[] {from});
-    return length;
+    return (int) write(new ByteBuffer[] {from}, 0, 1);
   }
 
   /** Writes the buffers whole, in common records. */
@@ -292,24 +292,23 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
   /** Writes the buffers whole, in common records. */
   @Override
   public long write(ByteBuffer[] from, int offset, int length) throws IOException {
-    ByteBuffer[] these = Arrays.copyOfRange(from, offset, offset + length);
-    long bytes = remaining(these);
+    long bytes = remaining(from, offset, length);
     if (bytes > 0) {
-      send(these);
+      send(from, offset, length);
     }
     return bytes;
   }
 
-  private static long remaining(ByteBuffer[] buffers) {
+  private static long remaining(ByteBuffer[] buffers, int offset, int length) {
     long bytes = 0;
-    for (ByteBuffer buffer : buffers) {
-      bytes += buffer.remaining();
+    for (int i = offset; i < offset + length; i++) {
+      bytes += buffers[i].remaining();
     }
     return bytes;
   }
 
   /** Sends the data, or a message of the handshake if there is none. */
-  private void send(ByteBuffer[] data) throws IOException {
+  private void send(ByteBuffer[] data, int offset, int length) throws IOException {
     writing.lock();
     try {
       if (broken) {
@@ -319,11 +318,11 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
       try {
         do {
           answerDue = false;
-          encrypt(data, records.clear());
+          encrypt(data, offset, length, records.clear());
           broken = true;
           writeAll(records.flip());
           broken = false;
-        } while (remaining(data) > 0);
+        } while (remaining(data, offset, length) > 0);
       } finally {
         RecordBuffers.giveBack(records);
       }
@@ -333,9 +332,10 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
   }
 
   /** Encrypts until the data or the room for records ends. */
-  private void encrypt(ByteBuffer[] data, ByteBuffer records) throws IOException {
+  private void encrypt(ByteBuffer[] data, int offset, int length, ByteBuffer records)
+      throws IOException {
     do {
-      SSLEngineResult result = engine.wrap(data, records);
+      SSLEngineResult result = engine.wrap(data, offset, length, records);
       switch (result.getStatus()) {
         case OK -> {
           if (result.bytesProduced() == 0) {
@@ -351,7 +351,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
         case CLOSED -> throw new ClosedChannelException();
         case BUFFER_UNDERFLOW -> throw new IllegalStateException("an underflow of data to send");
       }
-    } while (remaining(data) > 0);
+    } while (remaining(data, offset, length) > 0);
   }
 
   private void writeAll(ByteBuffer records) throws IOException {
@@ -360,17 +360,8 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
     }
   }
 
-  /** Tells the peer what was wrong, unless a thread is writing. */
-  private void sendAlert() {
-    sendLast(3);
-  }
-
-  /**
-   * Sends the engine's last records.
-   *
-   * @param calls how often to ask the engine, which may throw an earlier failure first
-   */
-  private void sendLast(int calls) {
+  /** Sends the engine's last records, an alert or the goodbye, unless a thread is writing. */
+  private void sendLast() {
     if (!writing.tryLock()) {
       return;
     }
@@ -379,7 +370,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
       broken = true;
       ByteBuffer records = RecordBuffers.take();
       try {
-        for (int call = 0; call < calls && !done; call++) {
+        for (int call = 0; call < MOST_LAST_CALLS && !done; call++) {
           done = wrapLast(records) == Status.CLOSED;
         }
         writeAll(records.flip());
@@ -426,7 +417,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
               .start(
                   () -> {
                     engine.closeOutbound();
-                    sendLast(2);
+                    sendLast();
                   });
       try {
         goodbye.join(GOODBYE);

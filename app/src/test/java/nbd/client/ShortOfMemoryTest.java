@@ -7,6 +7,7 @@ import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.Optional;
 import nbd.protocol.Command;
+import nbd.protocol.CommandFlags;
 import nbd.testing.MemorySocket;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -51,7 +52,15 @@ final class ShortOfMemoryTest {
 
   private Request request() {
     return new Request(
-        Command.READ, 0, link.nextCookie(), 0, 1, ByteBuffer.allocate(1), /* extents= */ null);
+        Thread.currentThread(),
+        /* whenDone= */ null,
+        Command.READ,
+        CommandFlags.NONE,
+        link.nextCookie(),
+        0,
+        1,
+        ByteBuffer.allocate(1),
+        /* extents= */ null);
   }
 
   @Test
@@ -59,15 +68,15 @@ final class ShortOfMemoryTest {
     SendQueue queue = new SendQueue(wire, link, false);
     Request first = request();
     assertThat(link.add(first)).isNull();
-    queue.send(first);
     first.answered();
+    queue.sendAndAwait(first);
     assertThat(first.isDone()).as("sent, as far as it will be").isTrue();
     assertThat(link.broken()).isNotNull();
     assertThat(socket.isClosed()).isTrue();
     Request second = request();
     assertThat(link.add(second)).isNotNull();
     second.answered();
-    queue.send(second);
+    queue.sendAndAwait(second);
     assertThat(second.isDone()).as("somebody leads").isTrue();
   }
 
