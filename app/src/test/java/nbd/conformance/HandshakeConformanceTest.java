@@ -6,13 +6,12 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
-import java.util.EnumSet;
 import java.util.List;
-import java.util.Set;
-import nbd.protocol.TransmissionFlag;
+import nbd.protocol.BlockSizes;
 import nbd.testing.Bytes;
 import nbd.testing.CheckedClient;
 import nbd.testing.RawClient;
+import nbd.testing.RawClient.Export;
 import nbd.testing.RawClient.Reply;
 import nbd.testing.Replies;
 import org.junit.jupiter.api.Test;
@@ -21,16 +20,11 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /**
- * Each option, and each reply to one. TLS is tested in {@code nbd.server.StartTlsTest}: it does not
- * meet the storage.
+ * Each option, and each reply to one. TLS is tested in {@code nbd.server.StartTlsTest}, and what is
+ * malformed in {@link WaysServersBrokeTest}.
  */
-final class HandshakeConformanceTest extends EveryStorage {
-  private static final int STRUCTURED_REPLY = 8;
-  private static final int LIST_META_CONTEXT = 9;
-  private static final int SET_META_CONTEXT = 10;
-  private static final int EXTENDED_HEADERS = 11;
-  private static final int META_CONTEXT = 4;
-  private static final int ERR_EXT_HEADER_REQD = 0x8000000a;
+final class HandshakeConformanceTest extends ThreeStorages {
+  private static final String CONTEXT = "base:allocation";
 
   private static byte[] name() {
     return served().name().getBytes(UTF_8);
@@ -40,13 +34,8 @@ final class HandshakeConformanceTest extends EveryStorage {
     return served().server().connect().hello(3);
   }
 
-  private static void end(RawClient client) throws IOException {
-    client.option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
-  }
-
-  private static void go(RawClient client) throws IOException {
-    client.option(RawClient.GO, RawClient.infoData(served().name()));
-    RawClient.export(client.expectInfos(RawClient.GO));
+  private static byte[] question(int... infos) {
+    return RawClient.infoData(served().name(), infos);
   }
 
   private static void serves(RawClient client) throws IOException {
@@ -70,6 +59,16 @@ final class HandshakeConformanceTest extends EveryStorage {
     }
   }
 
+  @ParameterizedTest
+  @ValueSource(ints = {0, 2})
+  void withoutFixedNewstyleEveryOtherOptionIsTheEnd(int clientFlags) throws IOException {
+    for (int option : new int[] {2, 3, 5, 6, 7, 8, 99}) {
+      try (RawClient client = served().server().connect()) {
+        client.hello(clientFlags).option(option).expectEnd();
+      }
+    }
+  }
+
   @Test
   void exportNameOfAnotherNameIsTheEnd() throws IOException {
     try (RawClient client = hello()) {
@@ -77,8 +76,22 @@ final class HandshakeConformanceTest extends EveryStorage {
     }
   }
 
+  @Test
+  void exportNameEntersWithStructuredRepliesAndAfterAnInfo() throws IOException {
+    try (RawClient client = hello()) {
+      client.agree(Replies.STRUCTURED).option(RawClient.OPT_INFO, question());
+      client.expectInfos(RawClient.OPT_INFO);
+      client.option(RawClient.EXPORT_NAME, name());
+      assertThat(client.take(10)[9] & 0x80).as("SEND_DF").isNotZero();
+      client.request(0, RawClient.READ, 7, 0, 0);
+      assertThat(client.take(20))
+          .isEqualTo(Bytes.of().u32(0x668e33ef).u16(1).u16(0).u64(7).u32(0).toArray());
+      client.disconnect();
+    }
+  }
+
   @ParameterizedTest
-  @ValueSource(ints = {0, 1, 5000})
+  @ValueSource(ints = {0, 1, 5000, 100_000})
   void abortIsAcknowledgedWhateverItBrings(int length) throws IOException {
     try (RawClient client = hello()) {
       client.option(RawClient.ABORT, new byte[length]).expectAck(RawClient.ABORT).expectEnd();
@@ -86,27 +99,42 @@ final class HandshakeConformanceTest extends EveryStorage {
   }
 
   @Test
-  void listNamesTheExportAndTakesNoData() throws IOException {
+  void listNamesTheExport() throws IOException {
     try (RawClient client = hello()) {
       client.option(RawClient.LIST);
       Reply server = client.reply(RawClient.LIST);
       assertThat(server.type()).isEqualTo(RawClient.SERVER);
       assertThat(server.data()).startsWith(Bytes.of().u32(name().length).raw(name()).toArray());
-      client.expectAck(RawClient.LIST);
-      client.option(RawClient.LIST, (byte) 0);
-      client.expectError(RawClient.LIST, RawClient.ERR_INVALID);
-      end(client);
+      client.expectAck(RawClient.LIST).abort();
     }
   }
 
   /** PEEK_EXPORT, which was withdrawn, and numbers that nobody has given a meaning. */
   @ParameterizedTest
   @ValueSource(ints = {0, 4, 12, 99, 0x7fffffff, 0x80000000, -1})
-  void whatIsNoOptionIsUnsupportedAndTheNextParses(int option) throws IOException {
+  void unknownOptionsAreUnsupportedAndTheNextParses(int option) throws IOException {
     try (RawClient client = hello()) {
-      client.option(option, Bytes.random(option, 40)).expectError(option, RawClient.ERR_UNSUP);
-      go(client);
+      for (int length : new int[] {0, 1, 40, 5000}) {
+        client.option(option, Bytes.random(option, length));
+        client.expectError(option, RawClient.ERR_UNSUP);
+      }
+      client.go(served().name());
       serves(client);
+    }
+  }
+
+  @Test
+  void optionsThatArriveTogetherAreAnsweredInOrder() throws IOException {
+    try (RawClient client = hello()) {
+      Bytes all = Bytes.of();
+      for (int option = 100; option < 150; option++) {
+        all.raw(RawClient.optionBytes(option, new byte[option]));
+      }
+      client.send(all.toArray());
+      for (int option = 100; option < 150; option++) {
+        assertThat(client.expectError(option, RawClient.ERR_UNSUP)).contains("" + option);
+      }
+      client.abort();
     }
   }
 
@@ -115,7 +143,7 @@ final class HandshakeConformanceTest extends EveryStorage {
     try (RawClient client = hello()) {
       client.option(RawClient.STARTTLS);
       client.expectError(RawClient.STARTTLS, RawClient.ERR_POLICY);
-      go(client);
+      client.go(served().name());
       serves(client);
     }
   }
@@ -123,140 +151,143 @@ final class HandshakeConformanceTest extends EveryStorage {
   /** Every piece of information that there is, asked for and unasked, and what is unknown. */
   @ParameterizedTest
   @ValueSource(ints = {RawClient.OPT_INFO, RawClient.GO})
-  void infoAndGoTellWhatTheyAreAskedFor(int option) throws IOException {
+  void infoAndGoTellOnceWhatTheyAreAskedFor(int option) throws IOException {
+    BlockSizes sizes =
+        storage == Storage.UPSTREAM_OF_BLOCKS
+            ? new BlockSizes(512, 4096, 4 << 20)
+            : BlockSizes.DEFAULT;
+    byte[] blocks =
+        Bytes.of()
+            .u16(3)
+            .u32(sizes.minimum())
+            .u32(sizes.preferred())
+            .u32(sizes.maximumPayload())
+            .toArray();
     try (RawClient client = hello()) {
-      client.option(option, RawClient.infoData(served().name(), 0, 1, 2, 3, 4, 0xffff, 1));
+      client.option(option, question(3, 1, 0, 2, 3, 4, 17, 0xffff, 1));
       List<Reply> infos = client.expectInfos(option);
       assertThat(infos.stream().map(RawClient::infoType)).containsExactlyInAnyOrder(0, 1, 2, 3);
-      for (Reply info : infos) {
-        ByteBuffer data = ByteBuffer.wrap(info.data());
-        switch (data.getShort()) {
-          case 0 -> assertThat(data.getLong()).isEqualTo(Storage.SIZE);
-          case 1 -> assertThat(data).isEqualTo(ByteBuffer.wrap(name()));
-          case 2 -> assertThat(data).isEqualTo(ByteBuffer.wrap("for tests".getBytes(UTF_8)));
-          default -> {
-            int minimum = data.getInt();
-            int preferred = data.getInt();
-            assertThat(Integer.bitCount(minimum)).isOne();
-            assertThat(minimum).isBetween(1, 1 << 16);
-            assertThat(Integer.bitCount(preferred)).isOne();
-            assertThat(preferred).isGreaterThanOrEqualTo(Math.max(minimum, 512));
-            assertThat(data.getInt()).as("maximum").isBetween(1 << 20, 32 << 20);
-          }
-        }
-      }
+      assertThat(RawClient.export(infos).size()).isEqualTo(Storage.SIZE);
+      assertThat(infos.stream().map(Reply::data))
+          .contains(Bytes.of().u16(1).raw(name()).toArray())
+          .contains(Bytes.of().u16(2).text("for tests").toArray())
+          .contains(blocks);
     }
   }
 
   @ParameterizedTest
   @ValueSource(ints = {RawClient.OPT_INFO, RawClient.GO})
-  void whoAsksForNothingIsToldOfTheExportAlone(int option) throws IOException {
+  void withoutARequestOnlyTheExportIsDescribed(int option) throws IOException {
     try (RawClient client = hello()) {
-      client.option(option, RawClient.infoData(served().name()));
-      assertThat(RawClient.export(client.expectInfos(option)).size()).isEqualTo(Storage.SIZE);
+      List<Reply> infos = client.option(option, question()).expectInfos(option);
+      assertThat(infos).hasSize(1);
+      assertThat(RawClient.export(infos).size()).isEqualTo(Storage.SIZE);
     }
   }
 
   @Test
-  void goRepeatsWhatInfoToldAndEntersWithoutZeroes() throws IOException {
+  void goRepeatsWhatInfoToldFromTheSameHandleAndEntersWithoutZeroes() throws IOException {
     try (RawClient client = served().server().connect()) {
-      client.hello(1).option(RawClient.OPT_INFO, RawClient.infoData(served().name()));
-      RawClient.Export told = RawClient.export(client.expectInfos(RawClient.OPT_INFO));
-      client.option(RawClient.GO, RawClient.infoData(served().name()));
-      assertThat(RawClient.export(client.expectInfos(RawClient.GO))).isEqualTo(told);
+      int before = served().server().contract().openedHandles();
+      client.hello(1).option(RawClient.OPT_INFO, question());
+      Export told = RawClient.export(client.expectInfos(RawClient.OPT_INFO));
+      assertThat(client.go(served().name())).isEqualTo(told);
+      assertThat(served().server().contract().openedHandles()).isEqualTo(before + 1);
       serves(client);
+    }
+  }
+
+  /** The flags follow what was agreed on, also where an INFO came before. */
+  @ParameterizedTest
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void theFlagsFollowTheOptionsSinceAnInfo(Replies replies) throws IOException {
+    int df = 7;
+    int blockStatusPayload = 12;
+    try (RawClient client = hello()) {
+      client.option(RawClient.OPT_INFO, question());
+      assertThat(RawClient.export(client.expectInfos(RawClient.OPT_INFO)).has(df)).isFalse();
+      client.agree(replies).option(RawClient.OPT_INFO, question());
+      Export told = RawClient.export(client.expectInfos(RawClient.OPT_INFO));
+      assertThat(told.has(df)).isTrue();
+      assertThat(told.has(blockStatusPayload)).as("without a context").isFalse();
+      Export entered = client.selectAllocation(served().name()).go(served().name());
+      assertThat(entered.has(df)).isTrue();
+      assertThat(entered.has(blockStatusPayload)).isEqualTo(replies == Replies.EXTENDED);
     }
   }
 
   @ParameterizedTest
   @ValueSource(ints = {RawClient.OPT_INFO, RawClient.GO})
-  void anotherNameIsUnknownAndAMalformedQuestionInvalid(int option) throws IOException {
+  void anotherNameIsUnknownAndTheNextIsServed(int option) throws IOException {
     try (RawClient client = hello()) {
       client.option(option, RawClient.infoData("nobody"));
-      client.expectError(option, RawClient.ERR_UNKNOWN);
-      client.option(option, Bytes.of().u32(9).u16(0).toArray());
-      client.expectError(option, RawClient.ERR_INVALID);
-      go(client);
+      assertThat(client.expectError(option, RawClient.ERR_UNKNOWN)).contains("\"nobody\"");
+      client.go(served().name());
       serves(client);
     }
   }
 
   @ParameterizedTest
-  @ValueSource(ints = {STRUCTURED_REPLY, EXTENDED_HEADERS})
-  void chunksAreAgreedOnByAnOptionWithoutData(int option) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void chunksMayBeAgreedOnTwice(Replies replies) throws IOException {
     try (RawClient client = hello()) {
-      client.option(option, (byte) 1).expectError(option, RawClient.ERR_INVALID);
-      client.option(option).expectAck(option);
-      client.option(option).expectAck(option);
-      end(client);
+      client.agree(replies).agree(replies).abort();
     }
   }
 
   @Test
   void extendedHeadersImplyStructuredRepliesAndExcludeExportName() throws IOException {
+    int structured = RawClient.STRUCTURED_REPLY;
     try (RawClient client = hello()) {
-      client.option(EXTENDED_HEADERS).expectAck(EXTENDED_HEADERS);
-      client.option(STRUCTURED_REPLY).expectError(STRUCTURED_REPLY, ERR_EXT_HEADER_REQD);
+      client.agree(Replies.STRUCTURED).agree(Replies.EXTENDED).option(structured);
+      client.expectError(structured, RawClient.ERR_EXT_HEADER_REQD);
       client.option(RawClient.EXPORT_NAME, name()).expectEnd();
     }
   }
 
+  /** The contexts that an option is answered with, each with its number. */
   private static List<String> contexts(RawClient client, int option, String... queries)
       throws IOException {
     client.option(option, RawClient.contextData(served().name(), queries));
-    List<String> names = new ArrayList<>();
+    List<String> contexts = new ArrayList<>();
     for (Reply reply = client.reply(option);
         reply.type() != RawClient.ACK;
         reply = client.reply(option)) {
-      assertThat(reply.type()).as(RawClient.text(reply)).isEqualTo(META_CONTEXT);
-      names.add(RawClient.text(reply).substring(4));
+      assertThat(reply.type()).as(RawClient.text(reply)).isEqualTo(RawClient.META_CONTEXT);
+      contexts.add(reply.data()[3] + " " + RawClient.text(reply).substring(4));
     }
-    return names;
+    return contexts;
   }
 
   @ParameterizedTest
-  @ValueSource(ints = {STRUCTURED_REPLY, EXTENDED_HEADERS})
-  void theContextIsListedByWildcardAndSelectedByName(int chunks) throws IOException {
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void theContextIsListedByWildcardAndSelectedByName(Replies replies) throws IOException {
+    int list = RawClient.LIST_META_CONTEXT;
+    int set = RawClient.SET_META_CONTEXT;
     try (RawClient client = hello()) {
-      for (int option : new int[] {LIST_META_CONTEXT, SET_META_CONTEXT}) {
-        client.option(option, RawClient.contextData(served().name(), "base:allocation"));
+      for (int option : new int[] {list, set}) {
+        client.option(option, RawClient.contextData(served().name(), CONTEXT));
         client.expectError(option, RawClient.ERR_INVALID);
       }
-      client.option(chunks).expectAck(chunks);
-      String context = "base:allocation";
-      assertThat(contexts(client, LIST_META_CONTEXT)).containsExactly(context);
-      assertThat(contexts(client, LIST_META_CONTEXT, "base:", "x:y")).containsExactly(context);
-      assertThat(contexts(client, LIST_META_CONTEXT, "base:nothing", "x:", "y")).isEmpty();
-      assertThat(contexts(client, SET_META_CONTEXT)).isEmpty();
-      assertThat(contexts(client, SET_META_CONTEXT, "base:", "x:y")).isEmpty();
-      assertThat(contexts(client, SET_META_CONTEXT, context, context)).containsExactly(context);
-      byte[] overrun = Bytes.of().u32(name().length).raw(name()).u32(1).u32(9).toArray();
-      client.option(SET_META_CONTEXT, overrun);
-      client.expectError(SET_META_CONTEXT, RawClient.ERR_INVALID);
-      end(client);
-    }
-  }
-
-  /** The flags are the storage's, with those that depend on what was agreed on. */
-  @ParameterizedTest
-  @EnumSource
-  void theFlagsAreThoseOfTheStorage(Replies replies) throws IOException {
-    try (CheckedClient talk = served().enter(replies)) {
-      Set<TransmissionFlag> told = EnumSet.noneOf(TransmissionFlag.class);
-      for (TransmissionFlag flag : TransmissionFlag.values()) {
-        if (talk.has(flag)) {
-          told.add(flag);
-        }
+      client.agree(replies);
+      String listed = "0 " + CONTEXT;
+      assertThat(contexts(client, list)).containsExactly(listed);
+      assertThat(contexts(client, list, "base:")).containsExactly(listed);
+      assertThat(contexts(client, list, CONTEXT)).containsExactly(listed);
+      assertThat(contexts(client, list, "base:", "x:y", CONTEXT, CONTEXT)).containsExactly(listed);
+      for (String query :
+          List.of("", "base", "base:alloc", CONTEXT + "2", "Base:", ":", "qemu:dirty-bitmap:x")) {
+        assertThat(contexts(client, list, query)).as(query).isEmpty();
       }
-      assertThat(talk.export().flags()).as("no bit without a name").isLessThan(1 << 13);
-      assertThat(told).contains(TransmissionFlag.HAS_FLAGS).containsAll(storage.told());
-      assertThat(told).as("what must not be told").noneMatch(storage.untold()::contains);
-      assertThat(told).doesNotContain(TransmissionFlag.SEND_RESIZE);
-      assertThat(told.contains(TransmissionFlag.SEND_DF)).isEqualTo(replies != Replies.SIMPLE);
-      if (told.contains(TransmissionFlag.SEND_FAST_ZERO)) {
-        assertThat(told).contains(TransmissionFlag.SEND_WRITE_ZEROES);
+      assertThat(contexts(client, set)).isEmpty();
+      assertThat(contexts(client, set, "base:", "x-y:z", "nocolon")).isEmpty();
+      assertThat(contexts(client, set, "x:", CONTEXT, CONTEXT, "base:"))
+          .containsExactly(RawClient.CONTEXT + " " + CONTEXT);
+      assertThat(contexts(client, list, "x:")).as("which changes no selection").isEmpty();
+      try (CheckedClient checked = CheckedClient.go(client, replies, served().name())) {
+        assertThat(checked.status(0, 0, UNIT)).isNotEmpty();
+        checked.disconnect();
       }
-      talk.disconnect();
     }
   }
 }

@@ -80,8 +80,8 @@ final class Served implements Closeable {
   }
 
   /** What the protocol says of a client's requests. */
-  Rules rules(CheckedClient talk) {
-    return new Rules(talk, blockSizes);
+  Rules rules(CheckedClient client) {
+    return new Rules(client, blockSizes);
   }
 
   @Override

@@ -52,7 +52,6 @@ enum Storage {
   LITTLE(none(), optional(), with -> with.little(BlockSizes.DEFAULT)),
   BLOCKS(none(), optional(), with -> with.little(new BlockSizes(4096, 4096, 1 << 20))),
   FUA_BY_FLUSH(all(), none(), with -> new FuaFilter(with.withoutFua(), FuaMode.PASS)),
-  NO_FUA(EnumSet.of(SEND_FLUSH), EnumSet.of(SEND_FUA), with -> with.withoutFua()),
   FUA_FORCED(all(), none(), with -> new FuaFilter(with.memory(), FuaMode.FORCE)),
   FUA_DISCARDED(all(), none(), with -> new FuaFilter(with.memory(), FuaMode.DISCARD)),
   WRITEBACK(all(), none(), with -> with.cache(with.alone(), CacheMode.WRITEBACK)),

@@ -1,14 +1,11 @@
 package nbd.server;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.time.Duration;
-import java.util.ArrayList;
-import java.util.List;
-import nbd.memory.MemoryBackend;
 import nbd.memory.NullBackend;
-import nbd.testing.Bytes;
 import nbd.testing.Eventually;
 import nbd.testing.Log;
 import nbd.testing.RawClient;
@@ -46,22 +43,17 @@ final class HandshakeTimeoutTest {
   }
 
   @Test
-  @SuppressWarnings("ThreadSleep")
   void aClientThatIsSlowOnPurposeIsDroppedAfterTheTimeout() throws Exception {
     try (TestServer impatient = impatient();
         RawClient client = impatient.connect()) {
-      client.hello(3);
-      byte[] endless = RawClient.optionBytes(RawClient.LIST);
-      boolean dropped = false;
-      for (int i = 0; !dropped && i < 10_000; i++) {
-        try {
-          client.send(endless[i % endless.length]);
-          Thread.sleep(5);
-        } catch (IOException gone) {
-          dropped = true;
-        }
-      }
-      assertThat(dropped).isTrue();
+      client.hello(3).send(RawClient.optionHeader(99, 32 << 20));
+      assertThatThrownBy(
+              () -> {
+                for (int i = 0; i < 32 << 20; i++) {
+                  client.send((byte) 0);
+                }
+              })
+          .isInstanceOf(IOException.class);
     }
   }
 
@@ -79,41 +71,5 @@ final class HandshakeTimeoutTest {
 
   private static TestServer impatient() throws IOException {
     return TestServer.with(new NullBackend(SIZE)).handshakeTimeout(Duration.ofMillis(300)).start();
-  }
-
-  @Test
-  void aThousandHandshakesLeftHangingDisturbNobodyAndTheServerStops() throws Exception {
-    int size = 8 << 20;
-    byte[] image = Bytes.random(4, size);
-    try (TestServer server = TestServer.of(new MemoryBackend(size))) {
-      List<RawClient> hanging = new ArrayList<>();
-      try (RawClient client = server.client()) {
-        for (int i = 0; i < 1000; i++) {
-          RawClient one = server.connect();
-          hanging.add(one);
-          switch (i % 4) {
-            case 0 -> {}
-            case 1 -> one.greeting();
-            case 2 -> one.hello(3);
-            default -> one.hello(3).send(RawClient.optionHeader(RawClient.GO, 1000));
-          }
-          int piece = size / 1000;
-          client.write(
-              (long) i * piece, java.util.Arrays.copyOfRange(image, i * piece, (i + 1) * piece));
-        }
-        assertThat(client.read(0, size / 1000 * 1000))
-            .isEqualTo(java.util.Arrays.copyOf(image, size / 1000 * 1000));
-        client.disconnect();
-        server.witness().disconnect();
-        assertThat(server.stop(Duration.ofSeconds(20))).as("none had to be cut").isTrue();
-        for (RawClient one : hanging.subList(1, 2)) {
-          one.expectEnd();
-        }
-      } finally {
-        for (RawClient one : hanging) {
-          one.close();
-        }
-      }
-    }
   }
 }

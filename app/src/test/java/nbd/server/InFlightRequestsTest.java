@@ -3,14 +3,11 @@ package nbd.server;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
-import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import nbd.filter.FilterBackend;
 import nbd.memory.MemoryBackend;
 import nbd.protocol.Command;
-import nbd.protocol.NbdError;
-import nbd.protocol.NbdException;
 import nbd.storage.Handle;
 import nbd.storage.Patience;
 import nbd.testing.Bytes;
@@ -103,144 +100,6 @@ final class InFlightRequestsTest {
       for (int i = 0; i < 100; i++) {
         client.expectReply(0);
       }
-      client.disconnect();
-    }
-  }
-
-  @Test
-  void aGoodbyeWaitsForWhatIsInFlight() throws Exception {
-    CountDownLatch begun = new CountDownLatch(20);
-    CountDownLatch go = new CountDownLatch(1);
-    FakeBackend fake =
-        new FakeBackend(SIZE)
-            .hook(
-                call -> {
-                  if (call.command() == Command.WRITE) {
-                    begun.countDown();
-                    Eventually.await(go);
-                  }
-                });
-    try (TestServer server = TestServer.of(fake);
-        RawClient client = server.client()) {
-      byte[] data = Bytes.random(9, 20);
-      for (int i = 0; i < 20; i++) {
-        client.request(0, RawClient.WRITE, i, i, 1, data[i]);
-      }
-      client.request(0, RawClient.DISC, 99, 0, 0);
-      Eventually.await(begun);
-      go.countDown();
-      boolean[] answered = new boolean[20];
-      for (int i = 0; i < 20; i++) {
-        answered[(int) client.expectReply(0)] = true;
-      }
-      client.expectEnd();
-      assertThat(answered).containsOnly(true);
-      assertThat(server.witness().read(0, 20)).isEqualTo(data);
-    }
-  }
-
-  @Test
-  void everythingSentBeforeAGoodbyeIsAnswered() throws Exception {
-    try (TestServer server = TestServer.of(new MemoryBackend(SIZE));
-        RawClient client = server.client()) {
-      Bytes all = Bytes.of();
-      for (int i = 0; i < 500; i++) {
-        all.raw(RawClient.requestBytes(0, RawClient.WRITE, i, i, 1)).raw((byte) i);
-        all.raw(RawClient.requestBytes(0, i % 2 == 0 ? 6 : 3, 1000 + i, 0, 0));
-      }
-      client.send(all.raw(RawClient.requestBytes(0, RawClient.DISC, 1, 0, 0)).toArray());
-      for (int i = 0; i < 1000; i++) {
-        client.expectReply(0);
-      }
-      client.expectEnd();
-      byte[] written = server.witness().read(0, 500);
-      for (int i = 0; i < 500; i++) {
-        assertThat(written[i]).isEqualTo((byte) i);
-      }
-    }
-  }
-
-  @ParameterizedTest
-  @EnumSource(names = {"READ", "WRITE", "FLUSH", "TRIM", "CACHE", "WRITE_ZEROES"})
-  void aFailureOfTheStorageIsAnErrorAndTheConnectionGoesOn(Command command) throws Exception {
-    FakeBackend fake = new FakeBackend(SIZE);
-    try (TestServer server = TestServer.of(fake);
-        RawClient client = server.client()) {
-      server.expectErrors();
-      fake.hook(
-          call -> {
-            throw new IOException("the disk is on fire");
-          });
-      start(client, command, 1);
-      client.expectReply(RawClient.EIO, 1);
-      for (NbdError error : NbdError.values()) {
-        if (error != NbdError.NONE) {
-          fake.hook(
-              call -> {
-                throw new NbdException(error, "no");
-              });
-          start(client, command, 2);
-          client.expectReply(error.code(), 2);
-        }
-      }
-      fake.hook(
-          call -> {
-            throw new IllegalStateException("a mistake");
-          });
-      start(client, command, 3);
-      client.expectReply(RawClient.EIO, 3);
-      fake.hook(call -> {});
-      start(client, command, 4);
-      finish(client, command, 4);
-      client.disconnect();
-    }
-  }
-
-  @ParameterizedTest
-  @ValueSource(booleans = {false, true})
-  void aClientThatNeverReadsIsBoundedAndDisturbsNobody(boolean tcp) throws Exception {
-    int size = 32 << 20;
-    try (TestServer server = TestServer.with(new MemoryBackend(size)).tcp(tcp).start();
-        RawClient greedy = RawClient.connectNarrow(server.address());
-        RawClient other = server.client()) {
-      greedy.enter("");
-      int count = 2000;
-      Bytes all = Bytes.of();
-      for (int i = 0; i < count; i++) {
-        all.raw(RawClient.requestBytes(0, RawClient.READ, i, 0, size));
-      }
-      greedy.send(all.toArray());
-      Eventually.isTrue("the greedy one is served", () -> server.server().memoryInFlight() > size);
-      byte[] data = Bytes.random(10, 1 << 20);
-      for (int i = 0; i < 20; i++) {
-        other.write(i, data);
-        assertThat(other.read(i, data.length)).isEqualTo(data);
-        assertThat(server.server().memoryInFlight()).isLessThanOrEqualTo(100L << 20);
-      }
-      assertThat(other.read(0, size)).hasSize(size);
-      other.disconnect();
-      greedy.reset();
-      server.awaitHandles(1);
-    }
-  }
-
-  @Test
-  void aClientThatReadsLateGetsEverything() throws Exception {
-    int length = 1 << 20;
-    byte[] image = Bytes.random(12, length);
-    try (TestServer server = TestServer.of(new MemoryBackend(length));
-        RawClient client = server.client()) {
-      client.write(0, image);
-      for (int i = 0; i < 100; i++) {
-        client.request(0, RawClient.READ, i, 0, length);
-      }
-      server.witness().read(0, 10);
-      boolean[] answered = new boolean[100];
-      for (int i = 0; i < 100; i++) {
-        answered[(int) client.expectReply(0)] = true;
-        assertThat(Arrays.equals(client.take(length), image)).isTrue();
-      }
-      assertThat(answered).containsOnly(true);
       client.disconnect();
     }
   }

@@ -1,5 +1,6 @@
 package nbd.server;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
@@ -18,8 +19,10 @@ import nbd.posix.Errno;
 import nbd.posix.PosixException;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.testing.Bytes;
 import nbd.testing.CheckedClient;
 import nbd.testing.CheckedClient.Answer;
+import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
 import nbd.testing.Log;
 import nbd.testing.RawClient;
@@ -29,6 +32,9 @@ import nbd.upstream.UpstreamBackend;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.MethodSource;
 import org.tinylog.Level;
 
 /** What the log says of clients and failures, and what clients are not told. */
@@ -40,6 +46,40 @@ final class LogLinesTest {
 
   private static List<String> lines(String word) {
     return Log.at(Level.INFO).stream().filter(line -> line.contains(word)).toList();
+  }
+
+  static Stream<Arguments> garbageIsOneLine() {
+    byte[] http = "GET / HTTP/1.1\r\nHost: nbd\r\n\r\n".getBytes(UTF_8);
+    byte[] go = RawClient.optionBytes(RawClient.GO, RawClient.infoData(""));
+    return Stream.of(
+        Arguments.of("client flags", Bytes.random(1, 4096)),
+        Arguments.of("magic", Bytes.of().u32(3).raw(http).toArray()),
+        Arguments.of("magic", Bytes.of().u32(3).raw(go).raw(Bytes.random(2, 28)).toArray()));
+  }
+
+  /** Instead of the client's flags, of an option, and of a request. */
+  @ParameterizedTest
+  @MethodSource
+  void garbageIsOneLine(String word, byte[] garbage) throws Exception {
+    try (TestServer server = TestServer.of(new NullBackend(1 << 20));
+        RawClient client = server.connect()) {
+      client.greeting().send(garbage);
+      server.awaitHandles(1);
+      Eventually.isTrue("it is logged", () -> !lines("").isEmpty());
+    }
+    assertThat(lines("")).hasSize(1).first().asString().contains(word);
+  }
+
+  @Test
+  void aClientThatOnlyLooksIsNoEvent() throws Exception {
+    try (TestServer server = TestServer.of(new NullBackend(1 << 20))) {
+      try (RawClient client = server.connect()) {
+        client.greeting();
+      }
+      server.connect().close();
+      server.awaitHandles(1);
+    }
+    assertThat(lines("")).isEmpty();
   }
 
   @Test
@@ -67,7 +107,7 @@ final class LogLinesTest {
         client.hello(3).option(RawClient.EXPORT_NAME, (byte) 'x', (byte) '\n').expectEnd();
       }
       server.awaitHandles(1);
-      nbd.testing.Eventually.isTrue("it is logged", () -> lines("no export \"x?\"").size() == 1);
+      Eventually.isTrue("it is logged", () -> lines("no export \"x?\"").size() == 1);
     }
   }
 

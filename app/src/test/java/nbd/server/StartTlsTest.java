@@ -31,9 +31,6 @@ final class StartTlsTest {
   private static final int SIZE = 4 << 20;
   private static final int[] OPTIONS = {3, 4, 6, 7, 8, 9, 10, 11, 12, 0, 0x7fffffff};
 
-  private static final int STRUCTURED_REPLY = 8;
-  private static final int EXTENDED_HEADERS = 11;
-
   private static TestServer server(boolean required, boolean verifyPeer) throws IOException {
     TlsServer tls = TlsServer.load(TestCertificates.GOOD, verifyPeer);
     return TestServer.with(new MemoryBackend(SIZE))
@@ -84,20 +81,6 @@ final class StartTlsTest {
       client.disconnect();
       leaving.hello(3).startTls(StartTlsTest::tls).option(RawClient.ABORT);
       leaving.expectAck(RawClient.ABORT).expectEnd();
-    }
-  }
-
-  @Test
-  void withoutTlsStartTlsIsRefusedAndTheRestWorks() throws Exception {
-    try (TestServer server = TestServer.of(new MemoryBackend(SIZE));
-        RawClient client = server.connect()) {
-      client.hello(3).option(RawClient.STARTTLS);
-      client.expectError(RawClient.STARTTLS, RawClient.ERR_POLICY);
-      client.option(RawClient.STARTTLS, (byte) 1);
-      client.expectError(RawClient.STARTTLS, RawClient.ERR_INVALID);
-      client.option(RawClient.GO, RawClient.infoData(""));
-      client.expectInfos(RawClient.GO);
-      client.disconnect();
     }
   }
 
@@ -176,27 +159,6 @@ final class StartTlsTest {
       client.option(RawClient.GO, RawClient.infoData(""));
       client.expectInfos(RawClient.GO);
       client.disconnect();
-    }
-  }
-
-  /** Whoever sits between the two could have agreed on it (nbdkit, CVE-2021-3716). */
-  @ParameterizedTest
-  @ValueSource(ints = {STRUCTURED_REPLY, EXTENDED_HEADERS})
-  void whatWasAgreedOnBeforeTlsIsForgotten(int option) throws Exception {
-    try (TestServer server = server(false, false);
-        RawClient client = server.connect();
-        RawClient byName = server.connect()) {
-      client.hello(3).option(option).expectAck(option);
-      client.startTls(StartTlsTest::tls).option(RawClient.GO, RawClient.infoData(""));
-      client.expectInfos(RawClient.GO);
-      assertThat(client.read(0, 100_000)).containsOnly(0);
-      client.disconnect();
-
-      byName.hello(3).option(option).expectAck(option);
-      byName.startTls(StartTlsTest::tls).option(RawClient.EXPORT_NAME);
-      byName.take(10);
-      assertThat(byName.read(0, 10)).containsOnly(0);
-      byName.disconnect();
     }
   }
 
