@@ -65,7 +65,7 @@ final class Coverage {
     return early.size() <= MOST_PIECES;
   }
 
-  /** Whether the first {@code length} bytes have arrived. */
+  /** Says whether the first {@code length} bytes have arrived. */
   boolean isComplete(long length) {
     return reached == length;
   }

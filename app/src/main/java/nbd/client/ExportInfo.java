@@ -42,12 +42,12 @@ public record ExportInfo(
     contexts = Map.copyOf(contexts);
   }
 
-  /** Whether the server set a flag. */
+  /** Says whether the server set a flag. */
   public boolean has(TransmissionFlag flag) {
     return flags.contains(flag);
   }
 
-  /** Whether the server answers BLOCK_STATUS with data, holes and zeroes. */
+  /** Says whether the server answers BLOCK_STATUS with data, holes and zeroes. */
   public boolean tellsExtents() {
     return contexts.containsKey(BaseAllocation.NAME);
   }

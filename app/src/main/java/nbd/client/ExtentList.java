@@ -57,7 +57,7 @@ final class ExtentList {
     asked -= inside;
   }
 
-  /** Whether there is no extent yet. */
+  /** Says whether there is no extent yet. */
   boolean isEmpty() {
     return extents.isEmpty();
   }

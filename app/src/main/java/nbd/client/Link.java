@@ -207,7 +207,7 @@ final class Link {
     }
   }
 
-  /** Whether the server or its system has certainly ended the connection. */
+  /** Says whether the server or its system has certainly ended the connection. */
   private static boolean isServersEnd(IOException failure) {
     return (failure instanceof EOFException) || Connector.isReset(failure.getMessage());
   }

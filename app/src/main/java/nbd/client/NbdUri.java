@@ -36,7 +36,7 @@ public record NbdUri(
         new TlsParameters(Optional.empty(), Optional.empty(), Optional.empty());
   }
 
-  /** Whether a text begins as an NBD URI does. */
+  /** Says whether a text begins as an NBD URI does. */
   public static boolean isUri(String text) {
     return UriParser.isUri(text);
   }

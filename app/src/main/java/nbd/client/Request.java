@@ -193,7 +193,7 @@ final class Request {
     }
   }
 
-  /** Whether a thread waits for the request, which {@link #lead} can use. */
+  /** Says whether a thread waits for the request, which {@link #lead} can use. */
   boolean canLead() {
     return caller != null;
   }
@@ -204,7 +204,7 @@ final class Request {
     LockSupport.unpark(caller);
   }
 
-  /** Whether the caller has nothing to wait for any more. */
+  /** Says whether the caller has nothing to wait for any more. */
   boolean isDone() {
     return (state & DONE) == DONE;
   }

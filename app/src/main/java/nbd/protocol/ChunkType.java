@@ -35,7 +35,7 @@ public enum ChunkType {
     return code;
   }
 
-  /** Whether a chunk of this number, known or not, says that the command failed. */
+  /** Says whether a chunk of this number, known or not, says that the command failed. */
   public static boolean isError(int code) {
     return (code & 0x8000) != 0;
   }

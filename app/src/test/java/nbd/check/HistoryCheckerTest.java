@@ -102,7 +102,7 @@ class HistoryCheckerTest {
   }
 
   @Test
-  void theViolationTellsItsStory() {
+  void theViolationListsTheEventsThatShowIt() {
     write(0);
     flush(1);
     assertThat(checker.endRead(checker.beginRead(2, 0), 0))
@@ -117,7 +117,7 @@ class HistoryCheckerTest {
   }
 
   @Test
-  void whatIsForgottenStaysForbidden() {
+  void aForgottenValueStaysForbidden() {
     Write first = write(0);
     Write last = first;
     for (int i = 0; i < 1000; i++) {

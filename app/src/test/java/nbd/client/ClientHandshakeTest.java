@@ -71,7 +71,7 @@ final class ClientHandshakeTest {
 
   @ParameterizedTest
   @EnumSource
-  void allThatTheServerTellsIsKnown(Replies replies) throws IOException {
+  void theExportIsAsTheServerDescribesIt(Replies replies) throws IOException {
     Script script =
         client -> {
           client.agree(replies);
@@ -109,7 +109,7 @@ final class ClientHandshakeTest {
   }
 
   @Test
-  void aServerThatTellsNoBlockSizesHasTheUsualOnes() throws IOException {
+  void aServerThatSendsNoBlockSizesHasTheUsualOnes() throws IOException {
     try (ScriptedServer server =
             ScriptedServer.of(client -> client.open(Replies.SIMPLE, 0, 1).awaitEnd());
         NbdClient client = open(server)) {
@@ -136,7 +136,7 @@ final class ClientHandshakeTest {
 
   @ParameterizedTest
   @ValueSource(ints = {0, 1, 2, 3, 0xfffc})
-  void aServerOfOldKnowsOnlyTheName(int greeting) throws IOException {
+  void anOldServerIsAskedForTheExportByName(int greeting) throws IOException {
     boolean fixed = (greeting & 1) != 0;
     Script script =
         client -> {
@@ -166,7 +166,7 @@ final class ClientHandshakeTest {
   }
 
   @Test
-  void flagsThatTheServerDoesNotSayToHaveAreNotThere() throws IOException {
+  void flagsWithoutHasFlagsAreIgnored() throws IOException {
     try (ScriptedServer server =
             ScriptedServer.of(client -> client.open(Replies.SIMPLE, 1, 0x104).awaitEnd());
         NbdClient client = open(server)) {
@@ -175,7 +175,7 @@ final class ClientHandshakeTest {
   }
 
   @Test
-  void aContextThatIsRefusedIsDoneWithout() throws IOException {
+  void aRefusedContextLeavesOnlyTheExtentsUnknown() throws IOException {
     Script script =
         client -> {
           client.greet(3);
@@ -212,7 +212,7 @@ final class ClientHandshakeTest {
       this.option = option;
     }
 
-    /** The handshake up to here, and then this. */
+    /** Plays the handshake up to here, and then a script. */
     Script then(Script script) {
       return client -> {
         if (this == OPENING) {
@@ -392,7 +392,7 @@ final class ClientHandshakeTest {
   }
 
   @Test
-  void anExportNameThatMakesTheServerGoIsSaidToBeWrong() throws IOException {
+  void aServerThatDisconnectsInsteadOfOpeningPerhapsLacksTheExport() throws IOException {
     Script script =
         client -> {
           client.greet(2);
@@ -405,7 +405,7 @@ final class ClientHandshakeTest {
   }
 
   @Test
-  void aServerThatSaysNothingIsGivenUp() throws IOException {
+  void aSilentServerIsGivenUp() throws IOException {
     ClientSettings hasty = new ClientSettings(Duration.ofMillis(700), Duration.ZERO);
     Script[] silent = {
       Peer::awaitEnd, Point.FIRST.then(Peer::awaitEnd), Point.OPENING.then(Peer::awaitEnd)
@@ -419,7 +419,7 @@ final class ClientHandshakeTest {
   }
 
   @Test
-  void nobodyThereIsSaidSo() {
+  void aServerThatIsNotThereIsNamed() {
     NbdUri uri = NbdUri.parse("nbd+unix:///x?socket=/no/such/socket");
     assertThatThrownBy(() -> NbdClient.connect(uri, "x", ClientSettings.DEFAULT))
         .isInstanceOf(IOException.class)
@@ -536,7 +536,7 @@ final class ClientHandshakeTest {
   }
 
   @Test
-  void tlsThatIsRefusedIsNotDoneWithout() throws IOException {
+  void withoutTlsThereIsNoConnectionForATlsUri() throws IOException {
     Script refusing =
         Point.SECURING.then(c -> c.refuse(STARTTLS, ERR_POLICY, "plain only").awaitEnd());
     try (ScriptedServer server = ScriptedServer.of(refusing, client -> client.greet(0))) {
@@ -549,7 +549,7 @@ final class ClientHandshakeTest {
   }
 
   @Test
-  void whatIsInjectedBeforeTlsIsNotBelieved() throws IOException {
+  void bytesInjectedBeforeTlsAreRefused() throws IOException {
     Bytes both = Bytes.of().u64(0x3e889045565a9L).u32(STARTTLS).u32(ACK).u32(0);
     byte[] injected = both.text("injected").toArray();
     Script script = Point.SECURING.then(client -> client.send(injected).awaitEnd());

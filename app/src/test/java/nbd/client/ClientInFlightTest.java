@@ -35,7 +35,7 @@ import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
-/** Many callers on one connection, and what they get when it breaks. */
+/** Many callers on one connection, and their failures when it breaks. */
 @Timeout(120)
 final class ClientInFlightTest {
   private static final long SIZE = 1L << 30;
@@ -53,12 +53,11 @@ final class ClientInFlightTest {
     return NbdClient.connect(NbdUri.parse(server.uri()), "", settings);
   }
 
-  /** Calls on threads of their own, and how they end. */
+  /** Calls on threads of their own, and their failures. */
   private static final class Callers {
     private final List<Thread> threads = new ArrayList<>();
     private final Queue<Throwable> failures = new ConcurrentLinkedQueue<>();
 
-    /** What a caller does. */
     @FunctionalInterface
     interface Call {
       void run() throws IOException;
@@ -79,7 +78,7 @@ final class ClientInFlightTest {
       return thread;
     }
 
-    /** Starts one, and returns when it waits for its answer, or for its turn. */
+    /** Starts a call, and returns when it waits for its reply, or to send. */
     Thread startAndWait(Call call) throws InterruptedException {
       Thread thread = start(call);
       Eventually.isTrue("it waits", () -> thread.getState() == Thread.State.WAITING);
@@ -98,7 +97,7 @@ final class ClientInFlightTest {
     }
   }
 
-  /** Keeps what is written, and answers what has come in random order and pieces. */
+  /** Keeps the data of writes, and answers the requests in random order and pieces. */
   private static void serve(Peer client, Replies replies, long seed, byte[] content)
       throws IOException {
     Random random = new Random(seed);
@@ -168,7 +167,7 @@ final class ClientInFlightTest {
 
   @ParameterizedTest
   @EnumSource
-  void everyoneGetsTheirOwnAnswerWhateverTheOrder(Replies replies) throws Exception {
+  void everyCallerGetsItsOwnReplyInAnyOrder(Replies replies) throws Exception {
     long seed = Long.getLong("nbd.seed", new Random().nextLong());
     int callers = 8;
     int area = 300_000;
@@ -219,7 +218,7 @@ final class ClientInFlightTest {
   }
 
   @Test
-  void whoComesWhileAnotherSendsIsSentWithTheOthers() throws Exception {
+  void requestsThatAreQueuedWhileAThreadSendsLeaveTogether() throws Exception {
     int others = 150;
     CountDownLatch queued = new CountDownLatch(1);
     CountDownLatch leaderDone = new CountDownLatch(1);
@@ -272,11 +271,11 @@ final class ClientInFlightTest {
   }
 
   /**
-   * The leader's own request is answered, as an error may be, before all of it is sent; and what
-   * the others want to send is not taken before the leader has left.
+   * The server answers the leader's request with an error before it has taken all of it, and takes
+   * the other requests only when the leader has left.
    */
   @Test
-  void whoIsDoneLeavesTheSendingToTheOthers() throws Exception {
+  void aLeaderWhoseRequestIsDoneHandsOver() throws Exception {
     int others = 16;
     CountDownLatch queued = new CountDownLatch(1);
     CountDownLatch answerTaken = new CountDownLatch(1);
@@ -287,7 +286,7 @@ final class ClientInFlightTest {
           Asked flush = client.request();
           ByteBuffer header = client.take(28);
           Asked first = new Asked(0, 1, header.getLong(8), 0, LONG, ByteBuffer.allocate(0));
-          // Replies are taken in order: when the second has been, so has the first.
+          // The client takes replies in order: after the second it has the first, too.
           client.await(queued).simple(first, 28).done(flush).await(answerTaken).take(LONG);
           client.await(leaderLeft);
           for (int i = 0; i < others; i++) {
@@ -410,7 +409,7 @@ final class ClientInFlightTest {
   }
 
   @Test
-  void aConnectionThatEndsWhileOneSendsFailsAllThatAreQueued() throws Exception {
+  void aConnectionThatEndsWhileAThreadSendsFailsAllQueuedRequests() throws Exception {
     CountDownLatch queued = new CountDownLatch(1);
     Script script = client -> client.open(Replies.SIMPLE, SIZE, FLAGS).await(queued);
     try (ScriptedServer server = ScriptedServer.of(script)) {
@@ -430,7 +429,7 @@ final class ClientInFlightTest {
   }
 
   @Test
-  void aServerThatOwesAnAnswerAndSaysNothingIsGivenUp() throws Exception {
+  void aServerThatIsSilentWhileAReplyIsDueIsGivenUp() throws Exception {
     try (ScriptedServer server =
             ScriptedServer.of(
                 client -> {
@@ -459,7 +458,7 @@ final class ClientInFlightTest {
   }
 
   @Test
-  void aConnectionThatNobodyUsesIsNotGivenUp() throws Exception {
+  void anUnusedConnectionIsNotGivenUp() throws Exception {
     Script silent = client -> client.open(Replies.SIMPLE, SIZE, FLAGS).awaitEnd();
     Script idle =
         client -> {
@@ -470,7 +469,7 @@ final class ClientInFlightTest {
     try (ScriptedServer idling = ScriptedServer.of(idle);
         ScriptedServer silenced = ScriptedServer.of(silent);
         NbdClient quiet = open(idling, Duration.ofSeconds(1))) {
-      // The other connection's patience, which is longer, is over first.
+      // The other connection is given up first, though its timeout is longer.
       try (NbdClient client = open(silenced, Duration.ofMillis(1500))) {
         assertThatThrownBy(client::flush).isInstanceOf(LostException.class);
       }
@@ -479,7 +478,7 @@ final class ClientInFlightTest {
   }
 
   @Test
-  void closingFailsWhatIsInFlightAndWhatComesLater() throws Exception {
+  void closingFailsCallsInFlightAndLaterOnes() throws Exception {
     try (ScriptedServer server =
         ScriptedServer.of(
             client -> {
@@ -536,9 +535,9 @@ final class ClientInFlightTest {
     }
   }
 
-  /** A buffer whose memory is gone stands for any Error on the way, such as too little memory. */
+  /** A buffer whose memory has been freed stands for any Error, such as too little memory. */
   @Test
-  void anErrorWhileOneSendsLeavesNobodyWaiting() throws Exception {
+  void anErrorInTheThreadThatSendsLeavesNoCallerWaiting() throws Exception {
     try (ScriptedServer server =
         ScriptedServer.of(
             client -> {
@@ -565,7 +564,7 @@ final class ClientInFlightTest {
   }
 
   @Test
-  void onlyAConnectionThatWasGivenUpHereLeavesItOpenWhetherARequestIsStillMade() throws Exception {
+  void onlyAfterGivingUpAConnectionMayTheServerStillCarryOutRequests() throws Exception {
     try (ScriptedServer server =
         ScriptedServer.of(
             client -> {

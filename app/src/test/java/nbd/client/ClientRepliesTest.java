@@ -74,7 +74,7 @@ final class ClientRepliesTest {
 
   @ParameterizedTest
   @EnumSource
-  void everyCommandIsSentAsItIsMeantAndAnswered(Replies replies) throws IOException {
+  void everyCommandIsSentAndAnswered(Replies replies) throws IOException {
     byte[] data = Bytes.random(1, 5000);
     int payloadLength = replies == Replies.EXTENDED ? CommandFlag.PAYLOAD_LEN.bit() : 0;
     Script script =
@@ -113,7 +113,7 @@ final class ClientRepliesTest {
 
   @ParameterizedTest
   @EnumSource
-  void whatIsRefusedIsToldAndTheNextRequestWorks(Replies replies) throws IOException {
+  void aRefusedRequestFailsAndTheNextOneWorks(Replies replies) throws IOException {
     Script script =
         opened(
             replies,
@@ -183,7 +183,7 @@ final class ClientRepliesTest {
 
   @ParameterizedTest
   @EnumSource(names = {"STRUCTURED", "EXTENDED"})
-  void aReadThatFailsPartWayFailsAndNothingElse(Replies replies) throws IOException {
+  void aReadThatFailsPartWayFailsAlone(Replies replies) throws IOException {
     Script script =
         opened(
             replies,
@@ -268,7 +268,7 @@ final class ClientRepliesTest {
     void on(NbdClient client) throws IOException;
   }
 
-  /** A call whose wrong answers are tried. */
+  /** A call, to be answered wrongly. */
   private record Wrongly(Replies replies, Call call) {
     static Wrongly read(Replies replies) {
       return new Wrongly(replies, client -> ClientRepliesTest.read(client, 1000, 10));
@@ -282,7 +282,7 @@ final class ClientRepliesTest {
       return new Wrongly(replies, client -> client.extents(0, 100, 10));
     }
 
-    /** The call, and then a flush. */
+    /** Makes the call, and then a flush. */
     Wrongly twice() {
       return new Wrongly(
           replies,
@@ -296,7 +296,7 @@ final class ClientRepliesTest {
       return argumentSet(name + ", " + replies, replies, call, message, wrong);
     }
 
-    /** The answer is one chunk. */
+    /** Answers by one chunk. */
     Arguments answered(String name, String message, int type, byte... content) {
       return answered(name, message, (c, a) -> c.chunk(a, true, type, content));
     }

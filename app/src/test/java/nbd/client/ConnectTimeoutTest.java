@@ -14,7 +14,7 @@ import nbd.testing.Eventually;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** How long finding a host's address may take. */
+/** The time limit for resolving a host's name. */
 @Timeout(60)
 final class ConnectTimeoutTest {
   private static final NbdUri URI = NbdUri.parse("nbd://host.example/");
@@ -73,7 +73,7 @@ final class ConnectTimeoutTest {
   }
 
   @Test
-  void oneQuestionIsAskedForAllWhoWantTheSameHost() throws Exception {
+  void allAttemptsShareOneLookUpOfAHost() throws Exception {
     ConnectAttempts attempts = new ConnectAttempts();
     CompletableFuture<Throwable> one = connect(Duration.ofHours(1), attempts);
     Eventually.await(asked);
@@ -86,7 +86,7 @@ final class ConnectTimeoutTest {
   }
 
   @Test
-  void anAddressIsFoundAsEver() throws Exception {
+  void anAddressIsFound() throws Exception {
     try (ConnectDeadline deadline =
         new ConnectDeadline(Duration.ofMinutes(1), new ConnectAttempts())) {
       assertThat(HostNames.SYSTEM.addresses("127.0.0.1", deadline))

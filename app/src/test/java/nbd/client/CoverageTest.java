@@ -6,7 +6,7 @@ import java.util.BitSet;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 
-/** What counts as a read whose pieces have all come, once each. */
+/** Pieces of a read in any order. */
 final class CoverageTest {
   @Test
   void piecesInAnyOrderAreComparedWithBits() {
@@ -36,7 +36,7 @@ final class CoverageTest {
   }
 
   @Test
-  void aReadScatteredWithoutEndIsRefused() {
+  void aReadOfTooManyEarlyPiecesIsRefused() {
     Coverage coverage = new Coverage();
     long pieces = 0;
     while (coverage.add(2 * pieces + 1, 2 * pieces + 2)) {

@@ -5,7 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import nbd.storage.Extent;
 import org.junit.jupiter.api.Test;
 
-/** What is kept of a server's extents. */
+/** Limits on a server's extents. */
 final class ExtentListTest {
   private static final int HOLE_AND_ZERO = 3;
 

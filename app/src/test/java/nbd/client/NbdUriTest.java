@@ -15,7 +15,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** What users write to name a server, and what is written for them. */
+/** Parsing and writing NBD URIs. */
 final class NbdUriTest {
   @ParameterizedTest
   @CsvSource({
@@ -105,7 +105,7 @@ final class NbdUriTest {
     "nbd://h/?tls-certificates=/x, tls-certificates is for nbds://",
     "nbd://h/?size=1, \"size\" is not known",
   })
-  void whatCannotBeMeantIsSaidSo(String text, String reason) {
+  void aWrongUriIsRefusedWithTheReason(String text, String reason) {
     assertThatThrownBy(() -> NbdUri.parse(text))
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageStartingWith("\"" + text + "\": ")
@@ -127,7 +127,7 @@ final class NbdUriTest {
   }
 
   @Test
-  void urisNameWhereClientsGet() throws IOException {
+  void urisNameAnAddressThatClientsReach() throws IOException {
     InetAddress four = InetAddress.getByAddress(new byte[] {10, 0, 0, 1});
     assertThat(NbdUri.tcp(four, 1, "")).hasToString("nbd://10.0.0.1:1/");
     InetAddress all = InetAddress.getByName("0.0.0.0");

@@ -12,7 +12,7 @@ import nbd.testing.MemorySocket;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** Failures that cannot even be described, as when memory has run out. */
+/** Failures without memory left to describe them. */
 @Timeout(60)
 final class ShortOfMemoryTest {
   private static final class Indescribable extends RuntimeException {
@@ -64,7 +64,7 @@ final class ShortOfMemoryTest {
   }
 
   @Test
-  void aSenderThatFailsLeavesNobodyInTheQueue() {
+  void aLeaderThatFailsLeavesNoRequestInTheQueue() {
     SendQueue queue = new SendQueue(wire, link, false);
     Request first = request();
     assertThat(link.add(first)).isNull();

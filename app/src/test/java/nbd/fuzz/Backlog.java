@@ -2,7 +2,7 @@ package nbd.fuzz;
 
 import java.nio.ByteBuffer;
 
-/** Bytes of one direction that have come and have not been taken. */
+/** The bytes of one direction that have not been taken yet. */
 final class Backlog {
   private ByteBuffer bytes = ByteBuffer.allocate(1 << 10).limit(0);
 

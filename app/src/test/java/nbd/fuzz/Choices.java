@@ -5,10 +5,10 @@ import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import java.util.Arrays;
 
 /**
- * Reads the fuzzer's bytes as decisions, from the first one on; when they are used up, everything
- * is zero. Unlike Jazzer's FuzzedDataProvider, which takes numbers from the end: this way a seed is
- * written by hand as the list of what is to happen, and what the fuzzer inserts or repeats in the
- * middle is an operation more.
+ * The decisions of a fuzz test, read from the fuzzer's bytes; zero when the bytes are used up.
+ *
+ * <p>Jazzer's FuzzedDataProvider takes numbers from the end. Taking them from the start lets a seed
+ * be written by hand as a list of events, to which the fuzzer can add one in the middle.
  */
 final class Choices {
   private final byte[] bytes;
@@ -38,24 +38,24 @@ final class Choices {
     return u32() << 32 | u32();
   }
 
-  /** One of these. */
+  /** Takes one of these values. */
   int of(int... values) {
     return values[u8() % values.length];
   }
 
-  /** So many bytes, or as many as are left. */
+  /** Takes so many bytes, or as many as are left. */
   byte[] bytes(int most) {
     byte[] taken = Arrays.copyOfRange(bytes, at, Math.min(bytes.length, at + most));
     at += taken.length;
     return taken;
   }
 
-  /** All that is left. */
+  /** Takes the bytes that are left. */
   byte[] rest() {
     return bytes(bytes.length - at);
   }
 
-  /** Up to so many bytes, each one a character. */
+  /** Takes up to so many bytes as characters. */
   String text(int most) {
     return new String(bytes(most), ISO_8859_1);
   }

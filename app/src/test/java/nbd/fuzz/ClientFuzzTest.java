@@ -20,14 +20,12 @@ import nbd.testing.Log;
 import nbd.testing.MemorySocket;
 import org.tinylog.Level;
 
-/**
- * Whatever a server says, the client believes only what it may, fails in order, and never hangs.
- */
+/** A client of a server that breaks the protocol refuses its answers, and never hangs. */
 final class ClientFuzzTest {
   private static final int SIZE = 200_000;
   private static final int GUARD = 16;
 
-  /** A server that says anything, from its greeting on. */
+  /** The server sends any bytes, from its greeting on. */
   @FuzzTest
   void anyBytesInsteadOfAServerAreAnErrorOrAnExport(byte[] data) {
     Log.clear();
@@ -56,7 +54,7 @@ final class ClientFuzzTest {
     assertThat(Log.at(Level.ERROR)).as("errors in the log").isEmpty();
   }
 
-  /** Sends what it is told to, and listens to nothing. */
+  /** Sends given bytes, and ignores the client. */
   private record Talker(Deque<byte[]> pieces) implements MemorySocket.Peer {
     @Override
     public Optional<byte[]> send() {
@@ -65,7 +63,7 @@ final class ClientFuzzTest {
 
     @Override
     public void receive(byte[] bytes) {
-      // The client may say what it likes.
+      // Ignored.
     }
   }
 
@@ -96,7 +94,7 @@ final class ClientFuzzTest {
         call(choices, client, server);
       }
       if (!server.isHonest()) {
-        // Whether the client has noticed, or is still to: it ends all the same.
+        // The connection ends, whether the client has noticed already or notices now.
         call(choices, client, server);
       }
     }

@@ -4,14 +4,14 @@ import java.nio.ByteBuffer;
 import java.util.BitSet;
 
 /**
- * What a client may expect to read. Commands in flight together may be done in any order: what two
- * of them change is unsure until it is written again.
+ * The content of the export as far as a client knows it. Commands in flight together may be done in
+ * any order: the content of a range that two of them change is unknown until it is written again.
  */
 final class Disk {
   private final byte[] bytes;
   private final BitSet unsure = new BitSet();
 
-  /** Among the commands in flight now, and those since none was: what one changes, and several. */
+  /** The bytes that one command changes, and that several do, since none was in flight last. */
   private final BitSet changing = new BitSet();
 
   private final BitSet disputed = new BitSet();
@@ -20,7 +20,7 @@ final class Disk {
     bytes = new byte[size];
   }
 
-  /** A command that may change a range is in flight. */
+  /** Notes that a command which may change a range is in flight. */
   void begin(int offset, int length) {
     BitSet range = new BitSet();
     range.set(offset, offset + length);
@@ -29,25 +29,25 @@ final class Disk {
     changing.set(offset, offset + length);
   }
 
-  /** A command that changes a range has done it. */
+  /** Notes the new content of a range. */
   void end(int offset, ByteBuffer content) {
     content.duplicate().get(bytes, offset, content.remaining());
     unsure.clear(offset, offset + content.remaining());
   }
 
-  /** Nobody can know what is in the range. */
+  /** Notes that the content of a range is unknown. */
   void lose(int offset, int length) {
     unsure.set(offset, offset + length);
   }
 
-  /** Nothing is in flight. */
+  /** Notes that no command is in flight. */
   void quiet() {
     unsure.or(disputed);
     changing.clear();
     disputed.clear();
   }
 
-  /** Whether this may be what is there. */
+  /** Checks data that was read. */
   void expect(int offset, ByteBuffer read) {
     ByteBuffer known = ByteBuffer.wrap(bytes, offset, read.remaining());
     int wrong = known.mismatch(read);
@@ -65,12 +65,12 @@ final class Disk {
     }
   }
 
-  /** Whether a range may read as zeroes. */
+  /** Checks that a range may read as zeroes. */
   void expectZeroes(int offset, int length) {
     expect(offset, ByteBuffer.allocate(length));
   }
 
-  /** Compares with what is really there, when nothing is in flight. */
+  /** Checks the storage's content, when no command is in flight. */
   void compare(byte[] content) {
     quiet();
     expect(0, ByteBuffer.wrap(content));

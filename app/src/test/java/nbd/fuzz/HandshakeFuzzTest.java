@@ -3,11 +3,9 @@ package nbd.fuzz;
 import com.code_intelligence.jazzer.junit.FuzzTest;
 import java.io.IOException;
 
-/**
- * Whatever a client says in the handshake, the server answers as the protocol has it, and lives.
- */
+/** The server answers any handshake as the protocol demands. */
 final class HandshakeFuzzTest {
-  /** Bytes of any kind: two for the setup, the rest as they come from the socket. */
+  /** The client sends any bytes. */
   @FuzzTest
   void anyBytesAreAnsweredInOrder(byte[] data) throws IOException, InterruptedException {
     Choices choices = new Choices(data);
@@ -15,9 +13,7 @@ final class HandshakeFuzzTest {
     new Session(setup).raw(choices.rest()).run();
   }
 
-  /**
-   * Options that are framed well enough to be looked at, and requests when they end in an export.
-   */
+  /** The client sends well-framed options, and requests if they open an export. */
   @FuzzTest
   void optionsInAnyOrderAreAnsweredInOrder(byte[] data) throws IOException, InterruptedException {
     Choices choices = new Choices(data);
@@ -26,7 +22,7 @@ final class HandshakeFuzzTest {
     new Session(setup).introduce(flags < 250 ? 3 - flags % 4 : flags).options(choices).run();
   }
 
-  /** Questions for metadata contexts. */
+  /** The client asks for metadata contexts. */
   @FuzzTest
   void anyQueriesForContextsAreAnsweredOrRefused(byte[] data)
       throws IOException, InterruptedException {
@@ -43,7 +39,7 @@ final class HandshakeFuzzTest {
     session.pause().raw(nbd.testing.RawClient.optionBytes(2)).run();
   }
 
-  /** After STARTTLS, what comes instead of a TLS handshake ends the connection, and no more. */
+  /** Garbage after STARTTLS ends the connection, but not the server. */
   @FuzzTest
   void anyBytesInsteadOfTlsEndTheConnection(byte[] data) throws IOException, InterruptedException {
     Choices choices = new Choices(data);

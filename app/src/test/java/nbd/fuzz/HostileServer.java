@@ -10,8 +10,8 @@ import nbd.testing.Bytes;
 import nbd.testing.MemorySocket;
 
 /**
- * A server that agrees on everything in the handshake, and then answers each request as the fuzzer
- * decides: rightly, wrongly, or not. It notes what a client may believe of it.
+ * A server that agrees to everything in the handshake, and then answers each request as the fuzzer
+ * decides: rightly, wrongly, or not. It remembers the answers that a client may believe.
  */
 final class HostileServer implements MemorySocket.Peer {
   private static final int MOST_STEPS = 12;
@@ -27,10 +27,10 @@ final class HostileServer implements MemorySocket.Peer {
   private boolean transmission;
   private boolean ended;
 
-  /** What it has told of the export, from the first call's reads on. */
+  /** The content of the export according to its answers. */
   private final byte[] told;
 
-  /** From here on it has said what the protocol does not allow. */
+  /** Set when it has broken the protocol. */
   private boolean wrong;
 
   private int error;
@@ -45,19 +45,19 @@ final class HostileServer implements MemorySocket.Peer {
     toSend.writeBytes(Bytes.of().text("NBDMAGIC").text("IHAVEOPT").u16(3).toArray());
   }
 
-  /** Whether everything it has sent is what the protocol allows. */
+  /** Says whether it has kept to the protocol so far. */
   boolean isHonest() {
     return !wrong && !ended;
   }
 
-  /** The first error since this was asked last; 0 for none. */
+  /** Takes the first error since the last call; 0 for none. */
   int takeError() {
     int first = error;
     error = 0;
     return first;
   }
 
-  /** What it has told of a range. */
+  /** Returns the content of a range according to its answers. */
   byte[] told(long offset, int length) {
     return Arrays.copyOfRange(told, (int) offset, (int) offset + length);
   }
@@ -65,7 +65,7 @@ final class HostileServer implements MemorySocket.Peer {
   @Override
   public Optional<byte[]> send() {
     if (toSend.size() == 0) {
-      // What was wrong may have left the client waiting for more.
+      // A wrong answer may have left the client waiting for more.
       return ended || wrong ? Optional.of(new byte[0]) : Optional.empty();
     }
     byte[] bytes = toSend.toByteArray();
@@ -77,7 +77,7 @@ final class HostileServer implements MemorySocket.Peer {
   public void receive(byte[] bytes) {
     received.add(bytes);
     while (!ended && (transmission ? request() : option())) {
-      // One after the other.
+      // Requests are answered one after the other.
     }
   }
 
@@ -105,7 +105,7 @@ final class HostileServer implements MemorySocket.Peer {
         reply(option, 1);
       }
       case 7 -> {
-        // Everything but resizing.
+        // All transmission flags but SEND_RESIZE.
         reply(option, 3, Bytes.of().u16(0).u64(size).u16(0xdfd).toArray());
         byte[] sizes = Bytes.of().u16(3).u32(1).u32(4096).u32(maximumPayload).toArray();
         reply(option, 3, sizes);
@@ -146,7 +146,7 @@ final class HostileServer implements MemorySocket.Peer {
     return true;
   }
 
-  /** What is answered to one request. */
+  /** The answer to one request. */
   private final class Answer {
     private final int type;
     private final long cookie;
@@ -258,7 +258,7 @@ final class HostileServer implements MemorySocket.Peer {
           toSend.writeBytes(choices.bytes(choices.u8()));
         }
         case 8 -> {
-          // Content that nobody has asked for, or twice.
+          // Content outside of the request, or sent twice.
           wrong = true;
           int most = choices.u16();
           int at = choices.u16();
@@ -286,7 +286,7 @@ final class HostileServer implements MemorySocket.Peer {
       toSend.writeBytes((extended ? header.u64(offset).u64(bytes) : header.u32(bytes)).toArray());
     }
 
-    /** A piece of the data that has not been sent, from any place on. */
+    /** Sends a piece of the data that has not been sent yet. */
     private void content(boolean hole) {
       int start = type == 0 ? covered.nextClearBit(choices.u16() % (int) length) : 0;
       if (type != 0 || start >= length || failed) {
@@ -332,7 +332,7 @@ final class HostileServer implements MemorySocket.Peer {
       mapped = true;
     }
 
-    /** Ends the answer as it should. */
+    /** Completes the answer as the protocol demands. */
     private void finish() {
       if (!structured && !extended) {
         succeedSimply();

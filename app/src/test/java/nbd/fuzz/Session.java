@@ -14,11 +14,11 @@ import nbd.testing.RawClient;
 import org.tinylog.Level;
 
 /**
- * What a client sends to the server, built of the fuzzer's decisions: messages that are framed as
- * they should be, unless it is decided otherwise, so that they get deep into the server.
+ * The messages of a client, built from the fuzzer's decisions. They are well-framed, so that they
+ * get deep into the server, unless a decision damages them.
  *
- * <p>Each message begins with a byte: its kind in the lower bits, and whether it follows the one
- * before without waiting in the highest.
+ * <p>A message's first decision is a byte: its kind in the lower bits, and in the highest, whether
+ * the client sends it without waiting for the answers to those before it.
  */
 final class Session {
   /** The kind of a message that opens an export. */
@@ -41,14 +41,14 @@ final class Session {
     this.setup = setup;
   }
 
-  /** Adds what is sent as it is. */
+  /** Adds bytes. */
   Session raw(byte... more) {
     piece.writeBytes(more);
     bytes += more.length;
     return this;
   }
 
-  /** What follows is sent when everything before is answered. */
+  /** Lets the client wait for the answers to everything before. */
   Session pause() {
     if (piece.size() > 0) {
       pieces.add(piece.toByteArray());
@@ -57,7 +57,7 @@ final class Session {
     return this;
   }
 
-  /** Lets the server answer it, and judges the answers. */
+  /** Plays the session, and judges the answers. */
   void run() throws IOException, InterruptedException {
     pause();
     StrictClient client = new StrictClient(setup, pieces);
@@ -79,12 +79,12 @@ final class Session {
     return choices.hasMore() && messages++ < MOST_MESSAGES && bytes < MOST_BYTES;
   }
 
-  /** The client's flags. */
+  /** Adds the client's flags. */
   Session introduce(int flags) {
     return raw(Bytes.of().u32(flags).toArray());
   }
 
-  /** Enters transmission in an orderly way. */
+  /** Adds the options that enter the transmission phase. */
   Session enter(boolean structured, boolean extendedHeaders, boolean allocation) {
     introduce(3);
     if (structured) {
@@ -108,7 +108,7 @@ final class Session {
     return data.toArray();
   }
 
-  /** Options as decided, and from the first GO that should succeed on, requests. */
+  /** Adds options, and requests after the first GO that should succeed. */
   Session options(Choices choices) {
     while (hasRoom(choices)) {
       int what = choices.u8();
@@ -123,7 +123,7 @@ final class Session {
     return this;
   }
 
-  /** Adds one option; true if the transmission phase should begin. */
+  /** Adds an option; true if the transmission phase should begin. */
   private boolean option(Choices choices, int kind, boolean damaged) {
     int number = kind < 11 ? kind + 1 : kind < 14 ? kind - 6 : (int) choices.u32();
     boolean valid = true;
@@ -181,7 +181,7 @@ final class Session {
     return data.toArray();
   }
 
-  /** The data of a query for contexts. */
+  /** Makes the data of a query for contexts. */
   static byte[] contexts(Choices choices, boolean damaged) {
     byte[] name = name(choices);
     int count = choices.u8() % 12;
@@ -207,7 +207,7 @@ final class Session {
     return data.toArray();
   }
 
-  /** Requests as decided. */
+  /** Adds requests. */
   Session requests(Choices choices) {
     while (hasRoom(choices)) {
       int what = choices.u8();
@@ -237,7 +237,7 @@ final class Session {
 
   private void request(Choices choices, int type) {
     int flags = choices.u8();
-    // Most flags are wrong for most commands: half of the numbers mean none.
+    // Most flags are wrong for most commands, so most numbers mean none.
     flags = flags < 0x40 ? flags : flags == 0xff ? choices.u16() : 0;
     long offset = offset(choices);
     long length = length(choices, setup.size() - offset);

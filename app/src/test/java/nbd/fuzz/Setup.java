@@ -3,14 +3,14 @@ package nbd.fuzz;
 import java.util.List;
 
 /**
- * What a server under test serves, and how.
+ * The configuration of a server under test.
  *
  * @param size of the export, in bytes
  * @param minimum the smallest block
  * @param readOnly whether writing is refused
- * @param storage how requests are done
+ * @param storage the way in which requests are done
  * @param memory for requests in flight, in bytes
- * @param most how many bytes a call of the socket moves
+ * @param most limit on the bytes that a call of the socket moves
  * @param polls whether the server asks for input before it waits
  * @param hasty whether the client waits for no answer
  * @param tls whether STARTTLS is offered
@@ -28,13 +28,13 @@ public record Setup(
   /** The names of the export. */
   public static final List<String> NAMES = List.of("", "disk");
 
-  /** What the export is described as. */
+  /** The export's description. */
   public static final String DESCRIPTION = "for tests";
 
   /** The longest payload: the least that the protocol allows. */
   public static final int MAXIMUM_PAYLOAD = 1 << 20;
 
-  /** How requests are done. */
+  /** The ways in which requests are done. */
   public enum Storage {
     /** At once, by the connection's thread. */
     NEAR,
@@ -44,7 +44,7 @@ public record Setup(
     FAR
   }
 
-  /** Takes two bytes: the zeroes are the usual. */
+  /** Takes two bytes; zeroes mean the usual. */
   static Setup of(Choices choices) {
     int what = choices.u8();
     int how = choices.u8();

@@ -7,42 +7,42 @@ import java.util.Optional;
 import nbd.testing.MemorySocket;
 
 /**
- * A client that sends what it is told to, reads that again as a server has to, and compares every
- * byte that comes back with what the protocol has for it. It shares no code with the server, and
- * knows the protocol's numbers by itself.
+ * A client that sends given bytes, parses them as a server has to, and compares every byte of the
+ * answers with the protocol. It shares no code with the server, and knows the protocol's numbers by
+ * itself.
  *
- * <p>What is to be sent comes in pieces; unless it is hasty, the client sends the next one when
- * everything before is answered, so the server has to answer what is complete before it waits for
- * more. It stops at the first thing that is wrong, and {@link #verdict} tells it.
+ * <p>The bytes come in pieces. Unless the client is hasty, it sends a piece when everything before
+ * is answered, so the server has to answer complete requests before it waits for more. The client
+ * stops at the first mistake of the server, and {@link #verdict} throws it.
  */
 final class StrictClient implements MemorySocket.Peer {
-  /** The pieces of a session that has a phase after another. */
+  /** A phase of a session. */
   interface Phase {
     /**
-     * Goes as far as what was sent and received allows.
+     * Goes as far as the sent and received bytes allow.
      *
      * @return the next phase; this one if it is not over
      */
     Phase advance();
 
-    /** Whether the server still has to send something before the client has to. */
+    /** Says whether the client waits for the server. */
     boolean awaits();
 
-    /** Whether the server has ended without an answer that nothing excuses. */
+    /** Says whether the server has ended without an answer that it owed. */
     default boolean owes() {
       return awaits();
     }
 
-    /** The connection has ended. */
+    /** Notes that the connection has ended. */
     default void leave() {
-      // Nothing follows from it.
+      // Most phases ignore it.
     }
 
-    /** Whether it is all right if the server ends the connection now, given all that was sent. */
+    /** Says whether the server may end the connection now. */
     boolean mayEnd();
   }
 
-  /** The connection is over: the server sends nothing any more. */
+  /** The end of a connection, after which the server sends nothing. */
   static final class Over implements Phase {
     private final Backlog received;
 
@@ -127,7 +127,7 @@ final class StrictClient implements MemorySocket.Peer {
     advance();
   }
 
-  /** Tells what was wrong first, if anything was. */
+  /** Throws the first mistake of the server, if there was one. */
   void complain() {
     if (complaint.isPresent()) {
       throw complaint.get();
@@ -135,7 +135,7 @@ final class StrictClient implements MemorySocket.Peer {
   }
 
   /**
-   * Judges the session when it is over.
+   * Judges the session after its end.
    *
    * @param content of the storage
    */

@@ -32,7 +32,7 @@ final class StrictOptions implements Phase {
   private static final ByteBuffer ALLOCATION = UTF_8.encode("base:allocation");
   private static final ByteBuffer WILDCARD = UTF_8.encode("base:");
 
-  /** What this server allows itself. */
+  /** Limits of this server. */
   private static final int LONGEST_ANSWERED = 4 + 4096 + 2 + 2 * 65_535;
 
   private static final long LONGEST_DROPPED = 32L << 20;
@@ -57,14 +57,14 @@ final class StrictOptions implements Phase {
     this.disk = disk;
   }
 
-  /** Which replies the two have agreed on. */
+  /** The form of replies that client and server have agreed on. */
   enum Agreed {
     SIMPLE,
     STRUCTURED,
     EXTENDED
   }
 
-  /** What happens when an option is answered. */
+  /** Makes the next phase after the answer to an option. */
   private interface Then {
     Phase next();
   }
@@ -73,7 +73,7 @@ final class StrictOptions implements Phase {
   private static final class Expected {
     final int option;
 
-    /** What may come before the end. */
+    /** The types of replies before the last one. */
     final Set<Integer> pieces = new TreeSet<>();
 
     final List<ByteBuffer> exact = new ArrayList<>();
@@ -134,7 +134,7 @@ final class StrictOptions implements Phase {
     return new Over(received);
   }
 
-  /** Takes the next option from what was sent. */
+  /** Takes the next option from the sent bytes. */
   private Phase option() {
     if (sent.length() < 16) {
       return this;
@@ -156,7 +156,7 @@ final class StrictOptions implements Phase {
     sent.drop(16);
     ByteBuffer data = sent.take((int) Math.min(length, LONGEST_DROPPED));
     Expected answer = expect(option, data);
-    // If it sees that somebody has put bytes behind it, the server has to leave.
+    // A server that sees bytes behind STARTTLS has to disconnect.
     answer.optional = option == 5 && length == 0 && setup.tls() && sent.length() > 0;
     expected = Optional.of(answer);
     return this;
@@ -177,7 +177,7 @@ final class StrictOptions implements Phase {
     return new ByName(name.get());
   }
 
-  /** EXPORT_NAME is answered in a form of its own. */
+  /** The answer to EXPORT_NAME, which has a form of its own. */
   private final class ByName implements Phase {
     private final String name;
 
@@ -466,7 +466,7 @@ final class StrictOptions implements Phase {
     return expected.map(answer -> "option " + answer.option).orElse("between options");
   }
 
-  /** What follows STARTTLS: records, of which nothing more can be seen. */
+  /** TLS records after STARTTLS, which the client does not decrypt. */
   private static final class TlsRecords implements Phase {
     private final Backlog received;
 

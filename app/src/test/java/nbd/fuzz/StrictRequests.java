@@ -26,8 +26,8 @@ import nbd.protocol.BlockSizes;
 import nbd.testing.RawClient;
 
 /**
- * The transmission phase as a strict client sees it: which requests were sent, with which errors
- * each has to be answered, and whether the replies are whole, to one request each, and true.
+ * The transmission phase as a strict client sees it: the requests in flight and their possible
+ * errors. It checks that each request gets one complete reply, with the right data.
  */
 final class StrictRequests implements Phase {
   /** The number that this server gives to base:allocation. */
@@ -39,7 +39,7 @@ final class StrictRequests implements Phase {
   private static final int CHUNK = 0x668e33ef;
   private static final int EXTENDED_CHUNK = 0x6e8a278c;
 
-  /** What this server drops of a WRITE that it refuses; a longer one is the end. */
+  /** The server skips a refused WRITE up to this length; it disconnects at a longer one. */
   private static final long LONGEST_DROPPED = 128L << 20;
 
   private final Setup setup;
@@ -53,13 +53,13 @@ final class StrictRequests implements Phase {
 
   private final Map<Long, Request> pending = new HashMap<>();
 
-  /** Nothing more is taken from what was sent. */
+  /** Set when the rest of the sent bytes is ignored. */
   private boolean ending;
 
-  /** What is in flight at the end need not be answered. */
+  /** Set when the server may leave without answering the requests in flight. */
   private boolean abrupt;
 
-  /** Two requests with one cookie are in flight: whose the replies are, nobody knows. */
+  /** Set when two requests in flight have one cookie, so that replies cannot be told apart. */
   private boolean ambiguous;
 
   StrictRequests(
@@ -86,14 +86,14 @@ final class StrictRequests implements Phase {
             new BlockSizes(setup.minimum(), 4096, Setup.MAXIMUM_PAYLOAD));
   }
 
-  /** One that was sent and is not answered. */
+  /** A request in flight. */
   private static final class Request {
     final int flags;
     final int type;
     final long cookie;
     final long offset;
 
-    /** Of the range that it is about. */
+    /** The length of its range. */
     final long length;
 
     final ByteBuffer payload;
@@ -136,10 +136,10 @@ final class StrictRequests implements Phase {
   @Override
   public Phase advance() {
     while (!ending && takeRequest()) {
-      // Everything that is complete counts as sent.
+      // Each complete request is taken.
     }
     while (!ambiguous && takeReply()) {
-      // Everything that is complete is looked at.
+      // Each complete reply is checked.
     }
     if (ambiguous) {
       received.drop(received.length());
@@ -206,7 +206,7 @@ final class StrictRequests implements Phase {
     return request;
   }
 
-  /** Takes the next reply, or the next chunk of one; false if none is whole. */
+  /** Takes the next reply or chunk; false if it is not complete. */
   private boolean takeReply() {
     if (received.length() < 16) {
       return false;
@@ -389,7 +389,7 @@ final class StrictRequests implements Phase {
     if (request.failed != 0) {
       disk.lose(offset, length);
     } else {
-      // This storage has zeroes where something was given back.
+      // This storage reads zeroes where it was trimmed.
       disk.end(offset, request.type == WRITE ? request.payload : ByteBuffer.allocate(length));
     }
   }
@@ -409,7 +409,7 @@ final class StrictRequests implements Phase {
     return ending;
   }
 
-  /** The storage may have anything of what was not answered when the connection ended. */
+  /** Notes that unanswered requests may have changed the storage. */
   @Override
   public void leave() {
     for (Request request : pending.values()) {

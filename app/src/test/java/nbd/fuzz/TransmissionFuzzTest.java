@@ -4,8 +4,8 @@ import com.code_intelligence.jazzer.junit.FuzzTest;
 import java.io.IOException;
 
 /**
- * Whatever a client asks for in the transmission phase, each request gets the one answer that the
- * protocol has for it, reads give what was written, and the storage has it in the end.
+ * Each request gets the one answer that the protocol demands, reads return the data of writes, and
+ * the storage has that data in the end.
  */
 final class TransmissionFuzzTest {
   @FuzzTest

@@ -14,7 +14,7 @@ final class UriFuzzTest {
     try {
       uri = NbdUri.parse(new String(data, UTF_8));
     } catch (IllegalArgumentException refused) {
-      // A sentence for the user, not what a library says of itself.
+      // The message is for the user, not one of the JDK.
       assertThat(refused).isExactlyInstanceOf(IllegalArgumentException.class);
       assertThat(refused.getMessage()).startsWith("\"");
       return;

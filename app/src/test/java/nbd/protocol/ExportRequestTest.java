@@ -32,7 +32,7 @@ final class ExportRequestTest {
   }
 
   @Test
-  void aNameOf4097BytesIsNot() {
+  void aNameOf4097BytesIsRefused() {
     assertThatThrownBy(() -> parse(RawClient.infoData("x".repeat(4097))))
         .isInstanceOf(MalformedException.class)
         .hasMessageContaining("4097");

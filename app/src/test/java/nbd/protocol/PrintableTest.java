@@ -6,7 +6,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** What the other side sent cannot forge a line of the log, nor change how a line is shown. */
+/** Text of the other side cannot forge a line of the log, nor change how a line is shown. */
 final class PrintableTest {
   @ParameterizedTest
   @ValueSource(
@@ -15,14 +15,14 @@ final class PrintableTest {
         0x200f, 0x2028, 0x2029, 0x202a, 0x202b, 0x202c, 0x202d, 0x202e, 0x2066, 0x2067, 0x2068,
         0x2069, 0xfeff, 0xd800, 0xdfff, 0xe0001
       })
-  void whatATerminalObeysBecomesAQuestionMark(int point) {
+  void controlCharactersBecomeQuestionMarks(int point) {
     String text = "a" + Character.toString(point) + "b";
     assertThat(Printable.line(text)).isEqualTo("a?b");
   }
 
   @ParameterizedTest
   @ValueSource(strings = {"", "disk 1", "größe", "磁盘", "диск", "💾", "e\u0301", "\"\\<&>"})
-  void whatPeopleWriteStays(String text) {
+  void ordinaryTextStays(String text) {
     assertThat(Printable.line(text)).isEqualTo(text);
     assertThat(Printable.name(text)).isEqualTo(text);
   }

@@ -7,7 +7,7 @@ import java.nio.ByteBuffer;
 import nbd.testing.Bytes;
 import org.junit.jupiter.api.Test;
 
-/** Requests and what they are made of: bytes in, numbers out. */
+/** The numbers of requests on the wire. */
 final class RequestHeaderTest {
   @Test
   void everyFieldIsUnsigned() throws ProtocolException {
@@ -25,7 +25,7 @@ final class RequestHeaderTest {
   }
 
   @Test
-  void whatIsWrittenIsWhatIsRead() throws ProtocolException {
+  void aWrittenHeaderIsReadBack() throws ProtocolException {
     ByteBuffer wire = ByteBuffer.allocate(RequestHeader.BYTES);
     RequestHeader.write(
         wire, false, 3, Command.WRITE_ZEROES, 0x0102030405060708L, 1L << 40, 0xfffff000L);

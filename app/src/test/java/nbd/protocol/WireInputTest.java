@@ -22,7 +22,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 final class WireInputTest {
   private static final int CAPACITY = 64;
 
-  /** Whatever mixture of calls takes the bytes, they come in order and all of them. */
+  /** Any mixture of calls gets all bytes in order. */
   @RepeatedTest(200)
   void bytesComeInOrderHoweverTheyArriveAndAreTaken() throws IOException {
     long seed = Long.getLong("nbd.seed", new Random().nextLong());
@@ -66,7 +66,7 @@ final class WireInputTest {
   }
 
   @Test
-  void theEndInTheMiddleOfAMessageIsToldApart() throws IOException {
+  void theEndInTheMiddleOfAMessageIsAnError() throws IOException {
     WireInput in = new WireInput(new ThirteenBytes(new byte[20]), CAPACITY);
     assertThat(in.fill(21)).isFalse();
     assertThat(in.buffered()).isEqualTo(20);

@@ -18,10 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/**
- * Certificates and keys as openssl and certtool write them; and what is said of those that are no
- * use.
- */
+/** Certificates and keys as openssl and certtool write them, and messages for unusable ones. */
 final class CertificateFilesTest {
   @TempDir private Path directory;
 
@@ -75,7 +72,7 @@ final class CertificateFilesTest {
   }
 
   @Test
-  void windowsLineEndsAndTextAroundTheBlocksAreNoMatter() throws Exception {
+  void windowsLineEndsAndTextAroundTheBlocksAreIgnored() throws Exception {
     for (String file : new String[] {"server-cert.pem", "server-key.pem"}) {
       Path path = directory.resolve(file);
       String text = "Bag Attributes é\r\n" + Files.readString(path).replace("\n", "\r\n") + "end";
@@ -86,7 +83,7 @@ final class CertificateFilesTest {
 
   @ParameterizedTest
   @ValueSource(strings = {"encrypted-pkcs8", "encrypted-pkcs1"})
-  void anEncryptedKeyIsRefusedWithAWayOut(String key) throws Exception {
+  void anEncryptedKeyIsRefusedWithTheCommandToDecryptIt(String key) throws Exception {
     use(key);
     refused(false, "server-key.pem", "encrypted", "openssl pkey");
   }
@@ -117,7 +114,7 @@ final class CertificateFilesTest {
     "ca-cert.pem,no certificate",
     "ca-crl.pem,no list of revoked"
   })
-  void aFileWithoutWhatItShouldHaveIsNamed(String file, String problem) throws Exception {
+  void aFileWithoutItsContentIsNamed(String file, String problem) throws Exception {
     Files.writeString(directory.resolve(file), "nothing\n");
     refused(true, file, problem);
   }
@@ -139,7 +136,7 @@ final class CertificateFilesTest {
   }
 
   @Test
-  void aFileThatMayNotBeReadIsNamed() throws Exception {
+  void aFileWithoutPermissionIsNamed() throws Exception {
     Assumptions.assumeFalse(System.getProperty("user.name").equals("root"), "root may");
     Files.setPosixFilePermissions(
         directory.resolve("server-key.pem"), PosixFilePermissions.fromString("---------"));
@@ -147,7 +144,7 @@ final class CertificateFilesTest {
   }
 
   @Test
-  void aKeyThatIsAnothersIsRefused() throws Exception {
+  void aKeyOfAnotherCertificateIsRefused() throws Exception {
     Files.copy(
         TestCertificates.GOOD.resolve("client-key.pem"),
         directory.resolve("server-key.pem"),
@@ -162,7 +159,7 @@ final class CertificateFilesTest {
   }
 
   @Test
-  void aCurveThatIsNotNamedIsSaidSo() throws Exception {
+  void aKeyThatNamesNoCurveIsRefused() throws Exception {
     // SEC1 without its optional parts: version 1 and a secret of 4 bytes.
     Files.writeString(
         directory.resolve("server-key.pem"),

@@ -6,13 +6,13 @@ import java.nio.file.Path;
 import java.security.PrivateKey;
 import java.util.List;
 
-/** What reads keys and certificates, for bytes that are none. */
+/** The readers of keys and certificates, on any bytes. */
 public final class FuzzedKeys {
   private static final Path NAME = Path.of("key.pem");
 
   private FuzzedKeys() {}
 
-  /** Reads a private key of a kind; it is one, or refused by name. */
+  /** Reads a private key of a kind, which is one, or refused by name. */
   public static void read(String label, byte... der) {
     try {
       PemFile file = new PemFile(NAME, List.of(new PemFile.Block(label, false, der)));
@@ -23,7 +23,7 @@ public final class FuzzedKeys {
     }
   }
 
-  /** Reads a server's directory; it is one, or a file in it is refused by name. */
+  /** Reads a server's directory, which is usable, or a file in it is refused by name. */
   public static void load(Path directory, Path fuzzed) {
     try {
       assertThat(TlsServer.load(directory, true)).isNotNull();

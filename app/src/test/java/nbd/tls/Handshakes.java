@@ -19,13 +19,12 @@ final class Handshakes {
 
   private Handshakes() {}
 
-  /** What is done on another thread. */
   @FunctionalInterface
   interface Side<T> {
     T run() throws Exception;
   }
 
-  /** What both sides end with; a failure of one is thrown, the server's first. */
+  /** The channels of both sides after the handshake. */
   record Connected(ByteChannel server, ByteChannel client) implements AutoCloseable {
     /** Sends something both ways. */
     void exchange() throws Exception {
@@ -44,13 +43,13 @@ final class Handshakes {
     }
   }
 
-  /** Connects the two by a channel in memory. */
+  /** Connects a server and a client by a channel in memory. */
   static Connected connect(TlsServer server, TlsClient client, String host) throws Exception {
     ChannelPair pair = new ChannelPair(1 << 16, 1 << 16);
     return connect(pair, () -> server.accept(pair.left()), () -> client.client(pair.right(), host));
   }
 
-  /** Does the two handshakes at a time; when one fails, its end is closed. */
+  /** Does both handshakes, and throws the failure of one, the server's first. */
   static Connected connect(
       ChannelPair pair, Side<? extends ByteChannel> server, Side<? extends ByteChannel> client)
       throws Exception {
@@ -80,14 +79,14 @@ final class Handshakes {
     }
   }
 
-  /** Does something on a thread of its own. */
+  /** Runs something on a thread of its own. */
   static <T> Future<T> start(Side<T> side) {
     FutureTask<T> task = new FutureTask<>(side::run);
     Thread.ofVirtual().start(task);
     return task;
   }
 
-  /** What it did, or how it failed. */
+  /** Waits for the result or the failure. */
   static <T> T await(Future<T> future) throws Exception {
     try {
       return future.get(HANG_SECONDS, TimeUnit.SECONDS);

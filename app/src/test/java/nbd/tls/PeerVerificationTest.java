@@ -15,7 +15,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Who is taken for whom. */
+/** Accepted and refused certificates. */
 @Timeout(60)
 final class PeerVerificationTest {
   private static TlsServer server(boolean verifyPeer) throws Exception {
@@ -44,14 +44,14 @@ final class PeerVerificationTest {
 
   @ParameterizedTest
   @ValueSource(strings = {"localhost", "127.0.0.1", "::1", ""})
-  void aServerIsTakenForTheHostsOfItsCertificateAndWhereThereIsNone(String host) throws Exception {
+  void aServerIsAcceptedAsAHostOfItsCertificateAndWithoutAHost(String host) throws Exception {
     works(server(false), client(TestCertificates.GOOD), host);
     works(TlsServer.load(TestCertificates.CHAIN, false), client(TestCertificates.EXPIRED), host);
   }
 
   @ParameterizedTest
   @ValueSource(strings = {"example.com", "127.0.0.2", "server"})
-  void aServerIsNotTakenForAnotherHost(String host) throws Exception {
+  void aServerIsNotAcceptedAsAnotherHost(String host) throws Exception {
     refused(server(false), client(TestCertificates.GOOD), host, host.equals("server") ? "" : host);
     works(server(false), TlsClient.load(Optional.of(TestCertificates.GOOD), false), host);
   }
@@ -69,13 +69,13 @@ final class PeerVerificationTest {
   }
 
   @Test
-  void withoutAnAuthorityInItsDirectoryAClientTrustsWhomTheJdkTrusts(@TempDir Path empty)
+  void withoutAnAuthorityInItsDirectoryAClientTrustsTheAuthoritiesOfTheJdk(@TempDir Path empty)
       throws Exception {
     refused(server(false), client(empty), "localhost", "PKIX path");
   }
 
   @Test
-  void aServerThatVerifiesTakesItsAuthoritysClientsOnly() throws Exception {
+  void aServerThatVerifiesAcceptsItsAuthoritysClientsOnly() throws Exception {
     works(server(true), client(TestCertificates.GOOD), "localhost");
     clientRefused(TestCertificates.OTHER, "");
     clientRefused(TestCertificates.REVOKED, "revoked");
@@ -95,7 +95,7 @@ final class PeerVerificationTest {
   }
 
   @Test
-  void aServerThatDoesNotVerifyTakesAnyClient() throws Exception {
+  void aServerThatDoesNotVerifyAcceptsAnyClient() throws Exception {
     for (Path certificates :
         new Path[] {TestCertificates.REVOKED, TestCertificates.EXPIRED, TestCertificates.GOOD}) {
       works(server(false), client(certificates), "localhost");
@@ -103,7 +103,7 @@ final class PeerVerificationTest {
   }
 
   @Test
-  void certificatesThatAreReadAgainCountForWhoComesThen(@TempDir Path directory) throws Exception {
+  void reloadedCertificatesCountForLaterConnections(@TempDir Path directory) throws Exception {
     copy(TestCertificates.GOOD, directory);
     TlsServer server = TlsServer.load(directory, true);
     TlsClient revoked = TlsClient.load(Optional.of(TestCertificates.REVOKED), true);
@@ -121,7 +121,7 @@ final class PeerVerificationTest {
   }
 
   @Test
-  void certificatesThatCannotBeReadAgainStay(@TempDir Path directory) throws Exception {
+  void certificatesThatCannotBeReloadedStay(@TempDir Path directory) throws Exception {
     copy(TestCertificates.GOOD, directory);
     TlsServer server = TlsServer.load(directory, true);
     Files.writeString(directory.resolve("server-cert.pem"), "half");

@@ -26,7 +26,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** What is written on one side arrives on the other, or both learn that it did not. */
+/** Data in both directions, KeyUpdates, ends and attacks. */
 @Timeout(120)
 final class TlsChannelTest {
   private static final int ALERT = 0x15;
@@ -59,7 +59,7 @@ final class TlsChannelTest {
     return connect();
   }
 
-  /** Sends random pieces both ways at a time, and checks all of it. */
+  /** Sends random pieces both ways at the same time, and checks them. */
   private static void exchange(Connected both, long seed, int bytes) throws Exception {
     byte[] there = Bytes.random(seed, bytes);
     byte[] back = Bytes.random(seed + 1, bytes);
@@ -148,7 +148,7 @@ final class TlsChannelTest {
     }
   }
 
-  /** The engine makes a KeyUpdate of a handshake that begins after the first one. */
+  /** A second handshake on the engine sends a KeyUpdate. */
   @Test
   void keysChangeWhileBothSend() throws Exception {
     try (Connected both = connect("TLSv1.3")) {
@@ -167,7 +167,7 @@ final class TlsChannelTest {
     }
   }
 
-  /** Who answers a KeyUpdate at once waits for the peer, and the peer for it. */
+  /** A side that answered a KeyUpdate at once would wait for the peer, and the peer for it. */
   @Test
   void aKeyUpdateIsReadWhileTheOwnWriteWaitsForThePeer() throws Exception {
     try (Connected both = connect("TLSv1.3")) {
@@ -191,7 +191,7 @@ final class TlsChannelTest {
     }
   }
 
-  /** Sends a KeyUpdate that asks for one, and then so many bytes, until the server is gone. */
+  /** Sends KeyUpdates that ask for one, with so many bytes between, until the server leaves. */
   private void floodWithKeyUpdates(int bytesBetween, AtomicInteger sent) throws IOException {
     ByteBuffer records = ByteBuffer.allocate(4 * RecordBuffers.RECORD_BYTES);
     try {
@@ -208,11 +208,11 @@ final class TlsChannelTest {
         sent.incrementAndGet();
       }
     } catch (IOException gone) {
-      // As it should be.
+      // The server has refused it.
     }
   }
 
-  /** Each costs the peer 27 bytes, and the engine keeps an answer of a kilobyte. */
+  /** Each KeyUpdate costs the peer 27 bytes, and the engine keeps an answer of a kilobyte. */
   @ParameterizedTest
   @ValueSource(ints = {0, 1})
   void aPeerThatOnlySendsKeyUpdatesAndTakesNoAnswerIsRefused(int bytesBetween) throws Exception {
@@ -370,7 +370,7 @@ final class TlsChannelTest {
   @ParameterizedTest
   @ValueSource(
       strings = {"NBDMAGIC and other things", "GET / HTTP/1.0\r\n\r\n", "\u0016\u0003\u0001"})
-  void whatIsNoTlsIsRefused(String junk) throws Exception {
+  void plaintextIsRefused(String junk) throws Exception {
     TlsServer server = TlsServer.load(TestCertificates.GOOD, false);
     byte[] bytes = junk.getBytes(java.nio.charset.StandardCharsets.ISO_8859_1);
     pair.right().write(ByteBuffer.wrap(bytes));
@@ -426,7 +426,7 @@ final class TlsChannelTest {
   @ParameterizedTest
   @ValueSource(strings = {"TLSv1.1", "TLSv1"})
   void olderVersionsAreRefused(String version) throws Exception {
-    // The JDK does not speak them by itself: a hello as they send it, without extensions.
+    // The JDK does not speak these versions, so this is a hello without extensions.
     byte[] hello =
         Bytes.of()
             .raw((byte) 0x16, (byte) 3, (byte) 1)
