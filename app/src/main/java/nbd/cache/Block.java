@@ -55,12 +55,6 @@ final class Block {
    */
   int uses;
 
-  /** Its queue for eviction, and its neighbours there; guarded by the lock of {@link Frames}. */
-  Frames.@Nullable Queue queue;
-
-  @Nullable Block newer;
-  @Nullable Block older;
-
   /** The sectors that clients have written. */
   static final class Changes {
     final long[] dirty;

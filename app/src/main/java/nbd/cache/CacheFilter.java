@@ -9,11 +9,11 @@ import java.util.Map;
 import java.util.Queue;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.stream.Collectors;
 import nbd.filter.FilterBackend;
-import nbd.protocol.NbdException;
 import nbd.protocol.OptionException;
 import nbd.storage.Backend;
 import nbd.storage.BufferPool;
@@ -67,30 +67,8 @@ public final class CacheFilter extends FilterBackend {
   private final Frames frames;
   private final BufferPool buffers = new BufferPool(MOST_KEPT);
 
-  /** Guards the exports, in the order in which they were last used, and their counts of users. */
-  private final ReentrantLock lock = new ReentrantLock();
-
+  /** In the order in which they were last used; guarded by the monitor. */
   private final Map<String, Export> exports = new LinkedHashMap<>();
-
-  /** An export name that somebody uses, or whose cache is kept. */
-  private static final class Export {
-    /** Guarded by the filter's lock, as what follows. */
-    int users;
-
-    boolean isEnding;
-
-    /** Held while the cache is opened, exchanged or closed, by those who want this export only. */
-    final ReentrantLock opening = new ReentrantLock();
-
-    /** How the last attempt to open the storage failed; changed with that held. */
-    volatile @Nullable IOException failure;
-
-    /**
-     * Changed with that held, and by nobody but {@link #endIdle} while there are no users; of those
-     * that have none, it is read under the filter's lock.
-     */
-    volatile @Nullable ExportCache cache;
-  }
 
   /**
    * Wraps a backend.
@@ -137,172 +115,198 @@ public final class CacheFilter extends FilterBackend {
 
   @Override
   public Handle open(String exportName, boolean readOnly) throws IOException {
-    String key = hasOwnNames ? exportName : "";
-    Export export = enter(key);
+    Export export = enter(hasOwnNames ? exportName : "");
     boolean opened = false;
     try {
-      Handle handle =
-          new CacheHandle(cache(export, exportName), readOnly, () -> leave(key, export));
+      Handle handle = new CacheHandle(export.open(exportName), readOnly, () -> leave(export));
       opened = true;
       return handle;
     } finally {
       if (!opened) {
-        leave(key, export);
+        leave(export);
       }
     }
   }
 
-  private Export enter(String key) {
-    lock.lock();
-    try {
-      Export export = exports.computeIfAbsent(key, name -> new Export());
-      export.users++;
-      return export;
-    } finally {
-      lock.unlock();
-    }
-  }
+  /** An export name that clients use, or whose cache is kept. */
+  private final class Export {
+    final String key;
 
-  private ExportCache cache(Export export, String exportName) throws IOException {
-    IOException before = export.failure;
-    export.opening.lock();
-    try {
-      IOException failure = export.failure;
-      if (export.cache == null && failure != null && !failure.equals(before)) {
-        // Of the attempt that this client has waited for.
-        throw copyOf(failure);
-      }
-      return opened(export, exportName);
-    } finally {
-      export.opening.unlock();
-    }
-  }
+    /** Guarded by the filter's monitor, as is {@code isEnding}. */
+    int users;
 
-  private static IOException copyOf(IOException shared) {
-    return shared instanceof OptionException refused
-        ? new OptionException(
-            refused.type(),
-            String.valueOf(refused.getMessage()),
-            NbdException.told(refused),
-            refused)
-        : NbdException.copyOf(shared);
-  }
+    boolean isEnding;
 
-  private ExportCache opened(Export export, String exportName) throws IOException {
-    ExportCache cache = export.cache;
-    if (cache != null && users(export) == 1 && hasChanged(cache, exportName)) {
-      end(export, cache);
-      cache = null;
+    /** Held while the cache is opened, exchanged or closed, by those who want this export only. */
+    private final ReentrantLock opening = new ReentrantLock();
+
+    /** The failure of the last attempt to open the storage; changed with that held. */
+    private volatile @Nullable IOException failure;
+
+    /**
+     * Changed with that held, and by nobody but {@link #endIdle} while there are no users; of those
+     * that have none, it is read under the filter's monitor.
+     */
+    volatile @Nullable ExportCache cache;
+
+    Export(String key) {
+      this.key = key;
     }
-    if (cache == null) {
+
+    ExportCache open(String exportName) throws IOException {
+      IOException before = failure;
+      opening.lock();
       try {
-        cache =
-            new ExportCache(
-                next,
-                exportName,
-                settings,
-                frames,
-                buffers,
-                statistics,
-                pause,
-                Thread.ofVirtual().name("write-back")::start);
-      } catch (IOException failure) {
-        export.failure = failure;
-        throw failure;
-      }
-      export.cache = cache;
-    }
-    cache.storage.endPause();
-    return cache;
-  }
-
-  /** Stores what a cache has, which stays if that fails, and lets go of it. */
-  private static void end(Export export, ExportCache cache) throws IOException {
-    cache.store();
-    export.cache = null;
-    cache.discard();
-  }
-
-  private int users(Export export) {
-    lock.lock();
-    try {
-      return export.users;
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /** Whether an export that nobody used for a while is not what it was: its size may be another. */
-  private boolean hasChanged(ExportCache cache, String exportName) throws IOException {
-    if (isForOneHandle()) {
-      return false;
-    }
-    try (Handle now = next.open(exportName, false)) {
-      return now.size() != cache.grid.size()
-          || !now.blockSizes().equals(cache.facts().blockSizes());
-    }
-  }
-
-  private void leave(String key, Export export) {
-    lock.lock();
-    try {
-      export.users--;
-      if (export.users == 0) {
-        exports.remove(key, export);
-        // One that could not be opened has nothing to keep; it must not displace those that have.
-        if (export.cache != null) {
-          // At the end: it is the one that was used last.
-          exports.put(key, export);
-          endIdle();
+        IOException met = failure;
+        if (cache == null && met != null && !met.equals(before)) {
+          // Of the attempt that this client has waited for.
+          throw OptionException.copyOf(met);
         }
+        ExportCache opened = cache;
+        if (opened != null && users(this) == 1 && hasChanged(opened, exportName)) {
+          end(opened);
+          opened = null;
+        }
+        if (opened == null) {
+          opened = make(exportName);
+          cache = opened;
+        }
+        opened.storage.endPause();
+        return opened;
+      } finally {
+        opening.unlock();
       }
-    } finally {
-      lock.unlock();
     }
-  }
 
-  /** Has those ended that nobody has used for the longest time; the lock is held. */
-  private void endIdle() {
-    long idle = exports.values().stream().filter(export -> export.users == 0).count();
-    long most = isForOneHandle() ? 0 : MOST_IDLE;
-    for (Map.Entry<String, Export> entry : exports.entrySet()) {
-      Export export = entry.getValue();
-      if (idle <= most) {
+    private ExportCache make(String exportName) throws IOException {
+      try {
+        return new ExportCache(
+            next,
+            exportName,
+            settings,
+            frames,
+            buffers,
+            statistics,
+            pause,
+            Thread.ofVirtual().name("write-back")::start);
+      } catch (IOException met) {
+        failure = met;
+        throw met;
+      }
+    }
+
+    /** Whether an export that nobody used for a while has changed: it may have grown. */
+    private boolean hasChanged(ExportCache known, String exportName) throws IOException {
+      if (isForOneHandle()) {
+        return false;
+      }
+      try (Handle now = next.open(exportName, false)) {
+        return now.size() != known.grid.size()
+            || !now.blockSizes().equals(known.facts().blockSizes());
+      }
+    }
+
+    /** Stores what the cache has, which stays if that fails, and lets go of it. */
+    private void end(ExportCache ended) throws IOException {
+      ended.store();
+      cache = null;
+      ended.discard();
+    }
+
+    /** Ends, unless a client has come; what cannot be written back stays. */
+    void endIdle() {
+      opening.lock();
+      try {
+        ExportCache idle = cache;
+        if (users(this) == 0 && idle != null) {
+          end(idle);
+        }
+      } catch (IOException met) {
+        Logger.error("cache: {}", met.getMessage());
+      } finally {
+        forget(this);
+        opening.unlock();
+      }
+    }
+
+    /** Stores what the cache has, as long as its storage answers, and lets go of it. */
+    void close(Queue<IOException> failures) {
+      if (!tryLock()) {
+        // A client has its storage opened, or written to, which does not answer.
+        ExportCache silent = cache;
+        if (silent != null) {
+          failures.add(new IOException(silent.unstored("its storage does not answer")));
+        }
         return;
       }
-      if (export.users == 0 && !export.isEnding) {
+      try {
+        ExportCache closed = cache;
+        if (closed == null) {
+          return;
+        }
+        cache = null;
+        try {
+          closed.storeWhileAnswered(patience);
+        } catch (IOException met) {
+          failures.add(met);
+        }
+        closed.discard();
+      } catch (IOException met) {
+        failures.add(met);
+      } finally {
+        opening.unlock();
+      }
+    }
+
+    private boolean tryLock() {
+      try {
+        return opening.tryLock(patience.toNanos(), TimeUnit.NANOSECONDS);
+      } catch (InterruptedException interrupted) {
+        Thread.currentThread().interrupt();
+        return false;
+      }
+    }
+  }
+
+  private synchronized Export enter(String key) {
+    Export export = exports.computeIfAbsent(key, Export::new);
+    export.users++;
+    return export;
+  }
+
+  private synchronized int users(Export export) {
+    return export.users;
+  }
+
+  private synchronized void leave(Export export) {
+    export.users--;
+    if (export.users == 0) {
+      exports.remove(export.key, export);
+      // One that could not be opened has nothing to keep; it must not displace those that have.
+      if (export.cache != null) {
+        // At the end: it is the one that was used last.
+        exports.put(export.key, export);
+        endIdle();
+      }
+    }
+  }
+
+  /** Ends those that no client has used for the longest time; the monitor is held. */
+  private void endIdle() {
+    List<Export> idle = exports.values().stream().filter(export -> export.users == 0).toList();
+    int kept = isForOneHandle() ? 0 : MOST_IDLE;
+    for (Export export : idle.subList(0, Math.max(0, idle.size() - kept))) {
+      if (!export.isEnding) {
         export.isEnding = true;
-        Thread.ofVirtual().name("cache-close").start(() -> endIdle(entry.getKey(), export));
+        Thread.ofVirtual().name("cache-close").start(export::endIdle);
       }
-      idle -= export.users == 0 ? 1 : 0;
     }
   }
 
-  /** Ends one, unless somebody has come; one that cannot be written back stays. */
-  private void endIdle(String key, Export export) {
-    export.opening.lock();
-    try {
-      ExportCache cache = export.cache;
-      if (users(export) == 0 && cache != null) {
-        end(export, cache);
-      }
-    } catch (IOException failure) {
-      Logger.error("cache: {}", failure.getMessage());
-    } finally {
-      forget(key, export);
-      export.opening.unlock();
-    }
-  }
-
-  private void forget(String key, Export export) {
-    lock.lock();
-    try {
-      export.isEnding = false;
-      if (export.users == 0 && export.cache == null) {
-        exports.remove(key, export);
-      }
-    } finally {
-      lock.unlock();
+  private synchronized void forget(Export export) {
+    export.isEnding = false;
+    if (export.users == 0 && export.cache == null) {
+      exports.remove(export.key, export);
     }
   }
 
@@ -315,20 +319,15 @@ public final class CacheFilter extends FilterBackend {
   @Override
   public void close() throws IOException {
     List<Export> all;
-    lock.lock();
-    try {
+    synchronized (this) {
       all = List.copyOf(exports.values());
-    } finally {
-      lock.unlock();
     }
     Queue<IOException> met = new ConcurrentLinkedQueue<>();
-    List<CompletableFuture<Void>> ends = new ArrayList<>();
-    for (Export export : all) {
-      ends.add(
-          CompletableFuture.runAsync(
-              () -> close(export, met), Thread.ofVirtual().name("cache-close")::start));
-    }
-    ends.forEach(CompletableFuture::join);
+    Executor threads = Thread.ofVirtual().name("cache-close")::start;
+    all.stream()
+        .map(export -> CompletableFuture.runAsync(() -> export.close(met), threads))
+        .toList()
+        .forEach(CompletableFuture::join);
     try {
       next.close();
     } catch (IOException failure) {
@@ -343,51 +342,9 @@ public final class CacheFilter extends FilterBackend {
     ExportCache.throwFirst(failures);
   }
 
-  private void close(Export export, Queue<IOException> failures) {
-    if (!tryLock(export.opening)) {
-      // Somebody has opened its storage, or writes to it, and gets no answer.
-      ExportCache cache = export.cache;
-      if (cache != null) {
-        failures.add(new IOException(cache.unstored("its storage does not answer")));
-      }
-      return;
-    }
-    try {
-      ExportCache cache = export.cache;
-      if (cache == null) {
-        return;
-      }
-      export.cache = null;
-      try {
-        cache.storeWhileAnswered(patience);
-      } catch (IOException failure) {
-        failures.add(failure);
-      }
-      cache.discard();
-    } catch (IOException failure) {
-      failures.add(failure);
-    } finally {
-      export.opening.unlock();
-    }
-  }
-
-  private boolean tryLock(ReentrantLock wanted) {
-    try {
-      return wanted.tryLock(patience.toNanos(), TimeUnit.NANOSECONDS);
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
-      return false;
-    }
-  }
-
   /** How many caches there are, for tests. */
-  int size() {
-    lock.lock();
-    try {
-      return exports.size();
-    } finally {
-      lock.unlock();
-    }
+  synchronized int size() {
+    return exports.size();
   }
 
   /** How much memory is taken, in bytes, for tests. */

@@ -2,27 +2,26 @@ package nbd.cache;
 
 import java.nio.ByteBuffer;
 import java.util.ArrayDeque;
-import java.util.Iterator;
 import java.util.LinkedHashSet;
-import java.util.Set;
+import java.util.SequencedSet;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * The memory of the cache, for all exports together, and the choice of what has to leave it:
- * S3-FIFO (Yang and others, "FIFO queues are all you need for cache eviction", 2023). What is new
- * enters a small queue, of a tenth; what was used again by the time it gets to the end goes on to
- * the main one, and the rest leaves, so that a scan goes through the small queue alone. Of what has
- * left that way the names are remembered for a while: what comes back soon enters the main queue at
- * once. At the end of the main queue, what was used goes round again.
+ * The memory of the cache, for all exports together, and the choice of the blocks that have to
+ * leave it: S3-FIFO (Yang and others, "FIFO queues are all you need for cache eviction", 2023). New
+ * blocks enter a small queue, of a tenth; those that were used again by the time they get to its
+ * end go on to the main queue, and the rest leaves, so that a scan goes through the small queue
+ * alone. The names of those that have left that way are remembered for a while: a block that comes
+ * back soon enters the main queue at once. At the end of the main queue, used blocks go round
+ * again.
  *
  * <p>Memory is taken in chunks when it is first needed, and not given back.
  *
- * <p>Invariant, guarded by the lock: a block that has a frame is in one queue, or with the thread
- * that has taken it off to evict it. The lock is taken under that of a {@link Stripe}, so no other
- * is taken under it.
+ * <p>Invariant, guarded by the monitor: a block that has a frame is in one queue, or with the
+ * thread that has taken it off to evict it. The monitor is entered under the lock of a {@link
+ * Stripe}, so no other lock is taken under it.
  */
 final class Frames {
   /** Uses that count. */
@@ -39,61 +38,15 @@ final class Frames {
   /** Blocks with dirty or writing sectors, which cannot be evicted. */
   private final AtomicInteger dirty = new AtomicInteger();
 
-  private final ReentrantLock lock = new ReentrantLock();
   private final ArrayDeque<Frame> free = new ArrayDeque<>();
   private int made;
   private int limit;
-  private final Queue small = new Queue();
-  private final Queue main = new Queue();
-  private final Set<Name> left = new LinkedHashSet<>();
+  private final SequencedSet<Block> small = new LinkedHashSet<>();
+  private final SequencedSet<Block> main = new LinkedHashSet<>();
+  private final SequencedSet<Name> left = new LinkedHashSet<>();
 
   /** A block that is not there any more. */
   private record Name(int export, long number) {}
-
-  /** Blocks in the order in which they entered. */
-  static final class Queue {
-    private @Nullable Block newest;
-    private @Nullable Block oldest;
-    private int count;
-
-    private void add(Block block) {
-      block.queue = this;
-      block.newer = null;
-      block.older = newest;
-      if (newest == null) {
-        oldest = block;
-      } else {
-        newest.newer = block;
-      }
-      newest = block;
-      count++;
-    }
-
-    private void remove(Block block) {
-      if (block.newer == null) {
-        newest = block.older;
-      } else {
-        block.newer.older = block.older;
-      }
-      if (block.older == null) {
-        oldest = block.newer;
-      } else {
-        block.older.newer = block.newer;
-      }
-      block.newer = null;
-      block.older = null;
-      block.queue = null;
-      count--;
-    }
-
-    private @Nullable Block poll() {
-      Block block = oldest;
-      if (block != null) {
-        remove(block);
-      }
-      return block;
-    }
-  }
 
   Frames(int blockSize, int blocks) {
     this.blockSize = blockSize;
@@ -131,13 +84,8 @@ final class Frames {
   }
 
   /** The bytes that are taken, whether they are in use or not. */
-  long bytes() {
-    lock.lock();
-    try {
-      return (long) made * blockSize;
-    } finally {
-      lock.unlock();
-    }
+  synchronized long bytes() {
+    return (long) made * blockSize;
   }
 
   /**
@@ -151,9 +99,8 @@ final class Frames {
     int triesInSmall = 0;
     while (true) {
       Block candidate;
-      Queue from;
-      lock.lock();
-      try {
+      boolean fromSmall;
+      synchronized (this) {
         Frame frame = free.pollLast();
         if (frame != null) {
           return frame;
@@ -162,76 +109,62 @@ final class Frames {
           return free.pollLast();
         }
         if (tries < 0) {
-          tries = small.count + main.count;
+          tries = small.size() + main.size();
         }
         // What cannot be evicted goes round in its queue: at times look into the other one.
-        boolean hasTriedSmall = triesInSmall >= Math.min(MOST_TRIES_IN_SMALL, small.count);
-        from = !hasTriedSmall && (small.count >= smallTarget || main.count == 0) ? small : main;
-        triesInSmall = from == small ? triesInSmall + 1 : 0;
-        candidate = tries-- > 0 ? candidate(from) : null;
+        boolean hasTriedSmall = triesInSmall >= Math.min(MOST_TRIES_IN_SMALL, small.size());
+        fromSmall = !hasTriedSmall && (small.size() >= smallTarget || main.isEmpty());
+        triesInSmall = fromSmall ? triesInSmall + 1 : 0;
+        candidate = tries-- > 0 ? candidate(fromSmall) : null;
         if (candidate == null && tries > 0) {
-          from = from == small ? main : small;
-          candidate = candidate(from);
+          fromSmall = !fromSmall;
+          candidate = candidate(fromSmall);
         }
-      } finally {
-        lock.unlock();
       }
       if (candidate == null) {
         return null;
       }
       Frame frame = candidate.cache.index.evict(candidate);
       if (frame != null) {
-        if (from == small) {
+        if (fromSmall) {
           remember(candidate);
         }
         return frame;
       }
       if (candidate.frame != null) {
-        putBack(candidate, from);
+        enqueue(candidate, fromSmall);
       }
     }
   }
 
-  /** The next to leave, off its queue; those that were used move on. */
-  private @Nullable Block candidate(Queue from) {
-    Block block = from.poll();
-    while (block != null) {
-      if (from == small && block.uses >= USES_TO_STAY) {
+  /** Takes the next block to leave off its queue; those that were used move on. */
+  private @Nullable Block candidate(boolean fromSmall) {
+    SequencedSet<Block> from = fromSmall ? small : main;
+    while (!from.isEmpty()) {
+      Block block = from.removeFirst();
+      if (fromSmall && block.uses >= USES_TO_STAY) {
         block.uses = 0;
-        main.add(block);
-      } else if (from == main && block.uses > 0) {
+      } else if (!fromSmall && block.uses > 0) {
         block.uses--;
-        main.add(block);
       } else {
         return block;
       }
-      block = from.poll();
+      main.add(block);
     }
     return null;
   }
 
-  private void remember(Block block) {
-    lock.lock();
-    try {
-      left.add(new Name(block.cache.id, block.number));
-      if (left.size() > capacity) {
-        Iterator<Name> oldest = left.iterator();
-        oldest.next();
-        oldest.remove();
-      }
-    } finally {
-      lock.unlock();
+  /** Puts a block at the end of a queue, if it is in none. */
+  private synchronized void enqueue(Block block, boolean inSmall) {
+    if (!small.contains(block) && !main.contains(block)) {
+      (inSmall ? small : main).add(block);
     }
   }
 
-  private void putBack(Block block, Queue to) {
-    lock.lock();
-    try {
-      if (block.queue == null) {
-        to.add(block);
-      }
-    } finally {
-      lock.unlock();
+  private synchronized void remember(Block block) {
+    left.add(new Name(block.cache.id, block.number));
+    if (left.size() > capacity) {
+      left.removeFirst();
     }
   }
 
@@ -256,39 +189,20 @@ final class Frames {
   }
 
   /** Gives a block a frame, with which it may be evicted. The lock of its stripe is held. */
-  void give(Block block, Frame frame) {
+  synchronized void give(Block block, Frame frame) {
     block.frame = frame;
     block.uses = 0;
-    lock.lock();
-    try {
-      if (block.queue == null) {
-        boolean isBack = left.remove(new Name(block.cache.id, block.number));
-        (isBack ? main : small).add(block);
-      }
-    } finally {
-      lock.unlock();
-    }
+    enqueue(block, !left.remove(new Name(block.cache.id, block.number)));
   }
 
   /** Takes a block that is forgotten off its queue. */
-  void leave(Block block) {
-    lock.lock();
-    try {
-      if (block.queue != null) {
-        block.queue.remove(block);
-      }
-    } finally {
-      lock.unlock();
-    }
+  synchronized void leave(Block block) {
+    small.remove(block);
+    main.remove(block);
   }
 
   /** Takes a frame back that no block has. */
-  void giveBack(Frame frame) {
-    lock.lock();
-    try {
-      free.addLast(frame);
-    } finally {
-      lock.unlock();
-    }
+  synchronized void giveBack(Frame frame) {
+    free.addLast(frame);
   }
 }

@@ -36,6 +36,14 @@ public final class OptionException extends IOException {
     this.type = type;
   }
 
+  /** Copies a failure to open an export, for another thread to throw. */
+  public static IOException copyOf(IOException shared) {
+    return shared instanceof OptionException refused
+        ? new OptionException(
+            refused.type, String.valueOf(refused.getMessage()), refused.told, refused)
+        : NbdException.copyOf(shared);
+  }
+
   /** Returns the message for the client. */
   String told() {
     return told;

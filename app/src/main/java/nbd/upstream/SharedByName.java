@@ -8,6 +8,7 @@ import java.util.Map;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Predicate;
+import nbd.protocol.OptionException;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -125,7 +126,7 @@ final class SharedByName<T> {
       if (thing == null) {
         changed.awaitUninterruptibly();
         if (place.failure != null) {
-          throw place.failure;
+          throw OptionException.copyOf(place.failure);
         }
       } else if (isUsable.test(thing)) {
         place.users++;
