@@ -42,7 +42,6 @@ public record ExportInfo(
     contexts = Map.copyOf(contexts);
   }
 
-  /** Says whether the server set a flag. */
   public boolean has(TransmissionFlag flag) {
     return flags.contains(flag);
   }

@@ -32,7 +32,7 @@ final class InfoReplies {
       case EXPORT -> {
         requireLength(type, data, 10);
         if (size >= 0) {
-          throw new ProtocolException("the server told the export's size twice");
+          throw new ProtocolException("the server sent the export's size twice");
         }
         takeExport(data);
       }
@@ -74,7 +74,7 @@ final class InfoReplies {
       Map<String, Integer> contexts)
       throws ProtocolException {
     if (size < 0) {
-      throw new ProtocolException("the server did not tell the export's size");
+      throw new ProtocolException("the server did not send the export's size");
     }
     return new ExportInfo(
         name,

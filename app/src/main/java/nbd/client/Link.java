@@ -105,8 +105,8 @@ final class Link {
         checkIn(Duration.ofNanos(left));
       } else {
         end(
-            "the server has owed an answer and said nothing for "
-                + ConnectDeadline.described(patience),
+            "the server has sent nothing for %s while a reply was due"
+                .formatted(ConnectDeadline.described(patience)),
             true);
       }
     } catch (RuntimeException | Error mistake) {
@@ -116,7 +116,6 @@ final class Link {
     }
   }
 
-  /** Returns the server's name, for messages. */
   String name() {
     return name;
   }

@@ -45,12 +45,12 @@ public final class NbdClient extends Handle {
   /** The failure where there is no memory for another one. */
   @SuppressWarnings("StaticAssignmentOfThrowable")
   private static final LostException LOST =
-      new LostException(NbdError.EIO, "the connection broke, and memory was short", true);
+      new LostException(NbdError.EIO, "the connection broke, and memory has run out", true);
 
   /** The failure where there is no memory for another one. */
   @SuppressWarnings("StaticAssignmentOfThrowable")
   private static final NbdException FAILED =
-      new NbdException(NbdError.EIO, "a request failed, and memory was short");
+      new NbdException(NbdError.EIO, "a request failed, and memory has run out");
 
   /** Limit on the time for sending the goodbye. */
   private static final Duration GOODBYE = Duration.ofSeconds(1);

@@ -87,7 +87,7 @@ final class Negotiation {
   /** Lists the metadata contexts of the URI's export, and ends the handshake. */
   List<String> listContexts() throws IOException {
     greet();
-    requireOptions("tell its metadata contexts");
+    requireOptions("list its metadata contexts");
     agreeOnReplies();
     List<String> names =
         structured ? List.copyOf(contexts(Option.LIST_META_CONTEXT).keySet()) : List.of();
@@ -232,7 +232,7 @@ final class Negotiation {
     try {
       return ExportRequest.name(data);
     } catch (ExportRequest.MalformedException malformed) {
-      throw new ProtocolException("in what the server lists, " + malformed.reason());
+      throw new ProtocolException("in the server's list, " + malformed.reason());
     }
   }
 }

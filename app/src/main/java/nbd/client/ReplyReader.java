@@ -43,8 +43,8 @@ final class ReplyReader implements Runnable {
     } catch (IOException failure) {
       link.fail(failure);
     } catch (RuntimeException | Error mistake) {
-      link.giveUp("a reply could not be taken", mistake);
-      Logger.error(mistake, "{}: a reply could not be taken", link.name());
+      link.giveUp("a reply could not be processed", mistake);
+      Logger.error(mistake, "{}: a reply could not be processed", link.name());
     } finally {
       link.loseAll();
     }
@@ -195,7 +195,7 @@ final class ReplyReader implements Runnable {
               .formatted(Integer.toUnsignedString(context)));
     }
     if (told != count) {
-      throw wrong(request, "by %d extents where it told of %d".formatted(count, told));
+      throw wrong(request, "by %d extents where it announced %d".formatted(count, told));
     }
     for (long i = 0; i < count; i++) {
       in.require(each);

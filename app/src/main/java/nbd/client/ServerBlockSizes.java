@@ -31,7 +31,7 @@ public record ServerBlockSizes(long minimum, long preferred, long maximum) {
             && (maximum == NO_MAXIMUM || maximum % minimum == 0);
     if (!sane) {
       throw new ProtocolException(
-          "the block sizes %d, %d and %d are none".formatted(minimum, preferred, maximum));
+          "the block sizes %d, %d and %d are not valid".formatted(minimum, preferred, maximum));
     }
     return new ServerBlockSizes(minimum, preferred, maximum);
   }

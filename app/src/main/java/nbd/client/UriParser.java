@@ -91,7 +91,7 @@ final class UriParser {
       String name = decode(equals < 0 ? parameter : parameter.substring(0, equals));
       String value = equals < 0 ? "" : decode(parameter.substring(equals + 1));
       if (parameters.put(name, value) != null) {
-        throw wrong("the parameter \"%s\" is there twice".formatted(name));
+        throw wrong("the parameter \"%s\" appears twice".formatted(name));
       }
     }
   }
@@ -187,7 +187,7 @@ final class UriParser {
       int high = i + 2 < raw.length ? Character.digit(raw[i + 1], 16) : -1;
       int low = high < 0 ? -1 : Character.digit(raw[i + 2], 16);
       if (low < 0) {
-        throw wrong("a % stands before two hexadecimal digits; write % itself as %25");
+        throw wrong("a % needs two hexadecimal digits behind it; write % itself as %25");
       }
       bytes.write(16 * high + low);
       i += 2;

@@ -30,7 +30,6 @@ public enum ChunkType {
     this.code = code;
   }
 
-  /** Returns the number on the wire. */
   public int code() {
     return code;
   }

@@ -35,7 +35,6 @@ public enum Command {
     this.code = code;
   }
 
-  /** Returns the number on the wire. */
   public int code() {
     return code;
   }

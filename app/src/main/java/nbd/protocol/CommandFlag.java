@@ -21,7 +21,6 @@ public enum CommandFlag {
     this.bit = 1 << position;
   }
 
-  /** Returns the bit on the wire. */
   public int bit() {
     return bit;
   }

@@ -18,27 +18,22 @@ public record CommandFlags(int bits) {
   /** No flag. */
   public static final CommandFlags NONE = of(0);
 
-  /** Returns the set with these bits. */
   public static CommandFlags of(int bits) {
     return bits >= 0 && bits < DEFINED.length ? DEFINED[bits] : new CommandFlags(bits);
   }
 
-  /** Returns the set of one flag. */
   public static CommandFlags of(CommandFlag flag) {
     return of(flag.bit());
   }
 
-  /** Says whether the flag is in the set. */
   public boolean has(CommandFlag flag) {
     return (bits & flag.bit()) != 0;
   }
 
-  /** Returns this set with the flag. */
   public CommandFlags with(CommandFlag flag) {
     return of(bits | flag.bit());
   }
 
-  /** Returns this set without the flag. */
   public CommandFlags without(CommandFlag flag) {
     return of(bits & ~flag.bit());
   }

@@ -21,7 +21,6 @@ public record ErrorReply(NbdError error, String message) {
     return new ErrorReply(NbdException.errorOf(failure), NbdException.told(failure));
   }
 
-  /** Says whether the command failed. */
   public boolean isError() {
     return error != NbdError.NONE;
   }

@@ -84,7 +84,6 @@ public record ExportRequest(String name, Set<InfoType> infos) {
       super(message);
     }
 
-    /** Returns the message. */
     public String reason() {
       return String.valueOf(getMessage());
     }

@@ -19,12 +19,10 @@ public enum HandshakeFlag {
     this.bit = bit;
   }
 
-  /** Returns the bit on the wire. */
   public int bit() {
     return bit;
   }
 
-  /** Says whether this flag is set. */
   public boolean isIn(int flags) {
     return (flags & bit) != 0;
   }

@@ -84,7 +84,6 @@ public final class IncomingReply {
     buffer.position(start + bytes);
   }
 
-  /** Returns the form. */
   public Form form() {
     return form;
   }
@@ -104,7 +103,6 @@ public final class IncomingReply {
     return type;
   }
 
-  /** Returns the request's cookie. */
   public long cookie() {
     return cookie;
   }

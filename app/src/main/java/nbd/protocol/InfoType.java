@@ -20,7 +20,6 @@ public enum InfoType {
     this.code = code;
   }
 
-  /** Returns the number on the wire. */
   public int code() {
     return code;
   }

@@ -27,7 +27,6 @@ public enum NbdError {
     this.code = code;
   }
 
-  /** Returns the number on the wire. */
   public int code() {
     return code;
   }

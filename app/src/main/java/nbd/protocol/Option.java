@@ -36,7 +36,6 @@ public enum Option {
     this.code = code;
   }
 
-  /** Returns the number on the wire. */
   public int code() {
     return code;
   }

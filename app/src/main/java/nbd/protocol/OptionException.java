@@ -49,7 +49,6 @@ public final class OptionException extends IOException {
     return told;
   }
 
-  /** Returns the error. */
   public OptionReplyType type() {
     return type;
   }

@@ -40,7 +40,6 @@ public enum OptionReplyType {
     this.code = code;
   }
 
-  /** Returns the number on the wire. */
   public int code() {
     return code;
   }
@@ -50,7 +49,6 @@ public enum OptionReplyType {
     return Arrays.stream(values()).filter(type -> type.code == code).findFirst();
   }
 
-  /** Says whether the option failed. */
   public boolean isError() {
     return code < 0;
   }

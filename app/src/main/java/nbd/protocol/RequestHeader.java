@@ -21,7 +21,6 @@ public final class RequestHeader {
   private long offset;
   private long length;
 
-  /** Reads compact headers. */
   public RequestHeader() {
     this(false);
   }
@@ -31,7 +30,6 @@ public final class RequestHeader {
     this.extended = extended;
   }
 
-  /** Returns the length of a header. */
   public int bytes() {
     return extended ? EXTENDED_BYTES : BYTES;
   }

@@ -38,7 +38,6 @@ public enum TransmissionFlag {
     this.bit = 1 << position;
   }
 
-  /** Returns the bit on the wire. */
   public int bit() {
     return bit;
   }

@@ -329,7 +329,7 @@ final class ClientHandshakeTest {
         contexts.replies("a context for INFO", "by INFO", INFO),
         opening.says(
             "no size",
-            "did not tell the export's size",
+            "did not send the export's size",
             c -> c.reply(GO, INFO, sizes).reply(GO, ACK)),
         opening.says(
             "two sizes",
@@ -345,8 +345,8 @@ final class ClientHandshakeTest {
         sizes("block sizes 1, 0", 1, 0, 1 << 20),
         sizes("block sizes 1, 1000", 1, 1000, 1 << 20),
         sizes("block sizes 4096, 512", 4096, 512, 1 << 20),
-        sizes("and 0 are none", 1, 512, 0),
-        sizes("and 1048577 are none", 512, 512, (1 << 20) + 1),
+        sizes("and 0 are not valid", 1, 512, 0),
+        sizes("and 1048577 are not valid", 512, 512, (1 << 20) + 1),
         opening.replies("a context for GO", "META_CONTEXT", META_CONTEXT, context(1, "x")));
   }
 

@@ -440,7 +440,7 @@ final class ClientInFlightTest {
       client.flush();
       assertThatThrownBy(client::flush)
           .isInstanceOf(LostException.class)
-          .hasMessage(server.uri() + ": the server has owed an answer and said nothing for 1 s");
+          .hasMessage(server.uri() + ": the server has sent nothing for 1 s while a reply was due");
     }
   }
 
@@ -452,7 +452,7 @@ final class ClientInFlightTest {
         NbdClient client = open(server, Duration.ofMillis(100))) {
       assertThatThrownBy(() -> client.write(ByteBuffer.allocateDirect(LONG), 0, CommandFlags.NONE))
           .isInstanceOf(LostException.class)
-          .hasMessageContaining("said nothing for 100 ms");
+          .hasMessageContaining("sent nothing for 100 ms");
       end.countDown();
     }
   }

@@ -355,7 +355,7 @@ final class ClientRepliesTest {
             structuredExtents.answered("wide extents", "form", STATUS_EXT, wide),
             wideExtents.answered("narrow extents", "form", STATUS, narrow),
             wideExtents.answered(
-                "a wrong count", "by 1 extents where it told of 2", STATUS_EXT, miscounted),
+                "a wrong count", "by 1 extents where it announced 2", STATUS_EXT, miscounted),
             wideRead.answered(
                 "a length of 2^63", "bytes", (c, a) -> c.send(dataOfTwoToThe63(a.cookie()))));
     return Stream.concat(
