@@ -98,7 +98,7 @@ public final class Server {
   /** Counts the interval, however late it is called: a machine that pauses is no client's fault. */
   private void cutStalled() {
     try {
-      admission.cutStalled(TimeUnit.MILLISECONDS.toNanos(WATCH_MILLIS));
+      admission.disconnectStalled(TimeUnit.MILLISECONDS.toNanos(WATCH_MILLIS));
     } catch (RuntimeException | Error failure) {
       // The timer would not call again.
       Logger.error("stalled clients could not be looked for: {}", failure.toString());

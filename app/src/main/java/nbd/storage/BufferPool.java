@@ -10,35 +10,32 @@ import nbd.protocol.NbdException;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Native buffers that are kept for the next request when one is done with, since allocating costs
- * more than a small request. Any thread may take and give back.
+ * A pool of native buffers. It keeps buffers that were given back for the next request, since
+ * allocating one costs more than a small request. Any thread may call.
  *
- * <p>Invariant: at most {@code mostKept} bytes are kept. Those who take bound what is out.
+ * <p>Invariant: the idle buffers have at most {@code mostKept} bytes. The users bound those that
+ * are lent.
  */
 public final class BufferPool {
   private static final int SMALLEST_SHIFT = 12;
   private static final int LARGEST_SHIFT = 26;
 
-  /** More is not worth keeping: so much is seldom needed at a time. */
+  /** More is seldom needed at a time. */
   private static final long MOST_KEPT = 128L << 20;
 
-  /** For each size, a power of two, the idle buffers: the last one used first, for the caches. */
+  /** The idle buffers of each size, a power of two: the last used first, for the caches. */
   private final List<Deque<ByteBuffer>> idle;
 
   private final AtomicLong kept = new AtomicLong();
   private final long mostKept;
   private final DirectMemory memory;
 
-  /**
-   * Keeps nothing yet.
-   *
-   * @param bytes what may be kept at most, if the pool does not keep less by itself
-   */
+  /** Makes an empty pool that keeps at most so many bytes, or fewer. */
   public BufferPool(long bytes) {
     this(bytes, DirectMemory.JVM);
   }
 
-  /** For tests that say how much memory there is. */
+  /** Makes a pool for a test, with other memory than the JVM's. */
   public BufferPool(long bytes, DirectMemory memory) {
     this.memory = memory;
     mostKept = Math.min(bytes, MOST_KEPT);
@@ -61,7 +58,7 @@ public final class BufferPool {
   }
 
   /**
-   * As {@link #take}, for what a connection cannot do without: its input, and an error.
+   * Lends a buffer that a connection cannot do without, for its input or an error.
    *
    * @throws NbdException ENOMEM if the JVM has nothing left at all
    */
@@ -79,7 +76,7 @@ public final class BufferPool {
     return used.clear();
   }
 
-  /** Takes back what was lent; nobody uses it any more. */
+  /** Takes back a buffer that was lent, which nobody uses any more. */
   public void giveBack(ByteBuffer buffer) {
     boolean keeps = kept.addAndGet(buffer.capacity()) <= mostKept;
     try {
@@ -95,7 +92,7 @@ public final class BufferPool {
     }
   }
 
-  /** The memory that a buffer of so many bytes takes. */
+  /** Returns the capacity of a buffer of so many bytes. */
   public static int capacityFor(int length) {
     return 1 << (index(length) + SMALLEST_SHIFT);
   }

@@ -10,55 +10,56 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.BooleanSupplier;
 import nbd.protocol.NbdException;
 import nbd.storage.BufferPool;
 
 /**
- * Admits requests that cannot be answered at once, by the memory that they hold. There is one for a
- * server, with a {@link Share} for each connection and a {@link Reservation} for each admitted
+ * The admission of requests that cannot be answered at once, by the memory that they hold. A server
+ * has one, with a {@link Share} for each connection and a {@link Reservation} for each admitted
  * request.
  *
- * <p>A request is admitted with all the memory that it will ever hold, so who holds memory never
- * waits for more: it waits for storage or for its client.
+ * <p>A request is admitted with all the memory that it will ever hold. So a request that holds
+ * memory waits for storage or for its client, never for more memory.
  *
  * <ul>
- *   <li>The first {@link #OWN_BYTES} that a connection holds are its own. Only what it holds beyond
- *       them counts against the bound.
- *   <li>Those that do not fit wait, and only the first of them is given what becomes free; but
- *       nobody waits behind others once its connection's own bytes suffice. Who wants less goes
- *       before those that want more, so that many who announce much do not keep others waiting; but
- *       only until {@link #OVERTAKING} times the bytes that a request wants have been admitted
- *       since it came.
+ *   <li>Each connection has {@link #OWN_BYTES} of its own. Only the bytes that it holds beyond them
+ *       count against the bound.
+ *   <li>Requests that do not fit wait in a queue, and only the first is given freed memory. But a
+ *       request for which its connection's own bytes suffice does not wait behind others.
+ *   <li>A request goes before larger ones, so that many clients that announce much do not keep
+ *       others waiting. But at most {@link #OVERTAKING} times a request's own bytes are admitted
+ *       before it.
  *   <li>A READ never waits for its buffer. It gets one only while half of the bound is left, and is
  *       sent piece by piece otherwise. So clients that take no replies leave half to WRITEs.
- *   <li>A client that holds memory beyond its own is cut while others wait, if it has moved so
- *       little of what it is waited for that all of it would take longer than {@link #TURNOVER}
- *       times the patience (see {@link Pace}). Nobody is cut while nobody waits.
+ *   <li>A client that holds memory beyond its own while others wait for memory is disconnected if,
+ *       at its pace, moving all that it holds would take longer than {@link #TURNOVER} times the
+ *       patience (see {@link Pace}).
  * </ul>
  *
- * <p>Invariant: {@code shared} is the sum of what the shares hold beyond their own bytes, and at
- * most the bound.
+ * <p>Invariant: {@code shared} is the sum of the bytes that the shares hold beyond their own, and
+ * at most the bound.
  */
 public final class Admission {
-  /** What a request costs beside its buffer: mostly the stack of its virtual thread. */
+  /** The bytes of a request beside its buffer: mostly the stack of its virtual thread. */
   public static final int REQUEST_BYTES = 2 << 10;
 
-  /** A READ or two WRITEs of 256 KiB, as nbdcopy sends them; held only while it is used. */
+  /** One READ or two WRITEs of 256 KiB, as nbdcopy sends them. */
   public static final int OWN_BYTES = (512 << 10) + 2 * REQUEST_BYTES;
 
   /** More than any client keeps in flight on one connection at slow storage. */
   public static final int MAXIMUM_REQUESTS = 1024;
 
-  /** What one connection may hold, unless it is by a single request: two of the largest WRITEs. */
+  /** The limit for one connection, unless it has a single request: two of the largest WRITEs. */
   static final long MAXIMUM_BYTES = (64L << 20) + 2 * REQUEST_BYTES;
 
-  /** The longest WRITE, and as much again as a connection has of its own. */
+  /** The least bound: the longest WRITE, and some room. */
   public static final long MINIMUM_BYTES = 33L << 20;
 
-  /** By how many times its own bytes a request may be overtaken. */
+  /** The limit on the bytes that overtake a request, in multiples of its own. */
   static final int OVERTAKING = 16;
 
-  /** How many times the patience a client has to move all that it holds. */
+  /** The time that a client has to move all that it holds, in multiples of the patience. */
   static final int TURNOVER = 5;
 
   private final long bound;
@@ -83,8 +84,8 @@ public final class Admission {
   /**
    * A thread that waits to be admitted.
    *
-   * @param rank the least is the first: what the request wants, and what had been admitted when it
-   *     came, divided by {@link #OVERTAKING}
+   * @param rank the request's bytes, and the bytes that had been admitted when it came, divided by
+   *     {@link #OVERTAKING}; the least is the first
    */
   private record Waiter(long rank, long arrival, Share share) implements Comparable<Waiter> {
     @Override
@@ -95,10 +96,10 @@ public final class Admission {
   }
 
   /**
-   * Admits requests of up to so many bytes.
+   * Admits requests up to a bound.
    *
    * @param bound in bytes, at least {@link #MINIMUM_BYTES}
-   * @param patience how long a client may move nothing while others wait
+   * @param patience the time that a client may move nothing while others wait
    */
   public Admission(long bound, Duration patience) {
     this(bound, patience, new BufferPool(bound));
@@ -113,28 +114,28 @@ public final class Admission {
     this.buffers = buffers;
   }
 
-  /** The buffers of requests, and of what a connection needs beside them. */
+  /** Returns the buffers of requests and connections. */
   public BufferPool buffers() {
     return buffers;
   }
 
-  /** The bytes that admitted requests hold. */
+  /** Returns the bytes that admitted requests hold. */
   public long held() {
     return shares.stream().mapToLong(Share::heldBytes).sum();
   }
 
-  /** The bytes of a request whose buffer has this length; no buffer if it is 0. */
+  /** Returns the bytes of a request whose buffer has this length; 0 for no buffer. */
   static long bytesFor(int length) {
     return length == 0 ? REQUEST_BYTES : REQUEST_BYTES + (long) BufferPool.capacityFor(length);
   }
 
   /**
-   * Makes room for one more connection.
+   * Opens a connection's share.
    *
-   * @param cut ends it if its client holds others up; any thread calls it
+   * @param disconnect ends the connection if its client holds others up; any thread calls it
    */
-  public Share open(Runnable cut) {
-    Share share = new Share(cut);
+  public Share open(Runnable disconnect) {
+    Share share = new Share(disconnect);
     shares.add(share);
     return share;
   }
@@ -182,7 +183,7 @@ public final class Admission {
 
   private void giveBack(Share share, long bytes) {
     shared.addAndGet(-bytes);
-    // Who waits looks again after it has said so: what it could miss is seen here.
+    // A waiter sets this before it looks at the bytes: it sees those given back, or is seen here.
     if (contested) {
       lock.lock();
       try {
@@ -194,21 +195,17 @@ public final class Admission {
     }
   }
 
-  /**
-   * Cuts clients that hold others up. Called at regular intervals by one thread.
-   *
-   * @param elapsedNanos the interval
-   */
-  public void cutStalled(long elapsedNanos) {
-    boolean cuts = contested;
+  /** Disconnects clients that hold others up. One thread calls this once in each interval. */
+  public void disconnectStalled(long intervalNanos) {
+    boolean othersWait = contested;
     for (Share share : shares) {
-      share.cutIfStalled(elapsedNanos, cuts);
+      share.disconnectIfStalled(intervalNanos, othersWait);
     }
   }
 
   /**
-   * How quickly a client moves bytes in one direction while it is waited for. One thread at a time
-   * says what it moves; another one judges.
+   * A client's pace in one direction: the bytes that it moves while the server waits for it. One
+   * thread at a time reports them; another one judges.
    */
   static final class Pace {
     private volatile boolean waiting;
@@ -216,25 +213,25 @@ public final class Admission {
     private long seen;
     private long behindNanos;
 
-    /** The server waits for the client from now on. */
+    /** Notes that the server waits for the client from now on. */
     void begin() {
       waiting = true;
     }
 
-    /** So many bytes have come, or have been taken. */
+    /** Adds bytes that the client has sent or taken. */
     @SuppressWarnings("NonAtomicVolatileUpdate") // one thread at a time writes it
     void moved(long bytes) {
       moved += bytes;
     }
 
-    /** The server waits no more. */
+    /** Notes that the server waits no more. */
     void end() {
       waiting = false;
     }
 
     /**
-     * Counts how far the client is behind the rate that would move what it holds in time; whether
-     * that is more than the patience.
+     * Adds up the time that the client is behind the pace that moves all that it holds in {@link
+     * #TURNOVER} times the patience; says whether it is more than the patience.
      */
     private boolean stalls(long elapsedNanos, long heldBytes, long patienceNanos) {
       long now = moved;
@@ -242,7 +239,7 @@ public final class Admission {
       seen = now;
       long waited = waiting ? elapsedNanos : -elapsedNanos;
       long behind = behindNanos + waited - (long) (part * patienceNanos * TURNOVER);
-      // Not more, so that a client that goes on has soon caught up.
+      // With a limit, so that a client that goes on has soon caught up.
       behindNanos = Math.clamp(behind, 0, patienceNanos + elapsedNanos);
       return behindNanos > patienceNanos;
     }
@@ -254,19 +251,19 @@ public final class Admission {
   }
 
   /**
-   * What the requests of one connection hold. The connection's thread has them admitted, one after
-   * the other; any thread ends them.
+   * The memory that the requests of one connection hold. The connection's thread has them admitted,
+   * one after the other; any thread releases them.
    *
    * <p>Invariant: {@code requests} and {@code bytes} are those of all reservations that have not
-   * been left, and guarded by the lock. {@code requests} is at most {@link #MAXIMUM_REQUESTS};
+   * been released, and guarded by the lock. {@code requests} is at most {@link #MAXIMUM_REQUESTS};
    * {@code bytes} at most {@link #MAXIMUM_BYTES}, or those of a single request.
    */
   public final class Share implements AutoCloseable {
-    private final Runnable cut;
+    private final Runnable disconnect;
     private final Pace receiving = new Pace();
     private final Pace sending = new Pace();
     private final ReentrantLock lock = new ReentrantLock();
-    private final Condition left = lock.newCondition();
+    private final Condition released = lock.newCondition();
 
     /** Signalled when the thread that waits for memory may be admitted. */
     private final Condition freed = Admission.this.lock.newCondition();
@@ -274,18 +271,18 @@ public final class Admission {
     private int requests;
     private long bytes;
     private volatile boolean waitsForMemory;
-    private boolean wasCut;
+    private boolean disconnected;
 
-    private Share(Runnable cut) {
-      this.cut = cut;
+    private Share(Runnable disconnect) {
+      this.disconnect = disconnect;
     }
 
-    /** How quickly the client sends the payloads that memory is held for. */
+    /** Returns the client's pace in sending payloads that memory is held for. */
     Pace receiving() {
       return receiving;
     }
 
-    /** How quickly the client takes replies. */
+    /** Returns the client's pace in taking replies. */
     public Pace sending() {
       return sending;
     }
@@ -336,11 +333,12 @@ public final class Admission {
       return tryAdmit(more, bound / 2);
     }
 
-    /** Whether the connection's other requests leave room for one of so many bytes. */
-    boolean hasRoom(long more) {
+    private void await(BooleanSupplier reached) {
       lock.lock();
       try {
-        return !isFull(more);
+        while (!reached.getAsBoolean()) {
+          released.awaitUninterruptibly();
+        }
       } finally {
         lock.unlock();
       }
@@ -348,14 +346,12 @@ public final class Admission {
 
     /** Waits until the connection's other requests leave room for one of so many bytes. */
     void awaitRoom(long more) {
-      lock.lock();
-      try {
-        while (isFull(more)) {
-          left.awaitUninterruptibly();
-        }
-      } finally {
-        lock.unlock();
-      }
+      await(() -> !isFull(more));
+    }
+
+    /** Waits until no request is in flight. */
+    void awaitNone() {
+      await(() -> requests == 0);
     }
 
     /** Waits for room, and then for memory. */
@@ -364,7 +360,7 @@ public final class Admission {
       awaitRoom(more);
       waitsForMemory = true;
       try {
-        await(this, more);
+        Admission.this.await(this, more);
       } finally {
         waitsForMemory = false;
       }
@@ -378,33 +374,11 @@ public final class Admission {
         back = beyondOwn(bytes) - beyondOwn(bytes - count);
         bytes -= count;
         requests -= reservations;
-        left.signalAll();
+        released.signalAll();
       } finally {
         lock.unlock();
       }
       giveBack(this, back);
-    }
-
-    /** Whether no request is in flight. */
-    boolean isEmpty() {
-      lock.lock();
-      try {
-        return requests == 0;
-      } finally {
-        lock.unlock();
-      }
-    }
-
-    /** Waits until no request is in flight. */
-    void awaitNone() {
-      lock.lock();
-      try {
-        while (requests > 0) {
-          left.awaitUninterruptibly();
-        }
-      } finally {
-        lock.unlock();
-      }
     }
 
     private long heldBytes() {
@@ -416,30 +390,35 @@ public final class Admission {
       }
     }
 
-    /** Who waits for memory itself is not judged: its client may wait for that to send or take. */
-    private void cutIfStalled(long elapsedNanos, boolean othersWait) {
-      long now = heldBytes();
-      if (now <= OWN_BYTES || waitsForMemory) {
+    /** Says whether no request is in flight. */
+    boolean isEmpty() {
+      return heldBytes() == 0;
+    }
+
+    /** Spares a connection that waits for memory: its client may wait for that to move on. */
+    private void disconnectIfStalled(long elapsedNanos, boolean othersWait) {
+      long held = heldBytes();
+      if (held <= OWN_BYTES || waitsForMemory) {
         receiving.forgive();
         sending.forgive();
         return;
       }
-      boolean sendsTooLittle = receiving.stalls(elapsedNanos, now, patienceNanos);
-      boolean takesTooLittle = sending.stalls(elapsedNanos, now, patienceNanos);
-      if ((sendsTooLittle || takesTooLittle) && othersWait && !wasCut) {
-        wasCut = true;
-        cut.run();
+      boolean sendsTooLittle = receiving.stalls(elapsedNanos, held, patienceNanos);
+      boolean takesTooLittle = sending.stalls(elapsedNanos, held, patienceNanos);
+      if ((sendsTooLittle || takesTooLittle) && othersWait && !disconnected) {
+        disconnected = true;
+        disconnect.run();
       }
     }
 
-    /** Ends the connection's share; all requests have left. */
+    /** Ends the connection's share, all of whose reservations have been released. */
     @Override
     public void close() {
       shares.remove(this);
     }
   }
 
-  /** One admitted request. Filled by the connection's thread, left by the one that serves it. */
+  /** One admitted request. The connection's thread fills its buffer; any one thread releases it. */
   static final class Reservation {
     private final Share share;
     private final AtomicBoolean released = new AtomicBoolean();
@@ -452,7 +431,7 @@ public final class Admission {
     }
 
     /**
-     * Gets the buffer that the request was admitted with.
+     * Takes the buffer that the request was admitted with.
      *
      * @throws NbdException ENOMEM if the JVM has no memory left
      */
@@ -462,17 +441,17 @@ public final class Admission {
       return taken;
     }
 
-    /** Whether a buffer was admitted. */
+    /** Says whether the request was admitted with a buffer. */
     boolean hasMemory() {
       return bytes > REQUEST_BYTES;
     }
 
-    /** The buffer, if the request has one. */
+    /** Returns the buffer, if the request has taken one. */
     Optional<ByteBuffer> buffer() {
       return buffer;
     }
 
-    /** Gives the buffer back: what is left to do needs none. */
+    /** Gives the buffer back, which the request needs no more. */
     void releaseBuffer() {
       buffer.ifPresent(share.buffers()::giveBack);
       buffer = Optional.empty();
@@ -483,7 +462,7 @@ public final class Admission {
       }
     }
 
-    /** Gives everything back; changes nothing when it is called again. */
+    /** Gives everything back. May be called again. */
     void release() {
       if (released.compareAndSet(false, true)) {
         releaseBuffer();
@@ -491,7 +470,7 @@ public final class Admission {
       }
     }
 
-    /** Leaves, but for the buffer, which somebody may still use: the collector takes it. */
+    /** Gives back all but the buffer, which may still be in use; the collector takes it. */
     void abandon() {
       if (released.compareAndSet(false, true)) {
         share.giveBackBytes(bytes, 1);

@@ -12,18 +12,15 @@ import nbd.storage.Capability;
 import nbd.storage.Extent;
 import nbd.storage.Handle;
 
-/** Answers BLOCK_STATUS for the one context there is, base:allocation. Used by any thread. */
+/** The answers to BLOCK_STATUS for the only context, base:allocation. Any thread may call. */
 public final class BlockStatus {
-  /** By which number the client refers to the context. */
+  /** The number by which clients refer to the context. */
   public static final int CONTEXT = 1;
 
-  /**
-   * A fragmented export has any number of extents. The protocol allows 2^20 in a reply; with these
-   * a reply stays below 64 KiB, and one more question in 4000 is not felt.
-   */
+  /** The protocol allows 2^20 in a reply; with these a reply stays below 64 KiB. */
   static final int MOST_EXTENTS = 4000;
 
-  /** A handle that knows little at a time is not asked for ever: the client asks again. */
+  /** The limit for a handle that knows little at a time; the client asks for the rest. */
   private static final int MOST_QUESTIONS = 64;
 
   private final Handle handle;
@@ -40,7 +37,7 @@ public final class BlockStatus {
     return flags.has(CommandFlag.REQ_ONE) ? 1 : MOST_EXTENTS;
   }
 
-  /** The longest reply, in bytes. */
+  /** Returns the length of the longest reply. */
   int replyBytes(CommandFlags flags) {
     return format.extentsBytes(known ? most(flags) : 1);
   }
@@ -49,30 +46,24 @@ public final class BlockStatus {
    * Asks the handle, and appends the whole reply.
    *
    * @param length of the range, not 0
-   * @throws IOException if the handle could not say; nothing is appended then
+   * @throws IOException if the handle failed; nothing is appended then
    */
   void answer(ByteBuffer out, long cookie, long offset, long length, CommandFlags flags)
       throws IOException {
     List<Extent> extents = known ? ask(offset, length, most(flags)) : List.of(Extent.data(length));
-    // Where an extent ends that runs past the range, or past what the layout can tell, does no harm
-    // unless it is not a multiple of the block size.
-    long most =
-        flags.has(CommandFlag.REQ_ONE)
-            ? Math.min(length, longest())
-            : Math.min(handle.size() - offset, Long.MAX_VALUE);
+    // Only the last extent may run past the range, or past the longest that the reply can name. It
+    // may end anywhere, but at a multiple of the block size.
+    long longest = format.maximumExtent() & -(long) handle.blockSizes().minimum();
+    long left = flags.has(CommandFlag.REQ_ONE) ? length : handle.size() - offset;
     format.extents(out, cookie, offset, CONTEXT, extents.size());
     for (Extent extent : extents) {
-      long told = Math.min(Math.min(extent.length(), most), longest());
-      format.extent(out, told, BaseAllocation.status(extent.hole(), extent.zero()));
-      most -= told;
+      long count = Math.min(Math.min(extent.length(), left), longest);
+      format.extent(out, count, BaseAllocation.status(extent.hole(), extent.zero()));
+      left -= count;
     }
   }
 
-  private long longest() {
-    return format.maximumExtent() & -(long) handle.blockSizes().minimum();
-  }
-
-  /** Consecutive extents, each unlike the one before: at least one. */
+  /** Returns consecutive extents, each unlike the one before: at least one. */
   private List<Extent> ask(long offset, long length, int most) throws IOException {
     List<Extent> extents = new ArrayList<>();
     long at = offset;

@@ -13,16 +13,16 @@ import nbd.transmission.PendingRequests.Pending;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The replies of requests that a handle began and has ended. The thread that tells the end must not
- * wait for the client, so a virtual thread sends them, which is there as long as there are some;
- * those that come meanwhile leave together.
+ * The replies to requests that a handle has begun and ended. The handle's thread must not wait for
+ * the client, so a virtual thread sends them, which runs as long as there are some; replies that
+ * are added meanwhile leave together.
  *
- * <p>Invariant: {@code count} is how many are in the queue or in the hands of the one thread that
- * sends, which is there if and only if it is not 0. So whatever fails, a thread that has taken some
- * counts them off; and a request leaves whether its reply was sent or not.
+ * <p>Invariant: {@code count} is the number of replies that are queued or being sent, and one
+ * thread sends if and only if it is not 0. So that thread counts off the replies that it has taken,
+ * whatever fails; and reservations are released whether replies were sent or not.
  */
 final class EndedRequests {
-  /** The most replies that leave by one call. */
+  /** The largest number of replies that leave by one call. */
   private static final int BATCH = 64;
 
   private final Replies replies;
@@ -30,7 +30,7 @@ final class EndedRequests {
   private final Queue<Ended> queue = new ConcurrentLinkedQueue<>();
   private final AtomicInteger count = new AtomicInteger();
 
-  /** Used by the one thread that sends. */
+  /** Used by the thread that sends. */
   private final @Nullable Ended[] batch = new Ended[BATCH];
 
   private record Ended(Pending request, ByteBuffer reply) {}
@@ -38,7 +38,7 @@ final class EndedRequests {
   /**
    * Begins with none.
    *
-   * @param unsent takes the reason why replies cannot be sent, and ends the connection
+   * @param unsent ends the connection, for the reason why a reply cannot be sent
    */
   EndedRequests(Replies replies, Consumer<Throwable> unsent) {
     this.replies = replies;
@@ -46,7 +46,7 @@ final class EndedRequests {
   }
 
   /**
-   * Adds a request that has ended; any thread may, and is thrown nothing.
+   * Adds a request that has ended. Any thread may call; nothing is thrown.
    *
    * @param reply makes the reply, from its position to its limit; called at once
    */
@@ -63,7 +63,7 @@ final class EndedRequests {
         Thread.ofVirtual().start(this::send);
       } catch (RuntimeException | Error noThread) {
         unsent.accept(noThread);
-        // Nothing is sent any more, so this waits for nobody.
+        // Nothing can be sent any more, so this does not wait for the client.
         send();
       }
     }

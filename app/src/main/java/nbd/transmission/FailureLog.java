@@ -7,13 +7,13 @@ import nbd.protocol.NbdError;
 import org.tinylog.Logger;
 
 /**
- * Logs how a client's commands fail.
+ * The log of the failed commands of one client.
  *
  * @param peer names the connection
  */
 record FailureLog(String peer) {
   /**
-   * Logs that a command failed, and gives the error that answers it.
+   * Logs that a command failed, and returns the error that answers it.
    *
    * @param failure of the storage, or of the server itself if it is no {@link IOException}
    */
@@ -33,11 +33,5 @@ record FailureLog(String peer) {
         reply.error(),
         failure.getMessage());
     return reply;
-  }
-
-  /** Logs that the data of a READ stopped in the middle, and gives the error that answers it. */
-  ErrorReply cut(long offset, long length, CutShortException cut) {
-    Throwable cause = cut.getCause();
-    return failed(Command.READ, offset, length, cause instanceof IOException ? cause : cut);
   }
 }

@@ -2,6 +2,7 @@ package nbd.transmission;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.List;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.ErrorReply;
@@ -14,9 +15,9 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * The requests of one connection that could not be answered at once. The handle begins a request,
- * and its reply leaves with those that have ended by then; or the request has a virtual thread of
- * its own, which waits for storage and sends the reply. The connection's thread starts them.
+ * The requests of one connection that could not be answered at once. The connection's thread starts
+ * them. The handle begins a request, whose reply then leaves with those of others that have ended;
+ * or the request gets a virtual thread, which waits for storage and sends the reply.
  */
 final class PendingRequests {
   private final String peer;
@@ -28,10 +29,7 @@ final class PendingRequests {
   private final SparseReads sparseReads;
   private final EndedRequests ended;
 
-  /**
-   * Whether the client is gone. Requests that have not started then must not: the client may have
-   * sent them elsewhere.
-   */
+  /** Whether the client is gone. It may have sent requests that have not begun elsewhere. */
   private volatile boolean abandoned;
 
   PendingRequests(String peer, Handle handle, Replies replies, ReplyFormat format) {
@@ -48,8 +46,8 @@ final class PendingRequests {
   /**
    * A request.
    *
-   * @param reservation released when it is answered; its buffer holds a WRITE's payload from its
-   *     position to its limit, or is for a reply with content, unless there was no memory for that
+   * @param reservation released when the request is answered. Its buffer holds a WRITE's payload,
+   *     from its position to its limit, or is for a reply with content; a READ may have none.
    */
   record Pending(
       Command command,
@@ -63,12 +61,12 @@ final class PendingRequests {
     }
   }
 
-  /** Says whether a READ of so many bytes gains nothing by coming here to have holes found. */
-  boolean isPlain(int length) {
-    return sparseReads.isPlain(length);
+  /** Says whether to start a READ here, so that holes are looked for. */
+  boolean asksForHoles(int length) {
+    return sparseReads.asks(length);
   }
 
-  /** Returns the bytes that a request's reply may need. */
+  /** Returns the length of the buffer that a request's reply needs. */
   int replyBytes(Command command, CommandFlags flags, long length) {
     return switch (command) {
       case READ -> format.dataHeaderBytes() + (int) length;
@@ -81,28 +79,28 @@ final class PendingRequests {
   void start(Pending request) {
     boolean started = false;
     try {
-      if (!begin(request)) {
-        Thread.ofVirtual().start(() -> run(request));
+      boolean sparse =
+          request.command() == Command.READ
+              && !isWithoutMemory(request)
+              && sparseReads.asks((int) request.length());
+      if (sparse || !begin(request)) {
+        Thread.ofVirtual().start(() -> run(request, sparse));
       }
       started = true;
     } finally {
       if (!started) {
-        // The handle may have begun it, and may tell its end.
+        // The handle may have begun it, and may report its end.
         request.reservation().abandon();
       }
     }
   }
 
+  private static boolean isWithoutMemory(Pending request) {
+    return request.command() == Command.READ && request.reservation().buffer().isEmpty();
+  }
+
   private boolean begin(Pending request) {
-    boolean needsExtents =
-        switch (request.command()) {
-          case READ ->
-              request.reservation().buffer().isEmpty()
-                  || !sparseReads.isPlain((int) request.length());
-          case BLOCK_STATUS -> true;
-          default -> false;
-        };
-    if (needsExtents) {
+    if (request.command() == Command.BLOCK_STATUS || isWithoutMemory(request)) {
       return false;
     }
     try {
@@ -124,13 +122,13 @@ final class PendingRequests {
     };
   }
 
-  /** Makes the reply of a request that the handle began and has ended. */
+  /** Makes the reply to a request that the handle has begun and ended. */
   private ByteBuffer reply(Pending request, @Nullable IOException failure) {
     ErrorReply error = failure == null ? ErrorReply.NONE : failed(request, failure);
     if (request.command() == Command.READ) {
       return error.isError() ? failedRead(request, error, request.offset()) : data(request);
     }
-    // A payload is not needed any more, and its buffer takes the reply where memory is short.
+    // The payload is not needed any more, and its buffer saves making one for the reply.
     ByteBuffer reply =
         request.reservation().buffer().map(ByteBuffer::clear).orElseGet(PendingRequests::small);
     return plain(reply, request, error);
@@ -148,15 +146,20 @@ final class PendingRequests {
     return failures.failed(request.command(), request.offset(), request.length(), failure);
   }
 
-  /** Lets no request begin any more; those that have begun end as they can. */
+  /** Lets no other request begin; those that have begun go on. */
   void abandon() {
     abandoned = true;
   }
 
-  private void run(Pending request) {
+  private void run(Pending request, boolean sparse) {
     try {
-      if (!abandoned) {
-        serve(request);
+      if (abandoned) {
+        return;
+      }
+      if (isWithoutMemory(request)) {
+        new PieceByPiece(request).send();
+      } else {
+        replies.send(answer(request, sparse));
       }
     } catch (IOException | RuntimeException | Error unsent) {
       unsent(unsent);
@@ -165,10 +168,10 @@ final class PendingRequests {
     }
   }
 
-  /** Ends the connection: a client must not wait for a reply that does not come. */
+  /** Ends the connection: its client must not wait for a reply that does not come. */
   private void unsent(Throwable failure) {
     abandoned = true;
-    replies.cut();
+    replies.end();
     if (failure instanceof IOException) {
       Logger.debug("{}: a reply could not be sent: {}", peer, failure.getMessage());
     } else {
@@ -177,23 +180,18 @@ final class PendingRequests {
     }
   }
 
-  private void serve(Pending request) throws IOException {
-    switch (request.command()) {
-      case READ -> {
-        if (request.reservation().buffer().isEmpty()) {
-          new PieceByPiece(request).send();
-        } else {
-          replies.send(read(request));
-        }
-      }
-      case BLOCK_STATUS -> replies.send(status(request));
+  /** Performs a request, and returns its reply. */
+  private ByteBuffer answer(Pending request, boolean sparse) {
+    return switch (request.command()) {
+      case READ -> read(request, sparse);
+      case BLOCK_STATUS -> status(request);
       default -> {
         ErrorReply error = perform(request);
-        // A reply that waits for a client which takes none needs no payload any more.
+        // The client may take long to take the reply, which needs no payload.
         request.reservation().releaseBuffer();
-        replies.send(plain(small(), request, error));
+        yield plain(small(), request, error);
       }
-    }
+    };
   }
 
   private ErrorReply perform(Pending request) {
@@ -229,20 +227,22 @@ final class PendingRequests {
     }
   }
 
-  /** Reads everything but holes, and gives the reply. */
-  private ByteBuffer read(Pending request) {
+  /** Reads everything but holes, and returns the reply. */
+  private ByteBuffer read(Pending request, boolean sparse) {
     ByteBuffer reply = request.buffer();
     int end = reply.limit();
+    int length = (int) request.length();
     long at = request.offset();
-    long stop = at + request.length();
+    long stop = at + length;
     try {
-      for (Extent part : sparseReads.parts(at, (int) request.length(), request.flags())) {
+      for (Extent part :
+          sparse ? sparseReads.parts(at, length, request.flags()) : List.of(Extent.data(length))) {
         int count = (int) part.length();
         boolean last = at + count == stop;
         if (part.zero()) {
           format.hole(reply, request.cookie(), request.offset(), at, count, last);
         } else {
-          // The data first: only then it cannot fail any more.
+          // The data first: it may fail, and its header says that it has not.
           int start = reply.position();
           int data = start + format.dataHeaderBytes();
           handle.read(reply.position(data).limit(data + count), at);
@@ -265,8 +265,8 @@ final class PendingRequests {
   }
 
   /**
-   * A READ for which there was no memory: each piece goes to the client before the next one is
-   * read, through the one small buffer of the thread that sends on this connection.
+   * A READ for which there was no memory. Each piece goes to the client before the next one is
+   * read, through the small buffer of the one thread that sends on this connection.
    */
   private final class PieceByPiece {
     private final Pending request;
@@ -289,8 +289,8 @@ final class PendingRequests {
           format.endOfRead(end, request.cookie(), offset);
           replies.send(end.flip());
         }
-      } catch (CutShortException cut) {
-        replies.send(failedRead(request, failures.cut(offset, length, cut), offset + cut.sent()));
+      } catch (PartialReadException part) {
+        replies.send(failedRead(request, failed(request, part.reason()), offset + part.sent()));
       }
     }
 

@@ -8,6 +8,7 @@ import java.nio.channels.WritableByteChannel;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.protocol.NbdException;
 import nbd.storage.BufferPool;
+import nbd.storage.Operation;
 import nbd.storage.ReadTarget;
 import nbd.tls.TlsChannel;
 import nbd.transmission.Admission.Pace;
@@ -15,16 +16,16 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * Where a connection's replies leave. The connection's own thread sends what it has collected, the
- * threads of slow commands send theirs when they are done.
+ * The sending side of a connection. The connection's own thread sends the replies that it has
+ * collected, the threads of pending requests send theirs.
  *
- * <p>Invariant: who holds the lock writes a whole number of replies, or closes the channel:
- * whatever goes wrong in between, no client waits for the rest.
+ * <p>Invariant: a thread that holds the lock writes a whole number of replies, or the channel is
+ * closed afterwards. So no client waits for the rest of a reply.
  */
 public final class Replies {
   private static final int PIECE_BYTES = 1 << 16;
 
-  /** For the rest of a chunk whose data failed. */
+  /** The filling for the rest of a chunk whose data failed. */
   private static final ByteBuffer ZEROES = ByteBuffer.allocateDirect(PIECE_BYTES);
 
   private final WritableByteChannel channel;
@@ -32,15 +33,15 @@ public final class Replies {
   private final ReentrantLock sending;
   private final Pace pace;
 
-  /** Why nothing can be sent any more; guarded by the lock. */
+  /** Whether a reply was sent in part, so that no other can be sent; guarded by the lock. */
   private boolean broken;
 
   /**
    * Sends to a channel.
    *
    * @param channel in blocking mode while the lock is held
-   * @param sending the lock of those who write to the channel
-   * @param pace told how quickly the client takes replies
+   * @param sending the lock of all threads that write to the channel
+   * @param pace the client's, in taking replies
    */
   public Replies(
       WritableByteChannel channel, ReentrantLock sending, BufferPool buffers, Pace pace) {
@@ -50,7 +51,7 @@ public final class Replies {
     this.buffers = buffers;
   }
 
-  /** Whether what is sent is encrypted here, so that all of it has to come through here. */
+  /** Says whether this side encrypts, so that data cannot go to the socket by itself. */
   boolean encrypts() {
     return channel instanceof TlsChannel;
   }
@@ -104,28 +105,27 @@ public final class Replies {
     boolean ends = broken;
     sending.unlock();
     if (ends) {
-      cut();
+      end();
     }
   }
 
-  /** Sends data on its way to the client; see {@link nbd.storage.Operation#transfer}. */
+  /** The source of data that goes straight to the client; see {@link Operation#transfer}. */
   @FunctionalInterface
   interface Source {
-    /** Sends all of it, or begins nothing and says so. */
+    /** Sends all of the data, or returns false and has begun nothing. */
     boolean transfer(Target to) throws IOException;
   }
 
   /**
-   * Sends whole replies, the last of which is the header of a READ's reply, and the data after it
-   * straight from its source, if the source can.
+   * Sends whole replies and the header of a READ's reply, and then the READ's data from its source.
    *
    * @param length of the data
    * @param inChunk whether the data is a chunk that may be followed by an error
-   * @return whether it could; if not, nothing was sent
-   * @throws CutShortException if the source stopped in the middle of a chunk; the client has to be
-   *     sent the error
-   * @throws IOException if the peer does not take them, or if the data could not be read, which the
-   *     reply can no longer say; no reply can be sent after that
+   * @return whether the source sent the data; if not, nothing was sent
+   * @throws PartialReadException if the source stopped in the middle of a chunk; the client has to
+   *     be sent the error
+   * @throws IOException if the peer does not take the replies, or if the data could not be read and
+   *     a simple reply had begun; no reply can be sent after that
    */
   boolean sendFrom(Source source, long length, ByteBuffer repliesAndHeader, boolean inChunk)
       throws IOException {
@@ -151,7 +151,7 @@ public final class Replies {
       return sent;
     } catch (IOException | RuntimeException | Error failure) {
       if (!target.begun) {
-        // Nothing is lost: the ordinary read tells the client what is wrong, if anything is.
+        // Nothing was sent. If this was no accident, the ordinary read fails as well.
         Logger.debug("data could not be sent straight from the storage: {}", failure.getMessage());
         return false;
       }
@@ -161,12 +161,12 @@ public final class Replies {
       // If it was the peer that failed, this fails as well.
       target.fillUp(length - target.sent);
       broken = false;
-      throw new CutShortException(target.sent, failure);
+      throw new PartialReadException(target.sent, failure);
     }
   }
 
-  /** Ends the stream, since it cannot go on. Throws nothing: it ends what an Error has stopped. */
-  void cut() {
+  /** Ends the stream, since it cannot go on; throws nothing. */
+  void end() {
     try {
       channel.close();
     } catch (IOException | RuntimeException | Error failure) {
@@ -174,7 +174,7 @@ public final class Replies {
     }
   }
 
-  /** Where a source's data goes; the lock is held. */
+  /** The client, as the target of a source's data; the lock is held. */
   final class Target implements ReadTarget, AutoCloseable {
     private final ByteBuffer head;
     private boolean begun;
@@ -235,7 +235,7 @@ public final class Replies {
 
   private void begin() throws IOException {
     if (broken) {
-      // Whoever sent that one has said why: mostly that the peer is gone.
+      // The thread that sent that one has logged the reason, mostly that the peer is gone.
       throw new SocketException("an earlier reply could not be sent whole");
     }
     broken = true;

@@ -11,14 +11,14 @@ import nbd.storage.BufferPool;
 import nbd.threads.TimeSlice;
 
 /**
- * Replies that the connection's own thread collects, so that those of requests that arrived
- * together leave by one system call. The buffer is borrowed while there are some. Used by one
- * thread.
+ * The replies that the connection's own thread collects, so that those to requests that arrived
+ * together leave by one system call. The buffer is borrowed while there are some. Used by that
+ * thread only.
  *
- * <p>What that thread has begun at the storage is on its way before it waits for anything: here it
- * is pushed before the thread waits for others that send ({@link #pushed}), and {@link #send} is
- * called before it waits for its client, for memory or for other requests. A flush elsewhere may
- * wait for what was begun, and must not wait for this client.
+ * <p>Before it waits for anything, the thread pushes the operations that it has begun to the
+ * storage: a flush on another connection may wait for them, and must not wait for this client. So
+ * {@link #send} is called before it waits for its client, for memory or for other requests, and
+ * pushes before it waits for other threads that send.
  */
 final class ReplyBatch {
   /** The longest READ whose data is collected. */
@@ -40,7 +40,7 @@ final class ReplyBatch {
   /**
    * Begins empty.
    *
-   * @param push gets what the thread has begun on its way to the storage
+   * @param push sends begun operations to the storage
    */
   ReplyBatch(
       Replies replies, Runnable push, ReplyFormat format, BufferPool buffers, TimeSlice slice) {
@@ -52,8 +52,8 @@ final class ReplyBatch {
   }
 
   /**
-   * The collected replies, with room for so many bytes behind them, at most {@link #LONGEST_READ}
-   * and a header; sends what is collected if it has to.
+   * Returns the buffer of the collected replies, with room for so many bytes behind them, at most
+   * {@link #LONGEST_READ} and a header. Sends the replies if it has to.
    *
    * @throws NbdException ENOMEM if there is no memory for so many; an error always has room
    */
@@ -84,7 +84,7 @@ final class ReplyBatch {
     return replies;
   }
 
-  /** The bytes that precede a READ's data. */
+  /** Returns the length of the header before a READ's data. */
   int dataHeaderBytes() {
     return format.dataHeaderBytes();
   }
@@ -112,7 +112,7 @@ final class ReplyBatch {
     format.error(room(ReplyFormat.MAXIMUM_BYTES), request.cookie(), request.offset(), error);
   }
 
-  /** Collects an error that happened at this place of a READ. */
+  /** Collects the error of a READ, and its offset in the export. */
   void failAt(RequestHeader request, ErrorReply error, long at) throws IOException {
     ByteBuffer out = room(ReplyFormat.MAXIMUM_BYTES);
     format.errorAt(out, request.cookie(), request.offset(), error, at);
@@ -121,8 +121,8 @@ final class ReplyBatch {
   /**
    * Sends everything, and a READ's reply whose data comes straight from storage.
    *
-   * @return whether the source could; if not, nothing was sent
-   * @throws CutShortException as {@link Replies#sendFrom}
+   * @return whether the source sent it; if not, nothing was sent
+   * @throws PartialReadException as {@link Replies#sendFrom}
    */
   boolean sendFrom(RequestHeader request, Replies.Source source) throws IOException {
     int length = (int) request.length();
@@ -133,7 +133,7 @@ final class ReplyBatch {
     boolean sent = false;
     try {
       sent = pushed().sendFrom(source, length, buffer.flip(), format.hasChunks());
-    } catch (CutShortException reported) {
+    } catch (PartialReadException reported) {
       buffer.clear();
       throw reported;
     }
@@ -159,7 +159,7 @@ final class ReplyBatch {
     slice.afterReplies();
   }
 
-  /** Sends everything, to the storage as well as to the client: called before waiting. */
+  /** Sends everything, to the storage and to the client; called before the thread waits. */
   void send() throws IOException {
     Replies out = pushed();
     if (borrowed.isEmpty()) {
@@ -175,7 +175,7 @@ final class ReplyBatch {
     slice.afterReplies();
   }
 
-  /** Drops what has not been sent. */
+  /** Drops the replies that have not been sent. */
   void discard() {
     borrowed.ifPresent(buffers::giveBack);
     borrowed = Optional.empty();

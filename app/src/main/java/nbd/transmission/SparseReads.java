@@ -11,30 +11,31 @@ import nbd.storage.Extent;
 import nbd.storage.Handle;
 
 /**
- * Finds the holes in what a READ asks for, so that they need not be sent.
+ * The search for holes in the range of a READ, so that they need not be sent.
  *
- * <p>Only reads that are long and have to wait for storage anyway are looked at: to ask costs a
- * system call, or a message to another server, which is more than copying some KiB, and would slow
- * down those reads that are answered at once or sent straight from the page cache. Where no holes
- * are found, it is asked less and less: an export without holes pays for one question in {@value
- * #MOST_SKIPPED} reads.
+ * <p>Only reads that are long and have to wait for storage anyway are worth it: the question costs
+ * a system call, or a message to another server, which is more than copying some KiB. While no
+ * holes are found the question is asked less and less, down to once in {@value #MOST_SKIPPED}
+ * reads.
  *
- * <p>Any thread may call; the counters are updated without care, which costs a question more or
- * less.
+ * <p>Any thread may call. The counters are updated without care: a lost update costs one question.
  */
 final class SparseReads {
   /** Longer reads are looked at; the others are cheaper to send. */
-  static final int LONGEST_PLAIN_READ = ReplyBatch.LONGEST_READ;
+  private static final int LONGEST_PLAIN_READ = ReplyBatch.LONGEST_READ;
 
   /** A hole that is shorter is read along: less than another call costs. */
-  static final int SHORTEST_HOLE = 1 << 15;
+  private static final int SHORTEST_HOLE = 1 << 15;
 
   private static final int MOST_EXTENTS = 64;
   private static final int MOST_SKIPPED = 64;
 
   private final Handle handle;
   private final boolean possible;
+
+  /** The reads to skip after the next question that finds no hole. */
   private volatile int penalty;
+
   private volatile int toSkip;
 
   SparseReads(Handle handle, ReplyFormat format) {
@@ -42,60 +43,44 @@ final class SparseReads {
     this.possible = format.hasChunks() && handle.capabilities().has(Capability.EXTENTS);
   }
 
-  /** Whether a read is to be done as it is, without asking for holes. */
-  boolean isPlain(int length) {
-    return !possible || length <= LONGEST_PLAIN_READ || isSkipped();
+  /** Says whether to look for holes in this READ; it counts if not. */
+  @SuppressWarnings("NonAtomicVolatileUpdate") // a lost update costs one question
+  boolean asks(int length) {
+    if (!possible || length <= LONGEST_PLAIN_READ) {
+      return false;
+    }
+    if (toSkip <= 0) {
+      return true;
+    }
+    toSkip--;
+    return false;
   }
 
   /**
-   * Divides a range.
+   * Divides a range into data, which has to be read, and holes. The reply to a READ of the range is
+   * never longer with the holes than without.
    *
-   * @return consecutive parts of the range, all of it: what has to be read, and holes, which need
-   *     not; the reply to a read of the range is never longer with them than without
    * @throws IOException if the handle failed
    */
   List<Extent> parts(long offset, int length, CommandFlags flags) throws IOException {
-    if (isPlain(length)) {
-      return List.of(Extent.data(length));
-    }
     boolean whole = flags.has(CommandFlag.DF);
-    List<Extent> parts = divide(handle.extents(offset, length, whole ? 1 : MOST_EXTENTS), length);
+    List<Extent> parts = new ArrayList<>();
+    int left = length;
+    for (Extent extent : handle.extents(offset, length, whole ? 1 : MOST_EXTENTS)) {
+      if (left == 0) {
+        break;
+      }
+      int count = (int) Math.min(extent.length(), left);
+      boolean hole = extent.zero() && count >= SHORTEST_HOLE;
+      (hole ? Extent.hole(count) : Extent.data(count)).appendTo(parts);
+      left -= count;
+    }
+    if (left > 0) {
+      Extent.data(left).appendTo(parts);
+    }
     boolean found = parts.size() > 1 || parts.getFirst().zero();
     penalty = found ? 0 : Math.min(2 * penalty + 1, MOST_SKIPPED - 1);
     toSkip = penalty;
     return whole && parts.size() > 1 ? List.of(Extent.data(length)) : parts;
-  }
-
-  @SuppressWarnings("NonAtomicVolatileUpdate") // an update that is lost costs one question
-  private boolean isSkipped() {
-    if (toSkip <= 0) {
-      return false;
-    }
-    toSkip--;
-    return true;
-  }
-
-  private static List<Extent> divide(List<Extent> extents, int length) {
-    List<Extent> parts = new ArrayList<>();
-    int read = 0;
-    int at = 0;
-    for (Extent extent : extents) {
-      int count = (int) Math.min(extent.length(), length - at);
-      at += count;
-      if (!extent.zero() || count < SHORTEST_HOLE) {
-        read += count;
-        continue;
-      }
-      if (read > 0) {
-        parts.add(Extent.data(read));
-        read = 0;
-      }
-      parts.add(Extent.hole(count));
-    }
-    read += length - at;
-    if (read > 0) {
-      parts.add(Extent.data(read));
-    }
-    return parts;
   }
 }

@@ -27,29 +27,29 @@ import org.tinylog.Logger;
 /**
  * The transmission phase of one connection, run by its virtual thread.
  *
- * <p>A request takes one of three ways. An operation that the handle does at once, without waiting
- * for storage, is done by this thread, and the reply is collected with its neighbours': requests
- * that arrived together leave together, without a lock and without an allocation. An operation that
- * the handle can begin is answered when its end is told. Everything else (a read that is not
- * cached, a flush, a write while the kernel throttles) gets a virtual thread of its own, so that
- * what comes after it, here and on other connections, does not wait.
- *
- * <p>A write with FUA is tried at once only while it is alone on its connection: a synchronous
- * client waits for nothing else, and the way to another thread costs it up to a fifth of its rate
- * (beside a writer on another connection, on a disk that syncs in 0.12 ms).
+ * <p>A request takes one of three ways. An operation that the handle performs {@linkplain
+ * nbd.storage.Patience#AT_ONCE at once} is performed by this thread, and its reply is collected
+ * with those of other requests that arrived together, without a lock and without an allocation. An
+ * operation that the handle can begin is answered when its completion is called. Every other one (a
+ * read that is not cached, a flush, a write while the kernel throttles) gets a virtual thread of
+ * its own, so that later requests, of this connection and others, do not wait for it.
  *
  * <p>The reason is measured (4 KiB cached reads, 4 connections x depth 8, two cores): a virtual
- * thread for every request reaches 0.6 of the throughput of doing it at once; but blocking calls
- * made at once would stop all connections as soon as two of them wait for a disk.
+ * thread for every request reaches 0.6 of the throughput of performing it at once; but calls that
+ * wait, made at once, would stop all connections as soon as two of them wait for a disk.
+ *
+ * <p>A write with FUA is tried at once only while it is alone on its connection: a synchronous
+ * client waits for nothing else, and another thread costs it up to a fifth of its rate (beside a
+ * writer on another connection, on a disk that syncs in 0.12 ms).
  */
 public final class Transmission {
   /** Oversize writes up to this length are read and dropped, and answered. */
   private static final long DRAINED_WRITE = 128L << 20;
 
-  /** The payload of a BLOCK_STATUS: the length of the range, and the one context that there is. */
+  /** The payload of a BLOCK_STATUS: the length of the range, and the one selected context. */
   private static final int STATUS_PAYLOAD = 12;
 
-  /** The longest READ that is encrypted here; its buffer is held until the client takes it. */
+  /** The longest READ that this thread encrypts; it holds the buffer until the client takes it. */
   private static final int LONGEST_ENCRYPTED_READ = 1 << 18;
 
   private static final Optional<ErrorReply> SUCCESS = Optional.of(ErrorReply.NONE);
@@ -86,9 +86,9 @@ public final class Transmission {
   /**
    * Serves until the client disconnects; returns when no request is running any more.
    *
-   * @param stopping whether the end of the input means that the server stops, not that the client
-   *     is gone
-   * @throws IOException why the connection cannot go on
+   * @param stopping says whether the server has ended the input, since it stops; else it was the
+   *     client
+   * @throws IOException if the connection cannot go on
    */
   public void run(BooleanSupplier stopping) throws IOException {
     boolean orderly = false;
@@ -108,7 +108,7 @@ public final class Transmission {
     }
   }
 
-  /** Serves what arrives; true if what was received whole is to be answered, come what may. */
+  /** Serves until the input ends; true if all requests that arrived whole are to be answered. */
   private boolean serveUntilTheEnd(BooleanSupplier stopping) throws IOException {
     try {
       return receiveRequests() || stopping.getAsBoolean();
@@ -116,12 +116,12 @@ public final class Transmission {
       if (!stopping.getAsBoolean()) {
         throw cutShort;
       }
-      // It was the server that ended the stream, in the middle of a request or not.
+      // The server ended the input, perhaps in the middle of a request.
       return true;
     }
   }
 
-  /** Serves what arrives; true if the client said goodbye, false if its stream just ended. */
+  /** Serves until the input ends; true if the client sent DISC, false if its stream just ended. */
   private boolean receiveRequests() throws IOException {
     while (next()) {
       Optional<Command> known = Command.of(request.type());
@@ -157,11 +157,8 @@ public final class Transmission {
   private void checkAndPerform(Command command) throws IOException {
     CommandFlags flags = CommandFlags.of(request.flags());
     ErrorReply error = check.checkFlags(command, flags);
-    boolean filtered =
-        command == Command.BLOCK_STATUS && flags.has(CommandFlag.PAYLOAD_LEN) && !error.isError();
-    CommandFlags meant = flags.without(CommandFlag.PAYLOAD_LEN);
-    if (filtered) {
-      filteredStatus(meant);
+    if (command == Command.BLOCK_STATUS && flags.has(CommandFlag.PAYLOAD_LEN) && !error.isError()) {
+      filteredStatus(flags.without(CommandFlag.PAYLOAD_LEN));
       return;
     }
     if (!error.isError()) {
@@ -171,26 +168,24 @@ public final class Transmission {
       dropPayload(command == Command.WRITE ? DRAINED_WRITE : maximumPayload);
       refuse(command.name(), error);
     } else {
-      perform(command, meant);
+      perform(command, flags.without(CommandFlag.PAYLOAD_LEN));
     }
   }
 
   private void perform(Command command, CommandFlags flags) throws IOException {
     long length = request.length();
-    if (command == Command.FLUSH) {
-      performOnRange(command, CommandFlags.NONE);
-    } else if (length == 0) {
-      if (command == Command.READ) {
-        batch.endRead(request);
-      } else {
-        batch.succeed(request);
-      }
+    if (length == 0 && command == Command.READ) {
+      batch.endRead(request);
+    } else if (length == 0 && command != Command.FLUSH) {
+      batch.succeed(request);
     } else {
       switch (command) {
         case READ -> read(flags, (int) length);
         case WRITE -> write(flags, (int) length);
         case BLOCK_STATUS -> start(command, flags, length);
-        default -> performOnRange(command, flags);
+        case TRIM, WRITE_ZEROES -> performOnRange(command, flags);
+        // Clients may set FUA on any command; here it means nothing.
+        default -> performOnRange(command, CommandFlags.NONE);
       }
     }
   }
@@ -198,21 +193,15 @@ public final class Transmission {
   private void performOnRange(Command command, CommandFlags flags) throws IOException {
     long length = request.length();
     operation.working(command, request.offset(), length, flags);
-    if (operation.fua() || !answeredAtOnce()) {
+    Optional<ErrorReply> done = operation.fua() ? Optional.empty() : tryNow();
+    if (done.isPresent()) {
+      answer(done.get());
+    } else {
       start(command, flags, length);
     }
   }
 
-  /** Performs the operation if the handle can at once; says whether it is answered. */
-  private boolean answeredAtOnce() throws IOException {
-    Optional<ErrorReply> done = tryNow();
-    if (done.isPresent()) {
-      answer(done.get());
-    }
-    return done.isPresent();
-  }
-
-  /** Performs the operation if the handle can at once; empty if nothing has happened. */
+  /** Performs the operation at once; empty if the handle declines. */
   private Optional<ErrorReply> tryNow() {
     try {
       return handle.tryNow(operation) ? SUCCESS : Optional.empty();
@@ -242,7 +231,7 @@ public final class Transmission {
     refuse(Command.BLOCK_STATUS.name(), error);
   }
 
-  /** Drops what follows a request that is refused, as long as that is cheap. */
+  /** Drops the payload of a request that is refused; a longer one ends the connection. */
   private void dropPayload(long most) throws IOException {
     long payload = request.payloadLength();
     if (Long.compareUnsigned(payload, most) > 0) {
@@ -271,7 +260,7 @@ public final class Transmission {
     }
   }
 
-  /** Reads into the batch if the handle can at once; false if nothing has happened. */
+  /** Reads into the batch at once; false if the handle declines. */
   private boolean readIntoBatch(int length) throws IOException {
     long offset = request.offset();
     int header = batch.dataHeaderBytes();
@@ -298,25 +287,28 @@ public final class Transmission {
     return true;
   }
 
-  /** Sends a long READ's data from this thread if the handle has it; false if nothing was sent. */
+  /** Sends a long READ's data from this thread; false if the handle declines. */
   private boolean sendRead(int length) throws IOException {
     if (encrypted) {
-      return pending.isPlain(length) && length <= LONGEST_ENCRYPTED_READ && encryptRead(length);
+      return length <= LONGEST_ENCRYPTED_READ
+          && !pending.asksForHoles(length)
+          && encryptRead(length);
     }
     long offset = request.offset();
     try {
       return batch.sendFrom(
           request, target -> handle.tryNow(operation.transferring(offset, length, target)));
-    } catch (CutShortException cut) {
-      batch.failAt(request, failures.cut(offset, length, cut), offset + cut.sent());
+    } catch (PartialReadException part) {
+      ErrorReply error = failures.failed(Command.READ, offset, length, part.reason());
+      batch.failAt(request, error, offset + part.sent());
       return true;
     }
   }
 
   /**
-   * Sends a READ's data through a buffer of its own: it is encrypted while the processor's cache
-   * still has it. Read by other threads, and sent when their turn comes, large reads over TLS took
-   * twice the processor time.
+   * Sends a READ's data through a buffer of its own, so that it is encrypted while it is still in
+   * the processor's cache. Read by other threads, large reads over TLS took twice the processor
+   * time. Returns false if the handle declines.
    */
   private boolean encryptRead(int length) throws IOException {
     ByteBuffer data;
@@ -344,19 +336,20 @@ public final class Transmission {
 
   private void write(CommandFlags flags, int length) throws IOException {
     sendBeforeWaitingFor(length);
-    if (length <= in.capacity()) {
+    boolean isShort = length <= in.capacity();
+    if (isShort) {
       in.require(length);
       if (mayWriteNow(flags, length) && writeBuffered(flags, length)) {
         return;
       }
     }
-    Reservation reservation = admitWrite(length);
+    Reservation reservation = admit(Admission.bytesFor(length), length);
     boolean handedOn = false;
     Optional<ErrorReply> done = Optional.empty();
     try {
-      // Nothing is written before all of it is here: a client that leaves may send it elsewhere.
+      // All of it is received first: a client that leaves in the middle may send it elsewhere.
       done = receive(reservation, length);
-      if (done.isEmpty() && flags.equals(CommandFlags.NONE)) {
+      if (done.isEmpty() && !isShort && flags.equals(CommandFlags.NONE)) {
         operation.writing(reservation.buffer().orElseThrow(), request.offset(), flags);
         done = tryNow();
       }
@@ -383,42 +376,29 @@ public final class Transmission {
     }
   }
 
-  private Reservation admit(long bytes) throws IOException {
+  private Reservation admit(long bytes, int payload) throws IOException {
     Optional<Reservation> reservation = share.tryAdmit(bytes);
     if (reservation.isPresent()) {
       return reservation.get();
     }
     batch.send();
+    // Only clients that send their payloads wait for memory.
+    in.require(Math.min(payload, in.capacity()));
     return share.admit(bytes);
   }
 
-  /** Memory that has to be waited for goes to clients that send something. */
-  private Reservation admitWrite(int length) throws IOException {
-    Optional<Reservation> reservation = share.tryAdmit(Admission.bytesFor(length));
-    if (reservation.isPresent()) {
-      return reservation.get();
-    }
-    batch.send();
-    in.require(Math.min(length, in.capacity()));
-    return share.admit(Admission.bytesFor(length));
-  }
-
-  /** With memory for the whole reply, or if that is not plentiful, without. */
-  private Reservation admitRead(int length) throws IOException {
-    long bytes = Admission.bytesFor(length);
-    if (!share.hasRoom(bytes)) {
+  /** Admits a READ with memory for the whole reply, or if that is not plentiful, without. */
+  private Reservation admitRead(long bytes) throws IOException {
+    Optional<Reservation> reservation = share.tryAdmitReply(bytes);
+    if (reservation.isEmpty()) {
       batch.send();
       share.awaitRoom(bytes);
+      reservation = share.tryAdmitReply(bytes);
     }
-    Optional<Reservation> reservation = share.tryAdmitReply(bytes);
-    return reservation.isPresent() ? reservation.get() : admit(Admission.REQUEST_BYTES);
+    return reservation.isPresent() ? reservation.get() : admit(Admission.REQUEST_BYTES, 0);
   }
 
-  /**
-   * Takes a payload.
-   *
-   * @return empty, or the error if there was no memory; the payload is dropped then
-   */
+  /** Receives a payload; returns the error if there is no memory for it, and drops it then. */
   private Optional<ErrorReply> receive(Reservation reservation, int length) throws IOException {
     ByteBuffer payload;
     try {
@@ -442,8 +422,8 @@ public final class Transmission {
   }
 
   /**
-   * Says whether a write may be tried at once: with FUA only if no other request of the connection
-   * waits meanwhile.
+   * Says whether a write may be tried at once: always without FUA, and with FUA only if no other
+   * request of the connection waits meanwhile.
    */
   private boolean mayWriteNow(CommandFlags flags, int payload) throws IOException {
     if (flags.equals(CommandFlags.NONE)) {
@@ -456,7 +436,7 @@ public final class Transmission {
     return alone;
   }
 
-  /** Writes from the input's buffer; false if nothing has happened, and the payload is there. */
+  /** Writes from the input's buffer at once; false if the handle declines. */
   private boolean writeBuffered(CommandFlags flags, int length) throws IOException {
     ByteBuffer buffered = in.buffer();
     int start = buffered.position();
@@ -474,22 +454,22 @@ public final class Transmission {
     return done.isPresent();
   }
 
-  /** The client may be waiting for replies before it sends the rest of a payload. */
+  /** Sends collected replies if a payload is not all here: its client may wait for them. */
   private void sendBeforeWaitingFor(long bytes) throws IOException {
     if (in.buffered() < bytes) {
       batch.send();
     }
   }
 
-  /** Hands the current request to a thread of its own. */
+  /** Hands the current request to the handle, or to a thread of its own. */
   private void start(Command command, CommandFlags flags, long length) throws IOException {
-    int bytes = pending.replyBytes(command, flags, length);
-    Reservation reservation =
-        command == Command.READ ? admitRead(bytes) : admit(Admission.bytesFor(bytes));
+    int replyBytes = pending.replyBytes(command, flags, length);
+    long bytes = Admission.bytesFor(replyBytes);
+    Reservation reservation = command == Command.READ ? admitRead(bytes) : admit(bytes, 0);
     boolean handedOn = false;
     try {
       if (reservation.hasMemory()) {
-        reservation.allocate(bytes);
+        reservation.allocate(replyBytes);
       }
       Pending started = pending(command, flags, length, reservation);
       handedOn = true;
