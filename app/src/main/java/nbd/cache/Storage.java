@@ -141,7 +141,10 @@ final class Storage {
     } catch (LostException lost) {
       noteBreak(used, lost);
       throw new NbdException(
-          NbdError.EIO, String.valueOf(lost.getMessage()), NbdException.told(lost), lost);
+          NbdError.EIO,
+          String.valueOf(lost.getMessage()),
+          NbdException.messageForClient(lost),
+          lost);
     } finally {
       leave();
     }

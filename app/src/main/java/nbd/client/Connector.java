@@ -115,7 +115,10 @@ final class Connector {
     return switch (failure) {
       case OptionException refused ->
           new OptionException(
-              refused.type(), uri + ": " + message, NbdException.told(refused), failure);
+              refused.type(),
+              uri + ": " + message,
+              NbdException.messageForClient(refused),
+              failure);
       case ProtocolException broken -> new ProtocolException(uri + ": " + message);
       case EOFException _ ->
           new IOException(uri + ": the server closed the connection in the handshake", failure);

@@ -186,7 +186,7 @@ final class ReplyReader implements Runnable {
     in.require(head);
     ByteBuffer buffer = in.buffer();
     int context = buffer.getInt();
-    long told = wide ? Integer.toUnsignedLong(buffer.getInt()) : count;
+    long announced = wide ? Integer.toUnsignedLong(buffer.getInt()) : count;
     Integer known = export.contexts().get(BaseAllocation.NAME);
     if (known == null || context != known || !extents.isEmpty()) {
       throw wrong(
@@ -194,8 +194,8 @@ final class ReplyReader implements Runnable {
           "by the metadata context %s, which is unknown or came before"
               .formatted(Integer.toUnsignedString(context)));
     }
-    if (told != count) {
-      throw wrong(request, "by %d extents where it announced %d".formatted(count, told));
+    if (announced != count) {
+      throw wrong(request, "by %d extents where it announced %d".formatted(count, announced));
     }
     for (long i = 0; i < count; i++) {
       in.require(each);

@@ -297,7 +297,9 @@ public final class FileBackend implements Backend {
   }
 
   private static String told(IOException failure) {
-    return failure instanceof PosixException known ? known.errnoName() : NbdException.told(failure);
+    return failure instanceof PosixException known
+        ? known.errnoName()
+        : NbdException.messageForClient(failure);
   }
 
   private static NbdError errorOf(IOException failure) {

@@ -18,7 +18,7 @@ public record ErrorReply(NbdError error, String message) {
 
   /** Makes the reply for a failure. */
   public static ErrorReply of(IOException failure) {
-    return new ErrorReply(NbdException.errorOf(failure), NbdException.told(failure));
+    return new ErrorReply(NbdException.errorOf(failure), NbdException.messageForClient(failure));
   }
 
   public boolean isError() {

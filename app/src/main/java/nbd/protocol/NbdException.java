@@ -8,7 +8,7 @@ public class NbdException extends IOException {
   private static final long serialVersionUID = 1;
 
   private final NbdError error;
-  private final String told;
+  private final String messageForClient;
 
   /**
    * Makes one whose whole message the client may read.
@@ -22,23 +22,24 @@ public class NbdException extends IOException {
   /**
    * Makes one with a message for the log and another one for the client.
    *
-   * @param told for the client: names no path and no URI of this side
+   * @param messageForClient names no path and no URI of this side
    */
-  public NbdException(NbdError error, String message, String told) {
-    this(error, message, told, null);
+  public NbdException(NbdError error, String message, String messageForClient) {
+    this(error, message, messageForClient, null);
   }
 
   /** Makes one with a message for the log, another one for the client, and a cause. */
-  public NbdException(NbdError error, String message, String told, @Nullable Throwable cause) {
+  public NbdException(
+      NbdError error, String message, String messageForClient, @Nullable Throwable cause) {
     super(message, cause);
     this.error = error;
-    this.told = told;
+    this.messageForClient = messageForClient;
   }
 
   /** Copies a failure that several threads share: each throws an exception of its own. */
   public static NbdException copyOf(IOException shared) {
     return new NbdException(
-        errorOf(shared), String.valueOf(shared.getMessage()), told(shared), shared);
+        errorOf(shared), String.valueOf(shared.getMessage()), messageForClient(shared), shared);
   }
 
   /** Returns the error for the client. */
@@ -50,8 +51,8 @@ public class NbdException extends IOException {
    * Returns the message of a failure for a client. Messages that were not made for clients may name
    * a path or a URI, so that they are only in the log.
    */
-  public static String told(IOException failure) {
-    return told(failure, "the storage failed");
+  public static String messageForClient(IOException failure) {
+    return messageForClient(failure, "the storage failed");
   }
 
   /**
@@ -59,10 +60,10 @@ public class NbdException extends IOException {
    *
    * @param otherwise said of a failure whose message was not made for clients
    */
-  public static String told(IOException failure, String otherwise) {
+  public static String messageForClient(IOException failure, String otherwise) {
     return switch (failure) {
-      case NbdException known -> known.told;
-      case OptionException refused -> refused.told();
+      case NbdException known -> known.messageForClient;
+      case OptionException refused -> refused.messageForClient();
       default -> otherwise + "; the server's log says why";
     };
   }

@@ -8,7 +8,7 @@ public final class OptionException extends IOException {
   private static final long serialVersionUID = 1;
 
   private final OptionReplyType type;
-  private final String told;
+  private final String messageForClient;
 
   /**
    * Makes one whose whole message the client may read.
@@ -24,12 +24,12 @@ public final class OptionException extends IOException {
    * Makes one with a message for the log, another one for the client, and perhaps a cause.
    *
    * @param type an error
-   * @param told for the client: names no path and no URI of this side
+   * @param messageForClient names no path and no URI of this side
    */
   public OptionException(
-      OptionReplyType type, String message, String told, @Nullable Throwable cause) {
+      OptionReplyType type, String message, String messageForClient, @Nullable Throwable cause) {
     super(message, cause);
-    this.told = told;
+    this.messageForClient = messageForClient;
     if (!type.isError()) {
       throw new IllegalArgumentException(type + " is not an error");
     }
@@ -40,13 +40,13 @@ public final class OptionException extends IOException {
   public static IOException copyOf(IOException shared) {
     return shared instanceof OptionException refused
         ? new OptionException(
-            refused.type, String.valueOf(refused.getMessage()), refused.told, refused)
+            refused.type, String.valueOf(refused.getMessage()), refused.messageForClient, refused)
         : NbdException.copyOf(shared);
   }
 
   /** Returns the message for the client. */
-  String told() {
-    return told;
+  String messageForClient() {
+    return messageForClient;
   }
 
   public OptionReplyType type() {

@@ -443,7 +443,7 @@ final class Handshake {
             default -> otherwise;
           };
     }
-    return OptionReply.error(type, NbdException.told(failure, summary));
+    return OptionReply.error(type, NbdException.messageForClient(failure, summary));
   }
 
   /** Opens an export; a GO gets the very handle that the INFO before it was answered from. */

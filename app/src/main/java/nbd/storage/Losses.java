@@ -86,7 +86,7 @@ public final class Losses {
     return new LostWritesException(
         error == NbdError.ESHUTDOWN ? NbdError.EIO : error,
         lost + failure.getMessage(),
-        lost + NbdException.told(failure),
+        lost + NbdException.messageForClient(failure),
         failure,
         LostWritesException.nextNumber());
   }

@@ -36,7 +36,8 @@ public final class LostWritesException extends NbdException {
 
   /** Copies it for another thread to throw. */
   LostWritesException copy() {
-    return new LostWritesException(error(), String.valueOf(getMessage()), told(this), this, number);
+    return new LostWritesException(
+        error(), String.valueOf(getMessage()), messageForClient(this), this, number);
   }
 
   static long nextNumber() {

@@ -60,7 +60,7 @@ final class Tries {
     return new NbdException(
         NbdError.EIO,
         broken.getMessage() + "; " + why,
-        NbdException.told(broken) + "; " + why,
+        NbdException.messageForClient(broken) + "; " + why,
         broken);
   }
 
