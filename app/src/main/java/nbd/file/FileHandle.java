@@ -80,29 +80,27 @@ final class FileHandle extends Handle {
   public Outcome perform(Operation operation, Patience patience, Completion end)
       throws IOException {
     try {
-      return switch (patience) {
-        case AT_ONCE -> performNow(operation) ? Outcome.DONE : Outcome.DECLINED;
-        case LATER -> Outcome.DECLINED;
-        case WAIT -> {
-          perform(operation);
-          yield Outcome.DONE;
-        }
-      };
+      if (patience == Patience.WAIT) {
+        perform(operation);
+        return Outcome.DONE;
+      }
+      // At once it does what needs no storage, and writes with FUA where that has been quick
+      // lately.
+      boolean done =
+          patience == Patience.AT_ONCE
+              && switch (operation.command()) {
+                case READ ->
+                    operation.isTransfer()
+                        ? transferNow(operation.offset(), operation.length(), operation.target())
+                        : performHere(operation, blocking.reads());
+                case WRITE ->
+                    !eviction.isOn() && operation.data().isDirect() && writeNow(operation);
+                default -> false;
+              };
+      return done ? Outcome.DONE : Outcome.DECLINED;
     } catch (IOException failure) {
       throw FileBackend.withProtocolError(failure);
     }
-  }
-
-  /** Does what needs no storage; and a write with FUA where storage has been quick lately. */
-  private boolean performNow(Operation operation) throws IOException {
-    return switch (operation.command()) {
-      case READ ->
-          operation.isTransfer()
-              ? transferNow(operation.offset(), operation.length(), operation.target())
-              : performHere(operation, blocking.reads());
-      case WRITE -> !eviction.isOn() && operation.data().isDirect() && writeNow(operation);
-      default -> false;
-    };
   }
 
   private boolean writeNow(Operation operation) throws IOException {

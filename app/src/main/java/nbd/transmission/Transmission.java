@@ -131,8 +131,8 @@ public final class Transmission {
         refuse(what, new ErrorReply(NbdError.EINVAL, what));
       } else if (known.get() == Command.DISC) {
         return true;
-      } else {
-        checkAndPerform(known.get());
+      } else if (isValid(known.get())) {
+        perform(known.get());
       }
     }
     return false;
@@ -154,35 +154,44 @@ public final class Transmission {
     return true;
   }
 
-  private void checkAndPerform(Command command) throws IOException {
+  /** Says whether the current request may be served, and refuses it if not. */
+  private boolean isValid(Command command) throws IOException {
     CommandFlags flags = CommandFlags.of(request.flags());
     ErrorReply error = check.checkFlags(command, flags);
-    if (command == Command.BLOCK_STATUS && flags.has(CommandFlag.PAYLOAD_LEN) && !error.isError()) {
-      filteredStatus(flags.without(CommandFlag.PAYLOAD_LEN));
-      return;
-    }
-    if (!error.isError()) {
+    if (!error.isError() && !isFiltered(command, flags)) {
       error = check.check(command, request.offset(), request.length());
     }
     if (error.isError()) {
       dropPayload(command == Command.WRITE ? DRAINED_WRITE : maximumPayload);
       refuse(command.name(), error);
-    } else {
-      perform(command, flags.without(CommandFlag.PAYLOAD_LEN));
     }
+    return !error.isError();
   }
 
-  private void perform(Command command, CommandFlags flags) throws IOException {
-    long length = request.length();
-    if (length == 0 && command == Command.READ) {
+  /** Says whether it is a BLOCK_STATUS whose payload names the contexts and the range's length. */
+  private static boolean isFiltered(Command command, CommandFlags flags) {
+    return command == Command.BLOCK_STATUS && flags.has(CommandFlag.PAYLOAD_LEN);
+  }
+
+  /** Performs a request that is valid, as far as can be said without its payload. */
+  private void perform(Command command) throws IOException {
+    CommandFlags flags = CommandFlags.of(request.flags());
+    int length = (int) request.length();
+    if (isFiltered(command, flags)) {
+      filteredStatus(flags.without(CommandFlag.PAYLOAD_LEN));
+    } else if (request.length() == 0 && command == Command.READ) {
       batch.endRead(request);
-    } else if (length == 0 && command != Command.FLUSH) {
+    } else if (request.length() == 0 && command != Command.FLUSH) {
       batch.succeed(request);
     } else {
       switch (command) {
-        case READ -> read(flags, (int) length);
-        case WRITE -> write(flags, (int) length);
-        case BLOCK_STATUS -> start(command, flags, length);
+        case READ -> {
+          if (!(length <= ReplyBatch.LONGEST_READ ? readIntoBatch(length) : sendRead(length))) {
+            start(command, flags, length);
+          }
+        }
+        case WRITE -> write(flags.without(CommandFlag.PAYLOAD_LEN), length);
+        case BLOCK_STATUS -> start(command, flags, request.length());
         case TRIM, WRITE_ZEROES -> performOnRange(command, flags);
         // Clients may set FUA on any command; here it means nothing.
         default -> performOnRange(command, CommandFlags.NONE);
@@ -211,7 +220,7 @@ public final class Transmission {
     }
   }
 
-  /** Serves a BLOCK_STATUS whose payload names the contexts and the length of its range. */
+  /** Serves a BLOCK_STATUS with a payload. */
   private void filteredStatus(CommandFlags flags) throws IOException {
     ErrorReply error = RequestCheck.STATUS_PAYLOAD;
     if (request.payloadLength() == STATUS_PAYLOAD) {
@@ -252,12 +261,6 @@ public final class Transmission {
         error.error(),
         error.message());
     batch.fail(request, error);
-  }
-
-  private void read(CommandFlags flags, int length) throws IOException {
-    if (!(length <= ReplyBatch.LONGEST_READ ? readIntoBatch(length) : sendRead(length))) {
-      start(Command.READ, flags, length);
-    }
   }
 
   /** Reads into the batch at once; false if the handle declines. */
