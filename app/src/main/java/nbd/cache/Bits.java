@@ -7,12 +7,12 @@ package nbd.cache;
 final class Bits {
   private Bits() {}
 
-  /** An empty set of numbers below the count. */
+  /** Makes an empty set of numbers below the count. */
   static long[] of(int count) {
     return new long[(count + 63) >>> 6];
   }
 
-  /** The bits of one word that lie in the range. */
+  /** Gives the bits of one word that lie in the range. */
   private static long mask(int word, int from, int to) {
     long mask = -1L;
     if (word == from >>> 6) {
@@ -44,7 +44,7 @@ final class Bits {
     return (set[number >>> 6] & 1L << number) != 0;
   }
 
-  /** Whether it has all of the range. */
+  /** Says whether the set has all of the range. */
   static boolean all(long[] set, int from, int to) {
     for (int i = from >>> 6; i < words(set, to); i++) {
       if ((~set[i] & mask(i, from, to)) != 0) {
@@ -54,7 +54,7 @@ final class Bits {
     return true;
   }
 
-  /** Whether it has any of the range. */
+  /** Says whether the set has any of the range. */
   static boolean any(long[] set, int from, int to) {
     for (int i = from >>> 6; i < words(set, to); i++) {
       if ((set[i] & mask(i, from, to)) != 0) {
@@ -73,21 +73,21 @@ final class Bits {
     return true;
   }
 
-  /** Adds those of the other set that lie in the range. */
+  /** Adds those numbers of the other set that lie in the range. */
   static void addAll(long[] set, long[] others, int from, int to) {
     for (int i = from >>> 6; i < words(set, to); i++) {
       set[i] |= others[i] & mask(i, from, to);
     }
   }
 
-  /** Takes away those of the range that the other set does not have. */
+  /** Takes away those numbers of the range that the other set lacks. */
   static void retainAll(long[] set, long[] others, int from, int to) {
     for (int i = from >>> 6; i < words(set, to); i++) {
       set[i] &= others[i] | ~mask(i, from, to);
     }
   }
 
-  /** How many are in either of the sets. */
+  /** Counts the numbers that are in either of the sets. */
   static int countEither(long[] one, long[] other) {
     int count = 0;
     for (int i = 0; i < one.length; i++) {
@@ -96,7 +96,7 @@ final class Bits {
     return count;
   }
 
-  /** The first of the range that it has; {@code to} if there is none. */
+  /** Finds the first number of the range that the set has; {@code to} if there is none. */
   static int next(long[] set, int from, int to) {
     for (int i = from >>> 6; i < words(set, to); i++) {
       long found = set[i] & mask(i, from, to);
@@ -107,7 +107,7 @@ final class Bits {
     return to;
   }
 
-  /** The first of the range that it does not have; {@code to} if there is none. */
+  /** Finds the first number of the range that the set lacks; {@code to} if there is none. */
   static int nextMissing(long[] set, int from, int to) {
     for (int i = from >>> 6; i < words(set, to); i++) {
       long found = ~set[i] & mask(i, from, to);
@@ -118,7 +118,7 @@ final class Bits {
     return to;
   }
 
-  /** After the last of the range that it does not have; {@code from} if there is none. */
+  /** Finds the end of the last number of the range that the set lacks; {@code from} if none. */
   static int endOfMissing(long[] set, int from, int to) {
     for (int i = words(set, to) - 1; i >= from >>> 6; i--) {
       long found = ~set[i] & mask(i, from, to);

@@ -50,8 +50,8 @@ final class Block {
   @Nullable Block previousDirty;
 
   /**
-   * How often it was used lately, up to {@link Frames#MOST_USES}. Written without the lock of the
-   * queues that read it: a hint, of which one may be lost.
+   * The recent uses, counted up to {@link Frames#MOST_USES}. A hint: an update may be lost, since
+   * {@link Frames} reads and changes it without the stripe's lock.
    */
   int uses;
 
@@ -75,7 +75,7 @@ final class Block {
     /** The epoch in which the last of the unflushed sectors was given to the storage. */
     long givenAt = -1;
 
-    /** How many sectors are dirty or writing; the block is listed while there are any. */
+    /** The number of dirty or writing sectors; the block is listed while there are any. */
     int counted;
 
     Changes(int sectors) {
@@ -95,11 +95,12 @@ final class Block {
   }
 
   /**
-   * A call that reads from the storage: the sectors whose content there has changed since it began,
-   * by other ways than through this cache's frame, or may have. What it brings of them is too old.
+   * A call that reads from the storage, with the sectors whose content there has changed since it
+   * began, or may have, by other ways than through the block's frame: what it brings of them is too
+   * old.
    */
   static final class Watch {
-    /** Whether what it brings is kept for others. */
+    /** Whether the data is kept for others. */
     final boolean isFetch;
 
     final long[] changed;
@@ -117,7 +118,7 @@ final class Block {
     this.valid = Bits.of(cache.grid.sectorsPerBlock());
   }
 
-  /** Whether it has sectors that are dirty or writing. */
+  /** Says whether it has sectors that are dirty or writing. */
   boolean isDirty() {
     return changes != null && changes.counted > 0;
   }
@@ -126,7 +127,7 @@ final class Block {
     return frame != null && Bits.all(valid, from, to);
   }
 
-  /** Whether nothing is pending: no fetch, no watch, nothing dirty or being written. */
+  /** Says whether nothing is pending: no fetch, no watch, no dirty or writing sector. */
   boolean isForgettable() {
     return watches.isEmpty() && fetch == null && !isDirty();
   }
@@ -151,14 +152,14 @@ final class Block {
     }
   }
 
-  /** Tells calls that read from the storage that what they get of these sectors is too old. */
+  /** Marks what calls that read from the storage bring of these sectors as too old. */
   void outdate(int from, int to) {
     watches.forEach(watch -> Bits.set(watch.changed, from, to));
   }
 
   /**
-   * Tells fetches that a client has seen what the storage had of these sectors: that may be newer
-   * than what they get, if a call that changes the sectors is under way.
+   * Marks what fetches bring of these sectors as too old: a client has seen what the storage had,
+   * which may be newer, if a call that changes the sectors is under way.
    */
   void seen(int from, int to) {
     for (Watch watch : watches) {

@@ -8,7 +8,7 @@ import java.util.function.Predicate;
 import java.util.stream.LongStream;
 import org.jspecify.annotations.Nullable;
 
-/** The blocks of an export that the cache knows, in stripes with a lock each. */
+/** The known blocks of an export, in stripes with a lock each. */
 final class BlockIndex {
   private static final int MOST_STRIPES = 64;
 
@@ -20,9 +20,9 @@ final class BlockIndex {
   private final Stripe[] stripes;
 
   /**
-   * Knows none.
+   * Makes an index that knows no block.
    *
-   * @param mostBlocks how many blocks may have frames
+   * @param mostBlocks the number of blocks that may have frames
    */
   BlockIndex(ExportCache cache, int mostBlocks) {
     this.cache = cache;
@@ -50,7 +50,7 @@ final class BlockIndex {
    * Locks the stripes of blocks that follow each other: in the order of the stripes, so that no two
    * threads wait for each other. The caller holds none.
    *
-   * @return which, for {@link #unlock}
+   * @return the stripes, for {@link #unlock}
    */
   long lock(long first, long last) {
     long locked = 0;
@@ -71,12 +71,12 @@ final class BlockIndex {
 
   // With the lock of the block's stripe held.
 
-  /** The block, if it is known. */
+  /** Finds a block, if it is known. */
   @Nullable Block get(long number) {
     return stripe(number).get(number);
   }
 
-  /** The block; a new one has no frame. */
+  /** Finds a block, or adds it without a frame. */
   Block getOrAdd(long number) {
     Block block = get(number);
     if (block == null) {
@@ -117,7 +117,7 @@ final class BlockIndex {
   }
 
   /**
-   * Copies what is cached, if all that is wanted is.
+   * Copies a part of a block, if all of that is cached.
    *
    * @param isNewUse whether to count it as a use of the block
    */
@@ -141,7 +141,7 @@ final class BlockIndex {
     }
   }
 
-  /** Gives every block, under its lock; the action may remove it. */
+  /** Passes every block to an action, under its lock; the action may remove it. */
   void forEach(Consumer<Block> action) {
     for (Stripe stripe : stripes) {
       stripe.lock.lock();
@@ -153,13 +153,13 @@ final class BlockIndex {
     }
   }
 
-  /** An action on a block, of which the sectors of a range are meant. */
+  /** An action on the sectors of a block that lie in a range. */
   @FunctionalInterface
   interface RangeAction {
     void on(Block block, int first, int last);
   }
 
-  /** Gives every block of a range that is known, under its lock, with its sectors in the range. */
+  /** Passes every known block of a range to an action, under its lock. */
   void forEachKnown(long offset, long end, RangeAction action) {
     long first = grid.blockOf(offset);
     long last = grid.blockOf(end - 1);
@@ -193,7 +193,7 @@ final class BlockIndex {
     }
   }
 
-  /** The numbers of the blocks with dirty or writing sectors that are wanted, sorted. */
+  /** Gives the numbers of the blocks with dirty or writing sectors that are wanted, sorted. */
   long[] dirtyBlocks(Predicate<Block.Changes> wanted) {
     LongStream.Builder found = LongStream.builder();
     for (Stripe stripe : stripes) {
@@ -213,10 +213,10 @@ final class BlockIndex {
   }
 
   /**
-   * The parts of a range that have yet to be given to the storage, in order, and no part next to
-   * another.
+   * Gives the parts of a range that have yet to be given to the storage, in order; adjacent ones
+   * are one.
    *
-   * @param most how many parts are given at most: the first ones
+   * @param most the number of parts that are wanted at most: the first ones
    */
   List<ByteRange> dirtyRanges(long offset, long end, int most) {
     long first = grid.blockOf(offset);

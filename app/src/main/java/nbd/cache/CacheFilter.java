@@ -56,7 +56,7 @@ public final class CacheFilter extends FilterBackend {
   /** The bytes of buffers that are kept for the next calls to storage. */
   private static final long MOST_KEPT = 4L << 20;
 
-  /** At the end, storage that has answered nothing for so long is not waited for any more. */
+  /** The time after which the end does not wait for silent storage any more. */
   private static final Duration PATIENCE = Duration.ofSeconds(10);
 
   private final CacheSettings settings;
@@ -195,7 +195,7 @@ public final class CacheFilter extends FilterBackend {
       }
     }
 
-    /** Whether an export that nobody used for a while has changed: it may have grown. */
+    /** Says whether an export that nobody used for a while has changed: it may have grown. */
     private boolean hasChanged(ExportCache known, String exportName) throws IOException {
       if (isForOneHandle()) {
         return false;
@@ -342,12 +342,12 @@ public final class CacheFilter extends FilterBackend {
     ExportCache.throwFirst(failures);
   }
 
-  /** How many caches there are, for tests. */
+  /** Counts the caches, for tests. */
   synchronized int size() {
     return exports.size();
   }
 
-  /** How much memory is taken, in bytes, for tests. */
+  /** Returns the bytes of memory that are taken, for tests. */
   long bytes() {
     return frames.bytes();
   }

@@ -18,7 +18,7 @@ import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.storage.Patience;
 
-/** One client's way into the cache of its export. */
+/** One client's handle on the cache of its export. */
 final class CacheHandle extends Handle {
   private final ExportCache cache;
   private final Grid grid;
@@ -51,11 +51,11 @@ final class CacheHandle extends Handle {
   }
 
   /**
-   * All clients share one cache, and the cache reaches the storage through one handle: where it
-   * answers before the storage, a flush writes back what anybody wrote and one flush of that handle
-   * covers it, so multi-conn is kept whatever the storage says. Where it does not, the storage's
-   * own word is passed on; a flush of the one handle covers all clients there too, but whether that
-   * may be relied on, multi-conn's modes decide.
+   * Gives the capabilities. All clients share one cache, which reaches the storage through one
+   * handle. A cache that answers before the storage keeps multi-conn whatever the storage says: a
+   * flush writes back what any client wrote, and one flush of that handle covers it. A writethrough
+   * cache passes the storage's own word on; a flush of the one handle covers all clients there too,
+   * but whether they may rely on that, multi-conn's modes decide.
    */
   static Capabilities shown(CacheMode mode, Capabilities below) {
     Capabilities shown = below.with(Capability.CACHE);
@@ -104,25 +104,15 @@ final class CacheHandle extends Handle {
 
   private void readWaiting(ByteBuffer into, long offset) throws IOException {
     int length = into.remaining();
-    if (readHits(into, offset)) {
-      cache.statistics.hits.increment();
-      return;
+    if (!readNow(into, offset)) {
+      cache.statistics.misses.increment();
+      cache.reading.read(into, offset, lastUsed);
+      used(offset, length);
     }
-    cache.statistics.misses.increment();
-    cache.reading.read(into, offset, lastUsed);
-    used(offset, length);
-  }
-
-  private boolean readNow(ByteBuffer into, long offset) {
-    boolean done = readHits(into, offset);
-    if (done) {
-      cache.statistics.hits.increment();
-    }
-    return done;
   }
 
   /** Reads if all is cached; if not, the position is where it was. */
-  private boolean readHits(ByteBuffer into, long offset) {
+  private boolean readNow(ByteBuffer into, long offset) {
     int start = into.position();
     int length = into.remaining();
     long end = offset + length;
@@ -138,6 +128,7 @@ final class CacheHandle extends Handle {
       at += count;
     }
     used(offset, length);
+    cache.statistics.hits.increment();
     return true;
   }
 
@@ -161,7 +152,7 @@ final class CacheHandle extends Handle {
     }
   }
 
-  /** What is undefined may stay as it is: the parts of sectors at the ends. */
+  /** Trims whole sectors; the contents of the parts at the ends may stay as they are. */
   private void trimSectors(Operation operation) throws IOException {
     long start = grid.alignedUp(operation.offset());
     long end = grid.alignedDown(operation.offset() + operation.length());
@@ -170,7 +161,7 @@ final class CacheHandle extends Handle {
     }
   }
 
-  /** The parts of sectors at the ends are written; last, since zeroing may be refused. */
+  /** Zeroes whole sectors, and then writes the parts at the ends: zeroing may be refused. */
   private void zeroSectors(Operation operation) throws IOException {
     long offset = operation.offset();
     long length = operation.length();
@@ -207,7 +198,7 @@ final class CacheHandle extends Handle {
     }
   }
 
-  /** No more than there is room for: what follows would push out what has just been brought. */
+  /** Brings no more than there is room for: the rest would push out what has just been brought. */
   private void loadAhead(long offset, long length) {
     long first = grid.blockOf(offset);
     long last = grid.blockOf(offset + length - 1);
@@ -215,14 +206,15 @@ final class CacheHandle extends Handle {
   }
 
   /**
-   * What has yet to be written back is data; it is looked at first, since it may be meanwhile. So
-   * is what is being changed, of which a read may still give what was there before; it is looked at
-   * last, since the change may begin meanwhile. Of what is behind the range the storage's word is
-   * not passed on: there the cache was not looked at.
+   * Gives the storage's extents, overlaid with the cache's. Dirty sectors are data; they are looked
+   * for first, since they may be written back meanwhile. So are sectors that are being changed, of
+   * which a read may still give the old content; they are looked for last, since the change may
+   * begin meanwhile. The storage's word on what is behind the range is not passed on: the cache was
+   * not asked there.
    */
   private List<Extent> extentsOf(long offset, long length, int most) throws IOException {
     List<ByteRange> dirty = cache.index.dirtyRanges(offset, offset + length, most);
-    // Behind the last of as many as are wanted there may be more, so nothing is said of that.
+    // Behind as many dirty ranges as are wanted there may be more, so nothing is said of that.
     long end =
         dirty.size() < most ? offset + length : Math.min(offset + length, dirty.getLast().end());
     List<Extent> below = new ArrayList<>();
@@ -233,7 +225,7 @@ final class CacheHandle extends Handle {
   }
 
   /**
-   * Extents up to the end, in which what lies in the ranges is data.
+   * Gives the extents up to the end, with the ranges as data.
    *
    * @param ranges in the order of their starts
    */
@@ -260,7 +252,7 @@ final class CacheHandle extends Handle {
     return found;
   }
 
-  /** What was written stays in the cache, to be written back. */
+  /** Leaves dirty sectors in the cache, to be written back. */
   @Override
   public void close() {
     afterClose.run();

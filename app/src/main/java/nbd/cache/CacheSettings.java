@@ -1,28 +1,28 @@
 package nbd.cache;
 
 /**
- * How a cache is to be.
+ * The settings of a cache.
  *
- * @param mode when what is written reaches the storage
- * @param size how many bytes of data it holds at most, for all exports together; at least {@link
+ * @param mode when the storage gets what clients write
+ * @param size the bytes of data that it holds at most, for all exports together; at least {@link
  *     #MINIMUM_BLOCKS} blocks
  * @param blockSize in bytes: a power of 2 from {@link #MINIMUM_BLOCK_SIZE} to {@link
  *     #MAXIMUM_BLOCK_SIZE}; what is read is read in these, what is written in sectors
  */
 public record CacheSettings(CacheMode mode, long size, int blockSize) {
-  /** The size where nothing else is said. */
+  /** The default size. */
   public static final long DEFAULT_SIZE = 256L << 20;
 
-  /** The block size where nothing else is said. */
+  /** The default block size. */
   public static final int DEFAULT_BLOCK_SIZE = 64 << 10;
 
-  /** The smallest block. */
+  /** The smallest block size. */
   public static final int MINIMUM_BLOCK_SIZE = 4 << 10;
 
-  /** The largest block. */
+  /** The largest block size. */
   public static final int MAXIMUM_BLOCK_SIZE = 4 << 20;
 
-  /** How few blocks still make a cache. */
+  /** The fewest blocks that make a cache. */
   public static final int MINIMUM_BLOCKS = 4;
 
   /**
@@ -50,12 +50,12 @@ public record CacheSettings(CacheMode mode, long size, int blockSize) {
     }
   }
 
-  /** A cache of the ordinary size. */
+  /** Makes the settings of a cache of the default size. */
   public static CacheSettings of(CacheMode mode) {
     return new CacheSettings(mode, DEFAULT_SIZE, DEFAULT_BLOCK_SIZE);
   }
 
-  /** How many blocks it holds. */
+  /** Returns the number of blocks that it holds. */
   int blocks() {
     return (int) (size / blockSize);
   }

@@ -14,7 +14,7 @@ final class Epochs {
   private final AtomicLong lastUncachedWrite = new AtomicLong(-1);
   private final AtomicLong coveredUpTo = new AtomicLong();
 
-  /** The present one. */
+  /** Returns the present epoch. */
   long now() {
     return now.get();
   }
@@ -51,17 +51,17 @@ final class Epochs {
     value.accumulateAndGet(to, Math::max);
   }
 
-  /** Whether a flush of the storage has covered what it was given in an epoch. */
+  /** Says whether a flush of the storage has covered what it was given in an epoch. */
   boolean isCovered(long epoch) {
     return epoch < coveredUpTo.get();
   }
 
-  /** Whether a flush of the storage has covered all that it was given. */
+  /** Says whether a flush of the storage has covered all that it was given. */
   boolean isAllCovered() {
     return isCovered(lastChanged.get());
   }
 
-  /** Whether the cache can write again all that no flush of the storage has covered. */
+  /** Says whether the cache can write again all that no flush of the storage has covered. */
   boolean isAllRepeatable() {
     return isCovered(lastUncachedWrite.get());
   }

@@ -109,7 +109,7 @@ final class ExportCache {
     return facts().capabilities();
   }
 
-  /** The bytes that one call to the storage may have. */
+  /** Returns the bytes that one call to the storage may have. */
   int mostPayload() {
     return facts().blockSizes().maximumPayload();
   }
@@ -134,7 +134,7 @@ final class ExportCache {
   }
 
   /**
-   * Makes everything durable that was written before this call, by whomever.
+   * Makes everything durable that any client wrote before this call.
    *
    * @throws IOException if that is not certain
    */
@@ -144,7 +144,7 @@ final class ExportCache {
 
   private void writeBackAndFlush() throws IOException {
     for (int tries = 0; ; tries++) {
-      // What a handle that has broken lost is dirty again after this.
+      // If the handle has broken: what it lost is dirty again after this.
       Handle flushed = storage.ensureOpen();
       List<IOException> failures = new ArrayList<>();
       writeBack.allBefore(epochs.begin(), failures);
@@ -207,8 +207,8 @@ final class ExportCache {
   }
 
   /**
-   * The storage's handle has broken. What it was given and no flush has covered may not be there:
-   * it is dirty again where it is still cached, and reported where it is not.
+   * Deals with the break of the storage's handle. What it was given and no flush has covered may
+   * not be there: it is dirty again where it is still cached, and reported where it is not.
    */
   private void storageBroke() {
     boolean through = mode == CacheMode.WRITETHROUGH;
@@ -265,7 +265,7 @@ final class ExportCache {
             });
     Thread.ofVirtual().name("cache-store").start(storing);
     long most = patience.toNanos();
-    // One call that hangs does not say that others do, so try in any case.
+    // One call that hangs does not say that others do, so it tries in any case.
     long left = Math.max(most / 4, most - storage.silence());
     while (left > 0) {
       try {

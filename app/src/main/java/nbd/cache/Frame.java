@@ -10,13 +10,13 @@ import java.nio.ByteBuffer;
  * @param base where in the chunk it begins
  */
 record Frame(ByteBuffer chunk, int base) {
-  /** Copies out of the block, and moves the buffer's position. */
+  /** Copies data out of the block, and moves the buffer's position. */
   void read(int inBlock, ByteBuffer into, int count) {
     into.put(into.position(), chunk, base + inBlock, count);
     into.position(into.position() + count);
   }
 
-  /** Copies into the block; the buffer stays as it is. */
+  /** Copies data into the block; the buffer stays as it is. */
   void write(int inBlock, ByteBuffer from, int at, int count) {
     chunk.put(base + inBlock, from, at, count);
   }

@@ -24,7 +24,7 @@ import org.tinylog.Logger;
  * Stripe}, so no other lock is taken under it.
  */
 final class Frames {
-  /** Uses that count. */
+  /** The uses of a block that count. */
   static final int MOST_USES = 3;
 
   private static final int USES_TO_STAY = 2;
@@ -45,7 +45,7 @@ final class Frames {
   private final SequencedSet<Block> main = new LinkedHashSet<>();
   private final SequencedSet<Name> left = new LinkedHashSet<>();
 
-  /** A block that is not there any more. */
+  /** A block that has left. */
   private record Name(int export, long number) {}
 
   Frames(int blockSize, int blocks) {
@@ -55,17 +55,17 @@ final class Frames {
     this.smallTarget = Math.max(1, blocks / 10);
   }
 
-  /** How many blocks there may be. */
+  /** Returns the number of blocks that there may be. */
   int capacity() {
     return capacity;
   }
 
-  /** How many blocks may be dirty before writers have to wait. */
+  /** Returns the number of dirty blocks at which writers have to wait. */
   int dirtyLimit() {
     return Math.max(1, capacity / 4 * 3);
   }
 
-  /** How many blocks may be dirty before they are written back in the background. */
+  /** Returns the number of dirty blocks above which they are written back in the background. */
   int dirtyBackgroundLimit() {
     return Math.max(1, capacity / 4);
   }
@@ -83,14 +83,14 @@ final class Frames {
     dirty.decrementAndGet();
   }
 
-  /** The bytes that are taken, whether they are in use or not. */
+  /** Returns the bytes that are taken, whether they are in use or not. */
   synchronized long bytes() {
     return (long) made * blockSize;
   }
 
   /**
-   * A frame that is free, or was freed by evicting a block. Never waits. The caller holds no lock
-   * of a stripe.
+   * Takes a frame that is free, or frees one by evicting a block. Never waits. The caller holds no
+   * lock of a stripe.
    *
    * @return null if all are in use by blocks that cannot be evicted now
    */
@@ -111,7 +111,7 @@ final class Frames {
         if (tries < 0) {
           tries = small.size() + main.size();
         }
-        // What cannot be evicted goes round in its queue: at times look into the other one.
+        // Blocks that cannot be evicted go round in their queue: at times it tries the other one.
         boolean hasTriedSmall = triesInSmall >= Math.min(MOST_TRIES_IN_SMALL, small.size());
         fromSmall = !hasTriedSmall && (small.size() >= smallTarget || main.isEmpty());
         triesInSmall = fromSmall ? triesInSmall + 1 : 0;

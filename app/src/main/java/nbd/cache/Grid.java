@@ -20,57 +20,57 @@ record Grid(long size, int blockShift, int sectorShift) {
     return 1 << (blockShift - sectorShift);
   }
 
-  /** The number of the block that has a byte. */
+  /** Gives the number of the block that has a byte. */
   long blockOf(long offset) {
     return offset >>> blockShift;
   }
 
-  /** Where a block begins. */
+  /** Gives the offset at which a block begins. */
   long start(long number) {
     return number << blockShift;
   }
 
-  /** The place of a byte in its block. */
+  /** Gives the place of a byte in its block. */
   int inBlock(long offset) {
     return (int) offset & (blockSize() - 1);
   }
 
-  /** How many of so many bytes lie in the block of the first one. */
+  /** Counts those of so many bytes that lie in the block of the first one. */
   int inFirstBlock(long offset, long count) {
     return (int) Math.min(blockSize() - inBlock(offset), count);
   }
 
-  /** How many bytes of a block the export has. */
+  /** Counts the bytes of a block: the last one may be shorter. */
   int bytesOf(long number) {
     return (int) Math.min(blockSize(), size - start(number));
   }
 
-  /** How many sectors of a block the export has. */
+  /** Counts the sectors of a block, of which the last one may be shorter. */
   int sectorsOf(long number) {
     return endSector(bytesOf(number));
   }
 
-  /** The sector that has a byte of a block. */
+  /** Gives the sector that has a byte of a block. */
   int sector(int inBlock) {
     return inBlock >>> sectorShift;
   }
 
-  /** The first sector that begins at or after a place in a block. */
+  /** Gives the first sector that begins at or after a place in a block. */
   int endSector(int inBlock) {
     return (inBlock + sectorSize() - 1) >>> sectorShift;
   }
 
-  /** Whether a place in the export or in a block is inside a sector. */
+  /** Says whether a place in the export or in a block is inside a sector, not at its end. */
   boolean isInsideSector(long offset) {
     return (offset & (sectorSize() - 1)) != 0;
   }
 
-  /** The next end of a sector from a place on; the export's end is one. */
+  /** Gives the next end of a sector from a place on; the export's end is one. */
   long alignedUp(long offset) {
     return Math.min(size, (offset + sectorSize() - 1) & -sectorSize());
   }
 
-  /** The last end of a sector up to a place; the export's end is one. */
+  /** Gives the last end of a sector up to a place; the export's end is one. */
   long alignedDown(long offset) {
     return offset == size ? offset : offset & -sectorSize();
   }

@@ -3,8 +3,8 @@ package nbd.cache;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
- * Finds out that one client reads sequentially, and then has blocks brought before it asks for
- * them: the more of them the longer it goes on, up to a bound. One such call is under way at a
+ * The reading ahead for one client that reads sequentially: blocks are brought before it asks for
+ * them, the more of them the longer it goes on, up to a bound. One such call is under way at a
  * time.
  *
  * <p>The fields that are not final are a hint, used by any of the client's threads without a lock:
@@ -31,7 +31,7 @@ final class ReadAhead {
             Math.min(MOST_BYTES / cache.grid.blockSize(), cache.frames.dirtyBackgroundLimit() / 2));
   }
 
-  /** A read of these blocks, which may have several neighbours in flight, in any order. */
+  /** Takes note of a read of these blocks; reads of their neighbours may be in flight. */
   void sees(long first, long last) {
     if (last <= newest && first >= newest - SLACK) {
       return;

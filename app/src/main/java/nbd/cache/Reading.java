@@ -10,13 +10,13 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * Brings data from the storage. A read of missing sectors is a fetch: it reads neighbouring blocks
- * together, others who miss the same block wait for it, and what it brings fills only sectors that
+ * The reading of data from the storage. A read of missing sectors is a fetch: it reads neighbouring
+ * blocks together, other reads of the same block wait for it, and its data fills only sectors that
  * are still missing when it comes back, and have not changed at the storage since it went. So it
  * never replaces what a client wrote in the meantime.
  */
 final class Reading {
-  /** What is read by one call at most, but for larger blocks. */
+  /** The bytes that are read by one call at most, but for larger blocks. */
   private static final int RUN = 1 << 20;
 
   private final ExportCache cache;
@@ -30,7 +30,7 @@ final class Reading {
   /** A block of a fetch: the sectors from the first that is missing to the last. */
   private record Part(Block block, Watch watch, int from, int to) {}
 
-  /** What a fetch can do about a block. */
+  /** The answer of a fetch to whether it can bring a block. */
   private enum Plan {
     ADDED,
     NOT_NEEDED,
@@ -40,7 +40,7 @@ final class Reading {
   }
 
   /**
-   * Reads what is not all cached.
+   * Reads data that is not all cached.
    *
    * @param into filled from its position to its limit
    */
@@ -59,7 +59,7 @@ final class Reading {
       }
       Fetch run = new Fetch(number, inBlock, count, grid.blockOf(end - 1), into);
       boolean fetched = run.fetch();
-      // What a client wrote meanwhile is there though the storage failed.
+      // A client may have written it meanwhile, though the storage failed.
       boolean isThere = at < end - into.remaining();
       if (!fetched && !isThere) {
         readAround(number, inBlock, count, into);
@@ -103,17 +103,17 @@ final class Reading {
     /** The end of another fetch that brings what is wanted. */
     private @Nullable CompletableFuture<Void> other;
 
-    /** The block after the last one that was taken care of. */
+    /** The block after the last one that is cached or being brought. */
     private long next;
 
     private @Nullable Frame spare;
 
     /**
-     * Plans one.
+     * Plans a fetch.
      *
      * @param first the block whose part is wanted
-     * @param last how far it may go
-     * @param into where the wanted part of the first block is copied to when it is there
+     * @param last the last block that it may bring
+     * @param into gets the wanted part of the first block when that is there
      */
     Fetch(long first, int inFirst, int count, long last, @Nullable ByteBuffer into) {
       this.first = first;
@@ -125,7 +125,7 @@ final class Reading {
     }
 
     /**
-     * Fetches, or waits for somebody else who does.
+     * Brings the blocks, or waits for another fetch that does.
      *
      * @return false if the storage failed, or no memory is free
      */
@@ -211,7 +211,7 @@ final class Reading {
         readPieces(whole, start);
         brought = whole;
       } catch (IOException failure) {
-        // Whoever needs it reads what it needs, and gets the failure of that.
+        // A client's own read past the cache gets its failure.
         Logger.debug(failure);
       } finally {
         for (Part part : parts) {
@@ -244,7 +244,7 @@ final class Reading {
             && frame != null
             && block.number == first
             && block.isValid(wantedFrom(first), wantedTo(first, 0))) {
-          // Here, since it may be evicted before the caller looks for it.
+          // Now: it may be evicted before the caller looks for it.
           frame.read(inFirst, into, count);
         }
       } finally {
@@ -255,31 +255,24 @@ final class Reading {
     private void fill(Part part, ByteBuffer brought, int at) {
       Block block = part.block;
       Frame frame = block.frame;
-      int bytes = grid.bytesOf(block.number);
-      int from = part.from;
+      // Sectors that have changed since, or are there already.
+      long[] kept = part.watch.changed;
+      Bits.addAll(kept, block.valid, part.from, part.to);
+      int from = Bits.nextMissing(kept, part.from, part.to);
       while (frame != null && from < part.to) {
-        from = Bits.nextMissing(block.valid, from, part.to);
-        int to = Bits.next(block.valid, from, part.to);
-        while (from < to) {
-          // Of what is missing, that which has not changed since.
-          int start = Bits.nextMissing(part.watch.changed, from, to);
-          int end = Bits.next(part.watch.changed, start, to);
-          if (start < end) {
-            int inBlock = start << grid.sectorShift();
-            int length = Math.min(end << grid.sectorShift(), bytes) - inBlock;
-            int skipped = (start - part.from) << grid.sectorShift();
-            frame.write(inBlock, brought, at + skipped, length);
-            Bits.set(block.valid, start, end);
-          }
-          from = end;
-        }
+        int to = Bits.next(kept, from, part.to);
+        int inBlock = from << grid.sectorShift();
+        int length = Math.min(to << grid.sectorShift(), grid.bytesOf(block.number)) - inBlock;
+        frame.write(inBlock, brought, at + ((from - part.from) << grid.sectorShift()), length);
+        Bits.set(block.valid, from, to);
+        from = Bits.nextMissing(kept, to, part.to);
       }
     }
   }
 
   /**
-   * Reads past the cache, since there is no room in it or more than was wanted could not be read;
-   * but what is cached is newer.
+   * Reads past the cache, since there is no room in it, or the whole block could not be read. What
+   * is cached is newer all the same.
    */
   private void readAround(long number, int inBlock, int count, ByteBuffer into) throws IOException {
     Stripe stripe = cache.index.stripe(number);
@@ -314,7 +307,7 @@ final class Reading {
     into.position(start + count);
   }
 
-  /** Puts what is cached over what was read; false if some of that is too old and not cached. */
+  /** Puts cached sectors over the data; false if others of it are too old. */
   private boolean overlay(
       Block block, Watch watch, int inBlock, int count, ByteBuffer into, int start) {
     int shift = grid.sectorShift();
@@ -332,7 +325,7 @@ final class Reading {
     return true;
   }
 
-  /** Reads in pieces that the storage takes. */
+  /** Reads data in pieces that the storage takes. */
   private void readPieces(ByteBuffer into, long offset) throws IOException {
     int most = cache.mostPayload();
     int end = into.limit();

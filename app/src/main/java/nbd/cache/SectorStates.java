@@ -3,9 +3,9 @@ package nbd.cache;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * The effects of each change on the state of a block's sectors ({@link Block}). Called with the
- * lock of the block's stripe held, but for {@link #dirtyBytes}. Ranges are of sectors, and end
- * before {@code to}.
+ * The transitions between the states of a block's sectors ({@link Block}). The caller holds the
+ * lock of the block's stripe, but for {@link #dirtyBytes}. Ranges are of sectors, and end before
+ * {@code to}.
  */
 final class SectorStates {
   private final ExportCache cache;
@@ -19,7 +19,7 @@ final class SectorStates {
     this.epochs = cache.epochs;
   }
 
-  /** Bytes that have yet to be given to the storage. */
+  /** Returns the bytes that have yet to be given to the storage. */
   long dirtyBytes() {
     return dirtySectors.get() << grid.sectorShift();
   }
@@ -33,7 +33,7 @@ final class SectorStates {
     return changes;
   }
 
-  /** Valid sectors have been written by a client. */
+  /** Marks valid sectors dirty, which a client has written. */
   void dirtied(Block block, int from, int to) {
     Block.Changes changes = changes(block);
     if (Bits.isEmpty(changes.dirty)) {
@@ -44,16 +44,16 @@ final class SectorStates {
     settle(block, changes);
   }
 
-  /** The range is about to be written back. */
+  /** Marks the range as writing: it is about to be written back. */
   void beginWritingBack(Block block, int from, int to) {
     Block.Changes changes = changes(block);
     beginWriting(changes, from, to);
-    // With the clean sectors between dirty ones.
+    // Also the clean sectors between dirty ones.
     Bits.set(changes.writing, from, to);
     settle(block, changes);
   }
 
-  /** What is dirty of the range is about to be replaced at the storage. */
+  /** Marks dirty sectors of the range as writing: they are about to be replaced. */
   void beginReplacing(Block block, int from, int to) {
     Block.Changes changes = block.changes;
     if (changes != null) {
@@ -70,7 +70,7 @@ final class SectorStates {
     Bits.clear(changes.dirty, from, to);
   }
 
-  /** What is writing of the range has been stored, as it was then. */
+  /** Marks writing sectors of the range as given to the storage. */
   void writtenBack(Block block, int from, int to) {
     Block.Changes changes = changes(block);
     noteGiven(changes);
@@ -79,7 +79,7 @@ final class SectorStates {
     settle(block, changes);
   }
 
-  /** What is writing of the range may not have been stored: it is as dirty as before. */
+  /** Marks writing sectors of the range as dirty again: they may not have been stored. */
   void failedWriting(Block block, int from, int to) {
     Block.Changes changes = block.changes;
     if (changes == null || !Bits.any(changes.writing, from, to)) {
@@ -94,7 +94,7 @@ final class SectorStates {
     settle(block, changes);
   }
 
-  /** What is writing of the range has been replaced at the storage. */
+  /** Clears writing sectors of the range: they have been replaced at the storage. */
   void replaced(Block block, int from, int to) {
     Block.Changes changes = block.changes;
     if (changes != null) {
@@ -104,7 +104,7 @@ final class SectorStates {
     }
   }
 
-  /** Valid sectors are what a call has given to the storage. */
+  /** Marks valid sectors as given to the storage, which a call has also put here. */
   void given(Block block, int from, int to) {
     Block.Changes changes = changes(block);
     noteGiven(changes);
@@ -118,7 +118,7 @@ final class SectorStates {
     changes.givenAt = epochs.now();
   }
 
-  /** What is valid of the range is forgotten, but for what is dirty or writing. */
+  /** Forgets valid sectors of the range, but for those that are dirty or writing. */
   void invalidate(Block block, int from, int to) {
     Block.Changes changes = block.changes;
     if (changes == null) {
@@ -130,7 +130,7 @@ final class SectorStates {
     Bits.retainAll(changes.unflushed, kept, from, to);
   }
 
-  /** What of the range was given to the storage, and no flush has covered, is dirty again. */
+  /** Marks sectors of the range dirty again that no flush has covered since they were given. */
   void distrust(Block block, int from, int to) {
     Block.Changes changes = block.changes;
     if (changes == null || epochs.isCovered(changes.givenAt)) {
@@ -145,7 +145,7 @@ final class SectorStates {
     }
   }
 
-  /** A block without dirty or writing sectors loses its frame. */
+  /** Notes that a block without dirty or writing sectors loses its frame. */
   void evicted(Block block) {
     Block.Changes changes = block.changes;
     if (changes != null && !epochs.isCovered(changes.givenAt) && !Bits.isEmpty(changes.unflushed)) {
@@ -153,7 +153,7 @@ final class SectorStates {
     }
   }
 
-  /** A block is given up, whatever state it is in. */
+  /** Gives a block up, whatever the states of its sectors. */
   void discarded(Block block) {
     Block.Changes changes = block.changes;
     if (changes != null) {
@@ -163,7 +163,7 @@ final class SectorStates {
     }
   }
 
-  /** How many sectors no flush of the storage covers. */
+  /** Counts the sectors that no flush of the storage covers. */
   int unflushed(Block block) {
     Block.Changes changes = block.changes;
     if (changes == null) {

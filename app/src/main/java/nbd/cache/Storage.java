@@ -19,16 +19,15 @@ import org.tinylog.Logger;
  * all calls fail for a pause: requests that have waited for each other share one attempt.
  *
  * <p><b>A break</b> is dealt with while no call is under way: the cache is told that what no flush
- * has covered may be lost, and only then another handle is opened. So whatever a call notes of what
- * it has changed, it notes within {@link Call#on}: the cache finds it noted when the storage loses
- * it. Who needs two calls of one handle compares what {@link #run} has returned with {@link
- * #isCurrent}.
+ * has covered may be lost, and only then another handle is opened. So a call notes its changes
+ * within {@link Call#on}: the cache finds them noted when the storage loses them. Where two calls
+ * have to be of one handle, {@link #isCurrent} says whether that returned by {@link #run} still is.
  *
  * <p>Invariant, guarded by the lock: of {@code current} and {@code broken} one is null; while
  * {@code isOpening}, only the thread that opens uses {@code broken}. No call is made under it.
  */
 final class Storage {
-  /** For how long after a failed attempt to open the storage none is made. */
+  /** The time after a failed attempt to open the storage in which none is made. */
   static final Duration PAUSE = Duration.ofSeconds(1);
 
   /** Opens a handle. */
@@ -37,7 +36,7 @@ final class Storage {
     Handle open() throws IOException;
   }
 
-  /** A call of the handle, and what the cache notes of it. */
+  /** A call of the handle, and the notes that the cache makes of it. */
   @FunctionalInterface
   interface Call {
     void on(Handle handle) throws IOException;
@@ -50,24 +49,24 @@ final class Storage {
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition changed = lock.newCondition();
 
-  /** The newest handle, for what is constant; it may be closed. */
+  /** Of the newest handle. */
   private volatile ExportFacts facts;
 
   private @Nullable Handle current;
 
-  /** Has broken, and the cache has not been told. */
+  /** A broken handle of which the cache has not been told. */
   private @Nullable Handle broken;
 
   private boolean isOpening;
   private boolean isClosed;
 
-  /** How many calls are under way. */
+  /** The number of calls that are under way. */
   private int calls;
 
-  /** When the last one ended, or the first of them began, in nanoseconds. */
+  /** The time at which the last one ended, or the first of them began, in nanoseconds. */
   private long lastSign;
 
-  /** How the last attempt to open the storage failed; null if it did not. */
+  /** The failure of the last attempt to open the storage; null if it did not fail. */
   private @Nullable IOException failure;
 
   private long failedAt;
@@ -76,8 +75,8 @@ final class Storage {
    * Opens the first handle.
    *
    * @param name for messages
-   * @param afterBreak told after a handle has broken, before the next is opened; holds no lock
-   * @param pause for how long calls fail after an attempt to open a handle has
+   * @param afterBreak runs after a handle has broken, before the next is opened; no lock is held
+   * @param pause the time for which calls fail after an attempt to open a handle has
    */
   Storage(String name, Opening opening, Runnable afterBreak, Duration pause) throws IOException {
     this.name = name;
@@ -92,7 +91,7 @@ final class Storage {
     return facts;
   }
 
-  /** Whether a handle has neither broken nor been replaced, as far as is known. */
+  /** Says whether a handle has neither broken nor been replaced, as far as is known. */
   boolean isCurrent(Handle handle) {
     lock.lock();
     try {
@@ -102,7 +101,7 @@ final class Storage {
     }
   }
 
-  /** For how long calls have been under way, and none has ended, in nanoseconds. */
+  /** Returns for how long calls have been under way and none has ended, in nanoseconds. */
   long silence() {
     lock.lock();
     try {
@@ -122,7 +121,7 @@ final class Storage {
     }
   }
 
-  /** Opens the storage if it has to be, and so has the cache told of a break. */
+  /** Opens the storage if need be, which tells the cache of a break. */
   Handle ensureOpen() throws IOException {
     return run(handle -> {});
   }
@@ -170,7 +169,7 @@ final class Storage {
         return current;
       }
       isOpening = true;
-      // Those on the broken handle have failed, or are about to.
+      // The calls on the broken handle have failed, or are about to.
       while (calls > 1) {
         changed.awaitUninterruptibly();
       }
@@ -252,7 +251,7 @@ final class Storage {
     }
   }
 
-  /** The handle, if it is to be closed now. The lock is held. */
+  /** Gives the handle, if it is to be closed now. The lock is held. */
   private @Nullable Handle takeUnused() {
     if (!isClosed || calls > 0) {
       return null;

@@ -6,8 +6,8 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * A part of an export's index of blocks, with the lock of those blocks. The lock is held while
- * bytes are copied from and to a frame, and never while anything is waited for. Of other locks only
- * that of {@link Frames} is taken under it.
+ * bytes are copied from and to a frame, and never while its owner waits for anything. Under it only
+ * the monitor of {@link Frames} is entered.
  */
 final class Stripe {
   private static final int FIRST_BUCKETS = 8;
@@ -23,7 +23,7 @@ final class Stripe {
     return (int) (BlockIndex.scatter(number) >>> 40) & (buckets - 1);
   }
 
-  /** The block, if it is known. */
+  /** Finds a block, if it is known. */
   @Nullable Block get(long number) {
     Block block = buckets[bucket(number, buckets.length)];
     while (block != null && block.number != number) {
@@ -72,7 +72,7 @@ final class Stripe {
     }
   }
 
-  /** Gives every block; it may remove the one that it is given. */
+  /** Passes every block to an action, which may remove it. */
   void forEach(Consumer<Block> action) {
     for (Block first : buckets) {
       Block block = first;
@@ -84,14 +84,14 @@ final class Stripe {
     }
   }
 
-  /** Gives every block of the list of those with dirty or writing sectors. */
+  /** Passes every block with dirty or writing sectors to an action. */
   void forEachDirty(Consumer<Block> action) {
     for (Block block = firstDirty; block != null; block = block.nextDirty) {
       action.accept(block);
     }
   }
 
-  /** Puts a block, which is not there, into that list. */
+  /** Puts a block into the list of those with dirty or writing sectors. */
   void list(Block block) {
     block.nextDirty = firstDirty;
     if (firstDirty != null) {

@@ -19,18 +19,18 @@ import nbd.threads.SharedRuns;
 import org.tinylog.Logger;
 
 /**
- * Gives dirty sectors to the storage: for a flush, to make room for a client that writes, and in
- * the background when there are many or they have waited for long. Neighbours go together in one
- * call, and several calls are under way at a time.
+ * The write-back of dirty sectors: for a flush, to make room for a client that writes, and in the
+ * background when there are many or they have waited for long. Neighbours go together in one call,
+ * and several calls are under way at a time.
  *
- * <p>What is written is a copy, made when it is the call's turn: so a client may write to the block
+ * <p>The storage gets a copy, made when it is the call's turn: so a client may write to the block
  * meanwhile, which makes it dirty again.
  */
 final class WriteBack {
-  /** What is written by one call at most, but for larger blocks. */
+  /** The bytes that are written by one call at most, but for larger blocks. */
   private static final int RUN = 1 << 20;
 
-  /** How much is written to make room. */
+  /** The bytes that are written to make room. */
   private static final int RELIEF = 8 << 20;
 
   private static final int PARALLEL = 32;
@@ -48,7 +48,7 @@ final class WriteBack {
   private final Semaphore calls = new Semaphore(PARALLEL);
   private final AtomicBoolean isFailing = new AtomicBoolean();
 
-  /** Whether the background thread is there; it ends when nothing is dirty. */
+  /** Set while the background thread is there, which ends when nothing is dirty. */
   private final AtomicBoolean inBackground = new AtomicBoolean();
 
   private final Semaphore wake = new Semaphore(0);
@@ -66,15 +66,15 @@ final class WriteBack {
     this.executor = executor;
   }
 
-  /** The background's clock. */
+  /** Returns the time of the background's clock. */
   long tick() {
     return tick.get();
   }
 
   /**
-   * A block became dirty. Never waits: a lock is held.
+   * Takes note that a block became dirty. Never waits: a lock is held.
    *
-   * @param many whether there are many now
+   * @param many whether the limit of the background has just been passed
    */
   void someDirty(boolean many) {
     if (!inBackground.get() && inBackground.compareAndSet(false, true)) {
@@ -109,7 +109,7 @@ final class WriteBack {
       goOn = failures.isEmpty() && due.length > 0 && hasMany();
       if (!isAnyDirty()) {
         inBackground.set(false);
-        // Somebody may have found this thread still there.
+        // A client may have found this thread still there.
         if (!isAnyDirty() || !inBackground.compareAndSet(false, true)) {
           return;
         }
@@ -125,7 +125,7 @@ final class WriteBack {
     return cache.states.dirtyBytes() > 0;
   }
 
-  /** Waits for the next tick; whether it was woken before. */
+  /** Waits for the next tick; says whether it was woken before. */
   private boolean pause() {
     try {
       // After a failure there is no point in trying at once.
@@ -141,9 +141,9 @@ final class WriteBack {
   }
 
   /**
-   * Makes room for what clients write; many share the work.
+   * Makes room for writes of clients, which share the work.
    *
-   * @return false if there is nothing to be written back, or it fails: then waiting is no use
+   * @return false if nothing is dirty, or writing back fails: then waiting is of no use
    */
   boolean relieve() {
     if (!isAnyDirty()) {
@@ -166,7 +166,7 @@ final class WriteBack {
     ExportCache.throwFirst(failures);
   }
 
-  /** Writes back what became dirty before an epoch, and waits for what is being written of that. */
+  /** Writes back what became dirty before an epoch; waits for what is being written back. */
   void allBefore(long epoch, Collection<IOException> failures) {
     long[] numbers =
         cache.index.dirtyBlocks(
@@ -199,7 +199,7 @@ final class WriteBack {
                 stored.set(true);
               }
             } catch (RuntimeException | Error mistake) {
-              // Nobody else sees it in this thread, and a flush must not count on this run.
+              // A flush must not count on this run.
               met.add(new IOException("writing back failed by a mistake: " + mistake, mistake));
             } finally {
               calls.release();
@@ -244,7 +244,7 @@ final class WriteBack {
     private final Collection<IOException> failures;
     private final long start;
 
-    /** What is to be written: sectors from the start of the first block. */
+    /** The sectors to be written, counted from the start of the first block. */
     private final List<Span> spans = new ArrayList<>();
 
     Run(long first, long last, long epoch, Collection<IOException> failures) {
@@ -258,7 +258,7 @@ final class WriteBack {
     /** Consecutive sectors. */
     private record Span(int from, int to) {}
 
-    /** Answers whether there was anything to write. */
+    /** Writes back; says whether there was anything to write. */
     boolean write() {
       long end = grid.start(last + 1);
       Turn turn = cache.order.enter(start, end);
@@ -275,7 +275,7 @@ final class WriteBack {
         cache.giveBack(copies);
         return !spans.isEmpty();
       } finally {
-        // Not reached but by a mistake: nothing may stay for ever as if it were under way.
+        // Some are left only by a mistake; they must not stay as if they were under way.
         try {
           for (Span span : spans.subList(ended, spans.size())) {
             end(span, false);

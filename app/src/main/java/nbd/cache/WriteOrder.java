@@ -57,7 +57,7 @@ final class WriteOrder {
     return change;
   }
 
-  /** Gives the range to those that wait for it. */
+  /** Gives the range to the calls that wait for it. */
   void leave(Turn turn) {
     order.leave(turn);
     if (turn instanceof Change) {
@@ -65,20 +65,19 @@ final class WriteOrder {
     }
   }
 
-  /** The sectors that a range has a part of. */
+  /** Gives the sectors that a range has a part of. */
   private ByteRange touched(long start, long end) {
     return new ByteRange(grid.alignedDown(start), grid.alignedUp(end));
   }
 
-  /** The sectors that a range has all of. */
+  /** Gives the sectors that a range has all of. */
   private ByteRange whole(long start, long end) {
     return new ByteRange(grid.alignedUp(start), grid.alignedDown(end));
   }
 
   /**
-   * Whether a write into the cache of that range may go on beside the changes that are there. A
-   * change that enters later finds what the write left, if the caller holds the locks of the blocks
-   * until then.
+   * Says whether a write into the cache may go on beside the changes that are there. A change that
+   * enters later finds what the write left, if the caller holds the locks of the blocks until then.
    */
   boolean allowsBeside(long start, long end) {
     if (changes.isEmpty()) {
@@ -94,7 +93,7 @@ final class WriteOrder {
             });
   }
 
-  /** The ranges of the changes that are there and touch a range, in the order of their starts. */
+  /** Gives the parts of a range that changes touch, in the order of their starts. */
   List<ByteRange> changing(long start, long end) {
     ByteRange asked = new ByteRange(start, end);
     return changes.stream()

@@ -13,16 +13,16 @@ import nbd.storage.Operation;
 import nbd.threads.RangeLocks.Turn;
 
 /**
- * What clients change. A write goes into the cache alone, where the mode is so and there is room;
- * else it goes to the storage, as trims and zeroes always do, in {@link WriteOrder} with all that
- * is given to the storage, and the cache follows when the storage has answered.
+ * The changes that clients make. A write goes into the cache alone, if the mode says so and there
+ * is room; else it goes to the storage, as trims and zeroes always do, in {@link WriteOrder} with
+ * all calls that change the storage, and the cache follows when the storage has answered.
  *
  * <p>While such a call is under way, reads get what was there before, and writes into the cache are
  * newer than the call: the sectors that they made dirty are left as they are at its end. A write
  * that would be mixed with the call in one sector goes to the storage too, behind it.
  */
 final class Writing {
-  /** After so many changes of the state under its feet a write goes through. */
+  /** The attempts to write into the cache after which a write goes to the storage. */
   private static final int TRIES = 8;
 
   private final ExportCache cache;
@@ -33,13 +33,13 @@ final class Writing {
     this.grid = cache.grid;
   }
 
-  /** Why an attempt to write into the cache has done nothing. */
+  /** The reason for which an attempt to write into the cache has done nothing. */
   private enum Obstacle {
-    /** There is none: it has written. */
+    /** None: it has written. */
     NONE,
     /** Blocks have no frames, and not enough were given. */
     NO_FRAME,
-    /** Too much waits for being written back. */
+    /** The dirty limit is reached. */
     TOO_DIRTY,
     /** A sector is written in part, and the rest of it is missing. */
     MISSING_REST,
@@ -47,7 +47,7 @@ final class Writing {
     CHANGING
   }
 
-  /** Writes, in the way that the mode demands. */
+  /** Makes a write, in the way that the mode demands. */
   void write(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
     boolean fua = flags.has(CommandFlag.FUA);
     if (cache.mode == CacheMode.WRITETHROUGH || (fua && passesFua())) {
@@ -59,7 +59,7 @@ final class Writing {
     }
   }
 
-  /** Whether the storage gets the flag FUA of a command; else the command needs a flush of it. */
+  /** Says whether the storage gets a command's flag FUA; else the command may need a flush. */
   boolean passesFua() {
     return switch (cache.mode) {
       case WRITETHROUGH -> true;
@@ -98,10 +98,10 @@ final class Writing {
   private final class Spares {
     private final List<Frame> taken = new ArrayList<>(1);
 
-    /** How many are needed. */
+    /** The number that is needed. */
     private int needed = 1;
 
-    /** Whether there are as many as are needed; if not, says so to the next {@link #fill}. */
+    /** Says whether there are so many; if not, the next {@link #fill} takes them. */
     boolean has(int count) {
       needed = Math.max(1, count);
       return taken.size() >= count;
@@ -173,8 +173,8 @@ final class Writing {
   }
 
   /**
-   * Writes into the cache, all of it or nothing: others may have seen, and replaced, a part that
-   * was there alone, so it could neither be taken back nor written again.
+   * Writes into the cache, all of it or nothing: other clients may have seen, and replaced, a part
+   * that was there alone, so it could neither be taken back nor written again.
    */
   private Obstacle attempt(long offset, int count, ByteBuffer from, Spares spares) {
     long end = offset + count;
@@ -194,7 +194,7 @@ final class Writing {
     }
   }
 
-  /** What keeps a range from being written; the locks of all its blocks are held. */
+  /** Finds what keeps a range from being written; the locks of all its blocks are held. */
   private Obstacle obstacle(long offset, long end, Spares spares) {
     if (!cache.order.allowsBeside(offset, end)) {
       return Obstacle.CHANGING;
@@ -215,7 +215,7 @@ final class Writing {
     return spares.has(withoutFrame) ? Obstacle.NONE : Obstacle.NO_FRAME;
   }
 
-  /** Whether a place is inside a sector that is not valid. */
+  /** Says whether a place is inside a sector that is not valid. */
   private boolean lacksRest(long offset) {
     if (!grid.isInsideSector(offset)) {
       return false;
@@ -322,9 +322,9 @@ final class Writing {
   }
 
   /**
-   * The range has undefined content now, or what it had before, if the storage refused. So what it
-   * was given before and has not flushed is not certain to be there to be flushed: it is given
-   * again, as what was being replaced is.
+   * Deals with a failed change, after which the storage's content is undefined, or as before if it
+   * has refused. So sectors that it was given before, and has not flushed, may not be there any
+   * more: they are given again, as those that were being replaced are.
    */
   private void failed(Block block, int first, int last) {
     cache.states.failedWriting(block, first, last);
@@ -388,8 +388,8 @@ final class Writing {
           !grid.isInsideSector(from)
               && (!grid.isInsideSector(to) || to == grid.bytesOf(block.number));
       boolean isDirty = block.changes != null && Bits.has(block.changes.dirty, sector);
-      // What was written while the call was under way is newer: WriteOrder lets nobody write into
-      // the sectors that are here in part. What is dirty of those has become so before.
+      // A dirty sector was written while the call was under way, and is newer; but not one that
+      // the call has a part of, which WriteOrder keeps from being written meanwhile.
       if (isWhole ? !isDirty : Bits.has(block.valid, sector)) {
         frame.write(from, data, at + from - inBlock, to - from);
         Bits.set(block.valid, sector, sector + 1);

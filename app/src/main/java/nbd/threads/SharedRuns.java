@@ -27,7 +27,7 @@ public final class SharedRuns {
   private long ended;
   private long succeeded;
 
-  /** How the newest run that has failed did so. */
+  /** The failure of the newest run that has failed. */
   private @Nullable IOException failure;
 
   /** Shares the runs of this work. */

@@ -34,7 +34,7 @@ final class Changes {
   private final class Change extends Request {
     private final Turn turn;
 
-    /** What the log is to keep. */
+    /** The operation that the log is to keep. */
     private Operation again;
 
     private boolean isLogged;
@@ -45,7 +45,7 @@ final class Changes {
       again = operation;
     }
 
-    /** Copies what the log is to keep, when there is room for it. */
+    /** Copies the data for the log, when there is room for it. */
     void copyData() {
       if (session.keeps && !operation.fua() && operation.command() == Command.WRITE) {
         ByteBuffer data = operation.data();
@@ -67,7 +67,7 @@ final class Changes {
       }
     }
 
-    /** It has ended, well or badly: gives back what it holds. */
+    /** Gives back what it holds: it has ended, well or badly. */
     void end() {
       session.lock.lock();
       try {
@@ -133,7 +133,7 @@ final class Changes {
     }
   }
 
-  /** Waits for room in the log; one flush makes room for all who want some. */
+  /** Waits for room in the log; one flush makes room for all changes that wait. */
   private void takeRoom(Client client, Operation operation) throws IOException {
     while (session.keeps && !awaitRoom(operation)) {
       try {

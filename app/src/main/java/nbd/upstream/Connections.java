@@ -7,8 +7,8 @@ import nbd.storage.Handle;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The connections of a {@link Session}, and which client uses which. Guarded by the session's lock,
- * but for the handles.
+ * The connections of a {@link Session}, each with the number of clients that use it. Guarded by the
+ * session's lock, but for the handles.
  */
 final class Connections {
   /** Empty only while the session is paused, or when it is lost. */
@@ -24,7 +24,7 @@ final class Connections {
       this.handle = handle;
     }
 
-    /** Whether nobody enters it any more. */
+    /** Says whether no request enters it any more. */
     boolean isRetired() {
       return retired;
     }
@@ -53,13 +53,13 @@ final class Connections {
     use(made, client);
   }
 
-  /** A client that has none uses this one. */
+  /** Gives a client without a connection this one. */
   void use(Conn conn, Client client) {
     conn.users++;
     client.conn = conn;
   }
 
-  /** Gives a client a connection that nobody uses, if there is one. */
+  /** Gives a client a connection that no client uses, if there is one. */
   boolean tryIdle(Client client) {
     for (Conn conn : all) {
       if (conn.users == 0) {
@@ -70,7 +70,7 @@ final class Connections {
     return false;
   }
 
-  /** The client's own connection; after a break the one that the fewest use. */
+  /** Returns the client's connection; after a break, the one with the fewest users is its. */
   Conn of(Client client) {
     Conn own = client.conn;
     if (own != null && !own.retired) {
@@ -84,7 +84,7 @@ final class Connections {
     return least;
   }
 
-  /** A client goes. Answers the connection that is to be closed, if one is of no use any more. */
+  /** Lets a client go; gives the connection that is to be closed, if one is of no use any more. */
   Optional<Conn> leave(Client client) {
     Conn conn = client.conn;
     client.conn = null;
@@ -100,7 +100,7 @@ final class Connections {
     return Optional.of(conn);
   }
 
-  /** Nobody enters these any more. */
+  /** Gives all connections up: no request enters them any more. */
   List<Conn> retireAll() {
     List<Conn> retired = List.copyOf(all);
     all.clear();

@@ -11,8 +11,9 @@ import nbd.storage.Handle;
 import nbd.storage.LostException;
 
 /**
- * Outlives the connections to a server: what its clients of one export share is a {@link Session}.
- * The handles of the backend below are the connections; any thread may begin on them and push.
+ * A backend whose handles outlive the connections to a server: all clients of an export share a
+ * {@link Session}. The handles of the backend below are the connections; any thread may begin on
+ * them and push.
  */
 public final class ReconnectingBackend extends FilterBackend {
   private final UnaryOperator<String> realName;
@@ -24,10 +25,10 @@ public final class ReconnectingBackend extends FilterBackend {
   /**
    * Wraps a backend whose handles may break.
    *
-   * @param realName what names of the same export have in common: they share a session
-   * @param within how long to try to open a handle again
-   * @param logBytes how much of what was written and not flushed is kept for an export; when that
-   *     is full, it is flushed
+   * @param realName maps names of the same export to one name: their clients share a session
+   * @param within the time for which it tries to open a handle again
+   * @param logBytes the bytes of answered and unflushed writes that are kept for an export; when
+   *     there are more, it is flushed
    * @param share whether all clients of an export share one connection even if they need not
    */
   public ReconnectingBackend(

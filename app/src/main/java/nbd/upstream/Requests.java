@@ -13,8 +13,8 @@ import nbd.upstream.Connections.Conn;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The requests of a {@link Session}: each enters a connection, is in flight, and leaves, and if the
- * connection has broken, enters again.
+ * The way of requests through a {@link Session}: each enters a connection, is in flight, and
+ * leaves, and if the connection has broken, enters again.
  */
 final class Requests {
   /** Made while there is memory. */
@@ -44,7 +44,7 @@ final class Requests {
       operation.answer(made.extents());
     }
 
-    /** It has succeeded, and is still in flight; the session's lock is held. */
+    /** Notes that it has succeeded, while it is in flight; the session's lock is held. */
     void succeeded() {
       // Only a change and a flush have anything to note.
     }
@@ -79,7 +79,7 @@ final class Requests {
     }
   }
 
-  /** Throws if a request is not made again; then no trouble of its lasts. */
+  /** Throws if a request is not made again; its trouble is over then. */
   private void again(Request request, LostException broken) throws NbdException {
     boolean goesOn = false;
     try {
@@ -147,7 +147,7 @@ final class Requests {
 
   /** Lets a request leave that was not begun, or that ended by a mistake. */
   private void leaveUndone(Tries tries) {
-    // Without memory: nobody may wait for it for ever.
+    // Without memory: the recovery waits for it.
     session.lock.lock();
     try {
       leaveUntried(tries);
@@ -156,7 +156,7 @@ final class Requests {
     }
   }
 
-  /** The lock is held. */
+  /** Lets a request leave; the lock is held. */
   private void leaveUntried(Tries tries) {
     session.inFlight--;
     endAlone(tries);
@@ -207,7 +207,7 @@ final class Requests {
     }
   }
 
-  /** Told by the thread that reads the replies: it must not wait for one. */
+  /** Takes a request's end from the thread that reads the replies: it must not wait for one. */
   private void ended(
       Client client, Conn conn, Request request, @Nullable IOException failure, Completion end) {
     boolean goesOn = false;
@@ -229,7 +229,7 @@ final class Requests {
     }
   }
 
-  /** Makes a begun request whose connection broke in the ordinary way. */
+  /** Makes a begun request, whose connection broke, in the ordinary way. */
   private void goOn(Client client, Request request, LostException broken, Completion end) {
     IOException outcome = broken;
     try {

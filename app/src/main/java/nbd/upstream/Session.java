@@ -21,35 +21,35 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * What all clients of one export share with the server behind: the connections to it, and the log
+ * A session of all clients of one export with the server behind: the connections to it, and the log
  * of the writes that are at risk. It outlives its connections.
  *
  * <p><b>A request's way.</b> A write takes room in the log, then its range ({@link RangeLocks}),
- * and keeps both until it has ended, however often it is made. Any request then enters a connection
- * and is in flight until it leaves; before an answered write leaves, it is put into the log. A
- * request whose connection breaks leaves, and enters again when the session goes on ({@link
- * Tries}). {@link Changes} and {@link Requests} are that way.
+ * and keeps both until it has ended, however often it is made ({@link Changes}). Any request then
+ * enters a connection and is in flight until it leaves; before an answered write leaves, it is put
+ * into the log. A request whose connection breaks leaves, and enters again when the session goes on
+ * ({@link Requests}, {@link Tries}).
  *
- * <p><b>A break.</b> The first request that meets one pauses the session: nobody enters any more. A
- * thread of its own waits until nothing is in flight, gives all connections up, connects again,
- * compares the export with what it was, makes all writes of the log again, in the order of their
- * answers, and flushes them. Then the session goes on. So nobody reads from a new connection before
- * everything that was answered is there again, and durable. {@link Recovery} does that.
+ * <p><b>A break.</b> The first request that meets one pauses the session: no request enters any
+ * more. A thread of its own waits until none is in flight, gives all connections up, connects
+ * again, compares the export with what it was, makes all writes of the log again, in the order of
+ * their answers, and flushes them ({@link Recovery}). Then the session goes on. So no client reads
+ * from a new connection before everything that was answered is there again, and durable.
  *
- * <p><b>A loss.</b> If that cannot be had, the session is lost: every request fails with a {@link
+ * <p><b>A loss.</b> If that fails, the session is lost: every request fails with a {@link
  * LostException}, and the next client begins another session.
  *
- * <p><b>Several connections.</b> Over a server that is multi-conn each client has one of its own.
- * Invariant: those on which something in the log was written, or an answer waits to be taken that
- * puts it there, lead to one process of the server, to which every other one leads as well or is
- * broken; so a flush on one covers what was answered on any. {@link Joining} sees to that.
+ * <p><b>Several connections.</b> Over a server that is multi-conn each client has one of its own
+ * ({@link Joining}). Invariant: the connections on which a write of the log was made, or a write
+ * whose answer waits to be taken, lead to one process of the server, to which every other one leads
+ * as well or is broken; so a flush on one covers what was answered on any.
  *
- * <p><b>The lock</b> guards everything that is not final, the log, the ranges and the connections;
- * {@code changed} is signalled whenever somebody may go on. No call of a handle is made under it.
+ * <p><b>The lock</b> guards everything that is not final, the log and the connections; {@code
+ * changed} is signalled whenever a waiting thread may go on. No call of a handle is made under it.
  *
- * <p><b>No circle.</b> Who waits for room holds nothing; who waits for a range holds room; who
- * waits to enter holds room and a range; who is in flight waits for the server alone. The thread
- * that connects again waits for those in flight only, and takes neither room nor ranges.
+ * <p><b>No circle.</b> A request that waits for room holds nothing; one that waits for a range
+ * holds room; one that waits to enter holds room and a range; one in flight waits for the server
+ * alone. The recovery waits for those in flight only, and takes neither room nor ranges.
  */
 final class Session {
   /** Opens a connection. */
@@ -59,12 +59,12 @@ final class Session {
   }
 
   /**
-   * How a session keeps itself.
+   * The settings of a session.
    *
-   * @param within how long to try to connect again
-   * @param logBytes how much of what is at risk is kept; then it is flushed
+   * @param within the time for which it tries to connect again
+   * @param logBytes the bytes that the log may hold; then the export is flushed
    * @param share whether to use one connection even where several could be
-   * @param lossAtStop told what is lost since the server stops, for people
+   * @param lossAtStop takes a description of what is lost since the server stops
    */
   record Settings(Duration within, long logBytes, boolean share, Consumer<String> lossAtStop) {}
 
@@ -72,7 +72,7 @@ final class Session {
   final Opening opening;
   final Settings settings;
 
-  /** The first connection's, for what is constant; closed after the first break. */
+  /** The export as it was when the session began. */
   final ExportFacts facts;
 
   /** Whether all clients use one connection. */
@@ -87,27 +87,27 @@ final class Session {
   final RangeLocks ranges = new RangeLocks();
   final Connections conns = new Connections();
 
-  /** How many requests have entered a connection and not left it. */
+  /** The number of requests that have entered a connection and not left it. */
   int inFlight;
 
-  /** Nobody enters a connection. */
+  /** Set while no request enters a connection. */
   boolean paused;
 
-  /** A request that is tried alone has the session, or waits until the others have left. */
+  /** Set while a request that is tried alone has the session, or waits for the others to leave. */
   boolean alone;
 
-  /** How often it has connected again. */
+  /** The number of times that it has connected again. */
   long recoveries;
 
   volatile @Nullable LostException lost;
 
-  /** The server stops. */
+  /** Set when the server stops. */
   boolean stopping;
 
-  /** The last client has left. */
+  /** Set when the last client has left. */
   boolean ending;
 
-  /** When the first break was since something was last answered, or given up. */
+  /** The time of the first break since something was last answered, or given up. */
   OptionalLong troubleSince = OptionalLong.empty();
 
   final Requests requests = new Requests(this);
@@ -120,7 +120,7 @@ final class Session {
     this.settings = settings;
     this.facts = first.facts();
     this.single = settings.share() || !first.capabilities().has(Capability.MULTI_CONN);
-    // What cannot be flushed is never covered by anything; its storage promises no more than that.
+    // Without flushes nothing would ever leave the log; such storage promises nothing either.
     this.keeps = first.capabilities().has(Capability.FLUSH);
     this.log = new WriteLog(settings.logBytes());
     this.conns.addAll(List.of(new Conn(first)));
@@ -156,16 +156,16 @@ final class Session {
     }
   }
 
-  /** Why it is lost; empty if it is not. */
+  /** Says why it is lost; empty if it is not. */
   Optional<String> lost() {
     return Optional.ofNullable(lost).map(why -> String.valueOf(why.getMessage()));
   }
 
   /**
-   * A client comes.
+   * Lets a client come.
    *
    * @throws LostException if the session is lost
-   * @throws IOException if there is no connection to be had
+   * @throws IOException if no connection can be had
    */
   Client join() throws IOException {
     return new Joining(this).run();
@@ -177,7 +177,7 @@ final class Session {
   }
 
   /**
-   * Ends it, when no client is left: flushes what is at risk.
+   * Ends the session, when no client is left: flushes what is at risk.
    *
    * @throws IOException if that failed, or cannot be done since the server stops
    */
@@ -218,16 +218,16 @@ final class Session {
         });
   }
 
-  /** The server ends, and clients are left. */
+  /** Ends the session though clients are left: the server ends. */
   void abandon() {
     stopWaiting();
     lose(new LostException(NbdError.ESHUTDOWN, "this server has ended"));
   }
 
   /**
-   * Throws if it is lost.
+   * Throws if the session is lost.
    *
-   * @param hasWaited whether the request came before
+   * @param hasWaited whether the request came before that
    */
   void throwIfLost(boolean hasWaited) throws LostException {
     LostException why = lost;
@@ -237,12 +237,12 @@ final class Session {
     }
   }
 
-  /** Whether requests enter connections without waiting. The lock is held. */
+  /** Says whether requests enter connections without waiting. The lock is held. */
   boolean isGoingOn() {
     return !paused && !alone && lost == null;
   }
 
-  /** Waits so long, or until there is nothing to wait for. The lock is held. */
+  /** Waits so long, or until the session ends or is lost. The lock is held. */
   void awaitStop(Duration time) {
     long left = time.toNanos();
     while (left > 0 && !stopping && !ending && lost == null) {
@@ -255,7 +255,7 @@ final class Session {
     }
   }
 
-  /** A request has met the break of its connection: the first one pauses. The lock is held. */
+  /** Pauses the session, unless it is: a request has met a break. The lock is held. */
   void pauseSince(Conn conn, LostException why) {
     if (conn.isRetired() || paused || lost != null) {
       return;
@@ -277,7 +277,7 @@ final class Session {
     }
   }
 
-  /** Nothing can be done any more; what is at risk is lost. */
+  /** Gives the session up; what is at risk is lost. */
   void lose(LostException why) {
     List<Conn> left;
     String atRisk;
@@ -286,7 +286,7 @@ final class Session {
       if (lost == null) {
         lost = why;
       }
-      // First, and without memory: whatever fails below, nobody waits any more.
+      // First, and without memory: whatever fails below, no request waits any more.
       paused = false;
       changed.signalAll();
       atRisk = log.isEmpty() ? "" : log.describe();

@@ -13,13 +13,13 @@ import nbd.upstream.Connections.Client;
 import nbd.upstream.Requests.Request;
 import org.jspecify.annotations.Nullable;
 
-/** One client's part in a {@link Session}. */
+/** One client's handle on a {@link Session}. */
 final class SessionHandle extends Handle {
   private final Session session;
   private final Client client;
   private final SharedByName<Session>.Lease lease;
 
-  /** Where something was begun and not pushed; used by the thread that begins. */
+  /** The connection with operations that were begun and not pushed; for the thread that begins. */
   private @Nullable Handle begunOn;
 
   SessionHandle(SharedByName<Session>.Lease lease, Client client, boolean readOnly) {

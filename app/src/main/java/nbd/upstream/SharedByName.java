@@ -12,8 +12,9 @@ import nbd.protocol.OptionException;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Things that all handles of one export share: made by the first handle, ended by the last. One
- * attempt to make a thing is for all who want it; none is made while the one before it ends.
+ * The things that all handles of one export share, such as a connection: made by the first handle,
+ * ended by the last. All handles that wait for a thing share one attempt to make it; none is made
+ * while the one before it ends.
  *
  * <p>Invariant, under the lock: a place in the map is being made or ended, or has users. No call is
  * made under the lock.
@@ -25,7 +26,7 @@ final class SharedByName<T> {
     T make() throws IOException;
   }
 
-  /** Ends a thing that nobody uses any more. */
+  /** Ends a thing that no handle uses any more. */
   @FunctionalInterface
   interface Ending<T> {
     void end(T thing) throws IOException;
@@ -43,7 +44,7 @@ final class SharedByName<T> {
     int users;
   }
 
-  /** One user's part in a thing, given back once. */
+  /** One handle's share of a thing, given back once. */
   final class Lease {
     private final String name;
     private final Place<T> place;
@@ -86,8 +87,8 @@ final class SharedByName<T> {
   /**
    * Begins without anything.
    *
-   * @param isUsable whether a thing is still of use to somebody who comes now; if not, another one
-   *     is made beside it. Takes no time
+   * @param isUsable says, without waiting, whether a thing is of use to a new handle; if not,
+   *     another one is made beside it
    */
   SharedByName(Predicate<T> isUsable, Ending<T> ending) {
     this.isUsable = isUsable;
@@ -95,9 +96,9 @@ final class SharedByName<T> {
   }
 
   /**
-   * Takes part in the thing of this name, and makes it if there is none.
+   * Takes a share of the thing of this name, and makes it if there is none.
    *
-   * @throws IOException what the making throws, to all who waited for it
+   * @throws IOException what the making throws, for all that have waited for it
    */
   Lease acquire(String name, Making<T> making) throws IOException {
     Place<T> place;
@@ -115,7 +116,7 @@ final class SharedByName<T> {
     return make(name, place, making);
   }
 
-  /** Null if there is none, and none being made or ended. The lock is held. */
+  /** Gives a share; null if nothing is there, being made or ended. The lock is held. */
   private @Nullable Lease awaitPresent(String name) throws IOException {
     while (true) {
       Place<T> place = places.get(name);
@@ -171,7 +172,7 @@ final class SharedByName<T> {
     }
   }
 
-  /** What there is at the moment. */
+  /** Returns the things that are there at the moment. */
   List<T> all() {
     lock.lock();
     try {

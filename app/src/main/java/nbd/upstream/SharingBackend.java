@@ -8,10 +8,10 @@ import nbd.storage.Backend;
 import nbd.storage.Handle;
 
 /**
- * All handles of an export share one handle of the backend below, a connection: so one flush covers
- * them all, each sees at once what another one wrote, and a server that takes a single client
- * serves many. When it breaks, it breaks for all of them, and the next handle begins with another.
- * Any thread may begin on the handles below and push.
+ * A backend in which all handles of an export share one handle of the backend below, a connection:
+ * so one flush covers them all, each sees at once what another one wrote, and a server that takes a
+ * single client serves many. When it breaks, it breaks for all of them, and the next handle begins
+ * with another. Any thread may begin on the handles below and push.
  */
 public final class SharingBackend extends FilterBackend {
   private final UnaryOperator<String> realName;
@@ -21,7 +21,7 @@ public final class SharingBackend extends FilterBackend {
   /**
    * Wraps a backend.
    *
-   * @param realName what names of the same export have in common: they share a connection
+   * @param realName maps names of the same export to one name: their clients share a connection
    */
   public SharingBackend(Backend next, UnaryOperator<String> realName) {
     super(next);

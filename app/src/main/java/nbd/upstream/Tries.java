@@ -6,8 +6,8 @@ import nbd.protocol.NbdException;
 import nbd.storage.LostException;
 
 /**
- * How often one request has met a break, and whether it is tried again. Used by one thread at a
- * time.
+ * The breaks that one request has met, and the decision whether it is tried again. Used by one
+ * thread at a time.
  *
  * <p>A request that has met two may be what breaks the connection: from then on it is made alone,
  * so that it ends no other one, and with growing pauses, in which the others go on.
@@ -20,24 +20,24 @@ final class Tries {
   private int breaks;
   private long since;
 
-  /** Whether it has the session for itself; guarded by the session's lock. */
+  /** Set while it has the session for itself; guarded by the session's lock. */
   boolean isAlone;
 
-  /** Whether it has met a break before. */
+  /** Says whether it has met a break before. */
   boolean isRepeated() {
     return breaks > 0;
   }
 
-  /** Whether it may be what breaks connections. */
+  /** Says whether it may be what breaks connections. */
   boolean isSuspect() {
     return breaks >= SUSPECT;
   }
 
   /**
-   * It has met a break.
+   * Takes note of a break.
    *
    * @param changes whether it changes what is stored
-   * @param within how long it is tried again after its first break
+   * @param within the time for which it is tried again after its first break
    * @throws NbdException with EIO if it must not be made again, or has been for too long
    */
   void again(LostException broken, boolean changes, Duration within) throws NbdException {
@@ -65,8 +65,8 @@ final class Tries {
   }
 
   /**
-   * How long to wait before the next time. Every second time it is made as soon as the session goes
-   * on: after a pause it may meet a connection that broke without it.
+   * Gives the time to wait before the next attempt. Every second one is made as soon as the session
+   * goes on: after a pause it may meet a connection that broke without it.
    */
   Duration pause() {
     if (!isSuspect() || breaks % 2 != 0) {

@@ -16,11 +16,11 @@ import nbd.storage.ListedExport;
 import nbd.storage.ThreadModel;
 
 /**
- * Another NBD server: each handle is a connection of its own to it, made when the handle is opened.
+ * A backend that is another NBD server: each handle is a connection to it, made when it is opened.
  * Handles of this backend may be begun on and pushed by any thread.
  */
 public final class UpstreamBackend implements Backend {
-  /** How long a server may be silent that owes an answer when this one stops. */
+  /** The time for which a server that owes an answer may be silent when this one stops. */
   private static final Duration LAST_PATIENCE = Duration.ofSeconds(8);
 
   private final NbdUri uri;

@@ -42,7 +42,7 @@ final class WriteLog {
     }
   }
 
-  /** What is left of one in one place. */
+  /** A part of a kept operation that is left. */
   private record Piece(long start, long end, Kept kept) {
     Operation operation() {
       Operation whole = kept.operation;
@@ -128,7 +128,7 @@ final class WriteLog {
     }
   }
 
-  /** The number of the last answer that it has kept. */
+  /** Returns the number of the last answer that it has kept. */
   long mark() {
     return number;
   }
@@ -147,17 +147,17 @@ final class WriteLog {
             });
   }
 
-  /** Whether nothing is at risk, and no write has taken room. */
+  /** Says whether nothing is at risk, and no write has taken room. */
   boolean isUnused() {
     return bytes == 0;
   }
 
-  /** Whether nothing is at risk. */
+  /** Says whether nothing is at risk. */
   boolean isEmpty() {
     return pieces.isEmpty();
   }
 
-  /** The operations that have to be made again, in the order of the answers. */
+  /** Gives the operations that have to be made again, in the order of their answers. */
   List<Operation> operations() {
     return pieces.values().stream()
         .sorted(Comparator.comparingLong(piece -> piece.kept.number))
