@@ -145,10 +145,7 @@ final class Connection implements Runnable {
     try {
       if (advance(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
         Logger.debug(
-            "{}: serves \"{}\" with {}",
-            name,
-            Printable.name(export.name()),
-            export.advertised().described());
+            "{}: serves \"{}\" with {}", name, Printable.name(export.name()), export.offer());
         transmit(wire, sending, export, admission.open(this::cutStalled));
       }
     } finally {

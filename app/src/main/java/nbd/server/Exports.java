@@ -6,7 +6,6 @@ import nbd.protocol.ReplyFormat;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
 import nbd.storage.ListedExport;
-import nbd.transmission.Advertised;
 import nbd.transmission.OpenExport;
 
 /**
@@ -47,7 +46,6 @@ public record Exports(
   OpenExport open(String name) throws IOException {
     Handle handle = backend.open(name, readOnly);
     String described = description.isEmpty() ? handle.facts().description() : description;
-    Advertised advertised = Advertised.of(handle.capabilities(), ReplyFormat.SIMPLE, false);
-    return new OpenExport(name, described, handle, advertised);
+    return new OpenExport(name, described, handle, ReplyFormat.SIMPLE, false);
   }
 }

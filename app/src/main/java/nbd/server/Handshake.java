@@ -219,7 +219,7 @@ final class Handshake {
     }
     ByteBuffer reply = ByteBuffer.allocate(10 + (padding ? EXPORT_NAME_PADDING : 0));
     reply.putLong(0, export.handle().size());
-    reply.putShort(8, TransmissionFlag.toWire(export.advertised().flags()));
+    reply.putShort(8, TransmissionFlag.toWire(export.flags()));
     send(reply);
     return handOver();
   }
@@ -418,7 +418,7 @@ final class Handshake {
       reply(option, refusal(failure, OptionReplyType.ERR_UNKNOWN, "the export cannot be opened"));
       return false;
     }
-    reply(option, OptionReply.export(export.handle().size(), export.advertised().flags()));
+    reply(option, OptionReply.export(export.handle().size(), export.flags()));
     if (request.infos().contains(InfoType.NAME)) {
       reply(option, OptionReply.text(InfoType.NAME, name));
     }

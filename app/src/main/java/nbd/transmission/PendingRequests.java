@@ -157,7 +157,7 @@ final class PendingRequests {
         return;
       }
       if (isWithoutMemory(request)) {
-        new PieceByPiece(request).send();
+        sendPieces(request);
       } else {
         replies.send(answer(request, sparse));
       }
@@ -265,56 +265,40 @@ final class PendingRequests {
   }
 
   /**
-   * A READ for which there was no memory. Each piece goes to the client before the next one is
-   * read, through the small buffer of the one thread that sends on this connection.
+   * Reads and sends piece by piece, through the small buffer of the one thread that sends on this
+   * connection: each piece goes to the client before the next one is read.
    */
-  private final class PieceByPiece {
-    private final Pending request;
-    private ErrorReply early = ErrorReply.NONE;
-
-    PieceByPiece(Pending request) {
-      this.request = request;
+  private void sendPieces(Pending request) throws IOException {
+    long offset = request.offset();
+    int length = (int) request.length();
+    ByteBuffer header = ByteBuffer.allocate(format.dataHeaderBytes());
+    format.data(header, request.cookie(), offset, offset, length, false);
+    try {
+      replies.sendFrom(to -> transfer(request, to), length, header.flip(), format.hasChunks());
+    } catch (PartialReadException failure) {
+      ErrorReply error = failed(request, failure.reason());
+      replies.send(failedRead(request, error, offset + failure.sent()));
+      return;
     }
-
-    void send() throws IOException {
-      int length = (int) request.length();
-      long offset = request.offset();
-      ByteBuffer head = ByteBuffer.allocate(format.dataHeaderBytes());
-      format.data(head, request.cookie(), offset, offset, length, false);
-      try {
-        if (!replies.sendFrom(this::transfer, length, head.flip(), format.hasChunks())) {
-          replies.send(failedRead(request, early, offset));
-        } else if (format.hasChunks()) {
-          ByteBuffer end = ByteBuffer.allocate(format.dataHeaderBytes());
-          format.endOfRead(end, request.cookie(), offset);
-          replies.send(end.flip());
-        }
-      } catch (PartialReadException part) {
-        replies.send(failedRead(request, failed(request, part.reason()), offset + part.sent()));
-      }
+    if (format.hasChunks()) {
+      format.endOfRead(header.clear(), request.cookie(), offset);
+      replies.send(header.flip());
     }
+  }
 
-    private boolean transfer(Replies.Target to) throws IOException {
-      long at = request.offset();
-      long end = at + request.length();
-      ByteBuffer piece;
-      try {
-        piece = to.piece();
-        piece.clear().limit((int) Math.min(piece.capacity(), end - at));
-        handle.read(piece, at);
-      } catch (IOException | RuntimeException | Error failure) {
-        early = failed(request, failure);
-        return false;
+  private boolean transfer(Pending request, Replies.Target to) throws IOException {
+    ByteBuffer piece = to.piece();
+    long end = request.offset() + request.length();
+    long at = request.offset();
+    while (at < end) {
+      handle.read(piece.clear().limit((int) Math.min(piece.capacity(), end - at)), at);
+      if (at == request.offset()) {
+        // Not before: the first read may fail, and a simple reply says that none has.
+        to.begin();
       }
-      to.begin();
-      while (true) {
-        at += piece.flip().remaining();
-        to.write(piece);
-        if (at == end) {
-          return true;
-        }
-        handle.read(piece.clear().limit((int) Math.min(piece.capacity(), end - at)), at);
-      }
+      at += piece.flip().remaining();
+      to.write(piece);
     }
+    return true;
   }
 }

@@ -122,8 +122,8 @@ public final class Replies {
    * @param length of the data
    * @param inChunk whether the data is a chunk that may be followed by an error
    * @return whether the source sent the data; if not, nothing was sent
-   * @throws PartialReadException if the source stopped in the middle of a chunk; the client has to
-   *     be sent the error
+   * @throws PartialReadException if the source failed before it began, or in the middle of a chunk;
+   *     the client has to be sent the error
    * @throws IOException if the peer does not take the replies, or if the data could not be read and
    *     a simple reply had begun; no reply can be sent after that
    */
@@ -150,18 +150,15 @@ public final class Replies {
       }
       return sent;
     } catch (IOException | RuntimeException | Error failure) {
-      if (!target.begun) {
-        // Nothing was sent. If this was no accident, the ordinary read fails as well.
-        Logger.debug("data could not be sent straight from the storage: {}", failure.getMessage());
-        return false;
+      if (target.begun) {
+        if (!inChunk || !target.inData || target.sent > length) {
+          throw failure;
+        }
+        // If it was the peer that failed, this fails as well.
+        target.fillUp(length - target.sent);
+        broken = false;
       }
-      if (!inChunk || !target.inData || target.sent > length) {
-        throw failure;
-      }
-      // If it was the peer that failed, this fails as well.
-      target.fillUp(length - target.sent);
-      broken = false;
-      throw new PartialReadException(target.sent, failure);
+      throw new PartialReadException(target.begun, target.sent, failure);
     }
   }
 

@@ -121,8 +121,9 @@ final class ReplyBatch {
   /**
    * Sends everything, and a READ's reply whose data comes straight from storage.
    *
-   * @return whether the source sent it; if not, nothing was sent
-   * @throws PartialReadException as {@link Replies#sendFrom}
+   * @return whether the source sent it; if not, nothing was sent, and the read may be tried
+   *     otherwise
+   * @throws PartialReadException if the source failed in the middle of a chunk
    */
   boolean sendFrom(RequestHeader request, Replies.Source source) throws IOException {
     int length = (int) request.length();
@@ -130,16 +131,18 @@ final class ReplyBatch {
     int before = buffer.position();
     // The storage may still fail in the middle, so this chunk cannot be the last one.
     format.data(buffer, request.cookie(), request.offset(), request.offset(), length, false);
-    boolean sent = false;
+    boolean begun = true;
     try {
-      sent = pushed().sendFrom(source, length, buffer.flip(), format.hasChunks());
-    } catch (PartialReadException reported) {
-      buffer.clear();
-      throw reported;
+      begun = pushed().sendFrom(source, length, buffer.flip(), format.hasChunks());
+    } catch (PartialReadException failed) {
+      begun = failed.begun();
+      if (begun) {
+        throw failed;
+      }
+    } finally {
+      buffer.clear().position(begun ? 0 : before);
     }
-    buffer.clear();
-    if (!sent) {
-      buffer.position(before);
+    if (!begun) {
       return false;
     }
     slice.afterReplies();

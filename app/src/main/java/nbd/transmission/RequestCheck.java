@@ -1,5 +1,6 @@
 package nbd.transmission;
 
+import java.util.Set;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
@@ -8,26 +9,9 @@ import nbd.protocol.ErrorReply;
 import nbd.protocol.NbdError;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.TransmissionFlag;
-import nbd.storage.Handle;
 
 /** The protocol's table of errors: finds mistakes in requests before the handle gets them. */
 final class RequestCheck {
-  /** The error for a BLOCK_STATUS payload that does not name exactly the one context. */
-  static final ErrorReply STATUS_PAYLOAD =
-      invalid("the payload has to name the context that was selected, once");
-
-  private static final ErrorReply FLAGS = invalid("the command does not take these flags here");
-  private static final ErrorReply NO_PAYLOAD =
-      invalid("a write has to say the length of its payload, by the flag PAYLOAD_LEN");
-  private static final ErrorReply READ_ONLY =
-      new ErrorReply(NbdError.EPERM, "the export is read-only");
-  private static final ErrorReply NOT_OFFERED = invalid("the command was not offered");
-  private static final ErrorReply NO_CONTEXT = invalid("no metadata context was selected");
-  private static final ErrorReply FLUSH_OF_A_RANGE = invalid("a flush has no offset or length");
-  private static final ErrorReply STATUS_OF_NOTHING = invalid("a block status of 0 bytes");
-
-  private final Advertised advertised;
-
   /** For each command's code, the flags that a client may set. */
   private final CommandFlags[] allowed = new CommandFlags[Command.values().length];
 
@@ -37,26 +21,15 @@ final class RequestCheck {
   private final boolean extended;
   private final BlockSizes blockSizes;
   private final long size;
-  private final ErrorReply tooLong;
-  private final ErrorReply pastTheEnd;
-  private final ErrorReply noSpace;
-  private final ErrorReply misaligned;
 
-  RequestCheck(Handle handle, Advertised advertised) {
-    this.advertised = advertised;
-    this.extended = advertised.format() == ReplyFormat.EXTENDED;
-    this.blockSizes = handle.blockSizes();
-    this.size = handle.size();
-    int most = blockSizes.maximumPayload();
-    this.tooLong = invalid("more than " + most + " bytes are not read or written at once");
-    String end = "the range ends past the export's end at " + size;
-    this.pastTheEnd = invalid(end);
-    this.noSpace = new ErrorReply(NbdError.ENOSPC, end);
-    this.misaligned =
-        invalid("offset and length have to be multiples of " + blockSizes.minimum() + " bytes");
+  RequestCheck(OpenExport export) {
+    this.extended = export.format() == ReplyFormat.EXTENDED;
+    this.blockSizes = export.handle().blockSizes();
+    this.size = export.handle().size();
+    Set<TransmissionFlag> offered = export.flags();
     for (Command command : Command.values()) {
-      allowed[command.code()] = allowed(command);
-      refused[command.code()] = refused(command);
+      allowed[command.code()] = allowed(command, offered, extended);
+      refused[command.code()] = refused(command, offered, export.allocation());
     }
   }
 
@@ -64,57 +37,62 @@ final class RequestCheck {
     return new ErrorReply(NbdError.EINVAL, message);
   }
 
-  private boolean offers(TransmissionFlag flag) {
-    return advertised.flags().contains(flag);
-  }
-
-  private CommandFlags allowed(Command command) {
-    CommandFlags flags = allowedIf(TransmissionFlag.SEND_FUA, CommandFlags.NONE, CommandFlag.FUA);
+  private static CommandFlags allowed(
+      Command command, Set<TransmissionFlag> offered, boolean extended) {
+    CommandFlags flags =
+        offered.contains(TransmissionFlag.SEND_FUA)
+            ? CommandFlags.of(CommandFlag.FUA)
+            : CommandFlags.NONE;
     return switch (command) {
-      case READ -> allowedIf(TransmissionFlag.SEND_DF, flags, CommandFlag.DF);
+      case READ -> offered.contains(TransmissionFlag.SEND_DF) ? flags.with(CommandFlag.DF) : flags;
       case WRITE -> extended ? flags.with(CommandFlag.PAYLOAD_LEN) : flags;
-      case WRITE_ZEROES ->
-          allowedIf(
-              TransmissionFlag.SEND_FAST_ZERO,
-              flags.with(CommandFlag.NO_HOLE),
-              CommandFlag.FAST_ZERO);
-      case BLOCK_STATUS ->
-          allowedIf(
-              TransmissionFlag.BLOCK_STATUS_PAYLOAD,
-              flags.with(CommandFlag.REQ_ONE),
-              CommandFlag.PAYLOAD_LEN);
+      case WRITE_ZEROES -> {
+        CommandFlags slow = flags.with(CommandFlag.NO_HOLE);
+        boolean fast = offered.contains(TransmissionFlag.SEND_FAST_ZERO);
+        yield fast ? slow.with(CommandFlag.FAST_ZERO) : slow;
+      }
+      case BLOCK_STATUS -> {
+        CommandFlags all = flags.with(CommandFlag.REQ_ONE);
+        boolean filters = offered.contains(TransmissionFlag.BLOCK_STATUS_PAYLOAD);
+        yield filters ? all.with(CommandFlag.PAYLOAD_LEN) : all;
+      }
       default -> flags;
     };
   }
 
-  private CommandFlags allowedIf(TransmissionFlag offer, CommandFlags others, CommandFlag flag) {
-    return offers(offer) ? others.with(flag) : others;
-  }
-
-  private ErrorReply refused(Command command) {
-    if (command.writes() && offers(TransmissionFlag.READ_ONLY)) {
-      return READ_ONLY;
+  private static ErrorReply refused(
+      Command command, Set<TransmissionFlag> offered, boolean allocation) {
+    if (command.writes() && offered.contains(TransmissionFlag.READ_ONLY)) {
+      return new ErrorReply(NbdError.EPERM, "the export is read-only");
     }
-    boolean offered =
+    if (command == Command.BLOCK_STATUS && !allocation) {
+      return invalid("no metadata context was selected");
+    }
+    boolean isOffered =
         switch (command) {
-          case READ, WRITE, DISC -> true;
-          case FLUSH -> offers(TransmissionFlag.SEND_FLUSH);
-          case TRIM -> offers(TransmissionFlag.SEND_TRIM);
-          case CACHE -> offers(TransmissionFlag.SEND_CACHE);
-          case WRITE_ZEROES -> offers(TransmissionFlag.SEND_WRITE_ZEROES);
-          case BLOCK_STATUS -> advertised.allocation();
+          case READ, WRITE, BLOCK_STATUS, DISC -> true;
+          case FLUSH -> offered.contains(TransmissionFlag.SEND_FLUSH);
+          case TRIM -> offered.contains(TransmissionFlag.SEND_TRIM);
+          case CACHE -> offered.contains(TransmissionFlag.SEND_CACHE);
+          case WRITE_ZEROES -> offered.contains(TransmissionFlag.SEND_WRITE_ZEROES);
           case RESIZE -> false;
         };
-    ErrorReply missing = command == Command.BLOCK_STATUS ? NO_CONTEXT : NOT_OFFERED;
-    return offered ? ErrorReply.NONE : missing;
+    return isOffered ? ErrorReply.NONE : invalid("the command was not offered");
+  }
+
+  /** Returns the error for a BLOCK_STATUS payload that does not name exactly the one context. */
+  static ErrorReply wrongContexts() {
+    return invalid("the payload has to name the context that was selected, once");
   }
 
   /** Returns the error that answers a request's flags, or NONE if the client may set them. */
   ErrorReply checkFlags(Command command, CommandFlags flags) {
     if (extended && command == Command.WRITE && !flags.has(CommandFlag.PAYLOAD_LEN)) {
-      return NO_PAYLOAD;
+      return invalid("a write has to say the length of its payload, by the flag PAYLOAD_LEN");
     }
-    return flags.within(allowed[command.code()]) ? ErrorReply.NONE : FLAGS;
+    return flags.within(allowed[command.code()])
+        ? ErrorReply.NONE
+        : invalid("the command does not take these flags here");
   }
 
   /**
@@ -129,21 +107,28 @@ final class RequestCheck {
       return refusal;
     }
     if (command == Command.FLUSH) {
-      return offset == 0 && length == 0 ? ErrorReply.NONE : FLUSH_OF_A_RANGE;
+      return offset == 0 && length == 0
+          ? ErrorReply.NONE
+          : invalid("a flush has no offset or length");
     }
     boolean payload = command == Command.READ || command == Command.WRITE;
-    if (payload && (length < 0 || length > blockSizes.maximumPayload())) {
-      return tooLong;
+    int most = blockSizes.maximumPayload();
+    if (payload && (length < 0 || length > most)) {
+      return invalid("more than " + most + " bytes are not read or written at once");
     }
     if (command == Command.BLOCK_STATUS && length == 0) {
-      return STATUS_OF_NOTHING;
+      return invalid("a block status of 0 bytes");
     }
     // Both are unsigned: what is negative here lies far past the end.
     if (offset < 0 || offset > size || length < 0 || length > size - offset) {
       boolean grows = command == Command.WRITE || command == Command.WRITE_ZEROES;
-      return grows ? noSpace : pastTheEnd;
+      return new ErrorReply(
+          grows ? NbdError.ENOSPC : NbdError.EINVAL,
+          "the range ends past the export's end at " + size);
     }
-    boolean aligned = ((offset | length) & (blockSizes.minimum() - 1)) == 0;
-    return aligned ? ErrorReply.NONE : misaligned;
+    int unit = blockSizes.minimum();
+    return ((offset | length) & (unit - 1)) == 0
+        ? ErrorReply.NONE
+        : invalid("offset and length have to be multiples of " + unit + " bytes");
   }
 }

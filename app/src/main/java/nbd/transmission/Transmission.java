@@ -73,8 +73,8 @@ public final class Transmission {
     this.in = in;
     this.handle = export.handle();
     this.maximumPayload = handle.blockSizes().maximumPayload();
-    this.check = new RequestCheck(handle, export.advertised());
-    ReplyFormat format = export.advertised().format();
+    this.check = new RequestCheck(export);
+    ReplyFormat format = export.format();
     this.share = share;
     this.batch = new ReplyBatch(replies, handle::push, format, share.buffers(), slice);
     this.pending = new PendingRequests(peer, handle, replies, format);
@@ -222,7 +222,7 @@ public final class Transmission {
 
   /** Serves a BLOCK_STATUS with a payload. */
   private void filteredStatus(CommandFlags flags) throws IOException {
-    ErrorReply error = RequestCheck.STATUS_PAYLOAD;
+    ErrorReply error = RequestCheck.wrongContexts();
     if (request.payloadLength() == STATUS_PAYLOAD) {
       sendBeforeWaitingFor(STATUS_PAYLOAD);
       in.require(STATUS_PAYLOAD);
