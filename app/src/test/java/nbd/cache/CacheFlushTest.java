@@ -29,34 +29,35 @@ import nbd.storage.Handle;
 import nbd.storage.LostWritesException;
 import nbd.testing.Eventually;
 import nbd.testing.Running;
+import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 
 /** What a flush makes durable, what it waits for, and whom it tells of failures. */
 class CacheFlushTest {
   private static final Call FLUSH = Call.of(Command.FLUSH, 0, 0);
 
+  @AutoClose private final Scene scene = new Scene(CacheMode.WRITEBACK, 16);
+
   @Test
   void aFlushWritesBackWhatAnybodyWroteAndThenFlushesOnce() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle one = scene.open();
-      Handle other = scene.open();
-      Handle gone = scene.open();
-      write(one, 512, 1);
-      write(other, 10 * BLOCK, 2);
-      write(gone, 20 * BLOCK, 3);
-      gone.close();
-      assertThat(scene.storage.calls()).isEmpty();
-      assertThat(scene.statistics.dirtyBytes()).isEqualTo(3 * 512);
-      one.flush();
-      assertThat(scene.storage.calls(Command.WRITE))
-          .containsExactlyInAnyOrder(
-              Call.of(Command.WRITE, 512, 512),
-              Call.of(Command.WRITE, 10 * BLOCK, 512),
-              Call.of(Command.WRITE, 20 * BLOCK, 512));
-      assertThat(scene.storage.calls()).hasSize(4).endsWith(FLUSH);
-      assertThat(scene.statistics.dirtyBytes()).isZero();
-      assertThat(scene.statistics.writeBacks()).isEqualTo(3);
-    }
+    Handle one = scene.open();
+    Handle other = scene.open();
+    Handle gone = scene.open();
+    write(one, 512, 1);
+    write(other, 10 * BLOCK, 2);
+    write(gone, 20 * BLOCK, 3);
+    gone.close();
+    assertThat(scene.storage.calls()).isEmpty();
+    assertThat(scene.statistics.dirtyBytes()).isEqualTo(3 * 512);
+    one.flush();
+    assertThat(scene.storage.calls(Command.WRITE))
+        .containsExactlyInAnyOrder(
+            Call.of(Command.WRITE, 512, 512),
+            Call.of(Command.WRITE, 10 * BLOCK, 512),
+            Call.of(Command.WRITE, 20 * BLOCK, 512));
+    assertThat(scene.storage.calls()).hasSize(4).endsWith(FLUSH);
+    assertThat(scene.statistics.dirtyBytes()).isZero();
+    assertThat(scene.statistics.writeBacks()).isEqualTo(3);
   }
 
   @Test
@@ -135,187 +136,169 @@ class CacheFlushTest {
 
   @Test
   void aFlushOfWhatIsDurableAsksNothingOfTheStorage() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      handle.flush();
-      assertThat(scene.storage.calls()).isEmpty();
-      write(handle, 0, 1, CommandFlags.of(CommandFlag.FUA));
-      handle.flush();
-      handle.flush();
-      assertThat(scene.storage.count(Command.FLUSH)).isLessThanOrEqualTo(1);
-    }
+    Handle handle = scene.open();
+    handle.flush();
+    assertThat(scene.storage.calls()).isEmpty();
+    write(handle, 0, 1, CommandFlags.of(CommandFlag.FUA));
+    handle.flush();
+    handle.flush();
+    assertThat(scene.storage.count(Command.FLUSH)).isLessThanOrEqualTo(1);
   }
 
   @Test
   void aWriteDuringTheWriteBackOfItsBlockIsNeitherLostNorHeldUp() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      Gate gate = new Gate(Command.WRITE);
-      scene.storage.before = gate;
-      Running flush = Running.start(handle::flush);
-      gate.awaitReached();
-      write(handle, 0, 2);
-      assertThat(read(handle, 0)).isEqualTo(2);
-      gate.open();
-      flush.join();
-      assertThat(scene.storage.durableAt(0)).as("what was there when it began").isEqualTo(1);
-      assertThat(scene.statistics.dirtyBytes()).isEqualTo(512);
-      handle.flush();
-      assertThat(scene.storage.durableAt(0)).isEqualTo(2);
-    }
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    Gate gate = new Gate(Command.WRITE);
+    scene.storage.before = gate;
+    Running flush = Running.start(handle::flush);
+    gate.awaitReached();
+    write(handle, 0, 2);
+    assertThat(read(handle, 0)).isEqualTo(2);
+    gate.open();
+    flush.join();
+    assertThat(scene.storage.durableAt(0)).as("what was there when it began").isEqualTo(1);
+    assertThat(scene.statistics.dirtyBytes()).isEqualTo(512);
+    handle.flush();
+    assertThat(scene.storage.durableAt(0)).isEqualTo(2);
   }
 
   @Test
   void theSecondWriteBackOfABlockDoesNotOvertakeTheFirst() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      Gate gate = new Gate(Command.WRITE);
-      scene.storage.before = gate;
-      Running first = Running.start(handle::flush);
-      gate.awaitReached();
-      write(handle, 0, 2);
-      Running second = Running.start(handle::flush);
-      second.awaitParked();
-      assertThat(scene.storage.count(Command.WRITE)).isEqualTo(1);
-      gate.open();
-      first.join();
-      second.join();
-      assertThat(scene.storage.durableAt(0)).isEqualTo(2);
-    }
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    Gate gate = new Gate(Command.WRITE);
+    scene.storage.before = gate;
+    Running first = Running.start(handle::flush);
+    gate.awaitReached();
+    write(handle, 0, 2);
+    Running second = Running.start(handle::flush);
+    second.awaitParked();
+    assertThat(scene.storage.count(Command.WRITE)).isEqualTo(1);
+    gate.open();
+    first.join();
+    second.join();
+    assertThat(scene.storage.durableAt(0)).isEqualTo(2);
   }
 
   @Test
   void whatIsWrittenDuringAFlushIsNotWaitedFor() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      write(handle, 10 * BLOCK, 1);
-      Gate gate = new Gate(Command.WRITE);
-      scene.storage.before = gate;
-      Running flush = Running.start(handle::flush);
-      gate.awaitReached();
-      write(handle, 5 * BLOCK, 2);
-      gate.open();
-      flush.join();
-      assertThat(scene.storage.calls(Command.WRITE))
-          .hasSize(2)
-          .doesNotContain(Call.of(Command.WRITE, 5 * BLOCK, 512));
-    }
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    write(handle, 10 * BLOCK, 1);
+    Gate gate = new Gate(Command.WRITE);
+    scene.storage.before = gate;
+    Running flush = Running.start(handle::flush);
+    gate.awaitReached();
+    write(handle, 5 * BLOCK, 2);
+    gate.open();
+    flush.join();
+    assertThat(scene.storage.calls(Command.WRITE))
+        .hasSize(2)
+        .doesNotContain(Call.of(Command.WRITE, 5 * BLOCK, 512));
   }
 
   @Test
   void flushesThatArriveTogetherShareTheWorkAndNoneIsAnsweredByOneThatBeganBefore()
       throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      Gate gate = new Gate(Command.FLUSH);
-      scene.storage.before = gate;
-      Running first = Running.start(handle::flush);
-      gate.awaitReached();
-      write(handle, 0, 2);
-      List<Running> others = new ArrayList<>();
-      for (int i = 0; i < 10; i++) {
-        Running other = Running.start(scene.open()::flush);
-        other.awaitParked();
-        others.add(other);
-      }
-      gate.open();
-      first.join();
-      for (Running other : others) {
-        other.join();
-      }
-      assertThat(scene.storage.count(Command.FLUSH)).isEqualTo(2);
-      assertThat(scene.storage.durableAt(0)).isEqualTo(2);
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    Gate gate = new Gate(Command.FLUSH);
+    scene.storage.before = gate;
+    Running first = Running.start(handle::flush);
+    gate.awaitReached();
+    write(handle, 0, 2);
+    List<Running> others = new ArrayList<>();
+    for (int i = 0; i < 10; i++) {
+      Running other = Running.start(scene.open()::flush);
+      other.awaitParked();
+      others.add(other);
     }
+    gate.open();
+    first.join();
+    for (Running other : others) {
+      other.join();
+    }
+    assertThat(scene.storage.count(Command.FLUSH)).isEqualTo(2);
+    assertThat(scene.storage.durableAt(0)).isEqualTo(2);
   }
 
   @Test
   void aFailedWriteBackFailsTheFlushesOfAllAndIsTriedAgain() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle one = scene.open();
-      Handle other = scene.open();
-      write(one, 0, 1);
-      write(one, 9 * BLOCK, 2);
-      scene.storage.before =
-          call -> {
-            if (call.command() == Command.WRITE && call.offset() == 0) {
-              throw new NbdException(NbdError.ENOSPC, "full");
-            }
-          };
-      for (Handle handle : List.of(one, other, one)) {
-        assertThatThrownBy(handle::flush)
-            .hasMessage("full")
-            .isInstanceOfSatisfying(
-                NbdException.class, e -> assertThat(e.error()).isEqualTo(NbdError.ENOSPC));
-      }
-      assertThat(scene.storage.durableAt(9 * BLOCK)).as("the others were written").isEqualTo(2);
-      assertThat(read(other, 0)).isEqualTo(1);
-      scene.storage.heal();
-      other.flush();
-      assertThat(scene.storage.durableAt(0)).isEqualTo(1);
+    Handle one = scene.open();
+    Handle other = scene.open();
+    write(one, 0, 1);
+    write(one, 9 * BLOCK, 2);
+    scene.storage.before =
+        call -> {
+          if (call.command() == Command.WRITE && call.offset() == 0) {
+            throw new NbdException(NbdError.ENOSPC, "full");
+          }
+        };
+    for (Handle handle : List.of(one, other, one)) {
+      assertThatThrownBy(handle::flush)
+          .hasMessage("full")
+          .isInstanceOfSatisfying(
+              NbdException.class, e -> assertThat(e.error()).isEqualTo(NbdError.ENOSPC));
     }
+    assertThat(scene.storage.durableAt(9 * BLOCK)).as("the others were written").isEqualTo(2);
+    assertThat(read(other, 0)).isEqualTo(1);
+    scene.storage.heal();
+    other.flush();
+    assertThat(scene.storage.durableAt(0)).isEqualTo(1);
   }
 
   @Test
   void aFlushThatJoinsAWriteBackWhichFailsFailsOrWritesItself() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      Gate gate = new Gate(Command.WRITE);
-      Set<Call> failed = ConcurrentHashMap.newKeySet();
-      scene.storage.before =
-          call -> {
-            gate.on(call);
-            if (call.command() == Command.WRITE && failed.add(call)) {
-              throw new NbdException(NbdError.EIO, "once");
-            }
-          };
-      Running first = Running.start(handle::flush);
-      gate.awaitReached();
-      Running second = Running.start(handle::flush);
-      second.awaitParked();
-      gate.open();
-      assertThatThrownBy(first::join).hasMessage("once");
-      second.join();
-      assertThat(scene.storage.durableAt(0)).isEqualTo(1);
-    }
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    Gate gate = new Gate(Command.WRITE);
+    Set<Call> failed = ConcurrentHashMap.newKeySet();
+    scene.storage.before =
+        call -> {
+          gate.on(call);
+          if (call.command() == Command.WRITE && failed.add(call)) {
+            throw new NbdException(NbdError.EIO, "once");
+          }
+        };
+    Running first = Running.start(handle::flush);
+    gate.awaitReached();
+    Running second = Running.start(handle::flush);
+    second.awaitParked();
+    gate.open();
+    assertThatThrownBy(first::join).hasMessage("once");
+    second.join();
+    assertThat(scene.storage.durableAt(0)).isEqualTo(1);
   }
 
   @Test
   void afterAFailedFlushOfTheStorageTheNextOneAsksItAgain() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      scene.storage.fail(Command.FLUSH, NbdError.EIO);
-      assertThatThrownBy(handle::flush).isInstanceOf(NbdException.class);
-      assertThatThrownBy(scene.open()::flush).isInstanceOf(NbdException.class);
-      scene.storage.heal();
-      handle.flush();
-      assertThat(scene.storage.durableAt(0)).isEqualTo(1);
-    }
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    scene.storage.fail(Command.FLUSH, NbdError.EIO);
+    assertThatThrownBy(handle::flush).isInstanceOf(NbdException.class);
+    assertThatThrownBy(scene.open()::flush).isInstanceOf(NbdException.class);
+    scene.storage.heal();
+    handle.flush();
+    assertThat(scene.storage.durableAt(0)).isEqualTo(1);
   }
 
   @Test
   void storageThatBreaksIsWrittenAgainWhatItHadNotFlushed() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      write(handle, 9 * BLOCK, 2);
-      scene.storage.fail(Command.FLUSH, NbdError.EIO);
-      assertThatThrownBy(handle::flush).isInstanceOf(NbdException.class);
-      scene.storage.heal();
-      assertThat(scene.storage.valueAt(0)).isEqualTo(1);
-      scene.storage.crash();
-      assertThat(scene.storage.valueAt(0)).isEqualTo(first(0));
-      handle.flush();
-      assertThat(scene.storage.durableAt(0)).isEqualTo(1);
-      assertThat(scene.storage.durableAt(9 * BLOCK)).isEqualTo(2);
-      assertThat(scene.storage.opened).hasValue(2);
-      assertThat(scene.storage.open).hasValue(1);
-    }
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    write(handle, 9 * BLOCK, 2);
+    scene.storage.fail(Command.FLUSH, NbdError.EIO);
+    assertThatThrownBy(handle::flush).isInstanceOf(NbdException.class);
+    scene.storage.heal();
+    assertThat(scene.storage.valueAt(0)).isEqualTo(1);
+    scene.storage.crash();
+    assertThat(scene.storage.valueAt(0)).isEqualTo(first(0));
+    handle.flush();
+    assertThat(scene.storage.durableAt(0)).isEqualTo(1);
+    assertThat(scene.storage.durableAt(9 * BLOCK)).isEqualTo(2);
+    assertThat(scene.storage.opened).hasValue(2);
+    assertThat(scene.storage.open).hasValue(1);
   }
 
   @Test
@@ -358,24 +341,22 @@ class CacheFlushTest {
   /** The storage says so once, to the one handle that the cache has. */
   @Test
   void aLossThatTheStorageReportsIsToldToEveryConnectionOnce() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle one = scene.open();
-      Handle other = scene.open();
-      write(one, 0, 1);
-      scene.storage.after =
-          call -> {
-            if (scene.storage.count(Command.FLUSH) == 1) {
-              throw new LostWritesException("the storage has lost writes", null);
-            }
-          };
-      for (Handle handle : List.of(one, other)) {
-        assertThatThrownBy(handle::flush)
-            .isInstanceOf(LostWritesException.class)
-            .hasMessageContaining("the storage has lost writes");
-      }
-      one.flush();
-      other.flush();
+    Handle one = scene.open();
+    Handle other = scene.open();
+    write(one, 0, 1);
+    scene.storage.after =
+        call -> {
+          if (scene.storage.count(Command.FLUSH) == 1) {
+            throw new LostWritesException("the storage has lost writes", null);
+          }
+        };
+    for (Handle handle : List.of(one, other)) {
+      assertThatThrownBy(handle::flush)
+          .isInstanceOf(LostWritesException.class)
+          .hasMessageContaining("the storage has lost writes");
     }
+    one.flush();
+    other.flush();
   }
 
   @Test
@@ -426,21 +407,19 @@ class CacheFlushTest {
 
   @Test
   void aMistakeInAWriteBackOfManyFailsTheFlush() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      write(handle, 9 * BLOCK, 2);
-      scene.storage.before =
-          call -> {
-            if (call.command() == Command.WRITE && call.offset() == 0) {
-              throw new IllegalStateException("the storage has a bug");
-            }
-          };
-      assertThatThrownBy(handle::flush).hasMessageContaining("the storage has a bug");
-      scene.storage.heal();
-      handle.flush();
-      assertThat(scene.storage.durableAt(0)).isEqualTo(1);
-    }
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    write(handle, 9 * BLOCK, 2);
+    scene.storage.before =
+        call -> {
+          if (call.command() == Command.WRITE && call.offset() == 0) {
+            throw new IllegalStateException("the storage has a bug");
+          }
+        };
+    assertThatThrownBy(handle::flush).hasMessageContaining("the storage has a bug");
+    scene.storage.heal();
+    handle.flush();
+    assertThat(scene.storage.durableAt(0)).isEqualTo(1);
   }
 
   @Test
@@ -532,15 +511,13 @@ class CacheFlushTest {
 
   @Test
   void muchThatWaitsIsWrittenBackAtOnce() throws Exception {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      for (int block = 0; block < 6; block++) {
-        write(handle, 2L * block * BLOCK, 100 + block);
-      }
-      Eventually.isTrue("it is written back", () -> scene.statistics.dirtyBytes() == 0);
-      assertThat(scene.storage.valueAt(10 * BLOCK)).isEqualTo(105);
-      assertThat(scene.storage.count(Command.FLUSH)).isZero();
+    Handle handle = scene.open();
+    for (int block = 0; block < 6; block++) {
+      write(handle, 2L * block * BLOCK, 100 + block);
     }
+    Eventually.isTrue("it is written back", () -> scene.statistics.dirtyBytes() == 0);
+    assertThat(scene.storage.valueAt(10 * BLOCK)).isEqualTo(105);
+    assertThat(scene.storage.count(Command.FLUSH)).isZero();
   }
 
   @Test
@@ -666,18 +643,16 @@ class CacheFlushTest {
 
   @Test
   void anExportThatGrewIsSeenByTheNextClientAfterAllHaveGone() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle one = scene.open();
-      write(one, 0, 7);
-      scene.storage.grow(2 << 20);
-      try (Handle beside = scene.open()) {
-        assertThat(beside.size()).isEqualTo(1 << 20);
-      }
-      one.close();
-      try (Handle later = scene.open()) {
-        assertThat(later.size()).isEqualTo(2 << 20);
-        assertThat(read(later, 0)).isEqualTo(7);
-      }
+    Handle one = scene.open();
+    write(one, 0, 7);
+    scene.storage.grow(2 << 20);
+    try (Handle beside = scene.open()) {
+      assertThat(beside.size()).isEqualTo(1 << 20);
+    }
+    one.close();
+    try (Handle later = scene.open()) {
+      assertThat(later.size()).isEqualTo(2 << 20);
+      assertThat(read(later, 0)).isEqualTo(7);
     }
   }
 
@@ -706,15 +681,13 @@ class CacheFlushTest {
 
   @Test
   void aWriterAfterReadersGetsAHandleThatMayWrite() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle reader = scene.filter.open("", true);
-      assertThat(read(reader, 0)).isEqualTo(first(0));
-      Handle writer = scene.open();
-      write(writer, 0, 7);
-      writer.flush();
-      assertThat(read(reader, 0)).isEqualTo(7);
-      assertThat(scene.storage.durableAt(0)).isEqualTo(7);
-      assertThat(scene.storage.open).hasValue(1);
-    }
+    Handle reader = scene.filter.open("", true);
+    assertThat(read(reader, 0)).isEqualTo(first(0));
+    Handle writer = scene.open();
+    write(writer, 0, 7);
+    writer.flush();
+    assertThat(read(reader, 0)).isEqualTo(7);
+    assertThat(scene.storage.durableAt(0)).isEqualTo(7);
+    assertThat(scene.storage.open).hasValue(1);
   }
 }

@@ -27,21 +27,23 @@ import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.testing.Eventually;
 import nbd.testing.Running;
+import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 
 /** What clients read through a cache, and what that asks of the storage. */
 class CacheReadingTest {
+
+  @AutoClose private final Scene scene = new Scene(CacheMode.WRITEBACK, 16);
+
   @Test
   void whatWasReadOnceIsReadFromTheCacheByEverybody() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle one = scene.open();
-      Handle other = scene.open();
-      assertThat(read(one, 512)).isEqualTo(first(512));
-      assertThat(read(other, 1024)).isEqualTo(first(1024));
-      assertThat(scene.storage.calls()).containsExactly(Call.of(Command.READ, 0, BLOCK));
-      assertThat(scene.statistics.hits()).isEqualTo(1);
-      assertThat(scene.statistics.misses()).isEqualTo(1);
-    }
+    Handle one = scene.open();
+    Handle other = scene.open();
+    assertThat(read(one, 512)).isEqualTo(first(512));
+    assertThat(read(other, 1024)).isEqualTo(first(1024));
+    assertThat(scene.storage.calls()).containsExactly(Call.of(Command.READ, 0, BLOCK));
+    assertThat(scene.statistics.hits()).isEqualTo(1);
+    assertThat(scene.statistics.misses()).isEqualTo(1);
   }
 
   @Test
@@ -56,113 +58,105 @@ class CacheReadingTest {
 
   @Test
   void twoReadersThatMissTheSameBlockShareOneRead() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      Gate gate = new Gate(Command.READ);
-      scene.storage.before = gate;
-      Running one = Running.start(() -> assertThat(read(handle, 512)).isEqualTo(first(512)));
-      gate.awaitReached();
-      Running other = Running.start(() -> assertThat(read(handle, 1024)).isEqualTo(first(1024)));
-      other.awaitParked();
-      gate.open();
-      one.join();
-      other.join();
-      assertThat(scene.storage.count(Command.READ)).isEqualTo(1);
-    }
+    Handle handle = scene.open();
+    Gate gate = new Gate(Command.READ);
+    scene.storage.before = gate;
+    Running one = Running.start(() -> assertThat(read(handle, 512)).isEqualTo(first(512)));
+    gate.awaitReached();
+    Running other = Running.start(() -> assertThat(read(handle, 1024)).isEqualTo(first(1024)));
+    other.awaitParked();
+    gate.open();
+    one.join();
+    other.join();
+    assertThat(scene.storage.count(Command.READ)).isEqualTo(1);
   }
 
   @Test
   void aSharedReadThatFailsFailsOnlyWhoNeedsIt() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      // One bad sector: the block cannot be read as a whole.
-      scene.storage.before =
-          call -> {
-            if (call.offset() <= 1024 && call.offset() + call.length() > 1024) {
-              throw new NbdException(NbdError.EIO, "a bad sector");
-            }
-          };
-      assertThat(read(handle, 512)).isEqualTo(first(512));
-      assertThatThrownBy(() -> read(handle, 1024)).hasMessage("a bad sector");
-    }
+    Handle handle = scene.open();
+    // One bad sector: the block cannot be read as a whole.
+    scene.storage.before =
+        call -> {
+          if (call.offset() <= 1024 && call.offset() + call.length() > 1024) {
+            throw new NbdException(NbdError.EIO, "a bad sector");
+          }
+        };
+    assertThat(read(handle, 512)).isEqualTo(first(512));
+    assertThatThrownBy(() -> read(handle, 1024)).hasMessage("a bad sector");
   }
 
   /** Whatever they wait for besides: each other, their turn, a fetch or a write-back. */
   @Test
   void requestsThatMeetStorageWhichDoesNotAnswerWaitForOneAttemptToOpenIt() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      scene.storage.crash();
-      AtomicInteger attempts = new AtomicInteger();
-      Gate gate = new Gate(Command.CACHE);
-      scene.storage.opening =
-          call -> {
-            attempts.incrementAndGet();
-            gate.on(call);
-            throw new IOException("it does not answer");
-          };
-      CommandFlags fua = CommandFlags.of(CommandFlag.FUA);
-      List<Running.Call> calls =
-          List.of(
-              () -> read(handle, BLOCK),
-              () -> read(handle, BLOCK),
-              () -> read(handle, BLOCK),
-              () -> read(handle, 9 * BLOCK),
-              () -> write(handle, 5 * BLOCK, 1, fua),
-              () -> write(handle, 5 * BLOCK, 2, fua),
-              () -> handle.write(ByteBuffer.allocate(8), 7 * BLOCK, CommandFlags.NONE),
-              () -> handle.zero(BLOCK, 2 * BLOCK, CommandFlags.NONE),
-              () -> handle.extents(0, BLOCK, 1),
-              handle::flush,
-              handle::flush,
-              handle::flush);
-      List<Running> requests = new ArrayList<>();
-      for (Running.Call call : calls) {
-        requests.add(Running.start(call));
-        gate.awaitReached();
-        requests.getLast().awaitParked();
-      }
-      gate.open();
-      for (Running request : requests) {
-        assertThatThrownBy(request::join).hasMessageContaining("does not answer");
-      }
-      assertThat(attempts).hasValue(1);
-      scene.storage.opening = call -> {};
-      // A client that comes has it tried at once.
-      assertThat(read(scene.open(), BLOCK)).isEqualTo(first(BLOCK));
-      handle.flush();
-      assertThat(scene.storage.durableAt(0)).isEqualTo(1);
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    scene.storage.crash();
+    AtomicInteger attempts = new AtomicInteger();
+    Gate gate = new Gate(Command.CACHE);
+    scene.storage.opening =
+        call -> {
+          attempts.incrementAndGet();
+          gate.on(call);
+          throw new IOException("it does not answer");
+        };
+    CommandFlags fua = CommandFlags.of(CommandFlag.FUA);
+    List<Running.Call> calls =
+        List.of(
+            () -> read(handle, BLOCK),
+            () -> read(handle, BLOCK),
+            () -> read(handle, BLOCK),
+            () -> read(handle, 9 * BLOCK),
+            () -> write(handle, 5 * BLOCK, 1, fua),
+            () -> write(handle, 5 * BLOCK, 2, fua),
+            () -> handle.write(ByteBuffer.allocate(8), 7 * BLOCK, CommandFlags.NONE),
+            () -> handle.zero(BLOCK, 2 * BLOCK, CommandFlags.NONE),
+            () -> handle.extents(0, BLOCK, 1),
+            handle::flush,
+            handle::flush,
+            handle::flush);
+    List<Running> requests = new ArrayList<>();
+    for (Running.Call call : calls) {
+      requests.add(Running.start(call));
+      gate.awaitReached();
+      requests.getLast().awaitParked();
     }
+    gate.open();
+    for (Running request : requests) {
+      assertThatThrownBy(request::join).hasMessageContaining("does not answer");
+    }
+    assertThat(attempts).hasValue(1);
+    scene.storage.opening = call -> {};
+    // A client that comes has it tried at once.
+    assertThat(read(scene.open(), BLOCK)).isEqualTo(first(BLOCK));
+    handle.flush();
+    assertThat(scene.storage.durableAt(0)).isEqualTo(1);
   }
 
   @Test
   void clientsThatComeWhileStorageDoesNotAnswerWaitForOneAttemptToOpenIt() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      AtomicInteger attempts = new AtomicInteger();
-      Gate gate = new Gate(Command.CACHE);
-      scene.storage.opening =
-          call -> {
-            attempts.incrementAndGet();
-            gate.on(call);
-            throw new OptionException(OptionReplyType.ERR_SHUTDOWN, "it does not answer");
-          };
-      List<Running> clients = new ArrayList<>();
-      for (int i = 0; i < 4; i++) {
-        clients.add(Running.start(scene::open));
-        gate.awaitReached();
-        clients.getLast().awaitParked();
-      }
-      gate.open();
-      for (Running client : clients) {
-        assertThatThrownBy(client::join)
-            .isInstanceOf(OptionException.class)
-            .hasMessage("it does not answer");
-      }
-      assertThat(attempts).hasValue(1);
-      scene.storage.opening = call -> {};
-      assertThat(read(scene.open(), 0)).isEqualTo(first(0));
+    AtomicInteger attempts = new AtomicInteger();
+    Gate gate = new Gate(Command.CACHE);
+    scene.storage.opening =
+        call -> {
+          attempts.incrementAndGet();
+          gate.on(call);
+          throw new OptionException(OptionReplyType.ERR_SHUTDOWN, "it does not answer");
+        };
+    List<Running> clients = new ArrayList<>();
+    for (int i = 0; i < 4; i++) {
+      clients.add(Running.start(scene::open));
+      gate.awaitReached();
+      clients.getLast().awaitParked();
     }
+    gate.open();
+    for (Running client : clients) {
+      assertThatThrownBy(client::join)
+          .isInstanceOf(OptionException.class)
+          .hasMessage("it does not answer");
+    }
+    assertThat(attempts).hasValue(1);
+    scene.storage.opening = call -> {};
+    assertThat(read(scene.open(), 0)).isEqualTo(first(0));
   }
 
   @Test
@@ -180,105 +174,95 @@ class CacheReadingTest {
 
   @Test
   void aBlockThatWasWrittenInPartIsReadWithoutThatPart() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 7);
-      write(handle, 7 * 512, 8);
-      assertThat(read(handle, 0)).isEqualTo(7);
-      assertThat(scene.storage.calls()).as("what was written needs no read").isEmpty();
-      assertThat(read(handle, 512)).isEqualTo(first(512));
-      assertThat(scene.storage.calls()).containsExactly(Call.of(Command.READ, 512, 6 * 512));
-      assertThat(read(handle, 7 * 512)).isEqualTo(8);
-    }
+    Handle handle = scene.open();
+    write(handle, 0, 7);
+    write(handle, 7 * 512, 8);
+    assertThat(read(handle, 0)).isEqualTo(7);
+    assertThat(scene.storage.calls()).as("what was written needs no read").isEmpty();
+    assertThat(read(handle, 512)).isEqualTo(first(512));
+    assertThat(scene.storage.calls()).containsExactly(Call.of(Command.READ, 512, 6 * 512));
+    assertThat(read(handle, 7 * 512)).isEqualTo(8);
   }
 
   @Test
   void aReadDoesNotReplaceWhatIsWrittenWhileItIsUnderWay() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      Gate gate = new Gate(Command.READ);
-      scene.storage.after = gate;
-      Running reader = Running.start(() -> assertThat(read(handle, 0)).isEqualTo(first(0)));
-      gate.awaitReached();
-      write(handle, 512, 7);
-      gate.open();
-      reader.join();
-      assertThat(read(handle, 512)).isEqualTo(7);
-      assertThat(read(handle, 1024)).isEqualTo(first(1024));
-      assertThat(scene.storage.count(Command.READ)).isEqualTo(1);
-    }
+    Handle handle = scene.open();
+    Gate gate = new Gate(Command.READ);
+    scene.storage.after = gate;
+    Running reader = Running.start(() -> assertThat(read(handle, 0)).isEqualTo(first(0)));
+    gate.awaitReached();
+    write(handle, 512, 7);
+    gate.open();
+    reader.join();
+    assertThat(read(handle, 512)).isEqualTo(7);
+    assertThat(read(handle, 1024)).isEqualTo(first(1024));
+    assertThat(scene.storage.count(Command.READ)).isEqualTo(1);
   }
 
   @Test
   void aReadThatWasUnderWayOverAWriteOfZeroesIsNotKept() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      Gate gate = new Gate(Command.READ);
-      scene.storage.after = gate;
-      Running reader = Running.start(() -> read(handle, 0));
-      gate.awaitReached();
-      handle.zero(0, 1024, CommandFlags.NONE);
-      gate.open();
-      reader.join();
-      assertThat(read(handle, 0)).isZero();
-      assertThat(read(handle, 512)).isZero();
-      assertThat(read(handle, 1024)).isEqualTo(first(1024));
-    }
+    Handle handle = scene.open();
+    Gate gate = new Gate(Command.READ);
+    scene.storage.after = gate;
+    Running reader = Running.start(() -> read(handle, 0));
+    gate.awaitReached();
+    handle.zero(0, 1024, CommandFlags.NONE);
+    gate.open();
+    reader.join();
+    assertThat(read(handle, 0)).isZero();
+    assertThat(read(handle, 512)).isZero();
+    assertThat(read(handle, 1024)).isEqualTo(first(1024));
   }
 
   /** Until the write is answered either content is right, but not the older after the newer. */
   @Test
   void whoHasSeenAWriteDoesNotSeeWhatWasThereBefore() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      AtomicBoolean isBad = new AtomicBoolean(true);
-      Gate past = new Gate(Command.READ);
-      scene.storage.before =
-          call -> {
-            if (call.length() == SECTOR) {
-              past.on(call);
-            } else if (call.command() == Command.READ && isBad.getAndSet(false)) {
-              throw new NbdException(NbdError.EIO, "so that the sector is read past the cache");
-            }
-          };
-      Gate fetch = new Gate(Command.READ);
-      Gate written = new Gate(Command.WRITE);
-      scene.storage.after =
-          call -> {
-            if (call.length() == BLOCK) {
-              fetch.on(call);
-            }
-            written.on(call);
-          };
-      Running reader = Running.start(() -> assertThat(read(handle, 0)).isEqualTo(7));
-      past.awaitReached();
-      Running fetcher = Running.start(() -> read(handle, 0));
-      fetch.awaitReached();
-      Running writer = Running.start(() -> write(handle, 0, 7, CommandFlags.of(CommandFlag.FUA)));
-      written.awaitReached();
-      past.open();
-      reader.join();
-      fetch.open();
-      fetcher.join();
-      assertThat(read(handle, 0)).isEqualTo(7);
-      written.open();
-      writer.join();
-    }
+    Handle handle = scene.open();
+    AtomicBoolean isBad = new AtomicBoolean(true);
+    Gate past = new Gate(Command.READ);
+    scene.storage.before =
+        call -> {
+          if (call.length() == SECTOR) {
+            past.on(call);
+          } else if (call.command() == Command.READ && isBad.getAndSet(false)) {
+            throw new NbdException(NbdError.EIO, "so that the sector is read past the cache");
+          }
+        };
+    Gate fetch = new Gate(Command.READ);
+    Gate written = new Gate(Command.WRITE);
+    scene.storage.after =
+        call -> {
+          if (call.length() == BLOCK) {
+            fetch.on(call);
+          }
+          written.on(call);
+        };
+    Running reader = Running.start(() -> assertThat(read(handle, 0)).isEqualTo(7));
+    past.awaitReached();
+    Running fetcher = Running.start(() -> read(handle, 0));
+    fetch.awaitReached();
+    Running writer = Running.start(() -> write(handle, 0, 7, CommandFlags.of(CommandFlag.FUA)));
+    written.awaitReached();
+    past.open();
+    reader.join();
+    fetch.open();
+    fetcher.join();
+    assertThat(read(handle, 0)).isEqualTo(7);
+    written.open();
+    writer.join();
   }
 
   @Test
   void theFastWayServesWhatIsCachedAndNothingElse() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      ByteBuffer into = ByteBuffer.allocate(2 * BLOCK);
-      read(handle, 0);
-      assertThat(handle.tryNow(Operation.read(into, 0))).isFalse();
-      assertThat(into.position()).isZero();
-      read(handle, BLOCK);
-      assertThat(handle.tryNow(Operation.read(into, 0))).isTrue();
-      assertThat(into.position()).isEqualTo(2 * BLOCK);
-      assertThat(into.getLong(BLOCK)).isEqualTo(first(BLOCK));
-    }
+    Handle handle = scene.open();
+    ByteBuffer into = ByteBuffer.allocate(2 * BLOCK);
+    read(handle, 0);
+    assertThat(handle.tryNow(Operation.read(into, 0))).isFalse();
+    assertThat(into.position()).isZero();
+    read(handle, BLOCK);
+    assertThat(handle.tryNow(Operation.read(into, 0))).isTrue();
+    assertThat(into.position()).isEqualTo(2 * BLOCK);
+    assertThat(into.getLong(BLOCK)).isEqualTo(first(BLOCK));
   }
 
   @Test
@@ -323,36 +307,32 @@ class CacheReadingTest {
 
   @Test
   void aReadThatFailsOverAWriteOfItsFirstBlockIsGivenThatBlockOnce() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      Gate gate = new Gate(Command.READ);
-      scene.storage.before =
-          call -> {
-            gate.on(call);
-            if (call.command() == Command.READ && call.length() > BLOCK) {
-              throw new NbdException(NbdError.EIO, "too much at once");
-            }
-          };
-      ByteBuffer into = ByteBuffer.allocate(2 * BLOCK);
-      Running reader = Running.start(() -> handle.read(into, 0));
-      gate.awaitReached();
-      handle.write(ByteBuffer.allocate(BLOCK).putLong(0, 7), 0, CommandFlags.NONE);
-      gate.open();
-      reader.join();
-      assertThat(into.getLong(0)).isEqualTo(7);
-      assertThat(into.getLong(BLOCK)).isEqualTo(first(BLOCK));
-    }
+    Handle handle = scene.open();
+    Gate gate = new Gate(Command.READ);
+    scene.storage.before =
+        call -> {
+          gate.on(call);
+          if (call.command() == Command.READ && call.length() > BLOCK) {
+            throw new NbdException(NbdError.EIO, "too much at once");
+          }
+        };
+    ByteBuffer into = ByteBuffer.allocate(2 * BLOCK);
+    Running reader = Running.start(() -> handle.read(into, 0));
+    gate.awaitReached();
+    handle.write(ByteBuffer.allocate(BLOCK).putLong(0, 7), 0, CommandFlags.NONE);
+    gate.open();
+    reader.join();
+    assertThat(into.getLong(0)).isEqualTo(7);
+    assertThat(into.getLong(BLOCK)).isEqualTo(first(BLOCK));
   }
 
   @Test
   void theCommandCacheForMoreThanThereIsRoomForBringsThatMuch() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      handle.cache(0, 1 << 20);
-      assertThat(scene.storage.calls(Command.READ).stream().mapToLong(Call::length).sum())
-          .isEqualTo(16 * BLOCK);
-      assertThat(handle.tryNow(Operation.read(ByteBuffer.allocate(BLOCK), 0))).isTrue();
-    }
+    Handle handle = scene.open();
+    handle.cache(0, 1 << 20);
+    assertThat(scene.storage.calls(Command.READ).stream().mapToLong(Call::length).sum())
+        .isEqualTo(16 * BLOCK);
+    assertThat(handle.tryNow(Operation.read(ByteBuffer.allocate(BLOCK), 0))).isTrue();
   }
 
   @Test

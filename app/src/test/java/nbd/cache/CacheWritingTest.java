@@ -25,11 +25,14 @@ import nbd.storage.Extent;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.testing.Running;
+import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 
 /** What clients write, trim and zero through a cache, and what reaches the storage. */
 class CacheWritingTest {
   private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
+
+  @AutoClose private final Scene scene = new Scene(CacheMode.WRITEBACK, 16);
 
   @Test
   void whatOneConnectionWritesAnotherReadsAtOnce() throws IOException {
@@ -155,27 +158,25 @@ class CacheWritingTest {
 
   @Test
   void fuaReplacesWhatWasWrittenBeforeAndNotWhatIsWrittenMeanwhile() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      write(handle, 512, 1);
-      Gate gate = new Gate(Command.WRITE);
-      scene.storage.before = gate;
-      ByteBuffer two = ByteBuffer.allocate(1024).putLong(0, 2).putLong(512, 2);
-      Running fua = Running.start(() -> handle.write(two, 0, FUA));
-      gate.awaitReached();
-      assertThat(read(handle, 0)).as("it is not answered yet").isEqualTo(1);
-      write(handle, 512, 3);
-      gate.open();
-      fua.join();
-      assertThat(read(handle, 0)).isEqualTo(2);
-      assertThat(read(handle, 512)).isEqualTo(3);
-      handle.flush();
-      assertThat(scene.storage.valueAt(0)).isEqualTo(2);
-      assertThat(scene.storage.valueAt(512)).isEqualTo(3);
-      assertThat(scene.storage.calls(Command.WRITE))
-          .containsExactly(new Call(Command.WRITE, 0, 1024, FUA), Call.of(Command.WRITE, 512, 512));
-    }
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    write(handle, 512, 1);
+    Gate gate = new Gate(Command.WRITE);
+    scene.storage.before = gate;
+    ByteBuffer two = ByteBuffer.allocate(1024).putLong(0, 2).putLong(512, 2);
+    Running fua = Running.start(() -> handle.write(two, 0, FUA));
+    gate.awaitReached();
+    assertThat(read(handle, 0)).as("it is not answered yet").isEqualTo(1);
+    write(handle, 512, 3);
+    gate.open();
+    fua.join();
+    assertThat(read(handle, 0)).isEqualTo(2);
+    assertThat(read(handle, 512)).isEqualTo(3);
+    handle.flush();
+    assertThat(scene.storage.valueAt(0)).isEqualTo(2);
+    assertThat(scene.storage.valueAt(512)).isEqualTo(3);
+    assertThat(scene.storage.calls(Command.WRITE))
+        .containsExactly(new Call(Command.WRITE, 0, 1024, FUA), Call.of(Command.WRITE, 512, 512));
   }
 
   @Test
@@ -232,24 +233,22 @@ class CacheWritingTest {
 
   @Test
   void whatIsWrittenWhileZeroesAreUnderWayIsKept() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 512, 1);
-      Gate gate = new Gate(Command.WRITE_ZEROES);
-      scene.storage.before = gate;
-      Running zeroing = Running.start(() -> handle.zero(0, BLOCK, CommandFlags.NONE));
-      gate.awaitReached();
-      write(handle, 512, 2);
-      Running flush = Running.start(handle::flush);
-      flush.awaitParked();
-      assertThat(scene.storage.count(Command.WRITE)).as("it would be zeroed").isZero();
-      gate.open();
-      zeroing.join();
-      flush.join();
-      assertThat(read(handle, 512)).isEqualTo(2);
-      assertThat(scene.storage.durableAt(512)).isEqualTo(2);
-      assertThat(scene.storage.durableAt(0)).isZero();
-    }
+    Handle handle = scene.open();
+    write(handle, 512, 1);
+    Gate gate = new Gate(Command.WRITE_ZEROES);
+    scene.storage.before = gate;
+    Running zeroing = Running.start(() -> handle.zero(0, BLOCK, CommandFlags.NONE));
+    gate.awaitReached();
+    write(handle, 512, 2);
+    Running flush = Running.start(handle::flush);
+    flush.awaitParked();
+    assertThat(scene.storage.count(Command.WRITE)).as("it would be zeroed").isZero();
+    gate.open();
+    zeroing.join();
+    flush.join();
+    assertThat(read(handle, 512)).isEqualTo(2);
+    assertThat(scene.storage.durableAt(512)).isEqualTo(2);
+    assertThat(scene.storage.durableAt(0)).isZero();
   }
 
   @Test
@@ -302,21 +301,19 @@ class CacheWritingTest {
   /** The first half of the sector is read from the storage before FUA is answered. */
   @Test
   void whoHasSeenAPartOfASectorAndThenANewerWriteDoesNotSeeThatPartAgain() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      Gate gate = new Gate(Command.WRITE);
-      scene.storage.after = gate;
-      Running fua = Running.start(() -> handle.write(filled(SECTOR / 2), 0, FUA));
-      gate.awaitReached();
-      assertThat(read(handle, 0)).as("it is stored").isEqualTo(0x0101010101010101L);
-      Running newer = writeByTheQuickestWay(scene.open(), sector(7), 0);
-      gate.open();
-      fua.join();
-      newer.join();
-      assertThat(read(handle, 0)).isEqualTo(7);
-      handle.flush();
-      assertThat(scene.storage.durableAt(0)).isEqualTo(7);
-    }
+    Handle handle = scene.open();
+    Gate gate = new Gate(Command.WRITE);
+    scene.storage.after = gate;
+    Running fua = Running.start(() -> handle.write(filled(SECTOR / 2), 0, FUA));
+    gate.awaitReached();
+    assertThat(read(handle, 0)).as("it is stored").isEqualTo(0x0101010101010101L);
+    Running newer = writeByTheQuickestWay(scene.open(), sector(7), 0);
+    gate.open();
+    fua.join();
+    newer.join();
+    assertThat(read(handle, 0)).isEqualTo(7);
+    handle.flush();
+    assertThat(scene.storage.durableAt(0)).isEqualTo(7);
   }
 
   @Test
@@ -366,36 +363,32 @@ class CacheWritingTest {
   /** What was written before, and not flushed yet, is nobody's loss. */
   @Test
   void aChangeThatFailsDoesNotMakeAStorageThatBreaksLoseWhatWasWrittenBefore() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, SECTOR, 1);
-      scene.storage.fail(Command.FLUSH, NbdError.EIO);
-      assertThatThrownBy(handle::flush).as("stored, but not flushed").isNotNull();
-      scene.storage.fail(Command.WRITE_ZEROES, NbdError.ENOTSUP);
-      CommandFlags fast = CommandFlags.of(CommandFlag.FAST_ZERO);
-      assertThatThrownBy(() -> handle.zero(0, BLOCK, fast)).isNotNull();
-      scene.storage.heal();
-      scene.storage.crash();
-      handle.flush();
-      assertThat(scene.storage.durableAt(SECTOR)).isEqualTo(1);
-      assertThat(read(handle, SECTOR)).isEqualTo(1);
-    }
+    Handle handle = scene.open();
+    write(handle, SECTOR, 1);
+    scene.storage.fail(Command.FLUSH, NbdError.EIO);
+    assertThatThrownBy(handle::flush).as("stored, but not flushed").isNotNull();
+    scene.storage.fail(Command.WRITE_ZEROES, NbdError.ENOTSUP);
+    CommandFlags fast = CommandFlags.of(CommandFlag.FAST_ZERO);
+    assertThatThrownBy(() -> handle.zero(0, BLOCK, fast)).isNotNull();
+    scene.storage.heal();
+    scene.storage.crash();
+    handle.flush();
+    assertThat(scene.storage.durableAt(SECTOR)).isEqualTo(1);
+    assertThat(read(handle, SECTOR)).isEqualTo(1);
   }
 
   @Test
   void zeroesThatAreRefusedChangeNothing() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 512, 1);
-      scene.storage.fail(Command.WRITE_ZEROES, NbdError.ENOTSUP);
-      CommandFlags fast = CommandFlags.of(CommandFlag.FAST_ZERO);
-      assertThatThrownBy(() -> handle.zero(100, BLOCK, fast)).isInstanceOf(NbdException.class);
-      assertThat(read(handle, 0)).isEqualTo(first(0));
-      assertThat(read(handle, 512)).isEqualTo(1);
-      scene.storage.heal();
-      handle.flush();
-      assertThat(scene.storage.durableAt(512)).isEqualTo(1);
-    }
+    Handle handle = scene.open();
+    write(handle, 512, 1);
+    scene.storage.fail(Command.WRITE_ZEROES, NbdError.ENOTSUP);
+    CommandFlags fast = CommandFlags.of(CommandFlag.FAST_ZERO);
+    assertThatThrownBy(() -> handle.zero(100, BLOCK, fast)).isInstanceOf(NbdException.class);
+    assertThat(read(handle, 0)).isEqualTo(first(0));
+    assertThat(read(handle, 512)).isEqualTo(1);
+    scene.storage.heal();
+    handle.flush();
+    assertThat(scene.storage.durableAt(512)).isEqualTo(1);
   }
 
   @Test
@@ -414,44 +407,37 @@ class CacheWritingTest {
 
   @Test
   void whatHasYetToBeWrittenBackIsDataInTheMap() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 1024, 1);
-      write(handle, 1536, 1);
-      write(handle, 8192, 1);
-      assertThat(handle.extents(0, 16384, 100))
-          .containsExactly(
-              Extent.hole(1024),
-              Extent.data(1024),
-              Extent.hole(6144),
-              Extent.data(512),
-              Extent.hole(7680));
-      assertThat(handle.extents(512, 16384, 2))
-          .containsExactly(Extent.hole(512), Extent.data(1024));
-      handle.flush();
-      assertThat(handle.extents(0, 16384, 100)).containsExactly(Extent.hole(16384));
-    }
+    Handle handle = scene.open();
+    write(handle, 1024, 1);
+    write(handle, 1536, 1);
+    write(handle, 8192, 1);
+    assertThat(handle.extents(0, 16384, 100))
+        .containsExactly(
+            Extent.hole(1024),
+            Extent.data(1024),
+            Extent.hole(6144),
+            Extent.data(512),
+            Extent.hole(7680));
+    assertThat(handle.extents(512, 16384, 2)).containsExactly(Extent.hole(512), Extent.data(1024));
+    handle.flush();
+    assertThat(handle.extents(0, 16384, 100)).containsExactly(Extent.hole(16384));
   }
 
   /** The storage says that all of it, up to the end of the export, is a hole. */
   @Test
   void aHoleThatTheStorageKnowsToReachFurtherEndsWhereTheQuestionDoes() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, BLOCK, 1);
-      assertThat(handle.extents(0, BLOCK, 100)).containsExactly(Extent.hole(BLOCK));
-    }
+    Handle handle = scene.open();
+    write(handle, BLOCK, 1);
+    assertThat(handle.extents(0, BLOCK, 100)).containsExactly(Extent.hole(BLOCK));
   }
 
   @Test
   void whatIsDirtyBeforeThePlaceThatIsAskedForIsNotPartOfItsMap() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
-      Handle handle = scene.open();
-      write(handle, 0, 1);
-      write(handle, 3 * SECTOR, 1);
-      assertThat(handle.extents(SECTOR, BLOCK, 1)).containsExactly(Extent.hole(2 * SECTOR));
-      assertThat(handle.extents(SECTOR, SECTOR, 2)).containsExactly(Extent.hole(SECTOR));
-    }
+    Handle handle = scene.open();
+    write(handle, 0, 1);
+    write(handle, 3 * SECTOR, 1);
+    assertThat(handle.extents(SECTOR, BLOCK, 1)).containsExactly(Extent.hole(2 * SECTOR));
+    assertThat(handle.extents(SECTOR, SECTOR, 2)).containsExactly(Extent.hole(SECTOR));
   }
 
   /** Reads still get what was there before, and may do so after the map was told. */
