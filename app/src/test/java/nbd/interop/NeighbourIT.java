@@ -20,14 +20,15 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /**
- * Calls that wait for storage keep nobody else waiting: while more of them than there are
- * processors hang on one file, in a file system that hangs when it is told to, clients of another
- * file are served. Only when that has been seen the hanging file is released.
+ * A file whose storage hangs delays only its own clients: while more calls than there are processors
+ * hang on it, clients of another file are served. The test's file system holds the calls, and
+ * releases them only when the other clients have been served.
  */
 @Timeout(240)
 final class NeighbourIT {
   private static final int KIB = 1 << 10;
   private static final int CLIENTS = 8;
+  private static final long PLAIN = 1000;
 
   @TempDir private Path directory;
   private Path mount;
@@ -64,7 +65,7 @@ final class NeighbourIT {
     List<RawClient> clients = new ArrayList<>();
     for (int i = 0; i < CLIENTS; i++) {
       RawClient client = client(serve, name);
-      // So that the file is known to be quick, and its pages are in the cache.
+        // So that the server takes the file for a quick one, and its pages are in the cache.
       long at = i * 65_536L;
       for (int round = 0; round < 3; round++) {
         client.write(at, Bytes.random(i, 4 * KIB));
@@ -164,7 +165,7 @@ final class NeighbourIT {
     }
   }
 
-  /** As many as a client may have in flight on one connection. */
+  /** Thirty-two are at the disk, as many as a file may have there; the others wait for them. */
   @Test
   void hundredsOfWritesWithFuaInFlightStopNobody() throws Exception {
     try (SlowFiles slow = slowFiles();
@@ -174,8 +175,10 @@ final class NeighbourIT {
       for (int i = 0; i < 20; i++) {
         client.call(0, RawClient.FUA, RawClient.WRITE, 0, 512, new byte[512]);
       }
-      slow.hold("write");
-      // The connection's own thread may make the first one, and read no further until it is done.
+      slow.hold("read write");
+      // While another request is in flight, no write with FUA is made by the connection's thread.
+      client.request(0, RawClient.READ, PLAIN, 512 * KIB, 4 * KIB);
+      slow.awaitHeld(1);
       Running sending =
           Running.start(
               () -> {
@@ -183,11 +186,11 @@ final class NeighbourIT {
                   client.request(RawClient.FUA, RawClient.WRITE, i, i * 512L, 512, new byte[512]);
                 }
               });
-      slow.awaitHeld(1);
+      slow.awaitHeld(1 + 32);
       assertServed(serve, neighbour);
       slow.release();
-      for (int i = 0; i < 300; i++) {
-        client.expectReply(0);
+      for (int i = 0; i < 1 + 300; i++) {
+        client.take(client.expectReply(0) == PLAIN ? 4 * KIB : 0);
       }
       sending.join();
       serve.stop();
