@@ -48,6 +48,7 @@ final class UsageTest {
         "serve --memory null:1M",
         "serve --export-name",
         "serve --multi-conn-mode=safe null:1M",
+        "serve --error-read=2 null:1M",
         "serve --force-share null:1M",
         "serve --fadvise=random memory:1M",
         "serve --fadvise=backwards README.md",
@@ -139,6 +140,19 @@ final class UsageTest {
   })
   void whatMayHaveBeenMeantIsAskedFor(String line, String meant) {
     assertThat(execute(line.split(" ")).err).contains("did you mean " + meant + "?");
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "--multi-conn-mode=safe, 'auto, emulate, disable, plugin, unsafe'",
+    "--multi-conn-track-dirty=all, 'connection, fast, off'",
+    "--thread-model=none, 'serialize-requests, parallel'",
+    "--error-read=2, 'from 0 to 1'",
+    "--error-read=0.5:EWRONG, 'EPERM, EIO'",
+  })
+  void aWrongValueIsAnsweredWithTheRightOnes(String option, String right) {
+    assertThat(execute("serve", option, "null:1M").err)
+        .contains(option.substring(0, option.indexOf('=')), right);
   }
 
   @Test

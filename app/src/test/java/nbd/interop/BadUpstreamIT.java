@@ -93,8 +93,7 @@ final class BadUpstreamIT {
     try (ScriptedServer upstream = ScriptedServer.of(goodUntilTheEnd(), bad::play, good());
         ServeProcess serve = serve(upstream)) {
       int error = bad == Handshake.POLICY ? ScriptedServer.ERR_POLICY : RawClient.ERR_UNKNOWN;
-      try (RawClient client = RawClient.connect(serve.address())) {
-        client.enter("");
+      try (RawClient client = serve.client()) {
         client.disconnect();
       }
       try (RawClient client = RawClient.connect(serve.address())) {
@@ -143,8 +142,7 @@ final class BadUpstreamIT {
         };
     try (ScriptedServer upstream = ScriptedServer.of(script, good());
         ServeProcess serve = serve(upstream)) {
-      try (RawClient client = RawClient.connect(serve.address())) {
-        client.enter("");
+      try (RawClient client = serve.client()) {
         client.call(RawClient.EIO, 0, RawClient.READ, 0, 512);
         client.disconnect();
       }
@@ -164,8 +162,7 @@ final class BadUpstreamIT {
         };
     try (ScriptedServer upstream = ScriptedServer.of(tooLong, good());
         ServeProcess serve = serve(upstream, "-v")) {
-      try (RawClient client = RawClient.connect(serve.address())) {
-        client.enter("");
+      try (RawClient client = serve.client()) {
         assertThat(client.read(0, 512)).containsOnly(0);
         Eventually.isTrue("the rest is noticed", () -> serve.said("start with a magic number"));
         client.call(ESHUTDOWN, 0, RawClient.READ, 0, 512);
@@ -212,8 +209,7 @@ final class BadUpstreamIT {
   }
 
   private static void readZeroes(ServeProcess serve) throws IOException {
-    try (RawClient client = RawClient.connect(serve.address())) {
-      client.enter("");
+    try (RawClient client = serve.client()) {
       assertThat(client.read(0, 512)).containsOnly(0);
       client.disconnect();
     }

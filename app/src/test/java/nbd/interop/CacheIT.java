@@ -35,16 +35,7 @@ final class CacheIT {
   @TempDir private Path directory;
 
   private ServeProcess serve(String backend, String... options) throws Exception {
-    List<String> arguments = new ArrayList<>(List.of("-U", directory.resolve("socket").toString()));
-    arguments.addAll(List.of(options));
-    arguments.add(backend);
-    return ServeProcess.ready(arguments.toArray(String[]::new));
-  }
-
-  private static RawClient connect(ServeProcess serve) throws IOException {
-    RawClient client = RawClient.connect(serve.address());
-    client.enter("");
-    return client;
+    return ServeProcess.on(directory, backend, options);
   }
 
   private Path disk(int size) throws IOException {
@@ -104,7 +95,7 @@ final class CacheIT {
                 "multi-conn-mode=disable",
                 "logfile=" + logFile);
         ServeProcess serve = serve(nbdkit.uri(), "--cache=writeback")) {
-      List<RawClient> clients = List.of(connect(serve), connect(serve), connect(serve));
+      List<RawClient> clients = List.of(serve.client(), serve.client(), serve.client());
       for (int i = 0; i < clients.size(); i++) {
         clients.get(i).write(i * 100_000L, Bytes.random(i, 10_000));
       }
@@ -132,7 +123,7 @@ final class CacheIT {
             UpstreamProcess.nbdkit(
                 directory, "--filter=log", "file", disk.toString(), "logfile=" + logFile);
         ServeProcess serve = serve(nbdkit.uri(), "--cache=unsafe")) {
-      try (RawClient client = connect(serve)) {
+      try (RawClient client = serve.client()) {
         client.write(5000, data).flush().flush();
         client.call(0, RawClient.FUA, RawClient.WRITE, 0, 1, (byte) 1).flush();
         assertThat(log.flushed()).isEmpty();
@@ -279,7 +270,7 @@ final class CacheIT {
     Path disk = disk(8 * MIB);
     byte[] data = Bytes.random(3, 3 * MIB);
     try (ServeProcess serve = serve(disk.toString(), "--cache=" + cache);
-        RawClient client = connect(serve)) {
+        RawClient client = serve.client()) {
       client.write(MIB, data);
       serve.stopQuietly();
     }
@@ -306,8 +297,8 @@ final class CacheIT {
     byte[] data = Bytes.random(4, 4096);
     try (UpstreamProcess nbdkit = UpstreamProcess.nbdkit(directory, failing(disk, broken));
         ServeProcess serve = serve(nbdkit.uri(), "--cache=writeback");
-        RawClient writer = connect(serve);
-        RawClient other = connect(serve)) {
+        RawClient writer = serve.client();
+        RawClient other = serve.client()) {
       Files.createFile(broken);
       writer.write(8192, data);
       other.call(RawClient.EIO, 0, RawClient.FLUSH, 0, 0);
@@ -331,7 +322,7 @@ final class CacheIT {
     Path broken = directory.resolve("broken");
     try (UpstreamProcess nbdkit = UpstreamProcess.nbdkit(directory, failing(disk, broken));
         ServeProcess serve = serve(nbdkit.uri(), "--cache=writeback");
-        RawClient client = connect(serve)) {
+        RawClient client = serve.client()) {
       client.write(0, Bytes.random(1, 4096)).flush();
       Files.createFile(broken);
       client.write(8192, Bytes.random(2, 12_288));
@@ -459,10 +450,10 @@ final class CacheIT {
           serve(
               nbdkit.uri(), "--cache=" + cache, "--cache-size=" + size, "--cache-block-size=16K")) {
         for (int i = 0; i < 4; i++) {
-          writers.add(new Writer(connect(serve), random.nextLong(), i));
+          writers.add(new Writer(serve.client(), random.nextLong(), i));
         }
         CountDownLatch enough = new CountDownLatch(5 + random.nextInt(40));
-        flusher = new Flusher(connect(serve), writers, enough);
+        flusher = new Flusher(serve.client(), writers, enough);
         List<Thread> threads = new ArrayList<>();
         writers.forEach(writer -> threads.add(Thread.ofPlatform().start(writer)));
         threads.add(Thread.ofPlatform().start(flusher));

@@ -1,6 +1,7 @@
 package nbd.interop;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatCode;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
@@ -8,12 +9,10 @@ import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
-import java.util.Queue;
 import java.util.Random;
-import java.util.concurrent.ConcurrentLinkedQueue;
 import nbd.client.ClientSettings;
 import nbd.client.NbdClient;
 import nbd.client.NbdUri;
@@ -26,6 +25,8 @@ import nbd.protocol.TransmissionFlag;
 import nbd.storage.Extent;
 import nbd.storage.LostException;
 import nbd.testing.Bytes;
+import nbd.testing.Eventually;
+import nbd.testing.Running;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -43,13 +44,12 @@ final class ClientIT {
     Tools.need("nbdkit");
   }
 
-  private static NbdClient open(PeerServer server) throws IOException {
-    return open(server, ClientSettings.DEFAULT);
+  private static NbdClient open(UpstreamProcess server) throws IOException {
+    return open(server, "");
   }
 
-  private static NbdClient open(PeerServer server, ClientSettings settings) throws IOException {
-    NbdUri uri = NbdUri.parse(server.uri());
-    return NbdClient.connect(uri, uri.exportName(), settings);
+  private static NbdClient open(UpstreamProcess server, String export) throws IOException {
+    return NbdClient.connect(NbdUri.parse(server.uri()), export, ClientSettings.DEFAULT);
   }
 
   private static byte[] read(NbdClient client, long offset, int length) throws IOException {
@@ -60,15 +60,15 @@ final class ClientIT {
     return bytes;
   }
 
-  /** Everything a client can do, seen by another client. */
-  private static void everyCommand(PeerServer server, NbdClient client) throws Exception {
+  /** Sends every command, and checks the effect with another client. */
+  private static void everyCommand(UpstreamProcess server, NbdClient client) throws Exception {
     byte[] large = Bytes.random(1, 32 << 20);
     client.write(ByteBuffer.allocateDirect(large.length).put(large).flip(), 8192, none());
     assertThat(read(client, 8192, large.length)).isEqualTo(large);
     client.write(ByteBuffer.wrap(new byte[4096]), 0, flags(client, CommandFlag.FUA));
     client.flush();
     byte[] pattern = new byte[8192];
-    java.util.Arrays.fill(pattern, (byte) 0x5a);
+    Arrays.fill(pattern, (byte) 0x5a);
     client.write(ByteBuffer.wrap(pattern), 48 << 20, none());
     if (client.export().has(TransmissionFlag.SEND_WRITE_ZEROES)) {
       client.zero(49 << 20, 1 << 20, none());
@@ -81,9 +81,13 @@ final class ClientIT {
     }
     client.flush();
     Tools.qemuIo(
-        server.uri(), "read -P 0x5a 48M 8k", "read -P 0 49M 1M", "write -P 0xa5 52M 64k", "flush");
+        server.uri(client.export().name()),
+        "read -P 0x5a 48M 8k",
+        "read -P 0 49M 1M",
+        "write -P 0xa5 52M 64k",
+        "flush");
     client.flush();
-    java.util.Arrays.fill(pattern, (byte) 0xa5);
+    Arrays.fill(pattern, (byte) 0xa5);
     assertThat(read(client, 52 << 20, 8192)).isEqualTo(pattern);
     assertThatThrownBy(() -> read(client, SIZE, 512)).isInstanceOf(NbdException.class);
     assertThat(read(client, 48 << 20, 1)).as("it goes on").containsExactly(0x5a);
@@ -99,18 +103,19 @@ final class ClientIT {
 
   @Test
   void nbdkitOnAUnixSocket() throws Exception {
-    try (PeerServer server = PeerServer.nbdkit(directory, "memory", "" + SIZE);
+    try (UpstreamProcess server = UpstreamProcess.nbdkit(directory, "memory", "" + SIZE);
         NbdClient client = open(server)) {
       assertThat(client.export().structuredReplies()).isTrue();
       assertThat(client.export().tellsExtents()).isTrue();
       everyCommand(server, client);
-      assertThat(extents(client)).isEqualTo(map(server));
+      assertThat(extents(client)).isEqualTo(map(server, client));
     }
   }
 
   @Test
   void nbdkitOnTcpWithSimpleReplies() throws Exception {
-    try (PeerServer server = PeerServer.nbdkitTcp(directory, "--no-sr", "memory", "" + SIZE);
+    try (UpstreamProcess server =
+            UpstreamProcess.nbdkitTcp(directory, "--no-sr", "memory", "" + SIZE);
         NbdClient client = open(server)) {
       assertThat(client.export().structuredReplies()).isFalse();
       everyCommand(server, client);
@@ -119,8 +124,8 @@ final class ClientIT {
 
   @Test
   void nbdkitWithAnOldHandshake() throws Exception {
-    try (PeerServer server =
-            PeerServer.nbdkit(directory, "--mask-handshake=0", "memory", "" + SIZE);
+    try (UpstreamProcess server =
+            UpstreamProcess.nbdkit(directory, "--mask-handshake=0", "memory", "" + SIZE);
         NbdClient client = open(server)) {
       assertThat(client.export().fixedNewstyle()).isFalse();
       everyCommand(server, client);
@@ -129,7 +134,7 @@ final class ClientIT {
 
   @Test
   void nbdkitWithTheOldestHandshakeIsRefused() throws Exception {
-    try (PeerServer server = PeerServer.nbdkit(directory, "-o", "memory", "1M")) {
+    try (UpstreamProcess server = UpstreamProcess.nbdkit(directory, "-o", "memory", "1M")) {
       assertThatThrownBy(() -> open(server).close()).hasMessageContaining("oldstyle");
     }
   }
@@ -138,18 +143,16 @@ final class ClientIT {
   void qemuNbdAndItsExtents() throws Exception {
     Tools.need("qemu-nbd");
     Path image = sparse("qemu.img");
-    try (PeerServer server =
-            PeerServer.qemuNbd(directory, "disk", "-f", "raw", "-D", "a disk", image.toString());
-        NbdClient client = open(server)) {
+    try (UpstreamProcess server =
+            UpstreamProcess.qemuNbd(
+                directory, "-e", "8", "-x", "disk", "-D", "a disk", image.toString());
+        NbdClient client = open(server, "disk")) {
       assertThat(client.export().description()).isEqualTo("a disk");
       assertThat(client.export().serverBlockSizes()).isPresent();
       List<Extent> extents = extents(client);
-      assertThat(extents).hasSizeGreaterThan(2).isEqualTo(map(server));
+      assertThat(extents).hasSizeGreaterThan(2).isEqualTo(map(server, client));
       everyCommand(server, client);
-      assertThatThrownBy(
-              () ->
-                  NbdClient.connect(NbdUri.parse(server.uri()), "no", ClientSettings.DEFAULT)
-                      .close())
+      assertThatThrownBy(() -> open(server, "no").close())
           .isInstanceOf(OptionException.class)
           .hasMessageContaining("ERR_UNKNOWN");
     }
@@ -158,17 +161,17 @@ final class ClientIT {
   @Test
   void nbdServer() throws Exception {
     Tools.need("nbd-server");
-    try (PeerServer server = PeerServer.nbdServer(directory, sparse("old.img"))) {
-      try (NbdClient client = open(server)) {
+    try (UpstreamProcess server = UpstreamProcess.nbdServer(directory, sparse("old.img"))) {
+      try (NbdClient client = open(server, "disk")) {
         everyCommand(server, client);
       }
       assertThat(NbdClient.list(NbdUri.parse(server.uri()), ClientSettings.DEFAULT))
           .extracting("name")
-          .contains("default");
+          .contains("disk");
     }
   }
 
-  /** Data and holes in turn. */
+  /** Makes an image of data and holes in turn. */
   private Path sparse(String name) throws IOException {
     Path image = directory.resolve(name);
     try (RandomAccessFile file = new RandomAccessFile(image.toFile(), "rw")) {
@@ -181,7 +184,7 @@ final class ClientIT {
     return image;
   }
 
-  /** All of them, a few at a time. */
+  /** Asks for all extents, a few at a time. */
   private static List<Extent> extents(NbdClient client) throws IOException {
     List<Extent> all = new ArrayList<>();
     for (long offset = 0; offset < client.export().size(); ) {
@@ -193,9 +196,9 @@ final class ClientIT {
     return all;
   }
 
-  /** The same by nbdinfo. */
-  private static List<Extent> map(PeerServer server) throws Exception {
-    return Tools.run("nbdinfo", "--map", server.uri())
+  /** Asks nbdinfo for all extents. */
+  private static List<Extent> map(UpstreamProcess server, NbdClient client) throws Exception {
+    return Tools.run("nbdinfo", "--map", server.uri(client.export().name()))
         .ok()
         .out()
         .lines()
@@ -210,38 +213,23 @@ final class ClientIT {
 
   @Test
   void aPatternIsReadByManyThreadsAtATime() throws Exception {
-    for (String replies : new String[] {"pattern", "--no-sr"}) {
-      String[] arguments =
-          replies.equals("pattern")
-              ? new String[] {"pattern", "1G"}
-              : new String[] {"--no-sr", "pattern", "1G"};
-      try (PeerServer server = PeerServer.nbdkit(directory, arguments);
+    for (String replies : new String[] {"-f", "--no-sr"}) {
+      try (UpstreamProcess server = UpstreamProcess.nbdkit(directory, replies, "pattern", "1G");
           NbdClient client = open(server)) {
         long seed = Long.getLong("nbd.seed", new Random().nextLong());
-        Queue<Throwable> failures = new ConcurrentLinkedQueue<>();
-        List<Thread> threads = new ArrayList<>();
+        List<Running> readers = new ArrayList<>();
         for (int i = 0; i < 32; i++) {
           Random random = new Random(seed + i);
-          threads.add(
-              Thread.ofVirtual()
-                  .start(
-                      () -> {
-                        try {
-                          readPattern(client, random);
-                        } catch (Throwable failure) {
-                          failures.add(failure);
-                        }
-                      }));
+          readers.add(Running.start(() -> readPattern(client, random)));
         }
-        for (Thread thread : threads) {
-          thread.join();
+        for (Running reader : readers) {
+          assertThatCode(reader::join).as("seed %d", seed).doesNotThrowAnyException();
         }
-        assertThat(failures).as("seed %d", seed).isEmpty();
       }
     }
   }
 
-  /** Each eight bytes of it are their own offset. */
+  /** Reads at random: each eight bytes are their own offset. */
   private static void readPattern(NbdClient client, Random random) throws IOException {
     for (int i = 0; i < 100; i++) {
       int words = 1 + random.nextInt(random.nextInt(10) == 0 ? 40_000 : 1000);
@@ -258,13 +246,13 @@ final class ClientIT {
   @Test
   void aSparseExportReadsAsNbdcopyCopiesIt() throws Exception {
     Tools.need("nbdcopy");
-    try (PeerServer server =
-            PeerServer.nbdkit(directory, "sparse-random", "16M", "seed=1", "percent=30");
+    try (UpstreamProcess server =
+            UpstreamProcess.nbdkit(directory, "sparse-random", "16M", "seed=1", "percent=30");
         NbdClient client = open(server)) {
       Path copy = directory.resolve("copy");
       Tools.run("nbdcopy", server.uri(), copy.toString()).ok();
       assertThat(read(client, 0, 16 << 20)).isEqualTo(Files.readAllBytes(copy));
-      assertThat(extents(client)).isEqualTo(map(server));
+      assertThat(extents(client)).isEqualTo(map(server, client));
     }
   }
 
@@ -274,8 +262,8 @@ final class ClientIT {
         "pread=if [ $4 -ge 4096 ]; then echo ENOMEM broken >&2; exit 1; fi; "
             + "dd if=/dev/zero bs=$3 count=1 2>/dev/null";
     for (String replies : new String[] {"-f", "--no-sr"}) {
-      try (PeerServer server =
-              PeerServer.nbdkit(directory, replies, "eval", "get_size=echo 1M", script);
+      try (UpstreamProcess server =
+              UpstreamProcess.nbdkit(directory, replies, "eval", "get_size=echo 1M", script);
           NbdClient client = open(server)) {
         for (int i = 0; i < 3; i++) {
           assertThatThrownBy(() -> read(client, 4096, 512))
@@ -290,24 +278,13 @@ final class ClientIT {
 
   @Test
   void aServerThatIsKilledLosesEverything() throws Exception {
-    try (PeerServer server =
-            PeerServer.nbdkit(directory, "--filter=delay", "memory", "1M", "rdelay=60");
+    try (UpstreamProcess server =
+            UpstreamProcess.nbdkit(directory, "--filter=delay", "memory", "1M", "rdelay=60");
         NbdClient client = open(server)) {
-      Queue<Throwable> failures = new ConcurrentLinkedQueue<>();
-      Thread reader =
-          Thread.ofVirtual()
-              .start(
-                  () -> {
-                    try {
-                      read(client, 0, 512);
-                    } catch (Throwable failure) {
-                      failures.add(failure);
-                    }
-                  });
-      nbd.testing.Eventually.isTrue("it waits", () -> reader.getState() == Thread.State.WAITING);
+      Running reader = Running.start(() -> read(client, 0, 512));
+      Eventually.isTrue("it waits", () -> reader.thread().getState() == Thread.State.WAITING);
       server.kill();
-      assertThat(reader.join(Duration.ofSeconds(20))).isTrue();
-      assertThat(failures).singleElement().isInstanceOf(LostException.class);
+      assertThatThrownBy(reader::join).isInstanceOf(LostException.class);
       assertThatThrownBy(client::flush).isInstanceOf(LostException.class);
     }
   }

@@ -91,9 +91,8 @@ final class CopyIT {
     Tools.need("nbdcopy");
     long size = 10L << 30;
     try (ServeProcess serve = ServeProcess.ready("-p", "0", "memory:10G");
-        RawClient writer = RawClient.connect(serve.address());
+        RawClient writer = serve.client();
         CountingRelay relay = new CountingRelay(serve.address())) {
-      writer.enter("");
       for (int i = 0; i < 100; i++) {
         writer.write((i * (size / 100)) & -65_536L, Bytes.random(i, 1 << 20));
       }
@@ -221,10 +220,8 @@ final class CopyIT {
   @ValueSource(strings = {"TERM", "INT"})
   void aSignalDuringACopyLosesNothingThatWasAnswered(String signal) throws Exception {
     try (ServeProcess serve = serve(false);
-        RawClient writer = RawClient.connect(serve.address());
-        RawClient idle = RawClient.connect(serve.address())) {
-      writer.enter("");
-      idle.enter("");
+        RawClient writer = serve.client();
+        RawClient idle = serve.client()) {
       int piece = 4096;
       byte[] content = Files.readAllBytes(image);
       int pieces = SIZE / piece;

@@ -74,10 +74,7 @@ final class FilesIT {
         Tools.start(out, "qemu-nbd", "-f", "raw", "-t", "-k", theirs.toString(), disk.toString());
     try {
       Eventually.isTrue("qemu-nbd serves", () -> Files.exists(theirs));
-      Tools.Result refused = ServeProcess.run("-U", socket, disk.toString());
-      assertThat(refused.status()).isEqualTo(1);
-      assertThat(refused.err())
-          .hasLineCount(1)
+      assertThat(ServeProcess.refusal("-U", socket, disk.toString()))
           .contains("disk.img is in use", "write", "--force-share");
       // Reading beside a writer is allowed, as it is to qemu-nbd.
       try (ServeProcess serve = ServeProcess.ready("-U", socket, "-r", disk.toString())) {
@@ -111,9 +108,8 @@ final class FilesIT {
   @Test
   void twoServersDoNotWriteOneImage() throws Exception {
     try (ServeProcess serve = ServeProcess.ready("-U", socket, disk.toString())) {
-      Tools.Result second = ServeProcess.run("-U", socket + "2", disk.toString());
-      assertThat(second.status()).isEqualTo(1);
-      assertThat(second.err()).contains("disk.img is in use");
+      assertThat(ServeProcess.refusal("-U", socket + "2", disk.toString()))
+          .contains("disk.img is in use");
       serve.stopQuietly();
     }
   }
@@ -201,8 +197,7 @@ final class FilesIT {
   void aWriteWithFuaNeedsNoFurtherDescriptor() throws Exception {
     Tools.need("prlimit");
     try (ServeProcess serve = ServeProcess.ready("-U", socket, disk.toString());
-        RawClient client = RawClient.connect(serve.address())) {
-      client.enter("");
+        RawClient client = serve.client()) {
       client.flush();
       Tools.run("prlimit", "--pid=" + serve.pid(), "--nofile=1:").ok();
       for (int i = 0; i < 10; i++) {
@@ -260,9 +255,8 @@ final class FilesIT {
                 "--multi-conn-exportname=" + byExportName,
                 "dir:" + images);
         RawClient one = RawClient.connect(serve.address());
-        RawClient two = RawClient.connect(serve.address())) {
+        RawClient two = serve.client("two")) {
       assertThat(one.enter("one").has(8)).as("CAN_MULTI_CONN").isTrue();
-      two.enter("two");
       one.write(0, (byte) 1);
       two.write(0, (byte) 2);
       one.flush();

@@ -20,16 +20,7 @@ final class FuaIT {
   @TempDir private Path directory;
 
   private ServeProcess serve(String backend, String... options) throws Exception {
-    List<String> arguments = new ArrayList<>(List.of("-U", directory.resolve("socket").toString()));
-    arguments.addAll(List.of(options));
-    arguments.add(backend);
-    return ServeProcess.ready(arguments.toArray(String[]::new));
-  }
-
-  private static RawClient connect(ServeProcess serve) throws IOException {
-    RawClient client = RawClient.connect(serve.address());
-    client.enter("");
-    return client;
+    return ServeProcess.on(directory, backend, options);
   }
 
   private static boolean can(ServeProcess serve, String what) throws Exception {
@@ -69,7 +60,7 @@ final class FuaIT {
         ServeProcess serve = serve(nbdkit.uri(), "--fua=" + mode)) {
       assertThat(can(serve, "fua")).isEqualTo(offered);
       assertThat(can(serve, "flush")).isTrue();
-      try (RawClient client = connect(serve)) {
+      try (RawClient client = serve.client()) {
         if (offered) {
           client.call(0, RawClient.FUA, RawClient.WRITE, 0, 512, new byte[512]);
         }
@@ -89,8 +80,8 @@ final class FuaIT {
   void aForcedWriteIsSeenByEveryConnectionWithoutAFlush() throws Exception {
     for (String mode : List.of("force", "pass")) {
       try (ServeProcess serve = serve("memory:1M", "--connection-cache", "--fua=" + mode);
-          RawClient reader = connect(serve);
-          RawClient writer = connect(serve)) {
+          RawClient reader = serve.client();
+          RawClient writer = serve.client()) {
         reader.read(0, 512);
         writer.write(0, (byte) 7);
         assertThat(reader.read(0, 1)[0]).isEqualTo((byte) (mode.equals("force") ? 7 : 0));
@@ -123,7 +114,7 @@ final class FuaIT {
       assertThat(can(serve, "fua")).isTrue();
       assertThat(can(serve, "flush")).isTrue();
       assertThat(can(serve, "multi-conn")).as("nothing to emulate it with").isFalse();
-      try (RawClient client = connect(serve)) {
+      try (RawClient client = serve.client()) {
         client.call(0, RawClient.FUA, RawClient.WRITE, 0, 512, new byte[512]).flush();
       }
       serve.stop();

@@ -65,30 +65,31 @@ final class InfoCommandIT {
 
   @Test
   void ofNbdkit() throws Exception {
-    try (PeerServer server = PeerServer.nbdkit(directory, "sparse-random", "64M", "seed=1")) {
+    try (UpstreamProcess server =
+        UpstreamProcess.nbdkit(directory, "sparse-random", "64M", "seed=1")) {
       sameAsNbdinfo(server.uri());
     }
   }
 
   @Test
   void ofSimpleReplies() throws Exception {
-    try (PeerServer server = PeerServer.nbdkit(directory, "--no-sr", "memory", "1000")) {
+    try (UpstreamProcess server = UpstreamProcess.nbdkit(directory, "--no-sr", "memory", "1000")) {
       sameAsNbdinfo(server.uri());
     }
   }
 
   @Test
   void ofAnOldHandshake() throws Exception {
-    try (PeerServer server =
-        PeerServer.nbdkit(directory, "--mask-handshake=0", "memory", "1536K")) {
+    try (UpstreamProcess server =
+        UpstreamProcess.nbdkit(directory, "--mask-handshake=0", "memory", "1536K")) {
       sameAsNbdinfo(server.uri());
     }
   }
 
   @Test
   void ofSeveralExportsWithDescriptions() throws Exception {
-    try (PeerServer server =
-        PeerServer.nbdkit(
+    try (UpstreamProcess server =
+        UpstreamProcess.nbdkit(
             directory,
             "--filter=exportname",
             "memory",
@@ -97,7 +98,7 @@ final class InfoCommandIT {
             "exportname=b c",
             "exportname-list=explicit",
             "exportdesc=fixed:a \"disk\" \\ é")) {
-      sameAsNbdinfo(server.uri().replace("///", "///a"));
+      sameAsNbdinfo(server.uri("a"));
     }
   }
 
@@ -105,10 +106,10 @@ final class InfoCommandIT {
   void ofQemuNbd() throws Exception {
     Tools.need("qemu-nbd");
     Path image = Files.write(directory.resolve("image"), new byte[1 << 20]);
-    try (PeerServer server =
-        PeerServer.qemuNbd(
-            directory, "disk", "-f", "raw", "-A", "-D", "a disk", image.toString())) {
-      sameAsNbdinfo(server.uri());
+    try (UpstreamProcess server =
+        UpstreamProcess.qemuNbd(
+            directory, "-e", "8", "-x", "disk", "-A", "-D", "a disk", image.toString())) {
+      sameAsNbdinfo(server.uri("disk"));
     }
   }
 
@@ -149,8 +150,9 @@ final class InfoCommandIT {
             "write",
             "zero");
     List<String> properties = List.of("read-only", "rotational", "tls");
-    try (PeerServer full = PeerServer.nbdkit(directory, "memory", "1M");
-        PeerServer poor = PeerServer.nbdkit(directory, "-r", "--no-sr", "null", "1000")) {
+    Path other = Files.createDirectory(directory.resolve("other"));
+    try (UpstreamProcess full = UpstreamProcess.nbdkit(directory, "memory", "1M");
+        UpstreamProcess poor = UpstreamProcess.nbdkit(other, "-r", "--no-sr", "null", "1000")) {
       for (String uri : List.of(full.uri(), poor.uri())) {
         sameAnswer(uri, "--size");
         for (String ability : abilities) {

@@ -53,8 +53,7 @@ final class JarIT {
   void aClientIsServedAndTheServerEndsInOrder() throws Exception {
     try (ServeProcess serve = serve("--cache=writeback", disk.toString())) {
       overwriteJar();
-      try (RawClient client = RawClient.connect(serve.address())) {
-        client.enter("");
+      try (RawClient client = serve.client()) {
         client.write(3, (byte) 4);
         serve.signal("TERM");
         client.expectEnd();

@@ -30,8 +30,7 @@ final class LogIT {
       List<String> arguments = new java.util.ArrayList<>(List.of(verbose));
       arguments.addAll(List.of("-U", socket(), "--error-read=1:EIO", "null:1M"));
       try (ServeProcess serve = ServeProcess.ready(arguments.toArray(String[]::new))) {
-        try (RawClient client = RawClient.connect(serve.address())) {
-          client.enter("");
+        try (RawClient client = serve.client()) {
           client.call(RawClient.EIO, 0, RawClient.READ, 0, 512).disconnect();
         }
         try (RawClient client = RawClient.connect(serve.address())) {

@@ -20,9 +20,9 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /**
- * A file whose storage hangs delays only its own clients: while more calls than there are processors
- * hang on it, clients of another file are served. The test's file system holds the calls, and
- * releases them only when the other clients have been served.
+ * A file whose storage hangs delays only its own clients: while more calls than there are
+ * processors hang on it, clients of another file are served. The test's file system holds the
+ * calls, and releases them only when the other clients have been served.
  */
 @Timeout(240)
 final class NeighbourIT {
@@ -55,17 +55,11 @@ final class NeighbourIT {
     return ServeProcess.ready("-U", socket, "dir:" + directory.resolve("served"));
   }
 
-  private static RawClient client(ServeProcess serve, String name) throws IOException {
-    RawClient client = RawClient.connect(serve.address());
-    client.enter(name);
-    return client;
-  }
-
   private static List<RawClient> clients(ServeProcess serve, String name) throws IOException {
     List<RawClient> clients = new ArrayList<>();
     for (int i = 0; i < CLIENTS; i++) {
-      RawClient client = client(serve, name);
-        // So that the server takes the file for a quick one, and its pages are in the cache.
+      RawClient client = serve.client(name);
+      // So that the server takes the file for a quick one, and its pages are in the cache.
       long at = i * 65_536L;
       for (int round = 0; round < 3; round++) {
         client.write(at, Bytes.random(i, 4 * KIB));
@@ -85,7 +79,7 @@ final class NeighbourIT {
 
   /** All that a client of another file does, old or new. */
   private static void assertServed(ServeProcess serve, RawClient neighbour) throws IOException {
-    try (RawClient fresh = client(serve, "quick")) {
+    try (RawClient fresh = serve.client("quick")) {
       for (RawClient client : List.of(neighbour, fresh)) {
         for (int i = 0; i < 200; i++) {
           byte[] data = Bytes.random(i, 4 * KIB);
@@ -138,7 +132,7 @@ final class NeighbourIT {
     int flags = kind.equals("fua") ? RawClient.FUA : 0;
     try (SlowFiles slow = slowFiles();
         ServeProcess serve = serve();
-        RawClient neighbour = client(serve, "quick")) {
+        RawClient neighbour = serve.client("quick")) {
       neighbour.write(0, Bytes.random(1, 4 * KIB)).flush();
       List<RawClient> clients = clients(serve, file);
       slow.hold("read write fsync fallocate");
@@ -170,8 +164,8 @@ final class NeighbourIT {
   void hundredsOfWritesWithFuaInFlightStopNobody() throws Exception {
     try (SlowFiles slow = slowFiles();
         ServeProcess serve = serve();
-        RawClient neighbour = client(serve, "quick");
-        RawClient client = client(serve, "direct-slow")) {
+        RawClient neighbour = serve.client("quick");
+        RawClient client = serve.client("direct-slow")) {
       for (int i = 0; i < 20; i++) {
         client.call(0, RawClient.FUA, RawClient.WRITE, 0, 512, new byte[512]);
       }

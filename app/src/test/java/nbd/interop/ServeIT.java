@@ -6,9 +6,6 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.io.RandomAccessFile;
-import java.net.StandardProtocolFamily;
-import java.net.UnixDomainSocketAddress;
-import java.nio.channels.ServerSocketChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import nbd.testing.Bytes;
@@ -20,7 +17,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** The command serve as users start it: its options, what it says, how it ends. */
+/** The command serve as users start it: its options, its output, its end. */
 @Timeout(120)
 final class ServeIT {
   private static final int SIZE = 1 << 20;
@@ -35,17 +32,11 @@ final class ServeIT {
     socket = directory.resolve("socket").toString();
   }
 
-  private static RawClient client(ServeProcess serve, String name) throws IOException {
-    RawClient client = RawClient.connect(serve.address());
-    client.enter(name);
-    return client;
-  }
-
   @Test
   void theReadyLineIsAllThatIsSaid() throws Exception {
     try (ServeProcess serve = ServeProcess.ready("-p", "0", disk.toString())) {
       assertThat(serve.out()).matches("nbd-multiconn: ready nbd://127\\.0\\.0\\.1:\\d+/\n");
-      try (RawClient client = client(serve, "")) {
+      try (RawClient client = serve.client()) {
         client.write(0, (byte) 1).disconnect();
       }
       serve.stopQuietly();
@@ -61,7 +52,7 @@ final class ServeIT {
   void theAddressIsChosen(String address, String uri) throws Exception {
     try (ServeProcess serve = ServeProcess.ready("-i", address, "-p", "0", "null:1M")) {
       assertThat(serve.uri()).startsWith(uri);
-      client(serve, "").disconnect();
+      serve.client().disconnect();
       serve.stopQuietly();
     }
   }
@@ -69,18 +60,10 @@ final class ServeIT {
   @Test
   void whatCannotBeServedIsStatusOneAndOneLine() throws Exception {
     String missing = directory.resolve("no-such.img").toString();
-    Tools.Result result = ServeProcess.run("-p", "0", missing);
-    assertThat(result.status()).isEqualTo(1);
-    assertThat(result.err()).hasLineCount(1).contains(missing, "does not exist");
-    assertThat(result.out()).isEmpty();
-
-    result = ServeProcess.run("-p", "0", directory.toString());
-    assertThat(result.status()).isEqualTo(1);
-    assertThat(result.err()).hasLineCount(1).contains("is a directory");
-
-    result = ServeProcess.run("-i", "no.such.host.invalid", "-p", "0", "null:1M");
-    assertThat(result.status()).isEqualTo(1);
-    assertThat(result.err()).hasLineCount(1).contains("no.such.host.invalid");
+    assertThat(ServeProcess.refusal("-p", "0", missing)).contains(missing, "does not exist");
+    assertThat(ServeProcess.refusal("-p", "0", directory.toString())).contains("is a directory");
+    assertThat(ServeProcess.refusal("-i", "no.such.host.invalid", "-p", "0", "null:1M"))
+        .contains("no.such.host.invalid");
   }
 
   @Test
@@ -110,50 +93,12 @@ final class ServeIT {
   }
 
   @Test
-  void wrongUsageIsStatusTwo() throws Exception {
-    String[][] wrong = {
-      {}, {"--no-such-option", "null:1M"}, {"-p", "65536", "null:1M"}, {"memory:lots"},
-    };
-    for (String[] arguments : wrong) {
-      Tools.Result result = ServeProcess.run(arguments);
-      assertThat(result.status()).as("%s", String.join(" ", arguments)).isEqualTo(2);
-      assertThat(result.out()).isEmpty();
-      assertThat(result.err()).hasLineCount(1).startsWith("nbd-multiconn: ");
-    }
-  }
-
-  @Test
   void aPortThatIsTakenIsStatusOne() throws Exception {
     try (ServeProcess serve = ServeProcess.ready("-p", "0", "null:1M")) {
       int port = ((java.net.InetSocketAddress) serve.address()).getPort();
-      Tools.Result second = ServeProcess.run("-p", "" + port, "null:1M");
-      assertThat(second.status()).isEqualTo(1);
-      assertThat(second.err()).hasLineCount(1).contains("" + port);
+      assertThat(ServeProcess.refusal("-p", "" + port, "null:1M")).contains("" + port);
       serve.stopQuietly();
     }
-  }
-
-  @Test
-  void aSocketThatAKilledServerLeftIsReplacedAndALiveOneIsNot() throws Exception {
-    try (ServerSocketChannel killed = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
-      killed.bind(UnixDomainSocketAddress.of(socket));
-    }
-    assertThat(Path.of(socket)).exists();
-    try (ServeProcess serve = ServeProcess.ready("-U", socket, "null:1M")) {
-      Tools.Result second = ServeProcess.run("-U", socket, "null:1M");
-      assertThat(second.status()).isEqualTo(1);
-      assertThat(second.err()).hasLineCount(1).contains(socket);
-      client(serve, "").disconnect();
-      serve.stopQuietly();
-    }
-    assertThat(Path.of(socket)).doesNotExist();
-  }
-
-  @Test
-  void aFileInTheSocketsPlaceIsNotTouched() throws Exception {
-    Tools.Result result = ServeProcess.run("-U", disk.toString(), "null:1M");
-    assertThat(result.status()).isEqualTo(1);
-    assertThat(disk).hasSize(SIZE);
   }
 
   @Test
@@ -162,7 +107,7 @@ final class ServeIT {
       Files.delete(Path.of(socket));
       try (ServeProcess newer = ServeProcess.ready("-U", socket, "null:1M")) {
         older.stopQuietly();
-        client(newer, "").disconnect();
+        newer.client().disconnect();
         newer.stopQuietly();
       }
     }
@@ -174,8 +119,8 @@ final class ServeIT {
     try (ServeProcess serve =
         ServeProcess.ready("-U", socket, "-e", "one", "-e", "", "-D", "text", "memory:1M")) {
       assertThat(serve.uri()).contains(":///one?");
-      try (RawClient one = client(serve, "one");
-          RawClient empty = client(serve, "");
+      try (RawClient one = serve.client("one");
+          RawClient empty = serve.client();
           RawClient other = RawClient.connect(serve.address())) {
         one.write(7, (byte) 8).flush();
         assertThat(empty.read(7, 1)).containsExactly(8);
@@ -193,7 +138,7 @@ final class ServeIT {
   void aReadOnlyFileMayBeServedReadOnly() throws Exception {
     assertThat(disk.toFile().setWritable(false, false)).isTrue();
     try (ServeProcess serve = ServeProcess.ready("-U", socket, "-r", disk.toString());
-        RawClient client = client(serve, "")) {
+        RawClient client = serve.client()) {
       client.call(RawClient.EPERM, 0, RawClient.WRITE, 0, 1, new byte[1]).read(0, 10);
       serve.stopQuietly();
     }
@@ -240,7 +185,7 @@ final class ServeIT {
   @Test
   void verboseLogsWhatHappens() throws Exception {
     try (ServeProcess serve = ServeProcess.ready("-U", socket, "-v", "null:1M")) {
-      try (RawClient client = client(serve, "")) {
+      try (RawClient client = serve.client()) {
         client.call(RawClient.EINVAL, 0, RawClient.READ, 1 << 20, 1).disconnect();
       }
       serve.stop();
@@ -252,7 +197,7 @@ final class ServeIT {
   @Test
   void aFileTruncatedWhileServedIsAnErrorAndTheRestIsServed() throws Exception {
     try (ServeProcess serve = ServeProcess.ready("-U", socket, disk.toString());
-        RawClient client = client(serve, "")) {
+        RawClient client = serve.client()) {
       client.write(100, Bytes.random(2, 100)).flush();
       try (RandomAccessFile file = new RandomAccessFile(disk.toFile(), "rw")) {
         file.setLength(4096);
@@ -276,10 +221,8 @@ final class ServeIT {
       serve.stopQuietly();
     }
     assertThat(pid).doesNotExist();
-    Tools.Result result =
-        ServeProcess.run("-U", socket, "--pid-file", directory + "/no/pid", "null:1M");
-    assertThat(result.status()).isEqualTo(1);
-    assertThat(result.err()).hasLineCount(1).contains("/no/pid");
+    assertThat(ServeProcess.refusal("-U", socket, "--pid-file", directory + "/no/pid", "null:1M"))
+        .contains("/no/pid");
     assertThat(Path.of(socket)).doesNotExist();
   }
 
@@ -321,7 +264,7 @@ final class ServeIT {
   @CsvSource({"TERM", "INT"})
   void aSignalEndsItWithStatusZeroAndClientsSeeTheEnd(String signal) throws Exception {
     try (ServeProcess serve = ServeProcess.ready("-U", socket, disk.toString());
-        RawClient client = client(serve, "");
+        RawClient client = serve.client();
         RawClient silent = RawClient.connect(serve.address())) {
       silent.greeting();
       client.write(3, (byte) 4);

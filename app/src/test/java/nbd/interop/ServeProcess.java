@@ -16,8 +16,9 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import nbd.testing.Eventually;
+import nbd.testing.RawClient;
 
-/** {@code serve} in a process of its own, from the jar. */
+/** The command {@code serve} in a process of its own, from the jar. */
 final class ServeProcess implements AutoCloseable {
   private static final String READY = "nbd-multiconn: ready ";
   private static final long HANG_SECONDS = 60;
@@ -29,10 +30,13 @@ final class ServeProcess implements AutoCloseable {
   private ServeProcess(ProcessBuilder command) throws IOException {
     out = Files.createTempFile("nbd-serve-", ".out");
     err = Files.createTempFile("nbd-serve-", ".err");
+    // A test that fails before it has this object does not close it.
+    out.toFile().deleteOnExit();
+    err.toFile().deleteOnExit();
     process = command.redirectOutput(out.toFile()).redirectError(err.toFile()).start();
   }
 
-  /** The command that starts it, for tests that change it. */
+  /** Makes the command that starts it, for tests that change it. */
   static ProcessBuilder builder(String... arguments) {
     return builder("serve", List.of(arguments));
   }
@@ -40,7 +44,7 @@ final class ServeProcess implements AutoCloseable {
   private static ProcessBuilder builder(String subcommand, List<String> arguments) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-    // What starts quickly: these processes are short.
+    // Quick to start, since these processes are short.
     command.addAll(List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"));
     command.addAll(List.of("-jar", System.getProperty("nbd.jar"), subcommand));
     command.addAll(arguments);
@@ -60,7 +64,16 @@ final class ServeProcess implements AutoCloseable {
     return serve;
   }
 
-  /** Starts it with {@code --run}: what is said on standard output is the command's. */
+  /** Starts it on a Unix socket in a directory, and waits until it is ready. */
+  static ServeProcess on(Path directory, String backend, String... options)
+      throws IOException, InterruptedException {
+    List<String> arguments = new ArrayList<>(List.of("-U", directory.resolve("socket").toString()));
+    arguments.addAll(List.of(options));
+    arguments.add(backend);
+    return ready(arguments.toArray(String[]::new));
+  }
+
+  /** Starts it with {@code --run}, whose command has standard output. */
   static ServeProcess withCommand(String... arguments) throws IOException {
     return withCommand(builder(arguments));
   }
@@ -83,6 +96,20 @@ final class ServeProcess implements AutoCloseable {
     }
   }
 
+  /** Runs it, and returns the line with which it refuses to start, with status 1. */
+  static String refusal(String... arguments) throws IOException, InterruptedException {
+    return refusal(builder(arguments));
+  }
+
+  /** As {@link #refusal(String...)}, with a command that may have been changed. */
+  static String refusal(ProcessBuilder command) throws IOException, InterruptedException {
+    Tools.Result result = run(command);
+    assertThat(result.status()).as(result.err()).isEqualTo(1);
+    assertThat(result.out()).isEmpty();
+    assertThat(result.err()).hasLineCount(1).startsWith("nbd-multiconn: ");
+    return result.err();
+  }
+
   /** Runs another of the program's commands to its end. */
   static Tools.Result command(String subcommand, String... arguments)
       throws IOException, InterruptedException {
@@ -100,13 +127,13 @@ final class ServeProcess implements AutoCloseable {
     }
   }
 
-  /** By the ready line. */
+  /** Reads the URI from the ready line. */
   String uri() throws IOException {
     assertThat(out()).startsWith(READY);
     return out().substring(READY.length()).strip();
   }
 
-  /** The URI of another export here. */
+  /** Makes the URI of another export. */
   String uri(String export) throws IOException {
     String uri = uri();
     int query = uri.indexOf('?');
@@ -115,12 +142,24 @@ final class ServeProcess implements AutoCloseable {
     return path.substring(0, path.lastIndexOf('/') + 1) + export + rest;
   }
 
-  /** Where a client of the tests' own connects. */
+  /** Returns the address, for a client of the tests' own. */
   SocketAddress address() throws IOException {
     URI uri = URI.create(uri());
     return uri.getHost() == null
         ? UnixDomainSocketAddress.of(uri.getQuery().substring("socket=".length()))
         : new InetSocketAddress(uri.getHost(), uri.getPort());
+  }
+
+  /** Connects a client to the export without a name. */
+  RawClient client() throws IOException {
+    return client("");
+  }
+
+  /** Connects a client to an export. */
+  RawClient client(String export) throws IOException {
+    RawClient client = RawClient.connect(address());
+    client.enter(export);
+    return client;
   }
 
   long pid() {
@@ -131,25 +170,22 @@ final class ServeProcess implements AutoCloseable {
     return new String(Files.readAllBytes(out), UTF_8);
   }
 
-  /** Its log, without the line that says that a signal stops it. */
+  /** Reads its log, without the line on the signal that stops it. */
   String err() throws IOException {
     return log().replaceAll("(?m)^.* INFO  stopping on a signal.*\\R", "");
   }
 
-  /** Its log. */
+  /** Reads its log. */
   String log() throws IOException {
     return new String(Files.readAllBytes(err), UTF_8);
   }
 
-  /** Whether its log has these words by now. */
+  /** True if its log has these words by now. */
   boolean said(String words) {
     return errByNow().contains(words);
   }
 
-  /**
-   * Waits until its log has so many lines: a client ends before the server has found out what was
-   * wrong with it.
-   */
+  /** Waits until its log has so many lines: a client may end before the server logs the reason. */
   void awaitLines(long count) throws InterruptedException {
     Eventually.isTrue(count + " lines are logged", () -> errByNow().lines().count() >= count);
   }
@@ -163,12 +199,12 @@ final class ServeProcess implements AutoCloseable {
     }
   }
 
-  /** Sends a signal: TERM, INT. */
+  /** Sends a signal, such as TERM. */
   void signal(String name) throws IOException, InterruptedException {
     Tools.run("kill", "-" + name, "" + pid()).ok();
   }
 
-  /** Waits for the end, and gives the status. */
+  /** Waits for the end, and returns the status. */
   int awaitEnd() throws IOException, InterruptedException {
     if (!process.waitFor(HANG_SECONDS, TimeUnit.SECONDS)) {
       fail("serve does not end: " + err());
@@ -176,14 +212,14 @@ final class ServeProcess implements AutoCloseable {
     return process.exitValue();
   }
 
-  /** Ends it by SIGTERM: it has to succeed, and to have said nothing but that it was ready. */
+  /** Ends it by SIGTERM, with success and no output but the ready line. */
   void stop() throws IOException, InterruptedException {
     process.destroy();
     assertThat(awaitEnd()).as("the status; it said %s", err()).isZero();
     assertThat(out()).startsWith(READY).endsWith("\n").hasLineCount(1);
   }
 
-  /** As {@link #stop}, with nothing logged. */
+  /** Ends it as {@link #stop} does, with an empty log. */
   void stopQuietly() throws IOException, InterruptedException {
     stop();
     assertThat(err()).isEmpty();

@@ -257,10 +257,8 @@ final class TlsIT {
 
   @Test
   void certificatesThatCannotBeUsedAreStatusOneAndOneLine() throws Exception {
-    Tools.Result result = ServeProcess.run("--tls-certificates=" + directory, "-p", "0", "null:1M");
-    assertThat(result.status()).isEqualTo(1);
-    assertThat(result.err()).hasLineCount(1).contains("server-cert.pem: does not exist");
-    assertThat(result.out()).isEmpty();
+    assertThat(ServeProcess.refusal("--tls-certificates=" + directory, "-p", "0", "null:1M"))
+        .contains("server-cert.pem: does not exist");
   }
 
   @Test

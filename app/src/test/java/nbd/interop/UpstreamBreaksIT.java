@@ -41,17 +41,13 @@ final class UpstreamBreaksIT {
   }
 
   private ServeProcess serve(String uri, String... more) throws Exception {
-    List<String> arguments = new ArrayList<>(List.of("-U", directory.resolve("socket").toString()));
-    arguments.addAll(List.of(more));
-    arguments.add(uri);
-    return ServeProcess.ready(arguments.toArray(String[]::new));
+    return ServeProcess.on(directory, uri, more);
   }
 
   private static List<RawClient> connect(ServeProcess serve, int count) throws IOException {
     List<RawClient> clients = new ArrayList<>();
     for (int i = 0; i < count; i++) {
-      RawClient client = RawClient.connect(serve.address());
-      client.enter("");
+      RawClient client = serve.client();
       clients.add(client);
     }
     return clients;

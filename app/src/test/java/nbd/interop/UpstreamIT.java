@@ -7,7 +7,6 @@ import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import nbd.testing.Bytes;
 import nbd.testing.RawClient;
@@ -68,10 +67,7 @@ final class UpstreamIT {
   }
 
   private ServeProcess serve(String uri, String... more) throws Exception {
-    List<String> arguments = new ArrayList<>(List.of("-U", directory.resolve("socket").toString()));
-    arguments.addAll(List.of(more));
-    arguments.add(uri);
-    return ServeProcess.ready(arguments.toArray(String[]::new));
+    return ServeProcess.on(directory, uri, more);
   }
 
   private static String field(String json, String name) {
@@ -316,8 +312,7 @@ final class UpstreamIT {
     CachingPlugin plugin = new CachingPlugin(directory);
     try (UpstreamProcess upstream = UpstreamProcess.nbdkit(directory, plugin.arguments());
         ServeProcess serve = serve(upstream.uri());
-        RawClient client = RawClient.connect(serve.address())) {
-      client.enter("");
+        RawClient client = serve.client()) {
       plugin.hold("pread", 1);
       for (int i = 0; i < 16; i++) {
         client.request(0, RawClient.READ, i, (long) i * CachingPlugin.BLOCK, CachingPlugin.BLOCK);

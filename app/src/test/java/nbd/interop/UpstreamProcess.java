@@ -15,7 +15,7 @@ import java.util.ArrayList;
 import java.util.List;
 import nbd.testing.Eventually;
 
-/** A server of somebody else, in front of which serve is put; it can be killed and come back. */
+/** Another project's NBD server in a process of its own, which can be killed and started again. */
 final class UpstreamProcess implements AutoCloseable {
   private final List<String> command;
   private final SocketAddress address;
@@ -36,6 +36,11 @@ final class UpstreamProcess implements AutoCloseable {
   }
 
   private ProcessHandle launch() throws IOException, InterruptedException {
+    // A killed server has left them behind.
+    Files.deleteIfExists(pidFile);
+    if (address instanceof UnixDomainSocketAddress unix) {
+      Files.deleteIfExists(unix.getPath());
+    }
     Process started = Tools.start(out, command.toArray(String[]::new));
     Eventually.isTrue(command.getFirst() + " is ready", () -> isReady() || hasFailed(started));
     assertThat(hasFailed(started)).as(() -> "it has failed; " + said()).isFalse();
@@ -48,9 +53,9 @@ final class UpstreamProcess implements AutoCloseable {
     return !started.isAlive() && (!daemon || started.exitValue() != 0);
   }
 
-  /** Connecting shows in a server's log; a daemon writes its number before it listens. */
+  /** Connecting would show in nbdkit's log; the others write their pid file before they listen. */
   private boolean isReady() {
-    return Files.exists(pidFile) && (!daemon || accepts());
+    return Files.exists(pidFile) && (command.getFirst().equals("nbdkit") || accepts());
   }
 
   private boolean accepts() {
@@ -148,31 +153,31 @@ final class UpstreamProcess implements AutoCloseable {
         directory, address, true, List.of("nbd-server", "-C", configuration.toString(), "-p", pid));
   }
 
-  /** Where {@link #nbdkit} and {@link #qemuNbd} listen. */
+  /** Returns the socket of {@link #nbdkit} and {@link #qemuNbd}. */
   static Path socket(Path directory) {
     return directory.resolve("upstream");
   }
 
-  /** By the time it is used, somebody else may have taken it; a test that meets that fails. */
+  /** Finds a free port; a test fails if another process takes it before the server does. */
   private static InetSocketAddress free() throws IOException {
     try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
       return new InetSocketAddress(socket.getInetAddress(), socket.getLocalPort());
     }
   }
 
-  /** Of an export. */
+  /** Makes the URI of an export. */
   String uri(String export) {
     return address instanceof InetSocketAddress tcp
         ? "nbd://127.0.0.1:%d/%s".formatted(tcp.getPort(), export)
         : "nbd+unix:///%s?socket=%s".formatted(export, address);
   }
 
-  /** Of the export without a name. */
+  /** Makes the URI of the export without a name. */
   String uri() {
     return uri("");
   }
 
-  /** For a client of the tests' own. */
+  /** Returns the address, for a client of the tests' own. */
   SocketAddress address() {
     return address;
   }
@@ -183,12 +188,8 @@ final class UpstreamProcess implements AutoCloseable {
     process.onExit().join();
   }
 
-  /** Starts it once more, where it was. */
+  /** Starts it once more, at the same address. */
   void startAgain() throws IOException, InterruptedException {
-    Files.deleteIfExists(pidFile);
-    if (address instanceof UnixDomainSocketAddress unix) {
-      Files.deleteIfExists(unix.getPath());
-    }
     process = launch();
   }
 

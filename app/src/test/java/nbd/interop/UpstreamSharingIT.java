@@ -8,8 +8,6 @@ import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.List;
 import nbd.testing.Bytes;
 import nbd.testing.Eventually;
 import nbd.testing.RawClient;
@@ -35,16 +33,7 @@ final class UpstreamSharingIT {
   }
 
   private ServeProcess serve(String uri, String... more) throws Exception {
-    List<String> arguments = new ArrayList<>(List.of("-U", directory.resolve("socket").toString()));
-    arguments.addAll(List.of(more));
-    arguments.add(uri);
-    return ServeProcess.ready(arguments.toArray(String[]::new));
-  }
-
-  private static RawClient connect(ServeProcess serve, String export) throws Exception {
-    RawClient client = RawClient.connect(serve.address());
-    client.enter(export);
-    return client;
+    return ServeProcess.on(directory, uri, more);
   }
 
   @ParameterizedTest
@@ -53,9 +42,9 @@ final class UpstreamSharingIT {
       throws Exception {
     try (UpstreamProcess upstream = UpstreamProcess.qemuNbd(directory, disk.toString());
         ServeProcess serve = serve(upstream.uri(), option, "-e", "a", "-e", "b")) {
-      RawClient one = connect(serve, "a");
-      RawClient two = connect(serve, "b");
-      RawClient three = connect(serve, "a");
+      RawClient one = serve.client("a");
+      RawClient two = serve.client("b");
+      RawClient three = serve.client("a");
       byte[] data = Bytes.random(1, 4096);
       one.write(4096, data);
       assertThat(two.read(4096, data.length)).isEqualTo(data);
@@ -64,7 +53,7 @@ final class UpstreamSharingIT {
       one.close();
       two.close();
       three.close();
-      try (RawClient next = connect(serve, "b")) {
+      try (RawClient next = serve.client("b")) {
         assertThat(next.read(4096, data.length)).isEqualTo(data);
       }
       serve.stop();
@@ -77,15 +66,15 @@ final class UpstreamSharingIT {
     try (UpstreamProcess upstream =
             UpstreamProcess.nbdkit(directory, "--filter=cache", "file", disk.toString());
         ServeProcess serve = serve(upstream.uri(), "--share-connection", "-v")) {
-      RawClient one = connect(serve, "");
-      RawClient two = connect(serve, "");
+      RawClient one = serve.client();
+      RawClient two = serve.client();
       one.write(0, Bytes.random(1, 512));
       upstream.kill();
       upstream.startAgain();
       Eventually.isTrue("it is noticed", () -> serve.said(": the server closed the connection"));
       one.call(NBD_ESHUTDOWN, 0, RawClient.FLUSH, 0, 0);
       two.call(NBD_ESHUTDOWN, 0, RawClient.FLUSH, 0, 0);
-      try (RawClient next = connect(serve, "")) {
+      try (RawClient next = serve.client()) {
         next.write(0, (byte) 1).flush();
       }
       serve.stop();
@@ -96,7 +85,7 @@ final class UpstreamSharingIT {
   void aTermWhileClientsWaitForTheServerEndsAtOnceAndSaysWhatIsLost() throws Exception {
     try (UpstreamProcess upstream = UpstreamProcess.nbdkit(directory, "file", disk.toString());
         ServeProcess serve = serve(upstream.uri(), "--reconnect=10m")) {
-      RawClient client = connect(serve, "");
+      RawClient client = serve.client();
       client.write(0, Bytes.random(1, 4096));
       upstream.kill();
       client.request(0, RawClient.READ, 1, 0, 512);
