@@ -110,9 +110,8 @@ final class Completion implements Callable<Integer> {
       complete -F _nbd_multiconn nbd-multiconn nbd-multiconn.jar
       """;
 
-  private static final String KINDS =
-      "file: dir: memory: null: nbd:// nbds:// nbd+unix:/// nbds+unix:///";
   private static final String SCHEMES = "nbd:// nbds:// nbd+unix:/// nbds+unix:///";
+  private static final String KINDS = "file: dir: memory: null: " + SCHEMES;
 
   @Spec private CommandSpec spec = CommandSpec.create();
 

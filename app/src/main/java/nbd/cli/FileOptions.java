@@ -1,7 +1,5 @@
 package nbd.cli;
 
-import java.util.List;
-import java.util.function.Predicate;
 import nbd.file.FileSettings;
 import nbd.file.FileSettings.AccessPattern;
 import nbd.file.FileSettings.CacheAdvice;
@@ -9,19 +7,16 @@ import picocli.CommandLine.Option;
 
 /** The options of serve for image files as the backend. */
 final class FileOptions {
-  private static final String FORCE_SHARE = "--force-share";
-  private static final String FADVISE = "--fadvise";
-  private static final String CACHE_ADVICE = "--cache-advice";
 
   @Option(
-      names = FORCE_SHARE,
+      names = "--force-share",
       description =
           "Do not lock files, and open those that other programs have locked."
               + " Two writers corrupt an image.")
   private boolean forceShare;
 
   @Option(
-      names = FADVISE,
+      names = "--fadvise",
       paramLabel = "PATTERN",
       defaultValue = "normal",
       description =
@@ -30,19 +25,13 @@ final class FileOptions {
   private AccessPattern pattern = AccessPattern.NORMAL;
 
   @Option(
-      names = CACHE_ADVICE,
+      names = "--cache-advice",
       paramLabel = "ADVICE",
       defaultValue = "normal",
       description =
           "normal, or none: read and write files without filling the page cache"
               + " (default: ${DEFAULT-VALUE}).")
   private CacheAdvice cacheAdvice = CacheAdvice.NORMAL;
-
-  /** Refuses the options that the user gave for another kind of backend. */
-  static void refuse(Predicate<String> isGiven) {
-    UsageException.refuse(
-        List.of(FORCE_SHARE, FADVISE, CACHE_ADVICE), isGiven, "only with files as BACKEND");
-  }
 
   /** Makes the settings with which files are opened. */
   FileSettings settings(boolean readOnly) {

@@ -219,13 +219,7 @@ final class Info implements Callable<Integer> {
 
   private String row(long offset, Extent extent) {
     int type = BaseAllocation.status(extent.hole(), extent.zero());
-    String name =
-        switch (type) {
-          case 0 -> "data";
-          case 1 -> "hole";
-          case 2 -> "zero";
-          default -> "hole,zero";
-        };
+    String name = List.of("data", "hole", "zero", "hole,zero").get(type);
     return json
         ? String.format(
             Locale.ROOT,

@@ -66,11 +66,7 @@ final class ListenOptions {
     }
   }
 
-  /**
-   * Checks the options.
-   *
-   * @throws UsageException if they are wrong
-   */
+  /** Throws a {@link UsageException} if the options are wrong. */
   void check() {
     UsageException.refuseIf(
         unix != null && (address != null || port != null),

@@ -1,9 +1,11 @@
 package nbd.cli;
 
 import java.io.IOException;
+import java.net.URISyntaxException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.CodeSource;
+import java.util.concurrent.CompletableFuture;
 import java.util.jar.JarEntry;
 import java.util.jar.JarFile;
 import org.tinylog.Logger;
@@ -17,9 +19,10 @@ final class OwnClasses {
 
   private OwnClasses() {}
 
-  /** Starts a thread that loads the classes, and ends when all are loaded. */
-  static Thread load() {
-    return Thread.ofPlatform().daemon().name("classes").start(OwnClasses::loadAll);
+  /** Loads the classes in a thread of its own. */
+  static CompletableFuture<Void> load() {
+    return CompletableFuture.runAsync(
+        OwnClasses::loadAll, Thread.ofPlatform().daemon().name("classes")::start);
   }
 
   private static void loadAll() {
@@ -31,7 +34,7 @@ final class OwnClasses {
       if (Files.isRegularFile(jar)) {
         loadFrom(jar);
       }
-    } catch (IOException | java.net.URISyntaxException failure) {
+    } catch (IOException | URISyntaxException failure) {
       Logger.debug("the jar's classes are loaded when they are needed: {}", failure.getMessage());
     }
   }

@@ -1,7 +1,5 @@
 package nbd.cli;
 
-import static java.util.concurrent.TimeUnit.MILLISECONDS;
-
 import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -9,11 +7,12 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.locks.LockSupport;
 import org.tinylog.Logger;
 
 /** The command of {@code --run}: a shell and the processes that it has started. */
 final class RunCommand {
-  private static final long POLL_MILLIS = 20;
+  private static final long POLL_NANOS = 20_000_000;
 
   private final Process shell;
 
@@ -42,13 +41,7 @@ final class RunCommand {
 
   /** Waits for the shell's end and returns its status: 128 and the signal's number if killed. */
   int waitFor() {
-    while (true) {
-      try {
-        return shell.waitFor();
-      } catch (InterruptedException ignored) {
-        Logger.debug("interrupted while the command runs");
-      }
-    }
+    return shell.onExit().join().exitValue();
   }
 
   /**
@@ -62,7 +55,7 @@ final class RunCommand {
     all.forEach(ProcessHandle::destroy);
     long deadline = System.nanoTime() + patience.toNanos();
     while (all.stream().anyMatch(RunCommand::runs) && System.nanoTime() < deadline) {
-      pause();
+      LockSupport.parkNanos(POLL_NANOS);
       // A process that cleans up may start others.
       List.copyOf(all).forEach(process -> all.addAll(family(process)));
     }
@@ -83,13 +76,5 @@ final class RunCommand {
   /** False for a zombie: it is alive until its parent asks for its status, but has no program. */
   private static boolean runs(ProcessHandle process) {
     return process.isAlive() && process.info().command().isPresent();
-  }
-
-  private static void pause() {
-    try {
-      MILLISECONDS.sleep(POLL_MILLIS);
-    } catch (InterruptedException interrupted) {
-      Logger.debug("interrupted while the command ends");
-    }
   }
 }

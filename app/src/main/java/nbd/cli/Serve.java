@@ -6,6 +6,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.Callable;
 import java.util.function.Predicate;
@@ -210,10 +211,10 @@ final class Serve implements Callable<Integer> {
     filters.check(multiConnOptions.mode(), experiments.threadModel(), hasOwnNames(), isGiven);
     memory.check(filters.cacheBytes());
     if (!BackendArgument.isFiles(backend)) {
-      FileOptions.refuse(isGiven);
+      refuseMixin("files", isGiven, "only with files as BACKEND");
     }
     if (!BackendArgument.isUpstream(backend)) {
-      UpstreamOptions.refuse(isGiven);
+      refuseMixin("upstream", isGiven, "only with another NBD server as BACKEND");
     }
     upstream.check(isGiven);
     tlsOptions.check();
@@ -231,6 +232,12 @@ final class Serve implements Callable<Integer> {
         maxConnections < 0, "--max-connections: " + maxConnections + " is negative");
     UsageException.refuseIf(
         handshakeTimeout.isZero(), "--handshake-timeout: has to be longer than 0");
+  }
+
+  /** Refuses the options of a mixin, which has the name of its field. */
+  private void refuseMixin(String name, Predicate<String> isGiven, String reason) {
+    CommandSpec mixin = Objects.requireNonNull(spec.mixins().get(name));
+    UsageException.refuse(mixin.optionsMap().keySet(), isGiven, reason);
   }
 
   private static void checkLength(String option, String text) {

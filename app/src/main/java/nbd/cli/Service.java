@@ -6,6 +6,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Function;
 import nbd.cli.ListenOptions.Listening;
@@ -30,7 +31,7 @@ final class Service {
   private final Optional<TlsServer> tls;
   private final Optional<PidFile> pidFile;
   private final Optional<StatisticsReport> report;
-  private final Thread classes = OwnClasses.load();
+  private final CompletableFuture<Void> classes = OwnClasses.load();
 
   /** Guards the fields below. A signal may end the service before all of it has started. */
   private final ReentrantLock lock = new ReentrantLock();
@@ -142,7 +143,7 @@ final class Service {
       tls.ifPresent(Service::reloadOnHangUp);
       Listening made = listen.now();
       listening = made;
-      awaitClasses();
+      classes.join();
       Server started = makeServer.apply(made.channel());
       server = started;
       if (pidFile.isPresent()) {
@@ -156,14 +157,6 @@ final class Service {
       return started;
     } finally {
       lock.unlock();
-    }
-  }
-
-  private void awaitClasses() {
-    try {
-      classes.join();
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
     }
   }
 

@@ -42,11 +42,7 @@ final class TlsOptions {
     REQUIRE
   }
 
-  /**
-   * Checks the options.
-   *
-   * @throws UsageException if they are wrong
-   */
+  /** Throws a {@link UsageException} if the options are wrong. */
   void check() {
     UsageException.refuseIf(
         directory == null && mode() != Mode.OFF, "--tls: needs --tls-certificates");

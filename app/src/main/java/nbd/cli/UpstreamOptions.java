@@ -13,21 +13,18 @@ import picocli.CommandLine.Option;
 
 /** The options of serve for another NBD server as the backend. */
 final class UpstreamOptions {
-  private static final String DYNAMIC_EXPORT = "--dynamic-export";
-  private static final String SHARE_CONNECTION = "--share-connection";
   private static final String CONNECT_TIMEOUT = "--connect-timeout";
-  private static final String REQUEST_TIMEOUT = "--request-timeout";
   private static final String RECONNECT = "--reconnect";
   private static final String RECONNECT_BUFFER = "--reconnect-buffer";
 
   @Option(
-      names = DYNAMIC_EXPORT,
+      names = "--dynamic-export",
       description =
           "Pass the client's export name on to it, and its list of exports to the client.")
   private boolean dynamicExport;
 
   @Option(
-      names = SHARE_CONNECTION,
+      names = "--share-connection",
       description =
           "Let all clients of an export share one connection to it, so that one flush covers all of"
               + " them and each sees what the others write at once. With --reconnect this is the"
@@ -44,7 +41,7 @@ final class UpstreamOptions {
   private Duration connectTimeout = Duration.ofSeconds(5);
 
   @Option(
-      names = REQUEST_TIMEOUT,
+      names = "--request-timeout",
       paramLabel = "DURATION",
       defaultValue = "60s",
       description =
@@ -72,25 +69,7 @@ final class UpstreamOptions {
               + " ${DEFAULT-VALUE}).")
   private long reconnectBuffer = 16L << 20;
 
-  /** Refuses the options that the user gave for another kind of backend. */
-  static void refuse(Predicate<String> isGiven) {
-    UsageException.refuse(
-        List.of(
-            DYNAMIC_EXPORT,
-            SHARE_CONNECTION,
-            CONNECT_TIMEOUT,
-            REQUEST_TIMEOUT,
-            RECONNECT,
-            RECONNECT_BUFFER),
-        isGiven,
-        "only with another NBD server as BACKEND");
-  }
-
-  /**
-   * Checks the options.
-   *
-   * @throws UsageException if they are wrong
-   */
+  /** Throws a {@link UsageException} if the options are wrong. */
   void check(Predicate<String> isGiven) {
     UsageException.refuseIf(connectTimeout.isZero(), CONNECT_TIMEOUT + ": has to be longer than 0");
     if (reconnect.isZero()) {

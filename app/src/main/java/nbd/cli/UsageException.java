@@ -1,6 +1,6 @@
 package nbd.cli;
 
-import java.util.List;
+import java.util.Collection;
 import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.TypeConversionException;
@@ -29,7 +29,7 @@ final class UsageException extends TypeConversionException {
    * @param isGiven whether the user gave an option
    * @param reason follows the option's name in the message
    */
-  static void refuse(List<String> options, Predicate<String> isGiven, String reason) {
+  static void refuse(Collection<String> options, Predicate<String> isGiven, String reason) {
     options.stream()
         .filter(isGiven)
         .findFirst()

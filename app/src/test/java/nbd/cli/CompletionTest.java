@@ -18,7 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import picocli.CommandLine.Model.OptionSpec;
 
-/** What bash answers to the TAB key: the script is run by bash, for lines with the cursor's end. */
+/** The answers of bash to the TAB key at the end of a line; bash runs the script. */
 @Timeout(60)
 final class CompletionTest {
   @TempDir private Path directory;
@@ -31,7 +31,9 @@ final class CompletionTest {
     Files.writeString(directory.resolve("script"), Completion.script(Main.commandLine()));
   }
 
-  /** What bash would offer instead of the last word, which ends at = and : for it. */
+  /**
+   * Returns the words that bash offers in place of the last one; for bash it also ends at = and :.
+   */
   private List<String> complete(String line) throws Exception {
     String harness =
         """

@@ -17,7 +17,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** What nobody expected ends the program in order, with status 1 and one line. */
+/** The end of the program after an unexpected failure: in order, with status 1 and one line. */
 @Timeout(60)
 final class FailureTest {
   @TempDir private Path directory;

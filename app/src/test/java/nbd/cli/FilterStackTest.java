@@ -184,7 +184,7 @@ final class FilterStackTest {
     return data.get(0);
   }
 
-  /** The cache has one connection to the storage, and gives it to any number of clients. */
+  /** The cache has one connection to the storage, which any number of clients share. */
   @Test
   void clientsOfACacheNeedNotComeOneAfterTheOther() throws IOException {
     UnaryOperator<Backend> oneByOne =

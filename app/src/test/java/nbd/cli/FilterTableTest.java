@@ -31,9 +31,9 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /**
- * The tables in the manual page: what the filters together show to clients, and what reaches the
- * storage. Each row is played: three connections have each written, and then one of them flushes,
- * or writes, with or without FUA.
+ * The tables in the manual page, of the features that the filters offer to clients and the requests
+ * that reach the storage. Each row is played: three connections have each written, and then one of
+ * them flushes, or writes, with or without FUA.
  */
 @Timeout(60)
 final class FilterTableTest {
@@ -46,7 +46,7 @@ final class FilterTableTest {
   private static final Capabilities STORAGE =
       Capabilities.of(Capability.FUA, Capability.WRITE, Capability.FLUSH);
 
-  /** What the storage is asked for when the connections have written. */
+  /** The client's request after the connections have written. */
   @FunctionalInterface
   private interface Act {
     void on(Handle handle) throws IOException;
@@ -67,11 +67,11 @@ final class FilterTableTest {
   }
 
   /**
-   * What came of it.
+   * The effect of an act.
    *
-   * @param storage what it has got in sum
-   * @param durable which of the connections' writes are durable
-   * @param isExtraDurable whether the write of the act is
+   * @param storage the requests that reached the storage
+   * @param durable the connections whose writes are durable
+   * @param isExtraDurable whether the act's own write is durable
    */
   private record Outcome(String storage, List<Integer> durable, boolean isExtraDurable) {
     String covers() {
@@ -258,7 +258,7 @@ final class FilterTableTest {
     return "the rows as they have to be:\n" + String.join("\n", rows) + "\n";
   }
 
-  /** The rows of the table below a comment that names this test. */
+  /** Reads the rows of the table below a comment that names this test. */
   private static List<String> rowsOf(String table) throws IOException {
     List<String> lines = Files.readAllLines(MANUAL);
     int start = lines.indexOf("// Checked by FilterTableTest: " + table);

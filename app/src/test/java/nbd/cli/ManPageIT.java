@@ -5,7 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.nio.file.Path;
 import org.junit.jupiter.api.Test;
 
-/** The manual page that is committed says what the commands say. */
+/** The committed manual page, which must be the one that the build makes. */
 final class ManPageIT {
   @Test
   void theManualPageIsUpToDate() {

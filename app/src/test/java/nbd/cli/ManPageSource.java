@@ -14,10 +14,10 @@ import picocli.CommandLine.Model.CommandSpec;
 import picocli.codegen.docgen.manpage.ManPageGenerator;
 
 /**
- * Run by the build: writes what the commands say about themselves as AsciiDoc, for {@code
+ * The program by which the build writes the commands' help as AsciiDoc, for {@code
  * man/nbd-multiconn.adoc} to include, and the completion for bash.
  *
- * <p>picocli makes a page of each command; this takes their parts and makes one section of each.
+ * <p>picocli makes a page for each command; this makes a section of each page.
  */
 final class ManPageSource {
   private final Path pages;
@@ -57,7 +57,7 @@ final class ManPageSource {
     return text.toString();
   }
 
-  /** A part of a command's page, without its heading. */
+  /** Extracts a part of a command's page, without its heading. */
   private List<String> paragraphs(CommandSpec spec, String part) throws IOException {
     String page = Files.readString(pages.resolve(spec.qualifiedName("-") + ".adoc"));
     String tag = "picocli-generated-man-section-" + part + "[]\n";
@@ -84,7 +84,7 @@ final class ManPageSource {
     return paragraphs;
   }
 
-  /** The heading of the section that begins with the option of a paragraph. */
+  /** Finds the heading of the section that begins with the option of a paragraph. */
   private static Optional<String> section(CommandSpec spec, String paragraph) {
     String term = paragraph.lines().findFirst().orElse("");
     return spec.options().stream()

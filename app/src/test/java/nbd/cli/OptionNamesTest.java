@@ -18,9 +18,9 @@ import picocli.CommandLine.HelpCommand;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Model.OptionSpec;
 
-/** {@code --help}, the manual page and README name the same options. */
+/** The options that {@code --help}, the manual page and README name: they are the same. */
 final class OptionNamesTest {
-  /** A long option; what stands before it is not part of a word. */
+  /** A long option, not in the middle of a word. */
   private static final Pattern LONG = Pattern.compile("(?<![\\w-])--[a-z][a-z-]*[a-z]");
 
   private static final Pattern CODE = Pattern.compile("(?s)```.*?```|`[^`]*`");
@@ -37,7 +37,7 @@ final class OptionNamesTest {
     return all;
   }
 
-  /** The names that the commands take. */
+  /** Collects the options that the commands take. */
   private static Set<String> accepted() {
     Set<String> names = new TreeSet<>();
     for (CommandLine command : commands()) {
@@ -114,15 +114,15 @@ final class OptionNamesTest {
     }
   }
 
-  /** The letters of options that are shown together, as in -hv. */
+  /** Finds the letters of options that are shown together, as in -hv. */
   private static String clustered(String synopsis) {
     Matcher cluster = Pattern.compile("\\[-(\\w+)\\]").matcher(synopsis);
     return cluster.find() ? cluster.group(1) : "";
   }
 
   /**
-   * README shows other programs, too: what counts is what follows this one's name outside quotes,
-   * and what stands alone as code.
+   * README shows other programs too: only options that follow this one's name outside quotes count,
+   * and options that are a piece of code by themselves.
    */
   @Test
   void readmeNamesNoOtherOptionOfOurs() throws IOException {

@@ -13,7 +13,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The pid file is this server's own, and nothing else is touched. */
+/** The pid file: only this server's own is written and removed. */
 @Timeout(60)
 final class PidFileTest {
   private static final String OWN = ProcessHandle.current().pid() + "\n";

@@ -11,7 +11,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** How the command of {@code --run} is ended. */
+/** The end of the command of {@code --run}. */
 @Timeout(60)
 final class RunCommandTest {
   @TempDir private Path directory;

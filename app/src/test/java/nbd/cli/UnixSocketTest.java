@@ -19,7 +19,9 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** What has the name that a socket is to get: replaced only if it is a socket nobody answers on. */
+/**
+ * A file with the new socket's name: replaced only if it is a socket on which no server answers.
+ */
 @Timeout(60)
 final class UnixSocketTest {
   @TempDir private Path directory;

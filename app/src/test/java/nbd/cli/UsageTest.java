@@ -17,13 +17,13 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import picocli.CommandLine.Model.OptionSpec;
 
-/** Wrong usage: status 2, and one line that says what is wrong. */
+/** Wrong usage, which is answered with status 2 and one line. */
 @Timeout(30)
 final class UsageTest {
   /** 4098 bytes, 2049 characters. */
   private static final String TOO_LONG = "\u00e9".repeat(2049);
 
-  /** The options of later issues are among them: they are not taken and then do nothing. */
+  /** Among them are options that are planned: they must not be taken and ignored. */
   @ParameterizedTest
   @ValueSource(
       strings = {
@@ -169,7 +169,7 @@ final class UsageTest {
     assertThat(execute("frobnicate").err).doesNotContain("did you mean");
   }
 
-  /** Or the last one would win, and the first one would have been ignored. */
+  /** Otherwise the last one would win, and the first one be ignored. */
   @Test
   void anOptionThatIsGivenTwiceIsRefused() {
     for (String name : List.of("serve", "info")) {
@@ -224,7 +224,7 @@ final class UsageTest {
     }
   }
 
-  /** A script would take it for the answer "no". */
+  /** A script would take status 2 for the answer no. */
   @Test
   void wrongUsageIsNoAnswerToAQuestion() {
     for (String line :

@@ -22,8 +22,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /**
- * Upstreams that do what a server must not do: the client is told by a sentence or an error, the
- * log has a line, and other clients notice nothing.
+ * Upstreams that break the protocol: the client gets an error, the log has a line, and other
+ * clients notice nothing.
  */
 @Timeout(120)
 final class BadUpstreamIT {
@@ -42,7 +42,7 @@ final class BadUpstreamIT {
     return ServeProcess.ready(arguments.toArray(String[]::new));
   }
 
-  /** What goes wrong before there is an export. */
+  /** Faults in the handshake. */
   enum Handshake {
     GARBAGE("this is no NBD server"),
     THE_END_AT_ONCE("closed the connection in the handshake"),
@@ -58,7 +58,7 @@ final class BadUpstreamIT {
       this.reason = reason;
     }
 
-    /** What the upstream does to a connection. */
+    /** Plays the upstream's side of a connection. */
     void play(Peer peer) throws IOException {
       switch (this) {
         case GARBAGE -> peer.send(Bytes.random(1, 4096)).awaitEnd();
@@ -110,7 +110,7 @@ final class BadUpstreamIT {
     }
   }
 
-  /** What goes wrong when a client reads. */
+  /** Faults in the answer to a READ. */
   enum Transmission {
     WRONG_COOKIE,
     GARBAGE,
@@ -118,7 +118,7 @@ final class BadUpstreamIT {
     TOO_LITTLE,
     ANOTHER_KIND_OF_REPLY;
 
-    /** What the upstream answers; then it ends. */
+    /** Answers as the upstream, which then ends. */
     void answer(Peer peer, Asked asked) throws IOException {
       switch (this) {
         case WRONG_COOKIE ->

@@ -11,6 +11,7 @@ import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Optional;
 import java.util.Random;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicIntegerArray;
@@ -26,7 +27,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** {@code --cache} between real clients and real servers, also when it is killed. */
+/** {@code --cache} between real clients and servers, also when the server is killed. */
 @Timeout(240)
 final class CacheIT {
   private static final int MIB = 1 << 20;
@@ -47,7 +48,7 @@ final class CacheIT {
     return disk;
   }
 
-  // What is promised.
+  // The promise.
 
   @ParameterizedTest(name = "--cache={0}, upstream promises: {1}, --multi-conn-mode={2}")
   @CsvSource({
@@ -78,7 +79,7 @@ final class CacheIT {
     }
   }
 
-  /** The cache has one connection of its own, so one flush there is for all. */
+  /** The cache has one connection of its own, so one flush there covers all clients. */
   @Test
   void oneFlushUpstreamCoversAllConnections() throws Exception {
     Tools.need("nbdkit");
@@ -111,7 +112,7 @@ final class CacheIT {
     }
   }
 
-  /** And everything is upstream when the server has ended. */
+  /** When the server has ended, everything is upstream. */
   @Test
   void unsafeAnswersFlushesWithoutTheUpstream() throws Exception {
     Tools.need("nbdkit");
@@ -152,7 +153,7 @@ final class CacheIT {
   void imagesThatAreCopiedInAndOutAreTheSame(String cache, String storage) throws Exception {
     Tools.need("nbdcopy", "qemu-img", "nbdkit");
     Path image = directory.resolve("image");
-    // Data, a hole, zeroes that are written, and an end that is no full block.
+    // Data, zeroes, and an end that is not a full block.
     byte[] content = Bytes.random(5, 24 * MIB + SECTOR);
     Arrays.fill(content, 6 * MIB, 14 * MIB, (byte) 0);
     Files.write(image, content);
@@ -160,7 +161,7 @@ final class CacheIT {
     Path copy = directory.resolve("copy");
     try (Behind behind = behind(storage, disk, content.length);
         ServeProcess serve =
-            serve(behind.uri, "--cache=" + cache, "--cache-size=2M", "--cache-block-size=16K")) {
+            serve(behind.uri(), "--cache=" + cache, "--cache-size=2M", "--cache-block-size=16K")) {
       Tools.run("nbdcopy", "--flush", image.toString(), serve.uri()).ok();
       Tools.Result compared =
           Tools.run("qemu-img", "compare", "-f", "raw", "-F", "raw", image.toString(), serve.uri());
@@ -193,27 +194,22 @@ final class CacheIT {
     try (Behind behind = behind(storage, disk, size);
         ServeProcess serve =
             serve(
-                behind.uri,
+                behind.uri(),
                 "--cache=" + cache,
                 "--cache-size=2M",
                 "--cache-block-size=16K",
                 "--stats=" + stats)) {
-      Tools.run(
-              "fio",
-              "--name=job",
-              "--ioengine=nbd",
-              "--uri=" + serve.uri(),
+      String[] fio =
+          Tools.fio(
+              serve.uri(),
               "--rw=randrw",
               "--bsrange=512-16k",
               "--numjobs=4",
               "--size=16M",
               "--offset_increment=16M",
               "--iodepth=8",
-              "--fsync=64",
-              "--verify=crc32c",
-              "--verify_fatal=1",
-              "--verify_state_save=0")
-          .ok();
+              "--fsync=64");
+      Tools.run(fio).ok();
       serve.stopQuietly();
     }
     assertThat(cacheCount(stats, "misses")).as("what was evicted is read again").isGreaterThan(500);
@@ -234,35 +230,27 @@ final class CacheIT {
     return Long.parseLong(found.group(1));
   }
 
-  /** What is cached. */
-  private static final class Behind implements AutoCloseable {
-    final String uri;
-    private final List<UpstreamProcess> processes;
-
-    Behind(String uri, UpstreamProcess... processes) {
-      this.uri = uri;
-      this.processes = List.of(processes);
-    }
-
+  /** The storage that is cached, and the process that has it, if there is one. */
+  private record Behind(String uri, Optional<UpstreamProcess> process) implements AutoCloseable {
     @Override
     public void close() {
-      processes.forEach(UpstreamProcess::close);
+      process.ifPresent(UpstreamProcess::close);
     }
   }
 
   private Behind behind(String storage, Path disk, long size) throws Exception {
     return switch (storage) {
-      case "memory" -> new Behind("memory:" + size);
-      case "file" -> new Behind(disk.toString());
+      case "memory" -> new Behind("memory:" + size, Optional.empty());
+      case "file" -> new Behind(disk.toString(), Optional.empty());
       case "nbdkit" -> {
         UpstreamProcess nbdkit = UpstreamProcess.nbdkit(directory, "file", disk.toString());
-        yield new Behind(nbdkit.uri(), nbdkit);
+        yield new Behind(nbdkit.uri(), Optional.of(nbdkit));
       }
       default -> throw new IllegalArgumentException(storage);
     };
   }
 
-  // Ends, good and bad.
+  // The end, good and bad.
 
   @ParameterizedTest
   @ValueSource(strings = {"writeback", "unsafe"})
@@ -334,7 +322,7 @@ final class CacheIT {
 
   // Crashes.
 
-  /** Writes numbers, each into a sector of its own, counting up. */
+  /** A client that writes versions into sectors of its own, counting up. */
   private static final class Writer implements Runnable {
     private static final int SLOTS = 64;
     private static final int STRIDE = 24 * 1024 + SECTOR;
@@ -351,7 +339,7 @@ final class CacheIT {
       this.number = number;
     }
 
-    /** Those of different writers lie in the same blocks. */
+    /** Places the sectors of different writers in the same blocks. */
     long offset(int slot) {
       return (long) slot * STRIDE + (long) number * SECTOR;
     }
@@ -366,7 +354,7 @@ final class CacheIT {
           answered.set(slot, version);
         }
       } catch (IOException | AssertionError killed) {
-        // What was begun is known, and what was answered.
+        // The versions begun and answered are known.
       }
     }
 
@@ -379,7 +367,7 @@ final class CacheIT {
     }
   }
 
-  /** Flushes, and keeps what was answered before the last flush that succeeded. */
+  /** A client that flushes, and keeps the versions answered before the last successful flush. */
   private static final class Flusher implements Runnable {
     private static final long ENOUGH = 100;
 
@@ -395,7 +383,7 @@ final class CacheIT {
       writers.forEach(writer -> durable.add(new int[Writer.SLOTS]));
     }
 
-    /** How many sectors have something that has to be there. */
+    /** Counts the sectors that have a durable version. */
     long covered() {
       return durable.stream().flatMapToInt(Arrays::stream).filter(version -> version > 0).count();
     }
@@ -419,12 +407,12 @@ final class CacheIT {
           }
         }
       } catch (IOException | AssertionError killed) {
-        // What is kept is what had to be there.
+        // The versions kept have to be there.
       }
     }
   }
 
-  /** A small cache evicts all the time, in a large one almost everything waits for the flush. */
+  /** A small cache evicts all the time; in a large one almost every write waits for the flush. */
   @ParameterizedTest(name = "--cache={0}, {1}, over nbdkit {2}, seed {3}")
   @CsvSource({
     "writeback, 512K, memory, 1",

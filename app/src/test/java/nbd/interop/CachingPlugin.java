@@ -9,9 +9,9 @@ import java.nio.file.Path;
 import nbd.testing.Eventually;
 
 /**
- * Storage for nbdkit's sh plugin that does what makes multi-conn unsafe: each connection keeps what
- * it writes to itself until it is flushed, and what it has read until then, too. Handles are
- * numbered as they are opened, from 1. A test can hold up or fail a method of one handle.
+ * Storage for nbdkit's sh plugin in which each connection has a cache of its own: it keeps the
+ * writes until it is flushed, and the data read until then. Handles are numbered from 1, in the
+ * order in which they are opened. A test can hold a method of a handle, or let it fail.
  */
 final class CachingPlugin {
   /** The size of a block, and of every request. */
@@ -19,7 +19,7 @@ final class CachingPlugin {
 
   static final int BLOCKS = 64;
 
-  /** A read has its data before it is held up: what a late answer brings is old. */
+  /** A read has its data before it is held, so that its answer is old. */
   private static final String SCRIPT =
       """
       #!/bin/bash
@@ -87,7 +87,7 @@ final class CachingPlugin {
   private final Path script;
   private final Path logFile;
 
-  /** Makes the storage, all zeroes, in a directory. */
+  /** Makes the storage in a directory, all zeroes. */
   CachingPlugin(Path directory) throws IOException {
     storage = Files.createDirectory(directory.resolve("storage"));
     script =
@@ -99,28 +99,28 @@ final class CachingPlugin {
     logFile = directory.resolve("log");
   }
 
-  /** What nbdkit needs to serve it. */
+  /** Returns nbdkit's arguments. */
   String[] arguments() {
     return new String[] {"--filter=log", "sh", script.toString(), "logfile=" + logFile};
   }
 
-  /** What reaches it, and when. */
+  /** Returns the log of the requests that reach it. */
   NbdkitLog log() {
     return new NbdkitLog(logFile);
   }
 
-  /** Holds up a method of a handle until it is let go. */
+  /** Holds a method of a handle until it is released. */
   void hold(String method, int handle) throws IOException {
     Files.createFile(storage.resolve("hold." + method + "." + handle));
   }
 
-  /** Waits until it is held up there. */
+  /** Waits until a method of a handle is held. */
   void awaitHeld(String method, int handle) throws InterruptedException {
     Path reached = storage.resolve("reached." + method + "." + handle);
     Eventually.isTrue(method + " of handle " + handle + " is held", () -> Files.exists(reached));
   }
 
-  /** Lets it go on. */
+  /** Releases a method of a handle. */
   void release(String method, int handle) throws IOException {
     Files.delete(storage.resolve("hold." + method + "." + handle));
     Files.deleteIfExists(storage.resolve("reached." + method + "." + handle));
@@ -131,12 +131,12 @@ final class CachingPlugin {
     Files.writeString(storage.resolve("fail." + method + "." + handle), error, UTF_8);
   }
 
-  /** Lets it succeed again. */
+  /** Makes a method of a handle succeed again. */
   void mend(String method, int handle) throws IOException {
     Files.delete(storage.resolve("fail." + method + "." + handle));
   }
 
-  /** The first byte of a block, as it would survive a crash. */
+  /** Reads the first byte of a block that would survive a crash. */
   byte durable(int block) throws IOException {
     return Files.readAllBytes(storage.resolve("disk"))[block * BLOCK];
   }

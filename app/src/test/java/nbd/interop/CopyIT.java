@@ -3,13 +3,17 @@ package nbd.interop;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import nbd.testing.Bytes;
 import nbd.testing.CountingRelay;
+import nbd.testing.Eventually;
 import nbd.testing.RawClient;
+import nbd.testing.Running;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -17,7 +21,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Images are copied to and from the server by the programs that people use. */
+/** Images that common programs copy to and from the server. */
 @Timeout(180)
 final class CopyIT {
   private static final int SIZE = 48 << 20;
@@ -27,23 +31,21 @@ final class CopyIT {
   private Path disk;
   private Path copy;
 
-  /** An image with data, zeroes between them, and an end that is not on a page. */
+  /** Makes an image with data, zeroes in between, and an end that is not on a page. */
   @BeforeEach
   void create() throws IOException {
     byte[] content = Bytes.random(21, SIZE + 512);
-    java.util.Arrays.fill(content, 5 << 20, 9 << 20, (byte) 0);
-    java.util.Arrays.fill(content, 40 << 20, 41 << 20, (byte) 0);
+    Arrays.fill(content, 5 << 20, 9 << 20, (byte) 0);
+    Arrays.fill(content, 40 << 20, 41 << 20, (byte) 0);
     image = Files.write(directory.resolve("image"), content);
     disk = Files.write(directory.resolve("disk.img"), new byte[SIZE + 512]);
     copy = directory.resolve("copy");
   }
 
-  private ServeProcess serve(boolean tcp, String... more) throws Exception {
-    List<String> arguments = new ArrayList<>(List.of(more));
-    arguments.addAll(
-        tcp ? List.of("-p", "0") : List.of("-U", directory.resolve("socket").toString()));
-    arguments.add(disk.toString());
-    return ServeProcess.ready(arguments.toArray(String[]::new));
+  private ServeProcess serve(boolean tcp) throws Exception {
+    return tcp
+        ? ServeProcess.ready("-p", "0", disk.toString())
+        : ServeProcess.on(directory, disk.toString());
   }
 
   private static void assertSame(Path one, Path other) throws IOException {
@@ -70,8 +72,7 @@ final class CopyIT {
     Tools.need("qemu-img");
     try (ServeProcess serve = serve(tcp)) {
       String uri = serve.uri();
-      String[] convert = {"qemu-img", "convert", "-n", "-f", "raw", "-O", "raw"};
-      Tools.run(with(convert, image.toString(), uri)).ok();
+      Tools.run("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", image.toString(), uri).ok();
       assertThat(
               Tools.run("qemu-img", "compare", "-f", "raw", "-F", "raw", image.toString(), uri)
                   .ok()
@@ -130,12 +131,6 @@ final class CopyIT {
     }
   }
 
-  private static String[] with(String[] command, String... more) {
-    List<String> all = new ArrayList<>(List.of(command));
-    all.addAll(List.of(more));
-    return all.toArray(String[]::new);
-  }
-
   @ParameterizedTest
   @ValueSource(booleans = {false, true})
   void qemuIoSeesWhatItWroteZeroedAndDiscarded(boolean tcp) throws Exception {
@@ -174,20 +169,16 @@ final class CopyIT {
   void fioVerifiesWhatItWrote(boolean tcp) throws Exception {
     Tools.need("fio");
     try (ServeProcess serve = serve(tcp)) {
-      String[] fio = {
-        "fio", "--name=v", "--ioengine=nbd", "--uri=" + serve.uri(), "--verify=crc32c",
-        "--rw=randwrite", "--bsrange=512-64k", "--blockalign=512", "--size=16M", "--iodepth=32",
-        "--fsync=100", "--do_verify=1", "--verify_fatal=1", "--output=" + directory.resolve("fio")
-      };
-      Path said = directory.resolve("said");
-      Process process =
-          new ProcessBuilder(fio)
-              .directory(directory.toFile())
-              .redirectErrorStream(true)
-              .redirectOutput(said.toFile())
-              .start();
-      assertThat(process.waitFor()).as(() -> said.toString()).isZero();
-      assertThat(Files.readString(directory.resolve("fio"))).contains("err= 0");
+      String[] fio =
+          Tools.fio(
+              serve.uri(),
+              "--rw=randwrite",
+              "--bsrange=512-64k",
+              "--blockalign=512",
+              "--size=16M",
+              "--iodepth=32",
+              "--fsync=100");
+      assertThat(Tools.run(fio).ok().out()).contains("err= 0");
       serve.stopQuietly();
     }
   }
@@ -196,7 +187,8 @@ final class CopyIT {
   void aThousandHandshakesLeftHangingDoNotDisturbACopy() throws Exception {
     Tools.need("nbdcopy");
     List<RawClient> hanging = new ArrayList<>();
-    try (ServeProcess serve = serve(true, "--handshake-timeout=10m")) {
+    try (ServeProcess serve =
+        ServeProcess.ready("--handshake-timeout=10m", "-p", "0", disk.toString())) {
       for (int i = 0; i < 1000; i++) {
         RawClient client = RawClient.connect(serve.address());
         hanging.add(client);
@@ -221,24 +213,18 @@ final class CopyIT {
   void aSignalDuringACopyLosesNothingThatWasAnswered(String signal) throws Exception {
     try (ServeProcess serve = serve(false);
         RawClient writer = serve.client();
-        RawClient idle = serve.client()) {
+        RawClient _ = serve.client()) {
       int piece = 4096;
       byte[] content = Files.readAllBytes(image);
       int pieces = SIZE / piece;
-      Thread sending =
-          Thread.ofVirtual()
-              .start(
-                  () -> {
-                    try {
-                      for (int i = 0; i < pieces; i++) {
-                        byte[] data =
-                            java.util.Arrays.copyOfRange(content, i * piece, (i + 1) * piece);
-                        writer.request(0, RawClient.WRITE, i, (long) i * piece, piece, data);
-                      }
-                    } catch (IOException theServerEnded) {
-                      // What was answered is what counts.
-                    }
-                  });
+      Running sending =
+          Running.start(
+              () -> {
+                for (int i = 0; i < pieces; i++) {
+                  byte[] data = Arrays.copyOfRange(content, i * piece, (i + 1) * piece);
+                  writer.request(0, RawClient.WRITE, i, (long) i * piece, piece, data);
+                }
+              });
       List<Integer> answered = new ArrayList<>();
       boolean signalled = false;
       try {
@@ -252,13 +238,13 @@ final class CopyIT {
       } catch (IOException | AssertionError theServerEnded) {
         assertThat(signalled).as("it ended by the signal").isTrue();
       }
-      sending.join();
+      Eventually.isTrue("the server's end stops the sender", sending::isDone);
       assertThat(serve.awaitEnd()).as(serve.err()).isZero();
       assertThat(answered).hasSizeGreaterThanOrEqualTo(500);
       byte[] written = Files.readAllBytes(disk);
       for (int i : answered) {
         assertThat(
-                java.util.Arrays.mismatch(
+                Arrays.mismatch(
                     content, i * piece, (i + 1) * piece, written, i * piece, (i + 1) * piece))
             .as("write %d", i)
             .isEqualTo(-1);
@@ -271,23 +257,17 @@ final class CopyIT {
   void aSignalDuringFioEndsTheServerInOrder(String signal) throws Exception {
     Tools.need("fio");
     try (ServeProcess serve = serve(false)) {
-      Process fio =
-          new ProcessBuilder(
-                  "fio",
-                  "--name=w",
-                  "--ioengine=nbd",
-                  "--uri=" + serve.uri(),
-                  "--rw=randwrite",
-                  "--bs=4k",
-                  "--size=16M",
-                  "--iodepth=16",
-                  "--time_based",
-                  "--runtime=60")
-              .directory(directory.toFile())
-              .redirectErrorStream(true)
-              .redirectOutput(directory.resolve("fio").toFile())
-              .start();
-      nbd.testing.Eventually.isTrue("fio writes", () -> hasData(disk));
+      String[] writing =
+          Tools.fio(
+              serve.uri(),
+              "--rw=randwrite",
+              "--bs=4k",
+              "--size=16M",
+              "--iodepth=16",
+              "--time_based",
+              "--runtime=60");
+      Process fio = Tools.start(directory.resolve("fio"), writing);
+      Eventually.isTrue("fio writes", () -> hasData(disk));
       serve.signal(signal);
       assertThat(serve.awaitEnd()).as(serve.err()).isZero();
       fio.destroy();
@@ -296,16 +276,10 @@ final class CopyIT {
   }
 
   private static boolean hasData(Path file) {
-    try (java.io.InputStream in = Files.newInputStream(file)) {
-      byte[] beginning = in.readNBytes(16 << 20);
-      for (byte b : beginning) {
-        if (b != 0) {
-          return true;
-        }
-      }
-      return false;
+    try {
+      return !Arrays.equals(Files.readAllBytes(file), new byte[SIZE + 512]);
     } catch (IOException failure) {
-      throw new java.io.UncheckedIOException(failure);
+      throw new UncheckedIOException(failure);
     }
   }
 }

@@ -8,7 +8,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** A server that the system gives too little ends with status 1 and one line. */
+/** A server that has too few descriptors ends with status 1 and one line. */
 @Timeout(120)
 final class FailureIT {
   @TempDir private Path directory;

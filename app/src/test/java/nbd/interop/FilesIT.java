@@ -7,10 +7,8 @@ import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import nbd.testing.Bytes;
-import nbd.testing.Eventually;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -19,7 +17,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Image files and directories of them, beside the programs that use the same files. */
+/** Image files and directories of them, together with other programs that use the same files. */
 @Timeout(180)
 final class FilesIT {
   private static final int MIB = 1 << 20;
@@ -68,15 +66,10 @@ final class FilesIT {
   @Test
   void whatQemuWritesIsNotServedUnlessForced() throws Exception {
     Tools.need("qemu-nbd");
-    Path out = directory.resolve("qemu-nbd.out");
-    Path theirs = directory.resolve("theirs");
-    Process qemu =
-        Tools.start(out, "qemu-nbd", "-f", "raw", "-t", "-k", theirs.toString(), disk.toString());
-    try {
-      Eventually.isTrue("qemu-nbd serves", () -> Files.exists(theirs));
+    try (UpstreamProcess _ = UpstreamProcess.qemuNbd(directory, disk.toString())) {
       assertThat(ServeProcess.refusal("-U", socket, disk.toString()))
           .contains("disk.img is in use", "write", "--force-share");
-      // Reading beside a writer is allowed, as it is to qemu-nbd.
+      // A reader is allowed while another writes, as with qemu-nbd.
       try (ServeProcess serve = ServeProcess.ready("-U", socket, "-r", disk.toString())) {
         serve.stopQuietly();
       }
@@ -84,9 +77,6 @@ final class FilesIT {
           ServeProcess.ready("-U", socket, "--force-share", disk.toString())) {
         serve.stopQuietly();
       }
-    } finally {
-      qemu.destroy();
-      qemu.waitFor();
     }
     try (ServeProcess serve = ServeProcess.ready("-U", socket, disk.toString())) {
       serve.stopQuietly();
@@ -114,7 +104,7 @@ final class FilesIT {
     }
   }
 
-  /** An image of data, zeroes that are stored, and holes. */
+  /** Makes an image of data, zeroes that are stored, and holes. */
   private Path image() throws IOException {
     Path image = sparse("image", 48 * MIB);
     try (RandomAccessFile file = new RandomAccessFile(image.toFile(), "rw")) {
@@ -144,10 +134,9 @@ final class FilesIT {
       Files.write(copied, Bytes.random(1, 48 * MIB));
     }
     try (ServeProcess serve = ServeProcess.ready("-U", socket, "dir:" + directory)) {
-      String[] convert = {"qemu-img", "convert", "-n", "-f", "raw", "-O", "raw"};
-      List<String> command = new ArrayList<>(List.of(convert));
-      command.addAll(List.of(image.toString(), serve.uri("converted")));
-      Tools.run(command.toArray(String[]::new)).ok();
+      String target = serve.uri("converted");
+      Tools.run("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", image.toString(), target)
+          .ok();
       Tools.run("nbdcopy", "--flush", image.toString(), serve.uri("copied")).ok();
       serve.stopQuietly();
     }
@@ -192,7 +181,7 @@ final class FilesIT {
     assertThat(result.err()).contains("EFBIG", "disk.img").doesNotContain("\tat ");
   }
 
-  /** What has not been written is not lost: the whole file is flushed instead. */
+  /** Without a further descriptor the whole file is flushed instead. */
   @Test
   void aWriteWithFuaNeedsNoFurtherDescriptor() throws Exception {
     Tools.need("prlimit");
@@ -238,7 +227,7 @@ final class FilesIT {
     assertThat(Files.readAllBytes(images.resolve("one"))).containsOnly(7);
   }
 
-  /** The names of a directory are all different exports to multi-conn: a flush covers its own. */
+  /** Each name in a directory is an export of its own, which its flush covers. */
   @ParameterizedTest
   @ValueSource(booleans = {false, true})
   void aFlushOfOneFileLeavesAnothersToItsOwn(boolean byExportName) throws Exception {

@@ -14,7 +14,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** {@code --fua}: what real clients are offered, and what of it reaches a real server behind. */
+/** {@code --fua} between real clients and a real server behind. */
 @Timeout(120)
 final class FuaIT {
   @TempDir private Path directory;
@@ -33,7 +33,7 @@ final class FuaIT {
     return Files.readString(log).lines().filter(line -> line.matches(pattern)).count();
   }
 
-  /** One write with FUA if that is offered, one without, and a flush. */
+  /** A client writes with FUA if that is offered, writes without, and flushes. */
   @ParameterizedTest(name = "--fua={0}, upstream {1}")
   @CsvSource({
     "pass, both, true, 1, 1",
@@ -52,7 +52,7 @@ final class FuaIT {
     Path log = directory.resolve("log");
     List<String> arguments = new ArrayList<>(List.of("--filter=log", "memory", "1M"));
     arguments.add("logfile=" + log);
-    if (upstream.equals("flush")) { // which is what the fua filter leaves
+    if (upstream.equals("flush")) { // The fua filter hides FUA.
       arguments.add(1, "--filter=fua");
     }
     try (UpstreamProcess nbdkit =
@@ -75,7 +75,7 @@ final class FuaIT {
     }
   }
 
-  /** It reads, somebody else writes, and nobody flushes. */
+  /** One client reads, another writes, and none flushes. */
   @Test
   void aForcedWriteIsSeenByEveryConnectionWithoutAFlush() throws Exception {
     for (String mode : List.of("force", "pass")) {
@@ -105,7 +105,7 @@ final class FuaIT {
     }
   }
 
-  /** It has neither, and clients that insist are satisfied. */
+  /** The storage has neither. */
   @Test
   void discardOffersAndDropsBoth() throws Exception {
     Tools.need("nbdkit", "nbdinfo");

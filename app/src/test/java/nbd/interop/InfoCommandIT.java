@@ -11,7 +11,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The command info prints what nbdinfo prints. */
+/** The output of the command info, which is nbdinfo's. */
 @Timeout(240)
 final class InfoCommandIT {
   @TempDir private Path directory;
@@ -25,7 +25,7 @@ final class InfoCommandIT {
     return ServeProcess.command("info", arguments);
   }
 
-  /** Without the content, which nbdinfo asks file(1) about. */
+  /** Compares with nbdinfo, but without the content, about which it asks file(1). */
   private static void sameAsNbdinfo(String uri) throws Exception {
     String[][] cases = {{}, {"--json"}, {"--list"}, {"--list", "--json"}};
     for (String[] options : cases) {

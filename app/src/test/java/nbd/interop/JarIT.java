@@ -14,7 +14,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** A server goes on when its jar is overwritten, and ends in order. */
+/** A server whose jar is overwritten: it goes on, and ends in order. */
 @Timeout(120)
 final class JarIT {
   @TempDir private Path directory;

@@ -11,7 +11,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The log of a server in a process of its own, as somebody reads it who looks for a fault. */
+/** The log of a server in a process of its own. */
 @Timeout(120)
 final class LogIT {
   private static final String LINE =
@@ -61,7 +61,7 @@ final class LogIT {
     }
   }
 
-  /** Whether the jar asks the JVM for what UnixPeer needs; the build's does. */
+  /** True if the jar's manifest has the export that UnixPeer needs, as the build's jar has. */
   private static boolean exportsSockets() throws Exception {
     try (JarFile jar = new JarFile(System.getProperty("nbd.jar"))) {
       return jar.getManifest().getMainAttributes().getValue("Add-Exports") != null;

@@ -19,8 +19,8 @@ import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * Names outside ASCII mean what the user wrote, in every locale and with every Java. The shell has
- * the bytes: the tests' own JVM may be unable to name the files.
+ * Names with characters outside ASCII, in every locale and with every Java. A shell makes the
+ * files, since the tests' own JVM may be unable to name them.
  */
 @Timeout(120)
 final class NamesIT {
@@ -32,7 +32,7 @@ final class NamesIT {
     out = directory.resolve("out.txt");
   }
 
-  /** Javas, and what is in the environment; a locale that is not installed is C. */
+  /** Javas, and variables for the environment; a locale that is not installed is C. */
   private static Stream<Arguments> surroundings() {
     Path own = Path.of(System.getProperty("java.home"));
     Path mavens = Path.of(System.getProperty("nbd.maven.java.home", own.toString()));

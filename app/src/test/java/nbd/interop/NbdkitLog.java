@@ -13,8 +13,8 @@ import java.util.regex.Pattern;
 import nbd.testing.Eventually;
 
 /**
- * What nbdkit's log filter has seen, in its order: on which connection a request began and
- * returned. It writes each line before it goes on.
+ * The log of nbdkit's log filter: the requests that began and returned on each connection, in
+ * order. The filter writes a line before it goes on.
  */
 final class NbdkitLog {
   private static final Pattern LINE =
@@ -24,25 +24,25 @@ final class NbdkitLog {
 
   private final Path file;
 
-  /** By a file that the filter writes. */
+  /** Reads the file that the filter writes. */
   NbdkitLog(Path file) {
     this.file = file;
   }
 
-  /** One line on a request, or on the end of a connection. */
+  /** A line about a request, or about the end of a connection. */
   record Event(int connection, String what, long id, boolean begin) {
-    /** Whether it is where such a request of a connection begins. */
+    /** True if such a request of a connection begins here. */
     boolean begins(String request, int on) {
       return begin && what.equals(request) && connection == on;
     }
 
-    /** Whether it is where such a request of a connection returns. */
+    /** True if such a request of a connection returns here. */
     boolean returns(String request, int on) {
       return !begin && what.equals(request) && connection == on;
     }
   }
 
-  /** All so far; a line that is being written is not one of them. */
+  /** Returns the events so far, without a line that is being written. */
   List<Event> events() {
     String text;
     try {
@@ -66,7 +66,7 @@ final class NbdkitLog {
     return events;
   }
 
-  /** The connections whose flush began, in this order. */
+  /** Returns the connections whose flush began, in this order. */
   List<Integer> flushed() {
     return events().stream()
         .filter(event -> event.begin() && event.what().equals("Flush"))
@@ -74,7 +74,7 @@ final class NbdkitLog {
         .toList();
   }
 
-  /** The connections whose flush began after so many others had. */
+  /** Returns the connections whose flush began after so many others. */
   List<Integer> flushedAfter(int others) {
     List<Integer> all = flushed();
     return all.subList(others, all.size());
@@ -101,12 +101,12 @@ final class NbdkitLog {
         () -> events().stream().filter(e -> e.what().equals("Disconnect")).count() >= connections);
   }
 
-  /** The place in the log where such a request of a connection begins for the nth time. */
+  /** Finds the place in the log where such a request of a connection begins for the nth time. */
   int begin(String request, int connection, int times) {
     return place(true, request, connection, times);
   }
 
-  /** The place in the log where such a request of a connection returns for the nth time. */
+  /** Finds the place in the log where such a request of a connection returns for the nth time. */
   int end(String request, int connection, int times) {
     return place(false, request, connection, times);
   }
@@ -127,7 +127,7 @@ final class NbdkitLog {
         "%s on connection %d, time %d, is not in %s".formatted(request, connection, times, events));
   }
 
-  /** How many requests of this kind were going on at the most. */
+  /** Counts the most requests of this kind that were in progress at a time. */
   int mostTogether(String request) {
     Map<String, Boolean> running = new HashMap<>();
     int most = 0;

@@ -77,7 +77,7 @@ final class NeighbourIT {
     }
   }
 
-  /** All that a client of another file does, old or new. */
+  /** Checks that an old and a new client of another file are served. */
   private static void assertServed(ServeProcess serve, RawClient neighbour) throws IOException {
     try (RawClient fresh = serve.client("quick")) {
       for (RawClient client : List.of(neighbour, fresh)) {
@@ -95,7 +95,7 @@ final class NeighbourIT {
     }
   }
 
-  /** A request of each kind on the slow file, the first of which the client's thread may make. */
+  /** Sends a request; a flush has no range. */
   private static void request(RawClient client, int number, int flags, int type)
       throws IOException {
     boolean flush = type == RawClient.FLUSH;
@@ -113,7 +113,7 @@ final class NeighbourIT {
     };
   }
 
-  /** The kinds of request, each by eight clients at a time, on a file in the page cache or not. */
+  /** Eight clients send each kind of request, on a file in the page cache or not. */
   @ParameterizedTest
   @ValueSource(
       strings = {

@@ -17,7 +17,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** serve --run: the command's socket, its status, and how it ends with the server. */
+/** serve --run: the command's socket, its status, and its end with the server. */
 @Timeout(120)
 final class RunIT {
   @TempDir private Path directory;
@@ -30,7 +30,9 @@ final class RunIT {
     mark = directory.resolve("mark");
   }
 
-  /** Its private directories are made in {@code temporary}; the shell has $mark. */
+  /**
+   * Makes a command whose private directories are in {@code temporary}, and whose shell has $mark.
+   */
   private ProcessBuilder builder(String command, String... options) {
     List<String> words =
         Stream.of(Stream.of("--run", command), Stream.of(options), Stream.of("memory:5M"))
@@ -83,7 +85,7 @@ final class RunIT {
     }
   }
 
-  /** One that has ended and has not been waited for has no program. */
+  /** False for a zombie, which has no program. */
   private static boolean runs(long pid) {
     return ProcessHandle.of(pid).flatMap(process -> process.info().command()).isPresent();
   }

@@ -190,7 +190,7 @@ final class ServeProcess implements AutoCloseable {
     Eventually.isTrue(count + " lines are logged", () -> errByNow().lines().count() >= count);
   }
 
-  /** As {@link #err}, for lambdas. */
+  /** Reads its log as {@link #err} does, for lambdas. */
   private String errByNow() {
     try {
       return err();

@@ -23,7 +23,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** TLS with the programs that people use, on both sides. */
+/** TLS with common clients and servers. */
 @Timeout(180)
 final class TlsIT {
   private static final int SIZE = 24 << 20;
@@ -33,19 +33,20 @@ final class TlsIT {
   private Path image;
   private Path disk;
   private Path copy;
+  private String socket;
 
   @BeforeEach
   void create() throws IOException {
     image = Files.write(directory.resolve("image"), Bytes.random(31, SIZE));
     disk = Files.write(directory.resolve("disk.img"), new byte[SIZE]);
     copy = directory.resolve("copy");
+    socket = directory.resolve("socket").toString();
   }
 
   private ServeProcess serve(boolean tcp, String... more) throws Exception {
     List<String> arguments = new ArrayList<>(List.of("--tls-certificates=" + GOOD));
     arguments.addAll(List.of(more));
-    arguments.addAll(
-        tcp ? List.of("-p", "0") : List.of("-U", directory.resolve("socket").toString()));
+    arguments.addAll(tcp ? List.of("-p", "0") : List.of("-U", socket));
     arguments.add(disk.toString());
     return ServeProcess.ready(arguments.toArray(String[]::new));
   }
@@ -143,7 +144,6 @@ final class TlsIT {
   @CsvSource({"on,0,0", "require,1,0", "off,0,1"})
   void theModeDecidesWhoIsServed(String mode, int plain, int secure) throws Exception {
     Tools.need("nbdinfo");
-    String socket = directory.resolve("socket").toString();
     try (ServeProcess serve =
         mode.equals("off")
             ? ServeProcess.ready("--tls=off", "-U", socket, disk.toString())
@@ -204,7 +204,7 @@ final class TlsIT {
             "--tls-verify-peer",
             "--tls-certificates=" + own,
             "-U",
-            directory.resolve("socket").toString(),
+            socket,
             disk.toString())) {
       try (RawClient client = RawClient.connect(serve.address())) {
         enter(client, revoked);
@@ -274,33 +274,21 @@ final class TlsIT {
   void nbdkitIsServedOverTls() throws Exception {
     Tools.need("nbdkit");
     Files.copy(image, disk, java.nio.file.StandardCopyOption.REPLACE_EXISTING);
-    Path socket = directory.resolve("upstream");
-    Process nbdkit =
-        Tools.start(
-            directory.resolve("nbdkit"),
-            "nbdkit",
-            "--foreground",
-            "--exit-with-parent",
+    try (UpstreamProcess nbdkit =
+        UpstreamProcess.nbdkit(
+            directory,
             "--tls=require",
             "--tls-verify-peer",
             "--tls-certificates=" + GOOD,
-            "-U",
-            socket.toString(),
             "file",
-            disk.toString());
-    try {
-      Eventually.isTrue("nbdkit listens", () -> Files.exists(socket));
-      isServed(with("nbds+unix:///?socket=" + socket, TestCertificates.GOOD));
-    } finally {
-      nbdkit.destroy();
-      nbdkit.waitFor();
+            disk.toString())) {
+      isServed(with(nbdkit.uri().replaceFirst("nbd", "nbds"), TestCertificates.GOOD));
     }
   }
 
-  /** Copies from and to another server through one of ours. */
+  /** Copies from and to another server through this one. */
   private void isServed(String upstream) throws Exception {
     Tools.need("nbdcopy");
-    String socket = directory.resolve("socket").toString();
     try (ServeProcess serve = ServeProcess.ready("-U", socket, upstream)) {
       Tools.run("nbdcopy", "--connections=4", serve.uri(), copy.toString()).ok();
       assertThat(Files.mismatch(image, copy)).isEqualTo(-1);
@@ -313,7 +301,6 @@ final class TlsIT {
 
   @Test
   void anotherServerThatIsNotWhoItShouldBeIsRefusedAndTheLogSaysWhy() throws Exception {
-    String socket = directory.resolve("socket").toString();
     try (ServeProcess upstream = serve(true, "--tls=require");
         ServeProcess serve =
             ServeProcess.ready("-U", socket, with(upstream.uri(), TestCertificates.OTHER));
@@ -327,7 +314,7 @@ final class TlsIT {
     }
   }
 
-  /** The commands of the manual make certificates with which both sides are content. */
+  /** Both sides accept the certificates that the manual's commands make. */
   @Test
   void theCertificatesOfTheManualWork() throws Exception {
     Tools.need("openssl", "nbdinfo");

@@ -15,7 +15,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 /**
- * Runs other programs. One that is not installed makes the test be skipped; with
+ * The running of other programs. If one is not installed, the test is skipped; with
  * NBD_REQUIRE_TOOLS=1 in the environment it fails.
  */
 final class Tools {
@@ -23,9 +23,9 @@ final class Tools {
 
   private Tools() {}
 
-  /** How a program ended and what it said. */
+  /** A program's exit status and output. */
   record Result(int status, String out, String err) {
-    /** The same, if it succeeded. */
+    /** Returns this, after checking that the program succeeded. */
     Result ok() {
       assertThat(status).as("status; it said %s%s", out, err).isZero();
       return this;
@@ -56,7 +56,7 @@ final class Tools {
     return String.join(File.pathSeparator, "/usr/bin", "/usr/sbin", System.getenv("PATH"));
   }
 
-  /** Starts a program; what it says goes to files beside {@code out}. */
+  /** Starts a program, with standard output in {@code out} and errors in a file beside it. */
   static Process start(Path out, String... command) throws IOException {
     need(command[0]);
     String[] found = command.clone();
@@ -91,6 +91,20 @@ final class Tools {
         process.exitValue(),
         new String(Files.readAllBytes(out), UTF_8),
         new String(Files.readAllBytes(Path.of(out + ".err")), UTF_8));
+  }
+
+  /** Makes fio's command for jobs on an NBD URI, which verify the data that they have written. */
+  static String[] fio(String uri, String... options) {
+    Stream<String> command =
+        Stream.of(
+            "fio",
+            "--name=job",
+            "--ioengine=nbd",
+            "--uri=" + uri,
+            "--verify=crc32c",
+            "--verify_fatal=1",
+            "--verify_state_save=0");
+    return Stream.concat(command, Arrays.stream(options)).toArray(String[]::new);
   }
 
   /** Runs commands of qemu-io on an NBD URI; each has to succeed. */

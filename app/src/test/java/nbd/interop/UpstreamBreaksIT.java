@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
 import java.io.RandomAccessFile;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -22,7 +23,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** What clients and the log see when the server behind is killed, or the way to it is cut. */
+/** The effect on clients and on the log of a server behind that is killed or cut off. */
 @Timeout(180)
 final class UpstreamBreaksIT {
   private static final int JOBS = 4;
@@ -76,7 +77,7 @@ final class UpstreamBreaksIT {
       clients.getFirst().write(0, Bytes.random(1, 4096));
       relay.cut(0);
       if (multiConn) {
-        // Until that is noticed, another connection's flush does cover what this one has written.
+        // Until the cut is noticed, another connection's flush still covers this one's writes.
         Eventually.isTrue("it is noticed", () -> serve.said(": the server closed the connection"));
         clients.getFirst().call(NBD_ESHUTDOWN, 0, RawClient.FLUSH, 0, 0);
       }
@@ -188,10 +189,10 @@ final class UpstreamBreaksIT {
 
   // With --reconnect.
 
-  /** Servers that can be killed; what they have not flushed is lost with some of them. */
+  /** Servers that can be killed; some of them lose the writes that were not flushed. */
   enum Killed {
     NBDKIT_FILE,
-    /** Keeps what is written in a file of its own until it is flushed: a kill loses it. */
+    /** Keeps writes in a file of its own until it is flushed: a kill loses them. */
     NBDKIT_CACHE,
     QEMU_NBD,
     QEMU_NBD_WRITEBACK;
@@ -235,7 +236,7 @@ final class UpstreamBreaksIT {
     try {
       return count(serve.err(), "connected again after");
     } catch (IOException failure) {
-      throw new java.io.UncheckedIOException(failure);
+      throw new UncheckedIOException(failure);
     }
   }
 
@@ -301,7 +302,7 @@ final class UpstreamBreaksIT {
     }
   }
 
-  /** Four jobs that write, read, flush and verify through the proxy, each on its connection. */
+  /** A run of fio: jobs that write, read, flush and verify, each on its own connection. */
   private static final class Fio {
     private final Process process;
     private final Path said;
@@ -313,24 +314,19 @@ final class UpstreamBreaksIT {
       process =
           Tools.start(
               said,
-              "fio",
-              "--name=job",
-              "--ioengine=nbd",
-              "--uri=" + serve.uri(),
-              "--rw=randrw",
-              "--bs=4k",
-              "--numjobs=" + JOBS,
-              "--size=" + JOB_BYTES,
-              "--offset_increment=" + JOB_BYTES,
-              "--iodepth=8",
-              "--fsync=16",
-              "--rate_iops=100,100",
-              "--verify=crc32c",
-              "--verify_fatal=1",
-              "--verify_state_save=0");
+              Tools.fio(
+                  serve.uri(),
+                  "--rw=randrw",
+                  "--bs=4k",
+                  "--numjobs=" + JOBS,
+                  "--size=" + JOB_BYTES,
+                  "--offset_increment=" + JOB_BYTES,
+                  "--iodepth=8",
+                  "--fsync=16",
+                  "--rate_iops=100,100"));
     }
 
-    /** Waits until every job has changed its part of the disk since it was asked before. */
+    /** Waits until every job has changed its part of the disk since the last call. */
     void awaitProgress(Path disk) throws InterruptedException {
       Eventually.isTrue("every job writes", () -> !isRunning() || haveAllChanged(read(disk)));
       seen = read(disk);
@@ -349,7 +345,7 @@ final class UpstreamBreaksIT {
       try {
         return Files.readAllBytes(disk);
       } catch (IOException failure) {
-        throw new java.io.UncheckedIOException(failure);
+        throw new UncheckedIOException(failure);
       }
     }
 

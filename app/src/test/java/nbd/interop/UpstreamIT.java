@@ -18,7 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/** In front of the servers that people have: what their clients see is what those servers have. */
+/** The server in front of other projects' servers: its clients see the features of those. */
 @Timeout(180)
 final class UpstreamIT {
   private static final int SIZE = 48 << 20;
@@ -83,7 +83,6 @@ final class UpstreamIT {
     return Tools.run("nbdinfo", "--json", uri).ok().out();
   }
 
-  /** Clients are told of less than the upstream has in nothing that they can use. */
   @ParameterizedTest
   @EnumSource(Kind.class)
   void nbdinfoShowsWhatTheUpstreamSays(Kind kind) throws Exception {
@@ -230,17 +229,9 @@ final class UpstreamIT {
   void fioVerifiesWhatItWrote(Kind kind) throws Exception {
     try (UpstreamProcess upstream = kind.start(directory, disk);
         ServeProcess serve = serve(kind.uri(upstream))) {
-      Path said = directory.resolve("fio");
-      Process fio =
-          Tools.start(
-              said,
-              "fio",
-              "--name=v",
-              "--ioengine=nbd",
-              "--uri=" + serve.uri(),
-              "--verify=crc32c",
-              "--verify_fatal=1",
-              "--verify_state_save=0",
+      String[] fio =
+          Tools.fio(
+              serve.uri(),
               "--rw=randwrite",
               "--bsrange=512-64k",
               "--blockalign=512",
@@ -249,7 +240,7 @@ final class UpstreamIT {
               "--offset_increment=4M",
               "--iodepth=8",
               "--fsync=50");
-      assertThat(Tools.result(fio, said).ok().out()).contains("err= 0");
+      assertThat(Tools.run(fio).ok().out()).contains("err= 0");
       serve.stopQuietly();
     }
   }
@@ -306,7 +297,7 @@ final class UpstreamIT {
     }
   }
 
-  /** Each is held until all have been seen. */
+  /** Each request is held until all have arrived. */
   @Test
   void theRequestsOfOneClientAreTogetherUpstream() throws Exception {
     CachingPlugin plugin = new CachingPlugin(directory);

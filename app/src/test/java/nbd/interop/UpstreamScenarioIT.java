@@ -14,9 +14,10 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /**
- * The scenario table of the design, from clients to the log of a real server behind: which of its
- * connections each client flush flushes, and in which order. "1,0" are two steps, "0+1" one step in
- * any order, "/" stands between client flushes, "-" is a client flush without any.
+ * The design's table of scenarios, played by clients and read from the log of a real server behind:
+ * the connections that each client flush flushes there, and their order. "1,0" are two steps, "0+1"
+ * is one step in any order, "/" separates client flushes, and "-" is a client flush that flushes
+ * none.
  */
 @Timeout(120)
 final class UpstreamScenarioIT {
@@ -82,7 +83,7 @@ final class UpstreamScenarioIT {
     }
   }
 
-  /** Each scenario has connections of its own, and leaves nothing behind for the next one. */
+  /** Plays a scenario with connections of its own, which are flushed and closed at the end. */
   private static List<List<Integer>> play(
       String scenario, int connections, ServeProcess serve, NbdkitLog log, int before)
       throws IOException, InterruptedException {

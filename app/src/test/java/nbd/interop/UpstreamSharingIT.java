@@ -18,7 +18,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** One connection for several clients, and ending while the server behind is away. */
+/** Several clients on one connection, and the end while the server behind is away. */
 @Timeout(180)
 final class UpstreamSharingIT {
   private static final int SIZE = 4 << 20;

@@ -1,2 +1,2 @@
-/** The jar as users get it, with the programs that they use it with. */
+/** Tests of the jar as users get it, together with other programs. */
 package nbd.interop;

@@ -15,7 +15,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** Which of several Java homes, made up here, the launcher takes. */
+/** The launcher's choice among Java homes that the test makes up. */
 final class JavaFinderTest {
   @TempDir private Path directory;
 

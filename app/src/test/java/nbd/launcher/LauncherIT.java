@@ -8,7 +8,7 @@ import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** The jar as users get it, started with a Java that is too old for it. */
+/** The jar as users get it, started on a Java that is too old for it. */
 @Timeout(60)
 final class LauncherIT {
   private static final Path JAR = Path.of(System.getProperty("nbd.jar"));

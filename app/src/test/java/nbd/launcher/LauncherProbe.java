@@ -5,11 +5,11 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import java.io.PrintStream;
 import java.util.List;
 
-/** A program for the launcher to launch, which shows what reaches it. */
+/** A program for the launcher's tests, which shows the arguments and signals that reach it. */
 public final class LauncherProbe {
   private LauncherProbe() {}
 
-  /** Does what the first argument says. */
+  /** Acts as the first argument says. */
   public static void main(String[] arguments) throws Exception {
     PrintStream out = new PrintStream(System.out, true, UTF_8);
     switch (arguments[0]) {

@@ -22,7 +22,9 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** What the launcher, started on an old Java, lets through to the program and back. */
+/**
+ * The arguments, streams, signals and status between the launcher on an old Java and the program.
+ */
 @Timeout(60)
 final class LauncherTest {
   @TempDir private Path directory;

@@ -7,11 +7,11 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 
-/** The Java that the launcher is tested on: the one that Maven runs on, if it is an old one. */
+/** The Java on which the launcher is tested: Maven's, if it is an old one. */
 final class OldJava {
   private OldJava() {}
 
-  /** A command, not started yet, that runs the jar on it; the test's own Java is JAVA_HOME. */
+  /** Makes a command that runs the jar on it, with the test's own Java as JAVA_HOME. */
   static ProcessBuilder command(Path jar, List<String> options, String... arguments) {
     boolean old = Integer.getInteger("nbd.maven.java", 0) < Launcher.NEEDED_JAVA;
     if (!old && System.getenv("NBD_REQUIRE_TOOLS") != null) {
