@@ -12,28 +12,28 @@ import java.util.function.LongSupplier;
 import org.tinylog.Logger;
 
 /**
- * Accepts connections while there are places for them, and logs what keeps clients waiting: a limit
- * that is reached, once a minute at most, and the system's refusals, once when they begin and once
- * when they end. Used by the accepting thread only.
+ * Accepts connections up to the limit, and logs what keeps clients waiting: the limit, once a
+ * minute at most, and failures of the system, when they begin and when they end. Used by the
+ * accepting thread only.
  */
 final class Acceptance {
-  /** How long accepting pauses when the system has no file descriptors or memory left. */
+  /** The pause after a failure: the system may have no file descriptors or memory left. */
   private static final long PAUSE_MILLIS = 100;
 
-  /** How often is looked whether a client waits, while there is no place for one. */
+  /** The interval for noticing a waiting client while the limit is reached. */
   private static final long LOOK_MILLIS = 250;
 
   private static final Duration BETWEEN_LINES = Duration.ofMinutes(1);
 
-  /** A refusal that comes again within this time belongs to the same trouble. */
+  /** A failure within this time after another one belongs to the same trouble. */
   private static final Duration CALM = Duration.ofSeconds(5);
 
   private final ServerSocketChannel listener;
-  private final Semaphore places;
-  private final int most;
+  private final Semaphore permits;
+  private final int limit;
   private final LongSupplier nanoTime;
 
-  private long saidAt;
+  private long loggedAt;
   private long failures;
   private long firstFailure;
   private long lastFailure;
@@ -42,26 +42,26 @@ final class Acceptance {
    * Accepts on a socket.
    *
    * @param listener bound, in blocking mode
-   * @param places one for each connection that there may be; {@link #next} takes one
-   * @param most how many places there are in all, for the log
+   * @param permits one for each connection that there may be at a time
+   * @param limit the number of permits, for the log
    * @param nanoTime the clock
    */
-  Acceptance(ServerSocketChannel listener, Semaphore places, int most, LongSupplier nanoTime) {
+  Acceptance(ServerSocketChannel listener, Semaphore permits, int limit, LongSupplier nanoTime) {
     this.listener = listener;
-    this.places = places;
-    this.most = most;
+    this.permits = permits;
+    this.limit = limit;
     this.nanoTime = nanoTime;
-    this.saidAt = nanoTime.getAsLong() - BETWEEN_LINES.toNanos();
+    this.loggedAt = nanoTime.getAsLong() - BETWEEN_LINES.toNanos();
   }
 
   /**
-   * Waits for a place, then for a client.
+   * Waits for a permit, then for a client.
    *
-   * @return the client, whose place is taken
-   * @throws IOException if none could be accepted; no place is taken then
+   * @return the client; the caller releases its permit
+   * @throws IOException if none could be accepted; no permit is taken then
    */
   SocketChannel next() throws IOException {
-    takePlace();
+    acquire();
     boolean accepted = false;
     try {
       SocketChannel channel = listener.accept();
@@ -70,12 +70,12 @@ final class Acceptance {
       return channel;
     } finally {
       if (!accepted) {
-        places.release();
+        permits.release();
       }
     }
   }
 
-  /** Notes that {@link #next} failed, and lets some time pass. */
+  /** Notes that {@link #next} failed, and pauses. */
   void failed(IOException failure) {
     noteFailure(failure);
     try {
@@ -103,29 +103,29 @@ final class Acceptance {
     }
   }
 
-  private void takePlace() {
-    boolean taken = places.tryAcquire();
-    if (!taken && nanoTime.getAsLong() - saidAt >= BETWEEN_LINES.toNanos()) {
-      taken = takePlaceBeforeAnybodyWaits();
+  private void acquire() {
+    boolean taken = permits.tryAcquire();
+    if (!taken && nanoTime.getAsLong() - loggedAt >= BETWEEN_LINES.toNanos()) {
+      taken = acquireBeforeAnybodyWaits();
     }
     if (!taken) {
-      places.acquireUninterruptibly();
+      permits.acquireUninterruptibly();
     }
   }
 
-  /** Returns true with a place, or false when a client was seen waiting for one. */
-  private boolean takePlaceBeforeAnybodyWaits() {
+  /** Waits for a permit; returns false without one, and logs it, when a client waits. */
+  private boolean acquireBeforeAnybodyWaits() {
     boolean taken = false;
     try (Selector selector = Selector.open()) {
       listener.configureBlocking(false);
       SelectionKey key = listener.register(selector, SelectionKey.OP_ACCEPT);
       try {
         do {
-          taken = places.tryAcquire(LOOK_MILLIS, TimeUnit.MILLISECONDS);
+          taken = permits.tryAcquire(LOOK_MILLIS, TimeUnit.MILLISECONDS);
         } while (!taken && selector.selectNow() == 0);
         if (!taken) {
-          saidAt = nanoTime.getAsLong();
-          Logger.info("a client waits to be accepted: there may be {} at a time", most);
+          loggedAt = nanoTime.getAsLong();
+          Logger.info("a client waits to be accepted: there may be {} at a time", limit);
         }
       } finally {
         key.cancel();
@@ -133,7 +133,7 @@ final class Acceptance {
         listener.configureBlocking(true);
       }
     } catch (IOException unknown) {
-      Logger.debug("whether clients wait is not known: {}", unknown.getMessage());
+      Logger.debug("waiting clients cannot be noticed: {}", unknown.getMessage());
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
     }

@@ -12,12 +12,14 @@ import java.util.Optional;
 import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
 import javax.net.ssl.SSLException;
 import nbd.posix.UnixPeer;
 import nbd.protocol.Printable;
 import nbd.protocol.ProtocolException;
+import nbd.storage.Handle;
 import nbd.threads.PolledInput;
 import nbd.threads.TimeSlice;
 import nbd.transmission.Admission;
@@ -38,13 +40,8 @@ final class Connection implements Runnable {
   private final TimeSlice slice;
   private final TlsPolicy tls;
 
-  /**
-   * Guards {@code phase}: it goes forward only, and what is done to the socket from outside depends
-   * on it.
-   */
-  private final ReentrantLock lock = new ReentrantLock();
-
-  private Phase phase = Phase.HANDSHAKE;
+  /** Goes forward only; whoever changes it does to the socket what follows from the change. */
+  private final AtomicReference<Phase> phase = new AtomicReference<>(Phase.HANDSHAKE);
 
   private enum Phase {
     HANDSHAKE,
@@ -53,6 +50,11 @@ final class Connection implements Runnable {
     TIMED_OUT
   }
 
+  /**
+   * Makes a connection of an accepted client.
+   *
+   * @param crowded whether other connections may be waiting for a carrier
+   */
   Connection(
       long number,
       SocketChannel channel,
@@ -106,7 +108,7 @@ final class Connection implements Runnable {
   }
 
   private void ended(IOException gone) {
-    switch (phase()) {
+    switch (phase.get()) {
       case TIMED_OUT ->
           Logger.warn(
               "{}: ended, no export was chosen within {} s",
@@ -117,7 +119,7 @@ final class Connection implements Runnable {
     }
   }
 
-  /** The JDK reports these on a Unix socket without a type of their own. */
+  /** Recognizes failures that the JDK reports on Unix sockets as plain IOExceptions. */
   private static boolean isBrokenPipe(IOException failure) {
     String message = failure.getMessage();
     return message != null
@@ -142,30 +144,24 @@ final class Connection implements Runnable {
   }
 
   private void transmit(Wire wire, ReentrantLock sending, OpenExport export) throws IOException {
-    try {
-      if (advance(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
-        Logger.debug(
-            "{}: serves \"{}\" with {}", name, Printable.name(export.name()), export.offer());
-        transmit(wire, sending, export, admission.open(this::cutStalled));
+    try (Handle _ = export.handle()) {
+      if (!phase.compareAndSet(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
+        return;
       }
-    } finally {
-      export.handle().close();
-    }
-  }
-
-  private void transmit(Wire wire, ReentrantLock sending, OpenExport export, Share share)
-      throws IOException {
-    try (share) {
-      Replies replies = new Replies(wire.out(), sending, share.buffers(), share.sending());
-      new Transmission(name, wire.in(), replies, export, share, slice)
-          .run(() -> phase() == Phase.STOPPING);
+      Logger.debug(
+          "{}: serves \"{}\" with {}", name, Printable.name(export.name()), export.offer());
+      try (Share share = admission.open(this::cutStalled)) {
+        Replies replies = new Replies(wire.out(), sending, share.buffers(), share.sending());
+        new Transmission(name, wire.in(), replies, export, share, slice)
+            .run(() -> phase.get() == Phase.STOPPING);
+      }
     }
   }
 
   private void cutStalled() {
     Logger.warn(
-        "{}: is cut, it sends its writes or takes its replies too slowly while others wait for"
-            + " memory",
+        "{}: closed, the client sends its writes or takes its replies too slowly while others wait"
+            + " for memory",
         name);
     close();
   }
@@ -174,7 +170,7 @@ final class Connection implements Runnable {
     Future<?> deadline =
         timer.schedule(
             () -> {
-              if (advance(Phase.HANDSHAKE, Phase.TIMED_OUT)) {
+              if (phase.compareAndSet(Phase.HANDSHAKE, Phase.TIMED_OUT)) {
                 close();
               }
             },
@@ -187,24 +183,18 @@ final class Connection implements Runnable {
     }
   }
 
-  /**
-   * Ends the connection when the requests that it has received are answered. May be called again,
-   * which changes nothing.
-   */
+  /** Ends the connection when the requests that it has received are answered. */
   void stop() {
-    lock.lock();
+    Phase before =
+        phase.getAndUpdate(now -> now == Phase.TIMED_OUT ? Phase.TIMED_OUT : Phase.STOPPING);
     try {
-      Phase before = phase;
-      phase = Phase.STOPPING;
       switch (before) {
         case HANDSHAKE -> close();
         case TRANSMISSION -> channel.shutdownInput();
-        case STOPPING, TIMED_OUT -> phase = before;
+        case STOPPING, TIMED_OUT -> {}
       }
     } catch (IOException failure) {
       close();
-    } finally {
-      lock.unlock();
     }
   }
 
@@ -214,28 +204,6 @@ final class Connection implements Runnable {
       channel.close();
     } catch (IOException failure) {
       Logger.debug("{}: {}", name, failure.getMessage());
-    }
-  }
-
-  private Phase phase() {
-    lock.lock();
-    try {
-      return phase;
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  private boolean advance(Phase from, Phase to) {
-    lock.lock();
-    try {
-      if (phase != from) {
-        return false;
-      }
-      phase = to;
-      return true;
-    } finally {
-      lock.unlock();
     }
   }
 }

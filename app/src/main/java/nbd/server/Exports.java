@@ -9,14 +9,14 @@ import nbd.storage.ListedExport;
 import nbd.transmission.OpenExport;
 
 /**
- * What is served: one backend under one or more names.
+ * The exports that a server offers: one backend under one or more names.
  *
  * @param backend the storage, with its filters
- * @param names the names under which it is served; no other name is known. None: the backend has
- *     names of its own
+ * @param names all names of the one export; empty if the backend has exports with names of their
+ *     own
  * @param description a text for people; if it is empty, the backend's own
  * @param readOnly whether writing is refused
- * @param maxConnections how many clients there may be at a time; 0 for any number
+ * @param maxConnections limit on the clients at a time; 0 for none
  */
 public record Exports(
     Backend backend, List<String> names, String description, boolean readOnly, int maxConnections) {
@@ -25,16 +25,16 @@ public record Exports(
     names = List.copyOf(names);
   }
 
-  /** False if no export has this name; where true, only opening it tells whether one has. */
+  /** Returns false if the name is certainly unknown; only opening it shows that it exists. */
   boolean mayKnow(String name) {
     return names.isEmpty() || names.contains(name);
   }
 
   /**
-   * The exports, for a client that asks.
+   * Lists the exports.
    *
-   * @throws nbd.protocol.OptionException if the backend is not willing to tell
-   * @throws IOException if the backend could not find out
+   * @throws nbd.protocol.OptionException if the backend refuses to list them
+   * @throws IOException if the backend cannot find out
    */
   List<ListedExport> list() throws IOException {
     return names.isEmpty()
@@ -42,7 +42,7 @@ public record Exports(
         : names.stream().map(name -> new ListedExport(name, description)).toList();
   }
 
-  /** Opens an export that is known, for a client with which nothing else was agreed on. */
+  /** Opens an export for a client with which nothing else was agreed on. */
   OpenExport open(String name) throws IOException {
     Handle handle = backend.open(name, readOnly);
     String described = description.isEmpty() ? handle.facts().description() : description;

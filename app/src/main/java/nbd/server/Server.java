@@ -1,6 +1,7 @@
 package nbd.server;
 
 import java.io.IOException;
+import java.net.InetSocketAddress;
 import java.net.StandardSocketOptions;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.ServerSocketChannel;
@@ -8,6 +9,7 @@ import java.nio.channels.SocketChannel;
 import java.time.Duration;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadPoolExecutor;
@@ -16,26 +18,26 @@ import nbd.transmission.Admission;
 import org.tinylog.Logger;
 
 /**
- * The accept loop: a virtual thread for each connection.
+ * The accept loop, with a virtual thread for each connection.
  *
- * <p>{@link #serve} runs on one platform thread; {@link #stop} may be called once by any other.
+ * <p>{@link #serve} runs on one platform thread; any other thread may call {@link #stop}, once.
  */
 public final class Server {
-  /** The memory in bytes without which the longest request could not be served. */
+  /** The least memory for requests in flight, in bytes: what the longest request needs. */
   public static final long MINIMUM_MEMORY = Admission.MINIMUM_BYTES;
 
-  /** For Unix sockets, whose buffers do not grow by themselves: several of the usual replies. */
+  /** Holds several replies of the usual length: a Unix socket's buffer does not grow by itself. */
   private static final int UNIX_SEND_BUFFER = 2 << 20;
 
   /**
-   * How long a client that holds memory may move nothing while others wait for it: longer than a
-   * packet that is lost takes, and much shorter than what makes the others' clients give up.
+   * The time that a client may hold memory without moving data while others wait for memory. Longer
+   * than a lost packet takes to be sent again, and much shorter than other clients' timeouts.
    */
   private static final Duration STALL = Duration.ofSeconds(2);
 
   private static final long WATCH_MILLIS = 250;
 
-  /** A semaphore that is released when the server stops must not overflow. */
+  /** The permits of a server without a limit; leaves room for those that stopping adds. */
   private static final int UNLIMITED = Integer.MAX_VALUE / 2;
 
   private final ServerSocketChannel listener;
@@ -43,7 +45,7 @@ public final class Server {
   private final Duration handshakeTimeout;
   private final Admission admission;
   private final TlsPolicy tls;
-  private final Semaphore places;
+  private final Semaphore permits;
   private final Map<Connection, Thread> connections = new ConcurrentHashMap<>();
   private final ScheduledThreadPoolExecutor timer;
   private final int processors = Runtime.getRuntime().availableProcessors();
@@ -53,10 +55,9 @@ public final class Server {
    * Serves exports on a socket.
    *
    * @param listener bound
-   * @param handshakeTimeout how long a client may take to choose an export
-   * @param memory for requests in flight, in bytes, at least {@link #MINIMUM_MEMORY}: what all
-   *     connections share beyond half a MiB that each one has for itself
-   * @param tls whether clients may, or have to, continue inside TLS
+   * @param handshakeTimeout limit on the time that a client takes to choose an export
+   * @param memory for requests in flight, in bytes, at least {@link #MINIMUM_MEMORY}: connections
+   *     share it, beside half a MiB that each has of its own
    */
   public Server(
       ServerSocketChannel listener,
@@ -79,28 +80,24 @@ public final class Server {
     this.admission = admission;
     this.tls = tls;
     int maxConnections = exports.maxConnections();
-    this.places = new Semaphore(maxConnections == 0 ? UNLIMITED : maxConnections);
+    this.permits = new Semaphore(maxConnections == 0 ? UNLIMITED : maxConnections);
     this.timer =
         new ScheduledThreadPoolExecutor(
             1, Thread.ofPlatform().daemon().name("handshake timer").factory());
     timer.setRemoveOnCancelPolicy(true);
-    // A connection that was accepted while the server stopped is closed without a deadline.
+    // A connection that is accepted while the server stops needs no deadline: it is stopped, too.
     timer.setRejectedExecutionHandler(new ThreadPoolExecutor.DiscardPolicy());
-    watch();
+    Future<?> _ =
+        timer.scheduleWithFixedDelay(
+            this::cutStalled, WATCH_MILLIS, WATCH_MILLIS, TimeUnit.MILLISECONDS);
   }
 
-  @SuppressWarnings("FutureReturnValueIgnored") // it lasts as long as the timer
-  private void watch() {
-    timer.scheduleWithFixedDelay(
-        this::cutStalled, WATCH_MILLIS, WATCH_MILLIS, TimeUnit.MILLISECONDS);
-  }
-
-  /** Counts the interval, however late it is called: a machine that pauses is no client's fault. */
+  /** Counts a fixed interval, even if called late: a pause of the machine is no client's fault. */
   private void cutStalled() {
     try {
       admission.disconnectStalled(TimeUnit.MILLISECONDS.toNanos(WATCH_MILLIS));
     } catch (RuntimeException | Error failure) {
-      // The timer would not call again.
+      // If this were thrown, the timer would not call again.
       Logger.error("stalled clients could not be looked for: {}", failure.toString());
     }
   }
@@ -108,32 +105,26 @@ public final class Server {
   /** Accepts until {@link #stop}. */
   public void serve() {
     Acceptance acceptance =
-        new Acceptance(listener, places, exports.maxConnections(), System::nanoTime);
+        new Acceptance(listener, permits, exports.maxConnections(), System::nanoTime);
     long number = 0;
     while (!stopping) {
-      boolean taken = false;
-      boolean started = false;
       try {
         SocketChannel channel = acceptance.next();
-        taken = true;
         number++;
-        started = start(number, channel);
+        start(number, channel);
       } catch (ClosedChannelException closed) {
         return;
       } catch (IOException failure) {
         acceptance.failed(failure);
       } catch (RuntimeException | OutOfMemoryError failure) {
-        // It is about one connection, or passes; any other Error ends the server.
+        // It concerns one connection, or passes; any other Error ends the server.
         acceptance.failed(new IOException(failure.toString(), failure));
-      } finally {
-        if (taken && !started) {
-          places.release();
-        }
       }
     }
   }
 
-  private boolean start(long number, SocketChannel channel) {
+  /** Starts a client's connection, which releases the client's permit when it ends. */
+  private void start(long number, SocketChannel channel) {
     boolean started = false;
     try {
       startThread(number, channel);
@@ -142,14 +133,14 @@ public final class Server {
       Logger.debug("connection {}: {}", number, goneAlready.getMessage());
     } finally {
       if (!started) {
+        permits.release();
         close(number, channel);
       }
     }
-    return started;
   }
 
   private void startThread(long number, SocketChannel channel) throws IOException {
-    if (channel.getLocalAddress() instanceof java.net.InetSocketAddress) {
+    if (channel.getLocalAddress() instanceof InetSocketAddress) {
       channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
       channel.setOption(StandardSocketOptions.SO_KEEPALIVE, true);
     } else {
@@ -167,7 +158,7 @@ public final class Server {
                     connection.run();
                   } finally {
                     connections.remove(connection);
-                    places.release();
+                    permits.release();
                   }
                 });
     connections.put(connection, thread);
@@ -193,31 +184,30 @@ public final class Server {
     }
   }
 
-  /** True when connections may outnumber carriers; else one is free for other work. */
+  /** Returns false only while there is a carrier for each connection, and one for other work. */
   private boolean isCrowded() {
     return connections.size() >= processors;
   }
 
-  /** How many clients are connected at the moment. */
+  /** Counts the clients that are connected. */
   public int connections() {
     return connections.size();
   }
 
-  /** The bytes that slow and large requests hold at the moment. */
+  /** Returns the bytes that requests in flight hold. */
   long memoryInFlight() {
     return admission.held();
   }
 
   /**
-   * Stops accepting, lets every connection finish what it has received, and returns when all have
-   * ended.
+   * Stops accepting, and waits until every connection has finished what it has received.
    *
-   * @param patience after which connections whose clients do not take their replies are cut
+   * @param patience after which the connections that have not ended are closed
    * @return whether all ended by themselves
    */
   public boolean stop(Duration patience) {
     stopping = true;
-    places.release();
+    permits.release();
     try {
       listener.close();
     } catch (IOException failure) {
@@ -226,7 +216,7 @@ public final class Server {
     connections.keySet().forEach(Connection::stop);
     boolean ended = awaitConnections(patience);
     if (!ended) {
-      Logger.warn("{} connections did not end in time and are cut", connections.size());
+      Logger.warn("{} connections did not end in time and are closed", connections.size());
       connections.keySet().forEach(Connection::close);
       awaitConnections(patience);
     }
@@ -240,7 +230,7 @@ public final class Server {
       try {
         long left = deadline - System.nanoTime();
         while (thread.getState() == Thread.State.NEW && connections.containsValue(thread)) {
-          // Accepted at this moment: it starts at once, or is taken out again.
+          // The accept loop is about to start it, or to take it out again.
           Thread.sleep(1);
         }
         if (left <= 0

@@ -4,19 +4,19 @@ import java.util.Optional;
 import nbd.tls.TlsServer;
 
 /**
- * Whether clients may, or have to, continue inside TLS.
+ * The use of TLS by clients.
  *
- * @param server what does it; empty if they may not
- * @param required whether they have to
+ * @param server negotiates TLS; empty if it is not offered
+ * @param required whether clients without TLS are refused
  */
 public record TlsPolicy(Optional<TlsServer> server, boolean required) {
   /** No TLS. */
   public static final TlsPolicy OFF = new TlsPolicy(Optional.empty(), false);
 
-  /** Checks that what is required is possible. */
+  /** Checks that TLS is offered where it is required. */
   public TlsPolicy {
     if (required && server.isEmpty()) {
-      throw new IllegalArgumentException("TLS is required, and there is none");
+      throw new IllegalArgumentException("TLS is required but not offered");
     }
   }
 }

@@ -14,12 +14,11 @@ import nbd.tls.TlsChannel;
 import nbd.tls.TlsServer;
 
 /**
- * What a connection's bytes come from and go to: its socket, or from STARTTLS on, TLS above it.
- * Used by the connection's own thread; others may write to what {@link #out} gives once the
- * handshake is over.
+ * The input and output of a connection: its socket, or TLS above it after STARTTLS. Used by the
+ * connection's thread. Other threads may write to {@link #out} once the handshake is over.
  */
 final class Wire {
-  /** Read ahead: a hundred requests, or seven writes of 4 KiB. An idle connection keeps it. */
+  /** Holds a thousand requests, or seven writes of 4 KiB; kept while the connection is idle. */
   private static final int INPUT_BYTES = 32 << 10;
 
   private final Socket socket;
@@ -29,9 +28,9 @@ final class Wire {
   private Optional<TlsChannel> tls = Optional.empty();
 
   /**
-   * Uses a socket, of which the two are one direction each.
+   * Uses a socket, whose two directions are given apart.
    *
-   * @throws NbdException ENOMEM if there is no memory for what is read ahead
+   * @throws NbdException ENOMEM if there is no memory for reading ahead
    */
   Wire(ReadableByteChannel input, ByteChannel output, BufferPool buffers) throws NbdException {
     this.socket = new Socket(input, output);
@@ -40,27 +39,27 @@ final class Wire {
     this.in = new WireInput(input, buffer);
   }
 
-  /** What arrives; another one after {@link #startTls}. */
+  /** Returns the input; another one after {@link #startTls}. */
   WireInput in() {
     return in;
   }
 
   /**
-   * Where replies go; another one after {@link #startTls}. Before, the socket itself, for which the
-   * kernel has ways that it has for no other channel.
+   * Returns the output; another one after {@link #startTls}. Without TLS it is the socket itself,
+   * because sendfile works with no other channel.
    */
   WritableByteChannel out() {
     return tls.isPresent() ? tls.get() : socket.output();
   }
 
-  /** Whether TLS protects what is sent and received from now on. */
+  /** Returns whether TLS is in use. */
   boolean isSecure() {
     return tls.isPresent();
   }
 
   /**
-   * Checks that nothing has come that the client could not have been asked for: it would have been
-   * put there by somebody else, to be taken for the client's.
+   * Checks that nothing was received behind STARTTLS. A client waits for its answer; so a man in
+   * the middle has sent it, to be taken for the client's inside TLS.
    */
   void requireNothingAhead() throws ProtocolException {
     if (in.buffered() > 0) {
@@ -70,9 +69,9 @@ final class Wire {
   }
 
   /**
-   * Does the TLS handshake; what was read ahead before is not looked at again.
+   * Does the TLS handshake.
    *
-   * @throws javax.net.ssl.SSLException if the two cannot agree
+   * @throws javax.net.ssl.SSLException if client and server cannot agree
    */
   TlsChannel startTls(TlsServer server) throws IOException {
     TlsChannel channel = server.accept(socket);
@@ -81,10 +80,7 @@ final class Wire {
     return channel;
   }
 
-  /**
-   * Ends TLS with close_notify, as the protocol asks for; the socket is closed then. Called once,
-   * and nothing is read after that.
-   */
+  /** Ends TLS with close_notify, and then closes the socket. Called once; no reads follow. */
   void close() throws IOException {
     buffers.giveBack(buffer);
     if (tls.isPresent()) {
@@ -92,7 +88,7 @@ final class Wire {
     }
   }
 
-  /** The two directions in one. */
+  /** The two directions of a socket. */
   private record Socket(ReadableByteChannel input, ByteChannel output) implements ByteChannel {
     @Override
     public int read(ByteBuffer into) throws IOException {
