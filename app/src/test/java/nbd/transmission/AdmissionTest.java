@@ -3,25 +3,25 @@ package nbd.transmission;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.nio.ByteBuffer;
-import java.nio.channels.WritableByteChannel;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
-import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.testing.Eventually;
 import nbd.testing.ThirteenBytes;
 import nbd.transmission.Admission.Reservation;
 import nbd.transmission.Admission.Share;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /**
- * Requests are admitted while there is memory, in order, and clients that hold others up are cut.
+ * Requests are admitted while there is memory, and clients that hold others up are disconnected.
  */
 @Timeout(60)
 final class AdmissionTest {
@@ -31,17 +31,35 @@ final class AdmissionTest {
   private static final long TICK = Duration.ofMillis(250).toNanos();
 
   private final Admission admission = new Admission(BOUND, Duration.ofSeconds(2));
-  private final AtomicBoolean cut = new AtomicBoolean();
-  private final Share share = admission.open(() -> cut.set(true));
+  private final AtomicBoolean disconnected = new AtomicBoolean();
+  private final Share share = admission.open(() -> disconnected.set(true));
   private final Share other = admission.open(() -> {});
+  private final List<Reservation> held = new ArrayList<>();
+  private final List<Thread> threads = new ArrayList<>();
+
+  /** Nobody waits for ever, once the memory is given back. */
+  @AfterEach
+  void releaseAll() throws InterruptedException {
+    held.forEach(Reservation::release);
+    for (Thread thread : threads) {
+      thread.join();
+    }
+  }
+
+  private Reservation hold(Share share, long bytes) {
+    Reservation reservation = share.tryAdmit(bytes).orElseThrow();
+    held.add(reservation);
+    return reservation;
+  }
 
   private static boolean isParked(Thread thread) {
     return thread.getState() == Thread.State.WAITING;
   }
 
-  /** A thread that waits for so many bytes and gives them back. */
-  private static Thread waiting(Share share, long bytes) throws InterruptedException {
+  /** Starts a thread that waits for so many bytes and gives them back. */
+  private Thread await(Share share, long bytes) throws InterruptedException {
     Thread thread = Thread.ofVirtual().start(() -> share.admit(bytes).release());
+    threads.add(thread);
     Eventually.isTrue("it waits", () -> isParked(thread));
     return thread;
   }
@@ -53,36 +71,34 @@ final class AdmissionTest {
   }
 
   @Test
-  void aConnectionHasSoManyPlaces() {
-    List<Reservation> reservations = new ArrayList<>();
+  void aConnectionHasSoManyRequests() {
     for (int i = 0; i < Admission.MAXIMUM_REQUESTS; i++) {
-      reservations.add(share.tryAdmit(0).orElseThrow());
+      hold(share, 0);
     }
     assertThat(share.tryAdmit(0)).isEmpty();
-    reservations.getFirst().release();
-    reservations.getFirst().release();
+    held.getFirst().release();
+    held.getFirst().release();
     assertThat(share.tryAdmit(0)).isPresent();
-    assertThat(share.tryAdmit(0)).as("a reservation that was left twice").isEmpty();
+    assertThat(share.tryAdmit(0)).as("a reservation that was released twice").isEmpty();
   }
 
   @Test
   void aConnectionHoldsSoManyBytesOrOneRequest() {
-    Admission large = new Admission(1L << 30, Duration.ofSeconds(2));
-    Share one = large.open(() -> {});
-    Reservation alone = one.tryAdmit(Admission.MAXIMUM_BYTES + 1).orElseThrow();
+    Share one = new Admission(1L << 30, Duration.ofSeconds(2)).open(() -> {});
+    Reservation alone = hold(one, Admission.MAXIMUM_BYTES + 1);
     assertThat(one.tryAdmit(0)).isEmpty();
     alone.release();
-    assertThat(one.tryAdmit(Admission.MAXIMUM_BYTES)).isPresent();
-    assertThat(one.tryAdmit(0)).isPresent();
+    hold(one, Admission.MAXIMUM_BYTES);
+    hold(one, 0);
     assertThat(one.tryAdmit(1)).isEmpty();
   }
 
   @Test
-  void whoWaitsForItsOwnRequestsGetsItsPlaceWhenOneLeaves() throws Exception {
+  void whoWaitsForItsOwnRequestsIsAdmittedWhenOneLeaves() throws Exception {
     Admission large = new Admission(1L << 30, Duration.ofSeconds(2));
     Share one = large.open(() -> {});
-    Reservation first = one.tryAdmit(Admission.MAXIMUM_BYTES).orElseThrow();
-    Thread waiting = waiting(one, MIB);
+    Reservation first = hold(one, Admission.MAXIMUM_BYTES);
+    Thread waiting = await(one, MIB);
     Thread last = Thread.ofVirtual().start(one::awaitNone);
     Eventually.isTrue("it waits", () -> isParked(last));
     first.release();
@@ -92,16 +108,16 @@ final class AdmissionTest {
   }
 
   @Test
-  void whatAConnectionHasOfItsOwnNobodyElseCanTake() {
-    assertThat(other.tryAdmit(BOUND + OWN)).isPresent();
+  void nobodyElseCanTakeAConnectionsOwnMemory() {
+    hold(other, BOUND + OWN);
     assertThat(other.tryAdmit(1)).isEmpty();
-    assertThat(share.tryAdmit(OWN)).isPresent();
+    hold(share, OWN);
     assertThat(share.tryAdmit(1)).isEmpty();
   }
 
   @Test
   void aReadGetsNoMemoryWhenHalfIsUsedAndNeverWaits() {
-    Reservation half = other.tryAdmit(BOUND / 2 + OWN).orElseThrow();
+    Reservation half = hold(other, BOUND / 2 + OWN);
     assertThat(share.tryAdmitReply(OWN + 1)).isEmpty();
     assertThat(share.tryAdmitReply(OWN)).as("its own").isPresent();
     half.release();
@@ -109,97 +125,85 @@ final class AdmissionTest {
   }
 
   @Test
-  void nobodyTakesWhatOthersWaitFor() throws Exception {
-    Reservation some = other.tryAdmit(20 * MIB).orElseThrow();
-    Thread waiting = waiting(share, 32 * MIB);
+  void nobodyTakesMemoryForWhichOthersWait() throws Exception {
+    hold(other, 20 * MIB);
+    await(share, 32 * MIB);
     Share third = admission.open(() -> {});
     assertThat(third.tryAdmit(OWN + 1)).as("overtakes").isEmpty();
     assertThat(third.tryAdmitReply(OWN + 1)).as("overtakes").isEmpty();
     assertThat(third.tryAdmit(OWN)).as("its own").isPresent();
-    some.release();
-    waiting.join();
   }
 
-  /** Others announce 32 MiB each, and keep it when they get it, until they are cut. */
+  /** Others announce 32 MiB each, and keep it when they get it, until they are disconnected. */
   @Test
   void whoWantsLittleDoesNotWaitForAllWhoWantedMuchBefore() throws Exception {
     Admission admission = new Admission(40 * MIB, Duration.ofSeconds(2));
     Share modest = admission.open(() -> {});
     AtomicLong admitted = new AtomicLong();
-    Semaphore cuts = new Semaphore(0);
-    List<Thread> greedy = new ArrayList<>();
+    Semaphore ends = new Semaphore(0);
     for (int i = 0; i < 10; i++) {
       Share mine = admission.open(() -> {});
-      greedy.add(
-          Thread.ofVirtual()
-              .start(
-                  () -> {
-                    Reservation reservation = mine.admit(32 * MIB);
-                    admitted.incrementAndGet();
-                    cuts.acquireUninterruptibly();
-                    reservation.release();
-                  }));
+      Runnable greedy =
+          () -> {
+            Reservation reservation = mine.admit(32 * MIB);
+            admitted.incrementAndGet();
+            ends.acquireUninterruptibly();
+            reservation.release();
+          };
+      threads.add(Thread.ofVirtual().start(greedy));
     }
-    for (int cut = 1; cut <= greedy.size(); cut++) {
-      long next = cut;
+    for (int i = 1; i <= threads.size(); i++) {
+      long next = i;
       Eventually.isTrue("the next one has got it", () -> admitted.get() == next);
       for (int n = 0; n < 20; n++) {
         // It would wait for ever behind any of the others.
         modest.admit(MIB).release();
       }
-      cuts.release();
-    }
-    for (Thread thread : greedy) {
-      thread.join();
+      ends.release();
     }
   }
 
   /** Others that always want little go first only until they had as much. */
   @Test
   void whoWantsMuchWaitsForABoundedNumberOfBytes() throws Exception {
-    Reservation last = other.tryAdmit(BOUND + OWN).orElseThrow();
-    Thread much = waiting(share, 32 * MIB);
+    Reservation last = hold(other, BOUND + OWN);
+    Thread much = await(share, 32 * MIB);
     // What one of the others takes beyond its own bytes counts, and one may have come before.
     long limit = Admission.OVERTAKING * 32 * MIB / (4 * MIB - OWN) + 1;
     long rounds = 0;
-    while (much.isAlive()) {
+    while (much.isAlive() && rounds <= limit) {
       Share mine = admission.open(() -> {});
-      Reservation held = last;
       List<Reservation> next = new ArrayList<>();
       Thread little = Thread.ofVirtual().start(() -> next.add(mine.admit(4 * MIB)));
       Eventually.isTrue("it waits", () -> isParked(little) || !little.isAlive());
-      held.release();
+      last.release();
       little.join();
       last = next.getFirst();
       rounds++;
-      if (rounds > limit) {
-        last.release();
-        much.join();
-        break;
-      }
     }
+    held.add(last);
     assertThat(rounds).isBetween(2L, limit);
   }
 
-  /** What it needs of the others' memory shrinks when its own requests leave. */
+  /** The memory that it needs beyond its own shrinks when its own requests leave. */
   @Test
   void whoWaitsIsAdmittedWhenItsOwnMemoryIsFree() throws Exception {
-    assertThat(other.tryAdmit(BOUND + OWN)).isPresent();
-    Reservation own = share.tryAdmit(OWN).orElseThrow();
-    Thread thread = waiting(share, OWN);
+    hold(other, BOUND + OWN);
+    Reservation own = hold(share, OWN);
+    Thread thread = await(share, OWN);
     own.release();
     thread.join();
   }
 
-  /** The first who waits may do so for storage that hangs. */
+  /** The first in the queue may wait for storage that hangs. */
   @Test
   void whoseOwnMemorySufficesDoesNotWaitBehindThoseWhoNeedMore() throws Exception {
-    assertThat(other.tryAdmit(BOUND + OWN)).isPresent();
+    hold(other, BOUND + OWN);
     Share greedy = admission.open(() -> {});
-    assertThat(greedy.tryAdmit(OWN)).isPresent();
-    waiting(greedy, OWN);
-    Reservation own = share.tryAdmit(OWN).orElseThrow();
-    Thread thread = waiting(share, OWN);
+    hold(greedy, OWN);
+    await(greedy, OWN);
+    Reservation own = hold(share, OWN);
+    Thread thread = await(share, OWN);
     own.release();
     thread.join();
   }
@@ -207,228 +211,176 @@ final class AdmissionTest {
   /** A READ's reply is a little longer than its data, and its buffer a power of two. */
   @Test
   void aReadOrTwoWritesOfTheUsualLengthFitInAConnectionsOwnMemory() {
-    assertThat(other.tryAdmit(BOUND + OWN)).isPresent();
     int usual = 256 << 10;
-    List<Reservation> writes = new ArrayList<>();
-    for (int i = 0; i < 2; i++) {
-      writes.add(share.tryAdmit(Admission.bytesFor(usual)).orElseThrow());
-    }
-    writes.forEach(Reservation::release);
+    hold(share, Admission.bytesFor(usual));
+    hold(share, Admission.bytesFor(usual));
+    held.forEach(Reservation::release);
+    hold(other, BOUND + OWN);
     assertThat(share.tryAdmitReply(Admission.bytesFor(32 + usual))).isPresent();
   }
 
   @Test
   void threadsNeverHoldMoreThanTheBound() throws Exception {
     int count = 8;
-    AtomicLong held = new AtomicLong();
+    AtomicLong bytesHeld = new AtomicLong();
     AtomicLong most = new AtomicLong();
-    CountDownLatch done = new CountDownLatch(count);
     for (int i = 0; i < count; i++) {
       Random random = new Random(i);
       Share mine = admission.open(() -> {});
-      Thread.ofVirtual()
-          .start(
-              () -> {
-                for (int n = 0; n < 2000; n++) {
-                  long bytes = random.nextLong(32 * MIB);
-                  Reservation reservation =
-                      (n % 3 == 0 ? mine.tryAdmitReply(bytes) : mine.tryAdmit(bytes))
-                          .orElseGet(() -> mine.admit(bytes));
-                  most.accumulateAndGet(held.addAndGet(bytes), Math::max);
-                  held.addAndGet(-bytes);
-                  if (n % 5 == 0) {
-                    // Left by another thread.
-                    Thread.ofVirtual().start(reservation::release);
-                  } else {
-                    reservation.release();
-                  }
-                }
-                done.countDown();
-              });
+      Runnable requests =
+          () -> {
+            for (int n = 0; n < 2000; n++) {
+              long bytes = random.nextLong(32 * MIB);
+              Reservation reservation =
+                  (n % 3 == 0 ? mine.tryAdmitReply(bytes) : mine.tryAdmit(bytes))
+                      .orElseGet(() -> mine.admit(bytes));
+              most.accumulateAndGet(bytesHeld.addAndGet(bytes), Math::max);
+              bytesHeld.addAndGet(-bytes);
+              if (n % 5 == 0) {
+                Thread.ofVirtual().start(reservation::release);
+              } else {
+                reservation.release();
+              }
+            }
+          };
+      threads.add(Thread.ofVirtual().start(requests));
     }
-    Eventually.await(done);
+    for (Thread thread : threads) {
+      thread.join();
+    }
     Eventually.isTrue("all came back", () -> admission.held() == 0);
     assertThat(most.get()).isLessThanOrEqualTo(BOUND + (long) count * OWN);
     assertThat(share.tryAdmit(BOUND + OWN)).as("all of it").isPresent();
   }
 
   @Test
-  void aSenderThatStallsIsCutWhileOthersWait() throws Exception {
-    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
-    Thread waiting = waiting(other, MIB);
+  void aSenderThatStallsIsDisconnectedWhileOthersWait() throws Exception {
+    hold(share, BOUND + OWN);
+    await(other, MIB);
     share.receiving().begin();
     tick(8);
-    assertThat(cut).as("within its patience").isFalse();
+    assertThat(disconnected).as("within its patience").isFalse();
     tick(1);
-    assertThat(cut).isTrue();
-    reservation.release();
-    waiting.join();
+    assertThat(disconnected).isTrue();
   }
 
   @Test
-  void aSenderThatHasStalledForLongIsCutAsSoonAsOthersWaitAndNotBefore() throws Exception {
-    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
+  void aSenderThatHasStalledForLongIsDisconnectedAsSoonAsOthersWaitAndNotBefore() throws Exception {
+    hold(share, BOUND + OWN);
     share.receiving().begin();
     tick(100);
-    assertThat(cut).as("while nobody waits").isFalse();
-    Thread waiting = waiting(other, MIB);
+    assertThat(disconnected).as("while nobody waits").isFalse();
+    await(other, MIB);
     tick(1);
-    assertThat(cut).isTrue();
-    reservation.release();
-    waiting.join();
+    assertThat(disconnected).isTrue();
   }
 
   @Test
   void aSenderThatGoesOnAfterALongStallHasSoonCaughtUp() throws Exception {
-    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
+    hold(share, BOUND + OWN);
     share.receiving().begin();
     tick(100);
     share.receiving().moved(BOUND / 8);
     tick(1);
-    Thread waiting = waiting(other, MIB);
+    await(other, MIB);
     tick(2);
-    assertThat(cut).isFalse();
-    reservation.release();
-    waiting.join();
+    assertThat(disconnected).isFalse();
   }
 
   /** 64 KiB each 1.5 s: it would take the longest write 13 minutes. */
   @Test
-  void aSenderThatDribblesIsCutWhileOthersWait() throws Exception {
-    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
+  void aSenderThatDribblesIsDisconnectedWhileOthersWait() throws Exception {
+    hold(share, BOUND + OWN);
     share.receiving().begin();
-    Thread waiting = waiting(other, MIB);
-    for (int i = 0; i < 4 && !cut.get(); i++) {
+    await(other, MIB);
+    for (int i = 0; i < 4 && !disconnected.get(); i++) {
       share.receiving().moved(64 << 10);
       tick(6);
     }
-    assertThat(cut).isTrue();
-    reservation.release();
-    waiting.join();
+    assertThat(disconnected).isTrue();
   }
 
-  /** Who holds little may be slow. */
   @Test
-  void aSenderThatMovesWhatItHoldsInTimeIsNotCut() throws Exception {
+  void aSenderThatMovesAllThatItHoldsInTimeMayGoOn() throws Exception {
     long bytes = BOUND + OWN;
-    Reservation reservation = share.tryAdmit(bytes).orElseThrow();
+    hold(share, bytes);
     share.receiving().begin();
-    Thread waiting = waiting(other, MIB);
+    await(other, MIB);
     for (int i = 0; i < 400; i++) {
       share.receiving().moved(bytes / 40 + 1);
       tick(1);
     }
-    assertThat(cut).isFalse();
-    reservation.release();
-    waiting.join();
+    assertThat(disconnected).isFalse();
   }
 
   @Test
-  void aClientThatTakesNoRepliesIsCutWhileOthersWaitForWhatItHolds() throws Exception {
-    Reservation reservation = share.tryAdmitReply(BOUND / 2).orElseThrow();
-    Reservation rest = other.tryAdmit(17 * MIB).orElseThrow();
+  void aClientThatTakesNoRepliesIsDisconnectedWhileOthersWaitForItsMemory() throws Exception {
+    held.add(share.tryAdmitReply(BOUND / 2).orElseThrow());
+    hold(other, 17 * MIB);
     share.sending().begin();
     tick(100);
-    assertThat(cut).as("while nobody waits").isFalse();
-    Thread waiting = waiting(other, 5 * MIB);
+    assertThat(disconnected).as("while nobody waits").isFalse();
+    await(other, 5 * MIB);
     tick(1);
-    assertThat(cut).isTrue();
-    reservation.release();
-    rest.release();
-    waiting.join();
+    assertThat(disconnected).isTrue();
   }
 
   @Test
-  void whoHoldsNothingButItsOwnMemoryIsNotCut() throws Exception {
-    assertThat(share.tryAdmit(OWN)).isPresent();
+  void whoHoldsNothingButItsOwnMemoryMayBeSlow() throws Exception {
+    hold(share, OWN);
     share.sending().begin();
-    Reservation all = other.tryAdmit(BOUND + OWN).orElseThrow();
-    Thread waiting = waiting(admission.open(() -> {}), MIB);
+    hold(other, BOUND + OWN);
+    await(admission.open(() -> {}), MIB);
     tick(100);
-    assertThat(cut).isFalse();
-    all.release();
-    waiting.join();
+    assertThat(disconnected).isFalse();
   }
 
   @Test
-  void whoWaitsForStorageIsNotCut() throws Exception {
-    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
+  void whoWaitsForStorageMayBeSlow() throws Exception {
+    hold(share, BOUND + OWN);
     share.receiving().begin();
     share.receiving().end();
-    Thread waiting = waiting(other, MIB);
+    await(other, MIB);
     tick(100);
-    assertThat(cut).isFalse();
-    reservation.release();
-    waiting.join();
-  }
-
-  /** Data is copied where it cannot be sent straight from the storage. */
-  @Test
-  void whoWaitsForStorageInTheMiddleOfAReplyIsNotCut() throws Exception {
-    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
-    Thread waiting = waiting(other, MIB);
-    Replies replies =
-        new Replies(new ThirteenBytes(), new ReentrantLock(), admission.buffers(), share.sending());
-    Replies.Source slow =
-        to -> {
-          to.begin();
-          ByteBuffer piece = to.piece().clear().limit(100);
-          tick(100);
-          to.write(piece);
-          return true;
-        };
-    assertThat(replies.sendFrom(slow, 100, ByteBuffer.allocate(16), true)).isTrue();
-    assertThat(cut).isFalse();
-    reservation.release();
-    waiting.join();
-  }
-
-  @Test
-  void aClientThatTakesNoDataInTheMiddleOfAReplyIsCutWhileOthersWait() throws Exception {
-    Reservation reservation = share.tryAdmit(BOUND + OWN).orElseThrow();
-    Thread waiting = waiting(other, MIB);
-    WritableByteChannel slow =
-        new WritableByteChannel() {
-          @Override
-          public int write(ByteBuffer from) {
-            tick(from.remaining() == 100 ? 100 : 0);
-            int count = from.remaining();
-            from.position(from.limit());
-            return count;
-          }
-
-          @Override
-          public boolean isOpen() {
-            return true;
-          }
-
-          @Override
-          public void close() {}
-        };
-    Replies replies = new Replies(slow, new ReentrantLock(), admission.buffers(), share.sending());
-    Replies.Source source =
-        to -> {
-          to.begin();
-          to.write(to.piece().clear().limit(100));
-          return true;
-        };
-    assertThat(replies.sendFrom(source, 100, ByteBuffer.allocate(16), true)).isTrue();
-    assertThat(cut).isTrue();
-    reservation.release();
-    waiting.join();
+    assertThat(disconnected).isFalse();
   }
 
   /** Its client may send a write, for which it waits, before it takes replies again. */
   @Test
-  void whoWaitsForMemoryItselfIsNotCut() throws Exception {
-    Reservation read = share.tryAdmitReply(16 * MIB).orElseThrow();
+  void whoWaitsForMemoryItselfMayBeSlow() throws Exception {
+    held.add(share.tryAdmitReply(16 * MIB).orElseThrow());
     share.sending().begin();
-    Reservation write = other.tryAdmit(17 * MIB).orElseThrow();
-    Thread waiting = waiting(share, 8 * MIB);
+    hold(other, 17 * MIB);
+    await(share, 8 * MIB);
     tick(100);
-    assertThat(cut).isFalse();
-    write.release();
-    waiting.join();
-    read.release();
+    assertThat(disconnected).isFalse();
+  }
+
+  /** Data is copied where it cannot be sent straight from the storage. */
+  @Test
+  void inTheMiddleOfAReplyTheStorageMayBeSlowAndTheClientNot() throws Exception {
+    hold(share, BOUND + OWN);
+    await(other, MIB);
+    AtomicInteger ticksOfClient = new AtomicInteger();
+    ThirteenBytes client =
+        new ThirteenBytes(
+            left -> {
+              tick(ticksOfClient.get());
+              return left;
+            });
+    Replies replies =
+        new Replies(client, new ReentrantLock(), admission.buffers(), share.sending());
+    for (int ticks : new int[] {0, 100}) {
+      Replies.Source source =
+          to -> {
+            to.begin();
+            tick(100 - ticks);
+            ticksOfClient.set(ticks);
+            to.write(to.piece().clear().limit(100));
+            return true;
+          };
+      assertThat(replies.sendFrom(source, 100, ByteBuffer.allocate(16), true)).isTrue();
+      assertThat(disconnected.get()).isEqualTo(ticks > 0);
+    }
   }
 }
