@@ -68,7 +68,7 @@ final class RepliesTest {
   void threadsSendWholeRepliesOnly() throws Exception {
     int each = 500;
     List<Thread> senders = new ArrayList<>();
-    for (long first = 0; first < 4 * each; first += each) {
+    for (long first = 0; first < 4L * each; first += each) {
       long from = first;
       senders.add(Thread.ofVirtual().start(() -> sendAll(from, each)));
     }
