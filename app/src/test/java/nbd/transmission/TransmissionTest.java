@@ -56,10 +56,9 @@ final class TransmissionTest {
   }
 
   private void serve(ByteBuffer session) throws IOException {
-    WireInput in =
-        new WireInput(
-            Channels.newChannel(new ByteArrayInputStream(session.array(), 0, session.position())),
-            32 << 10);
+    byte[] bytes = new byte[session.position()];
+    session.flip().get(bytes);
+    WireInput in = new WireInput(Channels.newChannel(new ByteArrayInputStream(bytes)), 32 << 10);
     Admission admission = new Admission(Admission.MINIMUM_BYTES, Duration.ofMinutes(1));
     Share share = admission.open(() -> {});
     new Transmission(
