@@ -1,6 +1,6 @@
 package nbd.filter;
 
-/** How FUA and flushes are handled, as in nbdkit's fua filter. */
+/** The ways to handle FUA and flushes, as in nbdkit's fua filter. */
 public enum FuaMode {
   /** Clients are not offered FUA. */
   NONE,

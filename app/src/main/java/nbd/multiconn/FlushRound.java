@@ -47,7 +47,7 @@ final class FlushRound {
   /** The member whose handle the flush is in. */
   private @Nullable Member entered;
 
-  /** How many writes of each dirty member it covers. */
+  /** The number of writes of each dirty member that it covers. */
   private Map<Member, Long> counts = Map.of();
 
   /** The phases of the members' reads that it clears. */

@@ -42,7 +42,7 @@ final class FlushScope {
   /** The handles' identity. */
   final Object storage;
 
-  /** What a flush has to achieve, which decides whether the running one will do. */
+  /** The purpose of a flush, which decides whether the running one will do. */
   enum Need {
     /** Cover every write that has been completed. */
     WRITES,
@@ -244,7 +244,7 @@ final class FlushScope {
         && dirty.stream().allMatch(member -> member.writes.openingsSeen() >= entered.number);
   }
 
-  /** How many writes each member has completed that has uncovered ones. */
+  /** Returns the number of completed writes of each member that has uncovered ones. */
   Map<Member, Long> completedWrites() {
     Map<Member, Long> counts = new LinkedHashMap<>();
     dirty.forEach(member -> counts.put(member, member.writes.completed()));

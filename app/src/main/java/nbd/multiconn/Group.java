@@ -75,7 +75,7 @@ final class Group {
   /** Filled without the lock by members that may have to be put on {@link FlushScope#readers}. */
   final Queue<Member> readers = new ConcurrentLinkedQueue<>();
 
-  /** How often something became visible; changes without the lock. */
+  /** The count of changes that became visible; written without the lock. */
   final AtomicLong advances = new AtomicLong();
 
   /** Every scope that can be flushed. */
@@ -92,7 +92,7 @@ final class Group {
 
   private final Map<ScopeKey, FlushScope> sharedScopes = new HashMap<>();
 
-  /** What handles that share their flushes have in common. */
+  /** The name and the storage that handles which share their flushes have in common. */
   private record ScopeKey(String exportName, Object storage) {}
 
   /** The writes that no flush can cover any more. */

@@ -1,6 +1,6 @@
 package nbd.multiconn;
 
-/** How precisely the server tracks which connections need a flush. */
+/** The precision with which the server tracks the connections that need a flush. */
 public enum TrackDirty {
   /** For each connection: only the handles that need a flush get one. */
   CONNECTION,

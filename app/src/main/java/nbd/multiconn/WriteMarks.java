@@ -40,8 +40,8 @@ final class WriteMarks extends Padding {
   }
 
   /**
-   * How many openings the scope had when the newest answered write began ({@link FlushScope} says
-   * what that proves); at least the number for every write that is counted.
+   * Returns the number of openings that the scope had when the newest answered write began, at
+   * least the number for every write that is counted; {@link FlushScope} says what that proves.
    */
   long openingsSeen() {
     return openingsSeen;

@@ -49,7 +49,7 @@ final class BadUpstreamIT {
     THE_END_AFTER_THE_GREETING("closed the connection in the handshake"),
     TLS("no TLS, no disk"),
     POLICY("not for you"),
-    NO_EXPORT("did not tell the export's size"),
+    NO_EXPORT("did not send the export's size"),
     A_SIZE_BELOW_ZERO("size");
 
     private final String reason;
