@@ -131,8 +131,11 @@ public final class Transmission {
         refuse(what, new ErrorReply(NbdError.EINVAL, what));
       } else if (known.get() == Command.DISC) {
         return true;
-      } else if (isValid(known.get())) {
-        perform(known.get());
+      } else {
+        CommandFlags flags = CommandFlags.of(request.flags());
+        if (isValid(known.get(), flags)) {
+          perform(known.get(), flags);
+        }
       }
     }
     return false;
@@ -155,8 +158,7 @@ public final class Transmission {
   }
 
   /** Says whether the current request may be served, and refuses it if not. */
-  private boolean isValid(Command command) throws IOException {
-    CommandFlags flags = CommandFlags.of(request.flags());
+  private boolean isValid(Command command, CommandFlags flags) throws IOException {
     ErrorReply error = check.checkFlags(command, flags);
     if (!error.isError() && !isFiltered(command, flags)) {
       error = check.check(command, request.offset(), request.length());
@@ -174,8 +176,7 @@ public final class Transmission {
   }
 
   /** Performs a request that is valid, as far as can be said without its payload. */
-  private void perform(Command command) throws IOException {
-    CommandFlags flags = CommandFlags.of(request.flags());
+  private void perform(Command command, CommandFlags flags) throws IOException {
     int length = (int) request.length();
     if (isFiltered(command, flags)) {
       filteredStatus(flags.without(CommandFlag.PAYLOAD_LEN));
