@@ -21,12 +21,15 @@ import nbd.cache.CacheSettings;
 import nbd.filter.FuaMode;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
+import nbd.protocol.BlockSizes;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdException;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Handle;
+import nbd.testing.FakeBackend;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
@@ -39,6 +42,7 @@ import org.junit.jupiter.api.Timeout;
 final class FilterTableTest {
   private static final Path MANUAL = Path.of("../man/nbd-multiconn.adoc");
   private static final int CONNECTIONS = 3;
+  private static final int SECTOR = 512;
 
   /** Far enough from each other that no two are in one block of a cache. */
   private static final int SECTORS_BETWEEN = 64;
@@ -60,10 +64,15 @@ final class FilterTableTest {
       handle -> write(handle, EXTRA_SECTOR, CommandFlags.of(CommandFlag.FUA));
 
   private static void write(Handle handle, int sector, CommandFlags flags) throws IOException {
-    handle.write(
-        ByteBuffer.allocate(RecordingStorage.SECTOR),
-        (long) sector * RecordingStorage.SECTOR,
-        flags);
+    handle.write(ByteBuffer.allocate(SECTOR).put(0, (byte) 1), (long) sector * SECTOR, flags);
+  }
+
+  private static boolean isDurable(FakeBackend storage, int sector) {
+    return storage.durable()[sector * SECTOR] == 1;
+  }
+
+  private static int forced(FakeBackend storage) {
+    return (int) storage.calls().stream().filter(call -> call.flags().has(CommandFlag.FUA)).count();
   }
 
   /**
@@ -94,10 +103,14 @@ final class FilterTableTest {
         Optional.empty());
   }
 
+  private static FakeBackend storage(Capabilities capabilities) {
+    return new FakeBackend(4096 * SECTOR, BlockSizes.DEFAULT, capabilities);
+  }
+
   private static Outcome play(FilterStack.Choice choice, Capabilities storage, Act act)
       throws IOException {
-    RecordingStorage recording = new RecordingStorage(storage);
-    FilterStack stack = new FilterStack(recording, choice);
+    FakeBackend fake = storage(storage);
+    FilterStack stack = new FilterStack(fake, choice);
     List<Handle> handles = new ArrayList<>();
     for (int i = 0; i < CONNECTIONS; i++) {
       handles.add(stack.backend().open("", false));
@@ -105,17 +118,16 @@ final class FilterTableTest {
     for (int i = 0; i < CONNECTIONS; i++) {
       write(handles.get(i), i * SECTORS_BETWEEN, CommandFlags.NONE);
     }
-    int flushes = recording.flushes();
-    int fuas = recording.fuas();
+    fake.forgetCalls();
     act.on(handles.getFirst());
     Outcome outcome =
         new Outcome(
-            counts(recording.fuas() - fuas, recording.flushes() - flushes),
+            counts(forced(fake), fake.count(Command.FLUSH)),
             Stream.iterate(0, i -> i + 1)
                 .limit(CONNECTIONS)
-                .filter(i -> recording.isDurable(i * SECTORS_BETWEEN))
+                .filter(i -> isDurable(fake, i * SECTORS_BETWEEN))
                 .toList(),
-            recording.isDurable(EXTRA_SECTOR));
+            isDurable(fake, EXTRA_SECTOR));
     for (Handle handle : handles) {
       handle.close();
     }
@@ -140,8 +152,7 @@ final class FilterTableTest {
 
   private static Capabilities shown(FilterStack.Choice choice, Capabilities storage)
       throws IOException {
-    try (Handle handle =
-        new FilterStack(new RecordingStorage(storage), choice).backend().open("", false)) {
+    try (Handle handle = new FilterStack(storage(storage), choice).backend().open("", false)) {
       return handle.capabilities();
     }
   }

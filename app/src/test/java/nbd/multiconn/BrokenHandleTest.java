@@ -7,12 +7,14 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import nbd.filter.FuaFilter;
 import nbd.filter.FuaMode;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
+import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -23,28 +25,24 @@ class BrokenHandleTest {
   void answeredWritesThatNoFlushCoveredFailTheNextFlushOfEveryConnectionOnce() throws IOException {
     Scene scene = Scene.emulating(3);
     scene.write(0);
-    breakHandle(scene, 0);
+    scene.cut(0);
     scene.write(1);
 
     assertThatThrownBy(() -> scene.flush(1))
         .hasMessageContaining("lost")
         .hasMessageContaining("the cable is cut");
-    assertThat(scene.fake.takeFlushed()).as("all are attempted").containsExactlyInAnyOrder(0, 1);
+    assertThat(scene.takeFlushed()).as("all are attempted").containsExactlyInAnyOrder(0, 1);
     scene.flush(1);
-    assertThatThrownBy(() -> scene.flush(2)).hasMessageContaining("lost");
-    scene.flush(2);
-    assertThat(scene.fake.takeFlushed()).as("nothing enters it any more").isEmpty();
+    scene.assertLossReportedOnce(2);
+    assertThat(scene.takeFlushed()).as("nothing enters it any more").isEmpty();
   }
 
   /** A server that is shutting down would be a reason to leave it, and theirs is not. */
   @Test
-  void theOthersAreToldOfAnInputOutputErrorAlsoWhereTheHandleHasShutDown() throws IOException {
+  void theOthersGetAnInputOutputErrorAlsoWhereTheHandleHasShutDown() throws IOException {
     Scene scene = Scene.emulating(2);
     scene.write(0);
-    scene.below(0).onFlush =
-        () -> {
-          throw new LostException(NbdError.ESHUTDOWN, "it was cut before");
-        };
+    scene.failFlushes(0, new LostException(NbdError.ESHUTDOWN, "it was cut before"));
 
     assertThatThrownBy(() -> scene.flush(1))
         .isInstanceOfSatisfying(
@@ -56,13 +54,13 @@ class BrokenHandleTest {
   void theConnectionItselfNeverFlushesWithSuccessAgain() throws IOException {
     Scene scene = Scene.emulating(1);
     scene.write(0);
-    breakHandle(scene, 0);
+    scene.cut(0);
 
     for (int i = 0; i < 3; i++) {
       assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("the cable is cut");
       assertThatThrownBy(() -> scene.write(0)).isInstanceOf(LostException.class);
     }
-    scene.handle(0).close();
+    scene.close(0);
   }
 
   @Test
@@ -70,12 +68,12 @@ class BrokenHandleTest {
     Scene scene = Scene.emulating(2);
     scene.write(0);
     scene.flush(1);
-    breakHandle(scene, 0);
+    scene.cut(0);
     assertThatThrownBy(() -> scene.write(0)).isInstanceOf(LostException.class);
 
     scene.write(1);
     scene.flush(1);
-    scene.handle(0).close();
+    scene.close(0);
     scene.flush(1);
   }
 
@@ -83,7 +81,7 @@ class BrokenHandleTest {
   void aReaderThatHasBrokenKeepsNobodyFromFlushing() throws IOException {
     Scene scene = Scene.emulating(2);
     scene.read(0);
-    breakHandle(scene, 0);
+    scene.cut(0);
     scene.write(1);
 
     assertThat(scene.flushed(1)).containsExactly(1, 0);
@@ -92,38 +90,35 @@ class BrokenHandleTest {
   }
 
   @Test
-  void aConnectionThatLeavesItsBrokenHandleTellsTheOthers() throws IOException {
+  void aConnectionThatLeavesItsBrokenHandleLeavesAReportToTheOthers() throws IOException {
     Scene scene = Scene.emulating(2);
     scene.write(0);
-    breakHandle(scene, 0);
-    scene.handle(0).close();
+    scene.cut(0);
+    scene.close(0);
 
-    assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
-    scene.flush(1);
+    scene.assertLossReportedOnce(1);
   }
 
   @Test
-  void whereTheBackendIsMultiConnAnotherHandleIsFlushedInsteadAndTheLossTold() throws IOException {
-    Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, TrackDirty.CONNECTION, 3);
-    scene.write(0);
-    scene.write(1);
-    breakHandle(scene, 0);
+  void whereTheBackendIsMultiConnAnotherHandleIsFlushedInsteadAndTheLossReported()
+      throws IOException {
+    Scene scene = Scene.multiConn(3);
+    scene.write(0, 1);
+    scene.cut(0);
     assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("the cable is cut");
-    assertThat(scene.fake.takeFlushed()).containsExactly(0, 1);
+    assertThat(scene.takeFlushed()).containsExactly(0, 1);
 
-    assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
-    assertThat(scene.flushed(1)).isEmpty();
-    assertThatThrownBy(() -> scene.flush(2)).hasMessageContaining("lost");
+    scene.assertLossReportedOnce(1, 2);
     scene.write(2);
     assertThat(scene.flushed(2)).containsExactly(2);
   }
 
   @Test
-  void whereNothingIsPromisedNobodyElseIsTold() throws IOException {
+  void whereNothingIsPromisedTheOthersGetNoReport() throws IOException {
     for (TrackDirty tracking : TrackDirty.values()) {
-      Scene scene = Scene.of(FakeBackend.WRITABLE, MultiConnMode.DISABLE, tracking, 2);
+      Scene scene = Scene.of(Scene.WRITABLE, MultiConnMode.DISABLE, tracking, 2);
       scene.write(0);
-      breakHandle(scene, 0);
+      scene.cut(0);
       assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("the cable is cut");
       if (tracking != TrackDirty.FAST) {
         scene.write(1);
@@ -133,15 +128,10 @@ class BrokenHandleTest {
   }
 
   @Test
-  void allWhoWaitForTheFlushThatFindsItAreTold() throws IOException {
+  void allThatWaitForTheFlushThatFindsALossFailWithIt() throws IOException {
     Scene scene = Scene.emulating(4);
     scene.write(0);
-    Gate inFlush = new Gate();
-    scene.below(0).onFlush =
-        () -> {
-          inFlush.run();
-          throw lost();
-        };
+    Gate inFlush = scene.stopAndFailFlushes(0, new LostException(NbdError.EIO, "the cable is cut"));
     Running first = scene.startFlush(1);
     inFlush.awaitReached();
     Running second = scene.startFlush(2);
@@ -151,14 +141,13 @@ class BrokenHandleTest {
 
     assertThatThrownBy(first::join).hasMessageContaining("lost");
     assertThatThrownBy(second::join).hasMessageContaining("lost");
-    assertThatThrownBy(() -> scene.flush(3)).hasMessageContaining("lost");
-    for (int connection = 1; connection < 4; connection++) {
-      scene.flush(connection);
-    }
+    scene.assertLossReportedOnce(3);
+    scene.flush(1);
+    scene.flush(2);
   }
 
   @Test
-  void aWriteThatIsAnsweredWhenItsHandleHasJustBrokenIsToldAsLost() throws IOException {
+  void aWriteThatIsAnsweredWhenItsHandleHasJustBrokenIsReportedAsLost() throws IOException {
     for (boolean hasWrittenBefore : new boolean[] {false, true}) {
       Scene scene = Scene.emulating(2);
       scene.read(0);
@@ -166,14 +155,10 @@ class BrokenHandleTest {
       if (hasWrittenBefore) {
         scene.write(0);
       }
-      Gate inWrite = new Gate();
-      scene.below(0).onWrite = inWrite;
-      Running write = Running.start(() -> scene.write(0));
+      Gate inWrite = scene.stop(0, Command.WRITE);
+      Running write = scene.startWrite(0);
       inWrite.awaitReached();
-      scene.below(0).onFlush =
-          () -> {
-            throw lost();
-          };
+      scene.failFlushes(0, new LostException(NbdError.EIO, "the cable is cut"));
       if (hasWrittenBefore) {
         assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
       } else {
@@ -182,59 +167,41 @@ class BrokenHandleTest {
       inWrite.open();
       write.join();
 
-      assertThatThrownBy(() -> scene.flush(1))
-          .as("written before: %s", hasWrittenBefore)
-          .hasMessageContaining("lost")
-          .hasMessageContaining("the cable is cut");
-      scene.flush(1);
-      scene.handle(0).close();
+      scene.assertLossReportedOnce(1);
+      scene.close(0);
       scene.flush(1);
     }
   }
 
   @Test
-  void aWriteWithFuaThatFailsForALossDoesNotCountAsTold() throws IOException {
+  void aWriteWithFuaThatFailsForALossIsNoReportOfIt() throws IOException {
     Scene scene = Scene.emulating(2);
-    Handle client = new FuaFilter(scene.filter, FuaMode.EMULATE).open("", false);
-    scene.write(0);
-    breakHandle(scene, 0);
+    try (Handle client = new FuaFilter(scene.filter, FuaMode.EMULATE).open("", false)) {
+      scene.write(0);
+      scene.cut(0);
 
-    assertThatThrownBy(() -> forcedWrite(client)).hasMessageContaining("lost");
-    forcedWrite(client);
-    assertThatThrownBy(client::flush).hasMessageContaining("lost");
-    client.flush();
-    assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
-    scene.flush(1);
+      assertThatThrownBy(() -> forcedWrite(client)).hasMessageContaining("lost");
+      forcedWrite(client);
+      assertThatThrownBy(client::flush).hasMessageContaining("lost");
+      client.flush();
+      scene.assertLossReportedOnce(1);
+    }
   }
 
   @Test
-  void whoComesWhenOnlyAWriteWithFuaHasFailedIsToldToo() throws IOException {
+  void aClientThatComesWhenOnlyAWriteWithFuaHasFailedGetsTheReport() throws IOException {
     Scene scene = Scene.emulating(1);
     try (Handle client = new FuaFilter(scene.filter, FuaMode.EMULATE).open("", false)) {
       scene.write(0);
-      breakHandle(scene, 0);
+      scene.cut(0);
       assertThatThrownBy(() -> forcedWrite(client)).hasMessageContaining("lost");
     }
     scene.open(1, "");
 
-    assertThatThrownBy(() -> scene.handle(1).flush()).hasMessageContaining("lost");
+    scene.assertLossReportedOnce(1);
   }
 
   private static void forcedWrite(Handle handle) throws IOException {
     handle.write(ByteBuffer.allocate(512), 0, CommandFlags.of(CommandFlag.FUA));
-  }
-
-  private static LostException lost() {
-    return new LostException(NbdError.EIO, "the cable is cut");
-  }
-
-  private static void breakHandle(Scene scene, int number) {
-    FakeBackend.Hook broken =
-        () -> {
-          throw lost();
-        };
-    scene.below(number).onRead = broken;
-    scene.below(number).onWrite = broken;
-    scene.below(number).onFlush = broken;
   }
 }

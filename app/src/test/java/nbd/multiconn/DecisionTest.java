@@ -51,25 +51,26 @@ class DecisionTest {
       boolean single,
       boolean shown)
       throws IOException {
-    FakeBackend fake = new FakeBackend(capabilities(kind, multiConn));
-    fake.threadModel = model;
-    MultiConnFilter filter =
-        new MultiConnFilter(
-            fake, new MultiConnSettings(mode, TrackDirty.CONNECTION, false, single));
+    Scene scene =
+        Scene.of(
+            capabilities(kind, multiConn),
+            new MultiConnSettings(mode, TrackDirty.CONNECTION, false, single));
+    scene.fake.threadModel(model);
+    scene.open(1, "");
 
-    Capabilities seen = filter.open("", false).capabilities();
+    Capabilities seen = scene.handle(0).capabilities();
 
     assertThat(seen.has(Capability.MULTI_CONN)).isEqualTo(shown);
     assertThat(seen.without(Capability.MULTI_CONN, Capability.FUA))
-        .isEqualTo(fake.capabilities.without(Capability.MULTI_CONN, Capability.FUA));
+        .isEqualTo(scene.fake.capabilities().without(Capability.MULTI_CONN, Capability.FUA));
   }
 
   private static Capabilities capabilities(String kind, boolean multiConn) {
     Capabilities capabilities =
         switch (kind) {
-          case "READ_ONLY" -> FakeBackend.WRITABLE.readOnly();
-          case "FLUSHLESS" -> FakeBackend.WRITABLE.readOnly().without(Capability.FLUSH);
-          default -> FakeBackend.WRITABLE;
+          case "READ_ONLY" -> Scene.WRITABLE.readOnly();
+          case "FLUSHLESS" -> Scene.WRITABLE.readOnly().without(Capability.FLUSH);
+          default -> Scene.WRITABLE;
         };
     return multiConn ? capabilities.with(Capability.MULTI_CONN) : capabilities;
   }
@@ -77,46 +78,40 @@ class DecisionTest {
   @ParameterizedTest
   @EnumSource(names = {"AUTO", "EMULATE"})
   void aClientIsRefusedWhereWritesCannotBeFlushed(MultiConnMode mode) {
-    FakeBackend fake = new FakeBackend(FakeBackend.WRITABLE.without(Capability.FLUSH));
-    MultiConnFilter filter =
-        new MultiConnFilter(fake, new MultiConnSettings(mode, TrackDirty.CONNECTION, false, false));
+    Scene scene =
+        Scene.of(Scene.WRITABLE.without(Capability.FLUSH), MultiConnSettings.DEFAULT.with(mode));
 
-    assertThatThrownBy(() -> filter.open("", false))
+    assertThatThrownBy(() -> scene.open(1, ""))
         .isInstanceOf(NbdException.class)
         .hasMessageContaining("no flush");
-    assertThat(fake.handles).allMatch(handle -> handle.closed);
-    assertThat(filter.groups()).isZero();
+    assertThat(scene.fake.openHandles()).isZero();
+    assertThat(scene.filter.groups()).isZero();
   }
 
   @ParameterizedTest
   @EnumSource(names = {"DISABLE", "PLUGIN", "UNSAFE"})
   void whereNothingIsEmulatedABackendWithoutFlushWillDo(MultiConnMode mode) throws IOException {
     Scene scene =
-        Scene.of(FakeBackend.WRITABLE.without(Capability.FLUSH), mode, TrackDirty.CONNECTION, 2);
+        Scene.of(Scene.WRITABLE.without(Capability.FLUSH), mode, TrackDirty.CONNECTION, 2);
     scene.write(0);
     scene.read(1);
-    scene.handle(0).close();
-    scene.handle(1).close();
-    assertThat(scene.fake.faults).isEmpty();
+    scene.close(0, 1);
+    assertThat(scene.takeFlushed()).isEmpty();
   }
 
   @Test
   void aBackendThatTakesOneConnectionAtATimeNeedsNoFlushInAutoMode() throws IOException {
-    FakeBackend fake = new FakeBackend(FakeBackend.WRITABLE.without(Capability.FLUSH));
-    fake.threadModel = ThreadModel.SERIALIZE_CONNECTIONS;
-    assertThat(
-            new MultiConnFilter(fake, MultiConnSettings.DEFAULT)
-                .open("", false)
-                .capabilities()
-                .has(Capability.MULTI_CONN))
-        .isFalse();
+    Scene scene = Scene.of(Scene.WRITABLE.without(Capability.FLUSH), MultiConnSettings.DEFAULT);
+    scene.fake.threadModel(ThreadModel.SERIALIZE_CONNECTIONS);
+    scene.open(1, "");
+    assertThat(scene.handle(0).capabilities().has(Capability.MULTI_CONN)).isFalse();
   }
 
   @Test
   void fuaIsEmulatedWhereFlushesAreReplicatedAndNowhereElse() throws IOException {
-    assertThat(hasFua(FakeBackend.WRITABLE, MultiConnMode.EMULATE)).isFalse();
-    assertThat(hasFua(FakeBackend.MULTI_CONN, MultiConnMode.AUTO)).isTrue();
-    assertThat(hasFua(FakeBackend.WRITABLE, MultiConnMode.DISABLE)).isTrue();
+    assertThat(hasFua(Scene.WRITABLE, MultiConnMode.EMULATE)).isFalse();
+    assertThat(hasFua(Scene.MULTI_CONN, MultiConnMode.AUTO)).isTrue();
+    assertThat(hasFua(Scene.WRITABLE, MultiConnMode.DISABLE)).isTrue();
   }
 
   private static boolean hasFua(Capabilities capabilities, MultiConnMode mode) throws IOException {

@@ -8,33 +8,30 @@ import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.IntStream;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Operation;
 import nbd.storage.ReadTarget;
+import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** No more flushes than are needed, and those that are at the same time. */
 class FlushSharingTest {
+  private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
 
   @Test
   void handlesAreFlushedAtTheSameTime() throws IOException {
     Scene scene = Scene.emulating(4);
-    Gate[] gates = new Gate[3];
-    for (int i = 0; i < 3; i++) {
-      scene.write(i);
-      gates[i] = scene.stopFlushes(i);
-    }
+    scene.write(0, 1, 2);
+    List<Gate> gates = IntStream.range(0, 3).mapToObj(scene::stopFlush).toList();
     Running flush = scene.startFlush(3);
-    for (Gate gate : gates) {
-      gate.awaitReached();
-    }
-    for (Gate gate : gates) {
-      gate.open();
-    }
+    gates.forEach(Gate::awaitReached);
+    gates.forEach(Gate::open);
     flush.join();
   }
 
@@ -42,98 +39,63 @@ class FlushSharingTest {
   void aFlushWhoseWritesTheRunningOneCoversUsesThat() throws IOException {
     Scene scene = Scene.emulating(10);
     scene.write(0);
-    Gate inFlush = scene.stopFlushes(0);
-    List<Running> flushes = startFlushes(scene, 10);
-    inFlush.awaitReached();
-    for (Running flush : flushes) {
-      flush.awaitParked();
-    }
+    Gate inFlush = scene.stopFlush(0);
+    List<Running> flushes = scene.startFlushes(10);
 
     inFlush.open();
-    joinAll(flushes);
+    Scene.joinAll(flushes);
 
-    assertThat(scene.fake.flushed).containsExactly(0);
+    assertThat(scene.takeFlushed()).containsExactly(0);
   }
 
   @Test
   void flushesThatArriveWhileOneRunsShareTheNext() throws IOException {
     Scene scene = Scene.emulating(10);
-    sharesTheNext(scene);
+    flushWhileOneRuns(scene, 0);
+
+    assertThat(scene.takeFlushed()).containsExactly(0, 0);
   }
 
   @Test
   void whereTheBackendIsMultiConnTheWholeExportShares() throws IOException {
-    Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.PLUGIN, TrackDirty.CONNECTION, 10);
-    scene.write(0);
-    Gate inFlush = scene.stopFlushes(0);
-    Running first = scene.startFlush(0);
-    inFlush.awaitReached();
-    for (int i = 0; i < 10; i++) {
-      scene.write(i);
-    }
-    List<Running> flushes = startFlushes(scene, 10);
-    for (Running flush : flushes) {
-      flush.awaitParked();
-    }
-    scene.below(0).onFlush = () -> {};
+    Scene scene = Scene.of(Scene.MULTI_CONN, MultiConnMode.PLUGIN, TrackDirty.CONNECTION, 10);
+    flushWhileOneRuns(scene, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9);
 
-    inFlush.open();
-    first.join();
-    joinAll(flushes);
-
-    assertThat(scene.fake.flushed).hasSize(2).startsWith(0);
+    assertThat(scene.takeFlushed()).hasSize(2).startsWith(0);
     assertThat(scene.flushed(3)).isEmpty();
   }
 
-  private static void sharesTheNext(Scene scene) throws IOException {
+  /** Ten connections flush when the first of them is being flushed, and some have written since. */
+  private static void flushWhileOneRuns(Scene scene, int... writers) throws IOException {
     scene.write(0);
-    Gate inFlush = scene.stopFlushes(0);
-    Running first = scene.startFlush(1);
+    Gate inFlush = scene.stopFlush(0);
+    Running first = scene.startFlush(0);
     inFlush.awaitReached();
-    scene.write(0);
-    List<Running> flushes = startFlushes(scene, 10);
-    for (Running flush : flushes) {
-      flush.awaitParked();
-    }
-    scene.below(0).onFlush = () -> {};
+    scene.write(writers);
+    List<Running> flushes = scene.startFlushes(10);
 
     inFlush.open();
     first.join();
-    joinAll(flushes);
-
-    assertThat(scene.fake.flushed).containsExactly(0, 0);
+    Scene.joinAll(flushes);
   }
 
   @Test
   void withoutTrackingEveryFlushIsPassedOn() throws IOException {
-    Scene scene = Scene.of(FakeBackend.WRITABLE, MultiConnMode.EMULATE, TrackDirty.OFF, 3);
-    Gate inFlush = scene.stopFlushes(0);
-    List<Running> flushes = startFlushes(scene, 3);
-    inFlush.awaitReached();
-    for (Running flush : flushes) {
-      flush.awaitParked();
-    }
+    Scene scene = Scene.of(Scene.WRITABLE, MultiConnMode.EMULATE, TrackDirty.OFF, 3);
+    Gate inFlush = scene.stopFlush(0);
+    List<Running> flushes = scene.startFlushes(3);
     inFlush.open();
-    joinAll(flushes);
+    Scene.joinAll(flushes);
 
-    assertThat(scene.fake.flushed).hasSize(9);
+    assertThat(scene.takeFlushed()).hasSize(9);
   }
 
   @Test
-  void whoSharesAFlushThatFailsFailsWithAnErrorOfItsOwn() throws IOException {
+  void clientsThatShareAFlushThatFailsEachGetAnErrorOfTheirOwn() throws IOException {
     Scene scene = Scene.emulating(3);
     scene.write(0);
-    Gate inFlush = new Gate();
-    scene.below(0).onFlush =
-        () -> {
-          inFlush.run();
-          throw new IOException("broken");
-        };
-    List<Running> flushes = startFlushes(scene, 3);
-    inFlush.awaitReached();
-    for (Running flush : flushes) {
-      flush.awaitParked();
-    }
+    Gate inFlush = scene.stopAndFailFlushes(0, new IOException("broken"));
+    List<Running> flushes = scene.startFlushes(3);
     inFlush.open();
 
     List<Throwable> thrown = new ArrayList<>();
@@ -141,7 +103,7 @@ class FlushSharingTest {
       assertThatThrownBy(flush::join).hasMessage("broken").satisfies(thrown::add);
     }
     assertThat(thrown).doesNotHaveDuplicates();
-    scene.below(0).onFlush = () -> {};
+    scene.heal(0);
     assertThat(scene.flushed(2)).as("nothing was marked clean").containsExactly(0);
   }
 
@@ -154,9 +116,8 @@ class FlushSharingTest {
       scene.read(0);
       assertThat(scene.flushed(0)).containsExactly(0);
     }
-    Gate inRead = new Gate();
-    scene.below(0).onRead = inRead;
-    Running read = Running.start(() -> scene.read(0));
+    Gate inRead = scene.stop(0, Command.READ);
+    Running read = scene.startRead(0);
     inRead.awaitReached();
     scene.write(0);
     assertThat(scene.flushed(1)).as("its own read is not waited for").containsExactly(0);
@@ -178,26 +139,26 @@ class FlushSharingTest {
   }
 
   @Test
-  void theFastPathIsFollowedToo() throws IOException {
+  void everyKindOfReadIsMarked() throws IOException {
     Scene scene = Scene.emulating(3);
-    scene.handle(0).tryNow(Operation.read(ByteBuffer.allocate(512), 0));
-    scene.handle(1).tryNow(Operation.write(ByteBuffer.allocate(512), 0, CommandFlags.NONE));
-    assertThat(scene.flushed(2)).containsExactly(1, 0);
-    scene.handle(0).cache(0, 512);
-    scene.handle(1).tryNow(Operation.write(ByteBuffer.allocate(512), 0, CommandFlags.NONE));
-    assertThat(scene.flushed(2)).containsExactly(1, 0);
-    assertThat(scene.handle(0).tryNow(Operation.transfer(0, 512, NOWHERE))).isFalse();
-    scene.handle(1).tryNow(Operation.write(ByteBuffer.allocate(512), 0, CommandFlags.NONE));
-    assertThat(scene.flushed(2)).containsExactly(1, 0);
+    ByteBuffer data = ByteBuffer.allocate(512);
+    Operation ahead = Operation.onRange(Command.CACHE, 0, 512, CommandFlags.NONE);
+    for (Operation read :
+        List.of(
+            Operation.read(data, 0),
+            Operation.extents(0, 512, 1),
+            ahead,
+            Operation.transfer(0, 512, NOWHERE))) {
+      assertThat(scene.handle(0).tryNow(read)).isEqualTo(!read.isTransfer());
+      scene.handle(1).tryNow(Operation.write(data.clear(), 0, CommandFlags.NONE));
+      assertThat(scene.flushed(2)).as("%s", read.command()).containsExactly(1, 0);
+    }
   }
 
   @Test
   void aFastZeroThatIsNotFastCostsNoFlush() throws IOException {
     Scene scene = Scene.emulating(2);
-    scene.below(0).onWrite =
-        () -> {
-          throw new NbdException(NbdError.ENOTSUP, "not fast");
-        };
+    scene.fake.fail(new NbdException(NbdError.ENOTSUP, "not fast"), Command.WRITE_ZEROES);
     assertThatThrownBy(() -> scene.handle(0).zero(0, 512, CommandFlags.of(CommandFlag.FAST_ZERO)))
         .hasMessage("not fast");
     assertThat(scene.flushed(1)).isEmpty();
@@ -208,33 +169,25 @@ class FlushSharingTest {
 
   @Test
   void aWriteThatIsDurableAndVisibleByItselfNeedsNoFlush() throws IOException {
-    Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, TrackDirty.CONNECTION, 2);
-    scene.handle(0).write(ByteBuffer.allocate(512), 0, CommandFlags.of(CommandFlag.FUA));
+    Scene scene = Scene.multiConn(2);
+    scene.handle(0).write(ByteBuffer.allocate(512), 0, FUA);
     assertThat(scene.flushed(1)).isEmpty();
-    scene.below(0).onWrite =
-        () -> {
-          throw new IOException("broken");
-        };
-    assertThatThrownBy(
-            () ->
-                scene
-                    .handle(0)
-                    .write(ByteBuffer.allocate(512), 0, CommandFlags.of(CommandFlag.FUA)))
+    scene.fake.fail(new IOException("broken"), Command.WRITE);
+    assertThatThrownBy(() -> scene.handle(0).write(ByteBuffer.allocate(512), 0, FUA))
         .hasMessage("broken");
     assertThat(scene.flushed(1)).containsExactly(1);
   }
 
   @Test
   void whereEachFlushesForItselfAReaderIsRefreshedByItsOwnFlush() throws IOException {
-    Scene scene = Scene.of(FakeBackend.WRITABLE, MultiConnMode.DISABLE, TrackDirty.CONNECTION, 2);
+    Scene scene = Scene.of(Scene.WRITABLE, MultiConnMode.DISABLE, TrackDirty.CONNECTION, 2);
     scene.read(0);
     scene.write(1);
     assertThat(scene.flushed(1)).containsExactly(1);
     assertThat(scene.flushed(0)).containsExactly(0);
     assertThat(scene.flushed(0)).isEmpty();
-    Gate inRead = new Gate();
-    scene.below(0).onRead = inRead;
-    Running read = Running.start(() -> scene.read(0));
+    Gate inRead = scene.stop(0, Command.READ);
+    Running read = scene.startRead(0);
     inRead.awaitReached();
     scene.write(1);
     scene.flush(1);
@@ -267,18 +220,4 @@ class FlushSharingTest {
           throw new AssertionError("not needed");
         }
       };
-
-  private static List<Running> startFlushes(Scene scene, int connections) {
-    List<Running> flushes = new ArrayList<>();
-    for (int i = 0; i < connections; i++) {
-      flushes.add(scene.startFlush(i));
-    }
-    return flushes;
-  }
-
-  private static void joinAll(List<Running> flushes) throws IOException {
-    for (Running flush : flushes) {
-      flush.join();
-    }
-  }
 }

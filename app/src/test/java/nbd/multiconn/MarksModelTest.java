@@ -5,7 +5,9 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
+import nbd.storage.Handle;
 import nbd.storage.ThreadModel;
+import nbd.testing.FakeBackend;
 import org.jetbrains.lincheck.Lincheck;
 import org.junit.jupiter.api.Test;
 
@@ -198,22 +200,18 @@ class MarksModelTest {
   }
 
   private static void locked(Group group, Runnable action) {
-    group.lock.lock();
-    try {
+    try (var _ = group.locked()) {
       action.run();
-    } finally {
-      group.lock.unlock();
     }
   }
 
   private static Member member() {
     try {
-      ModelStorage.ModelHandle handle = new ModelStorage(false).open("", false);
+      Handle handle = new FakeBackend(8).open("", false);
       Decision decision =
-          Decision.of(MultiConnSettings.DEFAULT, handle.capabilities(), ThreadModel.PARALLEL);
+          Decision.of(MultiConnSettings.DEFAULT, Scene.WRITABLE, ThreadModel.PARALLEL);
       Group group = new Group(MultiConnSettings.DEFAULT, Runnable::run);
-      Member member =
-          new Member(handle, decision, group.scopeFor("", handle.facts().identity(), decision));
+      Member member = new Member(handle, decision, group.scopeFor("", "", decision));
       group.attach(member);
       SHARED.set(member);
       return member;

@@ -4,9 +4,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
-import java.util.Optional;
-import nbd.protocol.NbdError;
-import nbd.storage.LostException;
+import nbd.protocol.Command;
+import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -17,69 +16,49 @@ class RestartedServerTest {
   void aFlushThatTheNewServerAnswersDoesNotCoverWhatTheOldOneLost() throws IOException {
     for (TrackDirty tracking : TrackDirty.values()) {
       for (boolean knows : new boolean[] {false, true}) {
-        Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, tracking, 1);
-        scene.write(0);
-        restart(scene, knows);
-        scene.open(2, "");
-        scene.write(1);
+        for (boolean flushesFirst : new boolean[] {false, true}) {
+          Scene scene = Scene.of(Scene.MULTI_CONN, MultiConnMode.AUTO, tracking, 1);
+          scene.write(0);
+          restart(scene, knows);
+          scene.open(2, "");
+          if (flushesFirst) {
+            assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("restarted");
+          }
+          scene.write(1);
 
-        for (int connection = 1; connection < 3; connection++) {
-          int number = connection;
-          assertThatThrownBy(() -> scene.flush(number))
-              .as("%s, knows: %s", tracking, knows)
-              .hasMessageContaining("lost");
-          scene.flush(number);
+          scene.assertLossReportedOnce(1, 2);
+          assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("restarted");
+          scene.open(1, "");
+          scene.flush(3);
         }
-        assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("restarted");
-        scene.open(1, "");
-        scene.flush(3);
       }
     }
-  }
-
-  @Test
-  void theConnectionThatWroteIsToldAlsoWhenItIsTheFirstToFlush() throws IOException {
-    Scene scene = multiConn(1);
-    scene.write(0);
-    restart(scene, false);
-    scene.open(1, "");
-
-    assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("restarted");
-    assertThatThrownBy(() -> scene.flush(1)).hasMessageContaining("lost");
-    scene.flush(1);
   }
 
   @Test
   void aWriteWhoseConnectionIsKnownToHaveBrokenIsNotCoveredByAnothers() throws IOException {
     for (TrackDirty tracking : TrackDirty.values()) {
-      Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, tracking, 2);
+      Scene scene = Scene.of(Scene.MULTI_CONN, MultiConnMode.AUTO, tracking, 2);
       scene.write(0);
-      scene.below(0).broken = () -> Optional.of("the cable is cut");
+      scene.below(0).cut("the cable is cut", true);
 
-      assertThatThrownBy(() -> scene.flush(1)).as("%s", tracking).hasMessageContaining("lost");
-      scene.flush(1);
+      scene.assertLossReportedOnce(1);
       assertThatThrownBy(() -> scene.flush(0)).hasMessageContaining("the cable is cut");
     }
   }
 
   @Test
-  void whatTheConnectionsOfAnOldSessionLostIsToldToThoseOfTheNewOne() throws IOException {
+  void whatTheConnectionsOfAnOldSessionLostIsReportedToThoseOfTheNewOne() throws IOException {
     for (TrackDirty tracking : TrackDirty.values()) {
-      Scene scene = Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, tracking, 1);
+      Scene scene = Scene.of(Scene.MULTI_CONN, MultiConnMode.AUTO, tracking, 1);
       scene.write(0);
       restart(scene, true);
-      scene.fake.storage = "a new session";
+      scene.fake.identity("a new session");
       scene.open(2, "");
       scene.write(1);
 
-      for (int connection = 1; connection < 3; connection++) {
-        int number = connection;
-        assertThatThrownBy(() -> scene.flush(number))
-            .as("%s", tracking)
-            .hasMessageContaining("lost");
-        scene.flush(number);
-      }
-      scene.handle(0).close();
+      scene.assertLossReportedOnce(1, 2);
+      scene.close(0);
       scene.open(1, "");
       scene.flush(3);
     }
@@ -87,7 +66,7 @@ class RestartedServerTest {
 
   @Test
   void whereAConnectionCameAfterTheWriteTheOneThatWroteIsFlushedAndNoOther() throws IOException {
-    Scene scene = multiConn(1);
+    Scene scene = Scene.multiConn(1);
     scene.write(0);
     scene.open(1, "");
     scene.write(1);
@@ -98,7 +77,7 @@ class RestartedServerTest {
 
   @Test
   void aWriteThatIsAnsweredLaterProvesThatBothHaveTheSameServer() throws IOException {
-    Scene scene = multiConn(1);
+    Scene scene = Scene.multiConn(1);
     scene.write(0);
     scene.open(1, "");
     scene.write(0);
@@ -109,13 +88,10 @@ class RestartedServerTest {
 
   @Test
   void aWriteThatFailsLaterProvesNothing() throws IOException {
-    Scene scene = multiConn(1);
+    Scene scene = Scene.multiConn(1);
     scene.write(0);
     scene.open(1, "");
-    scene.below(0).onWrite =
-        () -> {
-          throw new IOException("refused somewhere on the way");
-        };
+    scene.fake.fail(new IOException("refused somewhere on the way"), Command.WRITE);
     assertThatThrownBy(() -> scene.write(0)).hasMessageContaining("refused");
 
     assertThat(scene.flushed(1)).containsExactly(0);
@@ -123,10 +99,9 @@ class RestartedServerTest {
 
   @Test
   void aWriteThatBeganBeforeTheOtherConnectionCameProvesNothing() throws IOException {
-    Scene scene = multiConn(1);
-    Gate inWrite = new Gate();
-    scene.below(0).onWrite = inWrite;
-    Running write = Running.start(() -> scene.write(0));
+    Scene scene = Scene.multiConn(1);
+    Gate inWrite = scene.stop(0, Command.WRITE);
+    Running write = scene.startWrite(0);
     inWrite.awaitReached();
     scene.open(1, "");
     inWrite.open();
@@ -137,37 +112,18 @@ class RestartedServerTest {
 
   @Test
   void whatAConnectionThatHasGoneLeftIsNotCoveredByTheNewServer() throws IOException {
-    Scene scene = multiConn(2);
+    Scene scene = Scene.multiConn(2);
     scene.write(0);
-    scene.below(0).onFlush =
-        () -> {
-          throw new IOException("refused");
-        };
-    assertThatThrownBy(() -> scene.handle(0).close()).hasMessageContaining("refused");
+    scene.failFlushes(0);
+    assertThatThrownBy(() -> scene.close(0)).hasMessageContaining("broken");
     restart(scene, false);
     scene.open(1, "");
 
-    assertThatThrownBy(() -> scene.flush(2)).hasMessageContaining("lost");
-    scene.flush(2);
-  }
-
-  private static Scene multiConn(int connections) throws IOException {
-    return Scene.of(FakeBackend.MULTI_CONN, MultiConnMode.AUTO, TrackDirty.CONNECTION, connections);
+    scene.assertLossReportedOnce(2);
   }
 
   /** Breaks all connections. */
   private static void restart(Scene scene, boolean theyKnow) {
-    FakeBackend.Hook broken =
-        () -> {
-          throw new LostException(NbdError.EIO, "the server was restarted");
-        };
-    for (FakeBackend.FakeHandle handle : scene.fake.handles) {
-      handle.onRead = broken;
-      handle.onWrite = broken;
-      handle.onFlush = broken;
-      if (theyKnow) {
-        handle.broken = () -> Optional.of("the server was restarted");
-      }
-    }
+    scene.fake.handles().forEach(handle -> handle.cut("the server was restarted", theyKnow));
   }
 }

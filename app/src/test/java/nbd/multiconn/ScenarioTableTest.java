@@ -6,8 +6,7 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
-import nbd.storage.Capabilities;
-import nbd.storage.Handle;
+import nbd.protocol.CommandFlags;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -76,24 +75,20 @@ class ScenarioTableTest {
   void aScriptCausesTheseFlushes(
       TrackDirty tracking, MultiConnMode mode, String backend, String script, String expected)
       throws IOException {
-    Capabilities capabilities =
-        backend.equals("mc") ? FakeBackend.MULTI_CONN : FakeBackend.WRITABLE;
-    FakeBackend fake = new FakeBackend(capabilities);
-    MultiConnFilter filter =
-        new MultiConnFilter(fake, new MultiConnSettings(mode, tracking, false, false));
-    List<Handle> handles = new ArrayList<>();
-    for (int i = 0; i < (script.equals("S2") ? 4 : 3); i++) {
-      handles.add(filter.open("", false));
-    }
+    Scene scene =
+        Scene.of(
+            backend.equals("mc") ? Scene.MULTI_CONN : Scene.WRITABLE,
+            mode,
+            tracking,
+            script.equals("S2") ? 4 : 3);
 
-    List<List<Integer>> flushes = run(commands(script), handles, fake);
+    List<List<Integer>> flushes = run(commands(script), scene);
 
     String[] steps = expected.split(" / ", -1);
     assertThat(flushes).hasSize(steps.length);
     for (int i = 0; i < steps.length; i++) {
       assertIs(flushes.get(i), steps[i].strip(), "client flush " + (i + 1));
     }
-    assertThat(fake.faults).isEmpty();
   }
 
   private static String commands(String script) {
@@ -104,19 +99,15 @@ class ScenarioTableTest {
     };
   }
 
-  private static List<List<Integer>> run(String script, List<Handle> handles, FakeBackend fake)
-      throws IOException {
+  private static List<List<Integer>> run(String script, Scene scene) throws IOException {
     List<List<Integer>> flushes = new ArrayList<>();
     for (String command : script.split(" ", -1)) {
-      Handle handle = handles.get(command.charAt(1) - '0');
+      int number = command.charAt(1) - '0';
       switch (command.charAt(0)) {
-        case 'R' -> Calls.read(handle);
-        case 'Z' -> Calls.zero(handle);
-        case 'T' -> Calls.trim(handle);
-        default -> {
-          handle.flush();
-          flushes.add(fake.takeFlushed());
-        }
+        case 'R' -> scene.read(number);
+        case 'Z' -> scene.handle(number).zero(0, 512, CommandFlags.NONE);
+        case 'T' -> scene.handle(number).trim(0, 512, CommandFlags.NONE);
+        default -> flushes.add(scene.flushed(number));
       }
     }
     return flushes;

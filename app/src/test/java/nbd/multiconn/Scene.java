@@ -1,61 +1,92 @@
 package nbd.multiconn;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Executor;
+import java.util.function.UnaryOperator;
+import nbd.protocol.BlockSizes;
+import nbd.protocol.Command;
+import nbd.protocol.CommandFlags;
+import nbd.storage.Backend;
 import nbd.storage.Capabilities;
+import nbd.storage.Capability;
 import nbd.storage.Handle;
+import nbd.testing.ContractBackend;
+import nbd.testing.FakeBackend;
+import nbd.testing.Gate;
 import nbd.testing.Running;
 
-/** A filter over a {@link FakeBackend}, and connections by number. */
+/** A filter over fake storage, and its connections by their numbers. */
 final class Scene {
+  static final Capabilities MULTI_CONN = FakeBackend.all();
+  static final Capabilities WRITABLE = MULTI_CONN.without(Capability.MULTI_CONN);
+
   final FakeBackend fake;
   final MultiConnFilter filter;
+  private final ContractBackend contract;
   private final List<Handle> handles = new ArrayList<>();
 
-  private Scene(FakeBackend fake, MultiConnSettings settings) {
-    this(fake, new MultiConnFilter(fake, settings));
+  private Scene(
+      Capabilities capabilities,
+      MultiConnSettings settings,
+      UnaryOperator<Backend> between,
+      Executor executor) {
+    fake = storage(capabilities);
+    contract = new ContractBackend(fake);
+    filter = new MultiConnFilter(between.apply(contract), settings, executor);
   }
 
-  private Scene(FakeBackend fake, MultiConnFilter filter) {
-    this.fake = fake;
-    this.filter = filter;
+  /** Storage that reads and writes at once, as a file does. */
+  static FakeBackend storage(Capabilities capabilities) {
+    return new FakeBackend(4096, BlockSizes.DEFAULT, capabilities).quick(operation -> true);
+  }
+
+  /** With something between the filter and the storage, over which multi-conn is emulated. */
+  static Scene over(UnaryOperator<Backend> between, int connections) throws IOException {
+    Scene scene =
+        new Scene(WRITABLE, settings(MultiConnMode.EMULATE), between, Thread.ofVirtual()::start);
+    scene.open(connections, "");
+    return scene;
   }
 
   /** As {@link #emulating}, where something else runs the flushes that need a thread. */
   static Scene emulating(int connections, Executor executor) throws IOException {
-    FakeBackend fake = new FakeBackend(FakeBackend.WRITABLE);
     Scene scene =
-        new Scene(
-            fake,
-            new MultiConnFilter(
-                fake, MultiConnSettings.DEFAULT.with(MultiConnMode.EMULATE), executor));
+        new Scene(WRITABLE, settings(MultiConnMode.EMULATE), UnaryOperator.identity(), executor);
     scene.open(connections, "");
     return scene;
   }
 
   /** Connections to the export "", in emulate mode over a backend that is not multi-conn. */
   static Scene emulating(int connections) throws IOException {
-    return of(FakeBackend.WRITABLE, MultiConnMode.EMULATE, TrackDirty.CONNECTION, connections);
+    return of(WRITABLE, MultiConnMode.EMULATE, TrackDirty.CONNECTION, connections);
+  }
+
+  /** Connections to the export "" of a multi-conn backend, in the mode auto. */
+  static Scene multiConn(int connections) throws IOException {
+    return of(MULTI_CONN, MultiConnMode.AUTO, TrackDirty.CONNECTION, connections);
   }
 
   static Scene of(
       Capabilities capabilities, MultiConnMode mode, TrackDirty tracking, int connections)
       throws IOException {
-    Scene scene =
-        new Scene(
-            new FakeBackend(capabilities), new MultiConnSettings(mode, tracking, false, false));
+    Scene scene = of(capabilities, new MultiConnSettings(mode, tracking, false, false));
     scene.open(connections, "");
     return scene;
   }
 
-  static Scene byExportName(MultiConnMode mode) {
-    return new Scene(
-        new FakeBackend(FakeBackend.WRITABLE),
-        new MultiConnSettings(mode, TrackDirty.CONNECTION, true, false));
+  /** Nobody is connected yet. */
+  static Scene of(Capabilities capabilities, MultiConnSettings settings) {
+    return new Scene(capabilities, settings, UnaryOperator.identity(), Thread.ofVirtual()::start);
+  }
+
+  private static MultiConnSettings settings(MultiConnMode mode) {
+    return MultiConnSettings.DEFAULT.with(mode);
   }
 
   void open(int connections, String exportName) throws IOException {
@@ -69,37 +100,138 @@ final class Scene {
   }
 
   FakeBackend.FakeHandle below(int number) {
-    return fake.handles.get(number);
+    return fake.handles().get(number);
   }
 
   void read(int number) throws IOException {
-    Calls.read(handle(number));
+    handle(number).read(ByteBuffer.allocate(512), 0);
   }
 
-  void write(int number) throws IOException {
-    Calls.write(handle(number));
+  void write(int... numbers) throws IOException {
+    for (int number : numbers) {
+      handle(number).write(ByteBuffer.allocate(512), 0, CommandFlags.NONE);
+    }
   }
 
   void flush(int number) throws IOException {
     handle(number).flush();
   }
 
-  Running startFlush(int number) {
-    return Running.start(handle(number)::flush);
+  void close(int... numbers) throws IOException {
+    for (int number : numbers) {
+      handle(number).close();
+    }
   }
 
-  /** Stops the flushes that enter a handle from now on. */
-  Gate stopFlushes(int number) {
+  Running startRead(int number) {
+    return Running.start(() -> read(number));
+  }
+
+  Running startWrite(int number) {
+    return Running.start(() -> write(number));
+  }
+
+  Running startFlush(int number) {
+    return Running.start(() -> flush(number));
+  }
+
+  /** Starts a flush on each connection, and waits until each waits. */
+  List<Running> startFlushes(int connections) {
+    List<Running> flushes = new ArrayList<>();
+    for (int i = 0; i < connections; i++) {
+      flushes.add(startFlush(i));
+    }
+    flushes.forEach(Running::awaitParked);
+    return flushes;
+  }
+
+  static void joinAll(List<Running> all) throws IOException {
+    for (Running one : all) {
+      one.join();
+    }
+  }
+
+  /** Holds the first call of the commands that enters a handle from now on. */
+  Gate stop(int number, Command... commands) {
     Gate gate = new Gate();
-    below(number).onFlush = gate;
+    below(number).hook(gate, commands);
     return gate;
   }
 
-  /** Flushes on one connection, and says which handles were flushed. */
+  Gate stopFlush(int number) {
+    return stop(number, Command.FLUSH);
+  }
+
+  /** Makes the flushes of a handle fail from now on. */
+  void failFlushes(int number, Throwable failure) {
+    below(number).hook(call -> throwIt(failure), Command.FLUSH);
+  }
+
+  void failFlushes(int number) {
+    failFlushes(number, new IOException("broken"));
+  }
+
+  /** Holds the first flush of a handle, and then makes it fail, as all after it. */
+  Gate stopAndFailFlushes(int number, Throwable failure) {
+    Gate gate = new Gate();
+    below(number)
+        .hook(
+            call -> {
+              gate.pass();
+              throwIt(failure);
+            },
+            Command.FLUSH);
+    return gate;
+  }
+
+  private static void throwIt(Throwable failure) throws IOException {
+    switch (failure) {
+      case IOException io -> throw io;
+      case RuntimeException bug -> throw bug;
+      case Error error -> throw error;
+      default -> throw new AssertionError(failure);
+    }
+  }
+
+  /** Takes all hooks off a handle. */
+  void heal(int number) {
+    below(number).hook(call -> {});
+  }
+
+  /** Breaks a handle for good. */
+  void cut(int... numbers) {
+    for (int number : numbers) {
+      below(number).cut("the cable is cut", false);
+    }
+  }
+
+  /** A flush that reports lost writes, and the next one that does not. */
+  void assertLossReportedOnce(int... numbers) throws IOException {
+    for (int number : numbers) {
+      assertThatThrownBy(() -> flush(number)).as("%d", number).hasMessageContaining("lost");
+      flush(number);
+    }
+  }
+
+  /** Flushes on one connection, and returns the handles that were flushed. */
   List<Integer> flushed(int number) throws IOException {
-    fake.takeFlushed();
+    takeFlushed();
     flush(number);
-    assertThat(fake.faults).isEmpty();
-    return fake.takeFlushed();
+    return takeFlushed();
+  }
+
+  /** Returns the handles that were flushed since the last time that this was asked. */
+  List<Integer> takeFlushed() {
+    List<Integer> taken = fake.flushed();
+    fake.forgetCalls();
+    assertThat(contract.violations()).isEmpty();
+    return taken;
+  }
+
+  /** Closes connections, with which the group ends. */
+  void assertForgottenAfterClosing(int... numbers) throws IOException {
+    close(numbers);
+    assertThat(filter.groups()).isZero();
+    assertThat(contract.violations()).isEmpty();
   }
 }

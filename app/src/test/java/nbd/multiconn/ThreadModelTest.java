@@ -5,71 +5,60 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.util.concurrent.atomic.AtomicInteger;
 import nbd.filter.SerializeFilter;
-import nbd.storage.Handle;
+import nbd.protocol.Command;
 import nbd.storage.ThreadModel;
+import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /** A flush on another connection's handle keeps to that handle's thread model. */
 class ThreadModelTest {
-  private final FakeBackend fake = new FakeBackend(FakeBackend.WRITABLE);
-
-  private MultiConnFilter filter(ThreadModel model) {
-    return new MultiConnFilter(
-        new SerializeFilter(fake, model),
-        new MultiConnSettings(MultiConnMode.EMULATE, TrackDirty.CONNECTION, false, false));
+  private static Scene scene(ThreadModel model, int connections) throws IOException {
+    return Scene.over(storage -> new SerializeFilter(storage, model), connections);
   }
 
   @Test
   void aFlushDoesNotEnterAHandleBesideARequest() throws IOException {
-    MultiConnFilter filter = filter(ThreadModel.SERIALIZE_REQUESTS);
-    Handle writer = filter.open("", false);
-    Handle other = filter.open("", false);
-    Calls.write(writer);
-    Gate inWrite = new Gate();
-    fake.handles.get(0).onWrite = inWrite;
-    Running write = Running.start(() -> Calls.write(writer));
+    Scene scene = scene(ThreadModel.SERIALIZE_REQUESTS, 2);
+    scene.write(0);
+    Gate inWrite = scene.stop(0, Command.WRITE);
+    Running write = scene.startWrite(0);
     inWrite.awaitReached();
-    Running flush = Running.start(other::flush);
+    Running flush = scene.startFlush(1);
     flush.awaitParked();
-    assertThat(fake.flushed).isEmpty();
-    Calls.read(other);
+    assertThat(scene.takeFlushed()).isEmpty();
+    scene.read(1);
 
     inWrite.open();
     write.join();
     flush.join();
 
-    assertThat(fake.flushed).as("then the one that has read meanwhile").containsExactly(0, 1);
+    assertThat(scene.takeFlushed())
+        .as("then the one that has read meanwhile")
+        .containsExactly(0, 1);
   }
 
   @Test
   void whereAllRequestsAreSerializedFlushesAreToo() throws IOException {
-    MultiConnFilter filter = filter(ThreadModel.SERIALIZE_ALL_REQUESTS);
+    Scene scene = scene(ThreadModel.SERIALIZE_ALL_REQUESTS, 4);
     AtomicInteger inside = new AtomicInteger();
     AtomicInteger most = new AtomicInteger();
-    FakeBackend.Hook count =
-        () -> {
+    scene.fake.hook(
+        call -> {
           most.accumulateAndGet(inside.incrementAndGet(), Math::max);
           Thread.onSpinWait();
           inside.decrementAndGet();
-        };
-    Handle[] handles = new Handle[4];
-    for (int i = 0; i < handles.length; i++) {
-      handles[i] = filter.open("", false);
-      fake.handles.get(i).onFlush = count;
-      fake.handles.get(i).onWrite = count;
-      fake.handles.get(i).onRead = count;
-    }
-    Running[] running = new Running[handles.length];
-    for (int i = 0; i < handles.length; i++) {
-      Handle handle = handles[i];
+        });
+    Running[] running = new Running[4];
+    for (int i = 0; i < running.length; i++) {
+      int number = i;
       running[i] =
           Running.start(
               () -> {
                 for (int n = 0; n < 500; n++) {
-                  Calls.write(handle);
-                  Calls.read(handle);
-                  handle.flush();
+                  scene.write(number);
+                  scene.read(number);
+                  scene.flush(number);
                 }
               });
     }
@@ -82,21 +71,18 @@ class ThreadModelTest {
 
   @Test
   void aFlushWaitsForAReadInFlightWithoutKeepingItFromEnding() throws IOException {
-    MultiConnFilter filter = filter(ThreadModel.SERIALIZE_ALL_REQUESTS);
-    Handle reader = filter.open("", false);
-    Handle writer = filter.open("", false);
-    Calls.write(writer);
-    Gate inRead = new Gate();
-    fake.handles.get(0).onRead = inRead;
-    Running read = Running.start(() -> Calls.read(reader));
+    Scene scene = scene(ThreadModel.SERIALIZE_ALL_REQUESTS, 2);
+    scene.write(1);
+    Gate inRead = scene.stop(0, Command.READ);
+    Running read = scene.startRead(0);
     inRead.awaitReached();
-    Running flush = Running.start(writer::flush);
+    Running flush = scene.startFlush(1);
     flush.awaitParked();
 
     inRead.open();
     read.join();
     flush.join();
 
-    assertThat(fake.flushed).containsExactly(1, 0);
+    assertThat(scene.takeFlushed()).containsExactly(1, 0);
   }
 }

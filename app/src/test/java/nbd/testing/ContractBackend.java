@@ -1,11 +1,10 @@
 package nbd.testing;
 
 import java.io.IOException;
-import java.util.EnumSet;
 import java.util.List;
-import java.util.Set;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
 import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.protocol.Command;
@@ -61,35 +60,33 @@ public final class ContractBackend extends FilterBackend {
       super(next);
     }
 
-    private void check(boolean kept, String duty) {
+    private void check(boolean kept, Supplier<String> violation) {
       if (!kept) {
-        violations.add(duty);
+        violations.add(violation.get());
       }
     }
 
     private void has(Capability capability) {
-      check(next.capabilities().has(capability), "called without " + capability);
+      check(next.capabilities().has(capability), () -> "called without " + capability);
     }
 
     private void range(long offset, long length) {
       boolean inside = offset >= 0 && length > 0 && offset + length <= next.size();
-      check(inside, "range %d+%d of %d".formatted(offset, length, next.size()));
+      check(inside, () -> "range %d+%d of %d".formatted(offset, length, next.size()));
       int minimum = next.blockSizes().minimum();
-      check(
-          offset % minimum == 0 && length % minimum == 0, "not aligned: " + offset + "+" + length);
+      boolean isAligned = offset % minimum == 0 && length % minimum == 0;
+      check(isAligned, () -> "not aligned: " + offset + "+" + length);
     }
 
     private void flags(CommandFlags flags, CommandFlag... allowed) {
-      Set<CommandFlag> set = EnumSet.noneOf(CommandFlag.class);
-      set.addAll(List.of(allowed));
-      if (next.capabilities().has(Capability.FUA)) {
-        set.add(CommandFlag.FUA);
-      }
-      CommandFlags known = CommandFlags.NONE;
-      for (CommandFlag flag : set) {
+      CommandFlags known =
+          next.capabilities().has(Capability.FUA)
+              ? CommandFlags.of(CommandFlag.FUA)
+              : CommandFlags.NONE;
+      for (CommandFlag flag : allowed) {
         known = known.with(flag);
       }
-      check(flags.within(known), "flags " + flags);
+      check(flags.within(known), () -> "flags " + flags);
     }
 
     @Override
@@ -97,7 +94,7 @@ public final class ContractBackend extends FilterBackend {
         throws IOException {
       check(operation);
       running.incrementAndGet();
-      check(closed.get() == 0, "a call on a closed handle");
+      check(closed.get() == 0, () -> "a call on a closed handle");
       Completion counted =
           patience == Patience.LATER
               ? failure -> {
@@ -134,7 +131,7 @@ public final class ContractBackend extends FilterBackend {
         }
         case CACHE -> has(Capability.CACHE);
         case BLOCK_STATUS -> has(Capability.EXTENTS);
-        default -> check(false, "command " + operation.command());
+        default -> check(false, () -> "command " + operation.command());
       }
       if (operation.command() != Command.FLUSH) {
         range(operation.offset(), operation.length());
@@ -143,8 +140,8 @@ public final class ContractBackend extends FilterBackend {
 
     @Override
     public void close() throws IOException {
-      check(closed.incrementAndGet() == 1, "closed twice");
-      check(running.get() == 0, "closed while a call runs");
+      check(closed.incrementAndGet() == 1, () -> "closed twice");
+      check(running.get() == 0, () -> "closed while a call runs");
       open.decrementAndGet();
       next.close();
     }

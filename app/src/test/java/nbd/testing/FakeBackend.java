@@ -2,38 +2,74 @@ package nbd.testing;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.util.Collections;
+import java.util.Arrays;
+import java.util.EnumMap;
 import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.BooleanSupplier;
+import java.util.function.Predicate;
+import java.util.function.Supplier;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.storage.Backend;
 import nbd.storage.Capabilities;
 import nbd.storage.Capability;
+import nbd.storage.Completion;
 import nbd.storage.ExportFacts;
+import nbd.storage.Extent;
 import nbd.storage.Handle;
+import nbd.storage.LostException;
 import nbd.storage.Operation;
+import nbd.storage.Outcome;
+import nbd.storage.Patience;
 import nbd.storage.ThreadModel;
+import org.jspecify.annotations.Nullable;
 
 /**
- * Storage in an array whose calls a test can hold up, fail and look at. Every call takes the slow
- * way: it has no {@code ...Now}.
+ * Storage in memory that a test can hold up, fail, crash and look into. A call does its work at one
+ * moment, between two hooks. A write is visible on all handles at once, unless each handle caches
+ * on its own ({@link #cachingPrivately}), and durable by FUA or a flush: a flush of any handle if
+ * the storage is multi-conn, else of the same handle.
+ *
+ * <p>No call is made at once unless a test says so ({@link #quick}), and none is begun: {@link
+ * FarBackend} does that.
  */
 public final class FakeBackend implements Backend {
-  private final byte[] content;
-  private final Capabilities capabilities;
-  private final BlockSizes blockSizes;
-  private final List<Call> calls = new CopyOnWriteArrayList<>();
-  private volatile Hook hook = call -> {};
-  private volatile boolean openFails;
-  private volatile boolean quickFua;
+  /** The byte that trimmed storage reads as. */
+  public static final byte TRIMMED = 0x55;
 
-  /** What every call of a handle does first. */
+  private final FakeContents contents;
+  private final List<FakeHandle> handles = new CopyOnWriteArrayList<>();
+  private final Hooks before = new Hooks();
+  private final Hooks after = new Hooks();
+  private final AtomicInteger open = new AtomicInteger();
+  private volatile Capabilities capabilities;
+  private volatile BlockSizes blockSizes;
+  private volatile Object identity = FakeBackend.class;
+  private volatile ThreadModel threadModel = ThreadModel.PARALLEL;
+  private volatile Running.Call opening = () -> {};
+  private volatile Predicate<Operation> quick = operation -> false;
+  private volatile BooleanSupplier answersAfterBreak = () -> false;
+  private volatile Allocation allocation = (offset, length) -> List.of(Extent.data(length));
+  private volatile boolean isClosed;
+
+  /** A test's part in a call. */
   @FunctionalInterface
   public interface Hook {
     /** May wait, and may throw. */
-    void before(Call call) throws IOException;
+    void on(Call call) throws IOException;
+  }
+
+  /** The answer to BLOCK_STATUS. */
+  @FunctionalInterface
+  public interface Allocation {
+    /** Tells the extents of a range. */
+    List<Extent> of(long offset, long length);
   }
 
   /** A call that a handle got. */
@@ -41,6 +77,49 @@ public final class FakeBackend implements Backend {
     /** A call without flags. */
     public static Call of(Command command, long offset, long length) {
       return new Call(command, offset, length, CommandFlags.NONE);
+    }
+
+    /** The call for an operation; flags count only where something changes. */
+    private static Call of(Operation operation) {
+      CommandFlags flags =
+          switch (operation.command()) {
+            case WRITE, TRIM, WRITE_ZEROES -> operation.flags();
+            default -> CommandFlags.NONE;
+          };
+      return new Call(operation.command(), operation.offset(), operation.length(), flags);
+    }
+
+    /** Returns for example "write 10 at 200", or "flush". */
+    @Override
+    public String toString() {
+      String name = command.name().toLowerCase(Locale.ROOT);
+      String range = length == 0 ? "" : " " + length + " at " + offset;
+      return name + range + (flags.equals(CommandFlags.NONE) ? "" : " " + flags);
+    }
+  }
+
+  /** One hook for each command. */
+  private static final class Hooks {
+    private volatile Map<Command, Hook> hooks = Map.of();
+
+    synchronized void set(Hook hook, Command... commands) {
+      Map<Command, Hook> changed = new EnumMap<>(Command.class);
+      changed.putAll(hooks);
+      for (Command command : commands.length == 0 ? Command.values() : commands) {
+        changed.put(command, hook);
+      }
+      hooks = changed;
+    }
+
+    void clear() {
+      hooks = Map.of();
+    }
+
+    void run(Call call) throws IOException {
+      Hook hook = hooks.get(call.command);
+      if (hook != null) {
+        hook.on(call);
+      }
     }
   }
 
@@ -51,9 +130,24 @@ public final class FakeBackend implements Backend {
 
   /** So many bytes, with this ability. */
   public FakeBackend(int size, BlockSizes blockSizes, Capabilities capabilities) {
-    this.content = new byte[size];
+    this(new byte[size], blockSizes, capabilities, false);
+  }
+
+  private FakeBackend(
+      byte[] content, BlockSizes blockSizes, Capabilities capabilities, boolean cachesPrivately) {
+    this.contents = new FakeContents(content, cachesPrivately);
     this.blockSizes = blockSizes;
     this.capabilities = capabilities;
+  }
+
+  /** Storage with this content. */
+  public static FakeBackend of(byte[] content, Capabilities capabilities) {
+    return new FakeBackend(content, BlockSizes.DEFAULT, capabilities, false);
+  }
+
+  /** Storage each of whose handles caches on its own what it reads and writes, until its flush. */
+  public static FakeBackend cachingPrivately(int size, Capabilities capabilities) {
+    return new FakeBackend(new byte[size], BlockSizes.DEFAULT, capabilities, true);
   }
 
   /** Everything that a client can ask for. */
@@ -61,32 +155,173 @@ public final class FakeBackend implements Backend {
     return Capabilities.of(Capability.values());
   }
 
-  /** Makes every later call do this first. */
-  public FakeBackend hook(Hook newHook) {
-    hook = newHook;
+  /** Makes every later call of these commands, or of any, do this before its work. */
+  public FakeBackend hook(Hook hook, Command... commands) {
+    before.set(hook, commands);
     return this;
   }
 
-  /** Makes it say that FUA is quick. */
-  public FakeBackend quickFua() {
-    quickFua = true;
+  /** Makes every later call of these commands, or of any, do this after its work. */
+  public FakeBackend after(Hook hook, Command... commands) {
+    after.set(hook, commands);
+    return this;
+  }
+
+  /** Makes every later call of these commands, or of any, fail. */
+  public FakeBackend fail(IOException failure, Command... commands) {
+    return hook(failing(failure), commands);
+  }
+
+  /** A hook that always fails. */
+  public static Hook failing(IOException failure) {
+    return call -> {
+      throw failure;
+    };
+  }
+
+  /** Takes all hooks off that come before a call's work. */
+  public void heal() {
+    before.clear();
+  }
+
+  /** Makes every later open do this first. */
+  public FakeBackend opening(Running.Call hook) {
+    opening = hook;
     return this;
   }
 
   /** Makes every later open fail. */
   public FakeBackend failOpen() {
-    openFails = true;
+    return opening(
+        () -> {
+          throw new IOException("the fake storage cannot be opened");
+        });
+  }
+
+  /** Makes such operations at once. */
+  public FakeBackend quick(Predicate<Operation> which) {
+    quick = which;
     return this;
+  }
+
+  /** Makes it say that FUA is quick. */
+  public FakeBackend quickFua() {
+    return quick(operation -> operation.command() == Command.WRITE && operation.fua());
+  }
+
+  /** Decides whether a call is answered whose handle breaks when it has been made. */
+  public void answerAfterBreak(BooleanSupplier answers) {
+    answersAfterBreak = answers;
+  }
+
+  /** Changes what later handles can do. */
+  public void capabilities(Capabilities changed) {
+    capabilities = changed;
+  }
+
+  /** Changes the block sizes of later handles. */
+  public void blockSizes(BlockSizes changed) {
+    blockSizes = changed;
+  }
+
+  /** Changes what later handles stand for. */
+  public void identity(Object changed) {
+    identity = changed;
+  }
+
+  /** Changes the thread model. */
+  public void threadModel(ThreadModel changed) {
+    threadModel = changed;
+  }
+
+  /** Changes the answer to BLOCK_STATUS. */
+  public void allocation(Allocation changed) {
+    allocation = changed;
+  }
+
+  /** Changes the size that later handles see. */
+  public void resize(int size) {
+    contents.resize(size);
+  }
+
+  /** Loses what is not durable, and breaks all handles. */
+  public void crash() {
+    contents.crash("the fake storage has crashed");
+  }
+
+  /** Breaks all handles, and loses nothing. */
+  public void cut() {
+    contents.cut("the fake storage cannot be reached");
+  }
+
+  /** The capabilities of later handles. */
+  public Capabilities capabilities() {
+    return capabilities;
+  }
+
+  /** The handles in the order in which they were opened. */
+  public List<FakeHandle> handles() {
+    return handles;
+  }
+
+  /** How many handles are open. */
+  public int openHandles() {
+    return open.get();
+  }
+
+  /** Whether the backend has been closed. */
+  public boolean isClosed() {
+    return isClosed;
+  }
+
+  /** The bytes that are read. */
+  public byte[] content() {
+    return contents.stored();
+  }
+
+  /** The bytes that would survive a loss of power. */
+  public byte[] durable() {
+    return contents.durable();
+  }
+
+  /** The number that is read at an offset. */
+  public long valueAt(int offset) {
+    return ByteBuffer.wrap(contents.stored()).getLong(offset);
+  }
+
+  /** The number at an offset that would survive a loss of power. */
+  public long durableAt(int offset) {
+    return ByteBuffer.wrap(contents.durable()).getLong(offset);
   }
 
   /** The calls so far, in the order in which they began. */
   public List<Call> calls() {
-    return Collections.unmodifiableList(calls);
+    return contents.begun();
+  }
+
+  /** The calls of a command so far. */
+  public List<Call> calls(Command command) {
+    return calls().stream().filter(call -> call.command() == command).toList();
   }
 
   /** How many calls of a command began. */
-  public long count(Command command) {
-    return calls.stream().filter(call -> call.command() == command).count();
+  public int count(Command command) {
+    return calls(command).size();
+  }
+
+  /** The numbers of the handles that got a flush, in the order in which the flushes began. */
+  public List<Integer> flushed() {
+    return contents.flushed();
+  }
+
+  /** Forgets the calls so far. */
+  public void forgetCalls() {
+    contents.forgetCalls();
+  }
+
+  /** The calls whose work was done since the last time that this was asked. */
+  public List<Call> takeDone() {
+    return contents.takeDone();
   }
 
   @Override
@@ -96,81 +331,156 @@ public final class FakeBackend implements Backend {
 
   @Override
   public ThreadModel threadModel() {
-    return ThreadModel.PARALLEL;
+    return threadModel;
   }
 
   @Override
   public Handle open(String exportName, boolean readOnly) throws IOException {
-    if (openFails) {
-      throw new IOException("the fake storage cannot be opened");
-    }
-    return new FakeHandle(readOnly ? capabilities.readOnly() : capabilities);
+    opening.run();
+    FakeHandle handle =
+        new FakeHandle(
+            new ExportFacts(
+                contents.size(),
+                blockSizes,
+                readOnly ? capabilities.readOnly() : capabilities,
+                "",
+                identity));
+    open.incrementAndGet();
+    handles.add(handle);
+    return handle;
   }
 
   @Override
   public void close() {
-    // Nothing is held.
+    isClosed = true;
   }
 
-  private final class FakeHandle extends PlainHandle {
-    FakeHandle(Capabilities can) {
-      super(new ExportFacts(content.length, blockSizes, can, "", FakeBackend.class));
+  /** One opening. */
+  public final class FakeHandle extends Handle {
+    private final FakeContents.View view = contents.open();
+    private final Hooks hooks = new Hooks();
+    private volatile Running.Call closing = () -> {};
+    private volatile Supplier<Optional<String>> broken =
+        () -> Optional.of(contents.knownBreak(view)).filter(why -> !why.isEmpty());
+    private volatile boolean isOpen = true;
+
+    private FakeHandle(ExportFacts facts) {
+      super(facts);
     }
 
-    private void begin(Command command, long offset, long length, CommandFlags flags)
+    /** Makes every later call of these commands, or of any, do this before its work. */
+    public void hook(Hook hook, Command... commands) {
+      hooks.set(hook, commands);
+    }
+
+    /** Makes closing do this. */
+    public void closing(Running.Call hook) {
+      closing = hook;
+    }
+
+    /** Breaks the handle for good; does it know that before its next call? */
+    public void cut(String why, boolean knows) {
+      contents.cut(view, why, knows);
+    }
+
+    /** Changes what the handle says of its own state. */
+    public void broken(Supplier<Optional<String>> says) {
+      broken = says;
+    }
+
+    /** Whether it has been broken. */
+    public boolean isBroken() {
+      return contents.isBroken(view);
+    }
+
+    /** Whether it has not been closed. */
+    public boolean isOpen() {
+      return isOpen;
+    }
+
+    /** How many writes were done. */
+    public int writes() {
+      return contents.writes(view);
+    }
+
+    /** How many of them, from the first on, a flush has covered. */
+    public int durableWrites() {
+      return contents.durableWrites(view);
+    }
+
+    @Override
+    public Optional<String> broken() {
+      return broken.get();
+    }
+
+    @Override
+    public Outcome perform(Operation operation, Patience patience, Completion end)
         throws IOException {
-      Call call = new Call(command, offset, length, flags);
-      calls.add(call);
-      hook.before(call);
+      boolean isDeclined = operation.isTransfer() || !quick.test(operation);
+      if (patience != Patience.WAIT && (patience == Patience.LATER || isDeclined)) {
+        return Outcome.DECLINED;
+      }
+      Call call = Call.of(operation);
+      contents.begin(view, call);
+      Object flush =
+          call.command == Command.FLUSH
+              ? contents.beginFlush(view, capabilities().has(Capability.MULTI_CONN))
+              : null;
+      try {
+        before.run(call);
+        hooks.run(call);
+        work(operation, flush);
+      } finally {
+        if (flush != null) {
+          contents.forget(flush);
+        }
+      }
+      contents.end(call);
+      after.run(call);
+      if (contents.isBroken(view) && !answersAfterBreak.getAsBoolean()) {
+        contents.check(view);
+      }
+      return Outcome.DONE;
     }
 
-    @Override
-    protected void doRead(ByteBuffer into, long offset) throws IOException {
-      begin(Command.READ, offset, into.remaining(), CommandFlags.NONE);
-      synchronized (content) {
-        into.put(content, (int) offset, into.remaining());
+    private void work(Operation operation, @Nullable Object flush) throws LostException {
+      int offset = (int) operation.offset();
+      byte[] data = new byte[(int) operation.length()];
+      switch (operation.command()) {
+        case READ -> {
+          contents.fetch(view, offset, data);
+          contents.keep(view, offset, data);
+          operation.data().put(data);
+        }
+        case WRITE -> {
+          operation.data().duplicate().get(data);
+          contents.write(view, offset, data, operation.fua());
+          operation.data().position(operation.data().limit());
+        }
+        case TRIM, WRITE_ZEROES -> {
+          Arrays.fill(data, operation.command() == Command.TRIM ? TRIMMED : 0);
+          contents.write(view, offset, data, operation.fua());
+        }
+        case FLUSH -> contents.endFlush(view, flush);
+        case CACHE -> {
+          contents.fetch(view, offset, data);
+          contents.keep(view, offset, data);
+        }
+        case BLOCK_STATUS -> {
+          contents.check(view);
+          operation.answer(allocation.of(operation.offset(), operation.length()));
+        }
+        default -> throw new AssertionError(operation.command());
       }
     }
 
     @Override
-    protected void doWrite(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
-      begin(Command.WRITE, offset, from.remaining(), flags);
-      synchronized (content) {
-        from.get(content, (int) offset, from.remaining());
+    public void close() throws IOException {
+      if (isOpen) {
+        open.decrementAndGet();
       }
-    }
-
-    @Override
-    protected boolean isQuick(Operation operation) {
-      return operation.command() == Command.WRITE && operation.fua() && quickFua;
-    }
-
-    @Override
-    protected void doFlush() throws IOException {
-      begin(Command.FLUSH, 0, 0, CommandFlags.NONE);
-    }
-
-    @Override
-    protected void doTrim(long offset, long length, CommandFlags flags) throws IOException {
-      begin(Command.TRIM, offset, length, flags);
-    }
-
-    @Override
-    protected void doZero(long offset, long length, CommandFlags flags) throws IOException {
-      begin(Command.WRITE_ZEROES, offset, length, flags);
-      synchronized (content) {
-        java.util.Arrays.fill(content, (int) offset, (int) (offset + length), (byte) 0);
-      }
-    }
-
-    @Override
-    protected void doCache(long offset, long length) throws IOException {
-      begin(Command.CACHE, offset, length, CommandFlags.NONE);
-    }
-
-    @Override
-    public void close() {
-      // Nothing is held.
+      isOpen = false;
+      closing.run();
     }
   }
 }
