@@ -23,6 +23,10 @@ final class FakeContents {
   private byte[] durable;
   private final boolean cachesPrivately;
   private final List<View> views = new ArrayList<>();
+
+  /** The views since the last crash: no later flush covers an earlier one's writes. */
+  private final List<View> sinceCrash = new ArrayList<>();
+
   private final List<Flush> running = new ArrayList<>();
   private final List<FakeBackend.Call> begun = new ArrayList<>();
   private final List<FakeBackend.Call> done = new ArrayList<>();
@@ -59,6 +63,7 @@ final class FakeContents {
   synchronized View open() {
     View view = new View();
     views.add(view);
+    sinceCrash.add(view);
     return view;
   }
 
@@ -82,10 +87,8 @@ final class FakeContents {
   /** Loses what is not durable, and breaks all handles. */
   synchronized void crash(String why) {
     stored = durable.clone();
-    for (View view : views) {
-      view.unflushed.clear();
-      cut(view, why, false);
-    }
+    cut(why);
+    sinceCrash.clear();
   }
 
   synchronized void cut(String why) {
@@ -203,7 +206,7 @@ final class FakeContents {
   synchronized Object beginFlush(View view, boolean ofAll) {
     Flush flush = new Flush();
     byte[] shared = stored.clone();
-    for (View each : ofAll ? views : List.of(view)) {
+    for (View each : ofAll ? sinceCrash : List.of(view)) {
       // What was only read is dropped; what is being read may be cached yet.
       each.cached.and(each.unflushed);
       flush.covered.put(
