@@ -179,8 +179,9 @@ public final class FakeBackend implements Backend {
     };
   }
 
-  /** Takes all hooks off that come before a call's work. */
+  /** Takes all hooks off that come before an open, or before a call's work. */
   public void heal() {
+    opening = () -> {};
     before.clear();
   }
 
@@ -210,8 +211,9 @@ public final class FakeBackend implements Backend {
   }
 
   /** Decides whether a call is answered whose handle breaks when it has been made. */
-  public void answerAfterBreak(BooleanSupplier answers) {
+  public FakeBackend answerAfterBreak(BooleanSupplier answers) {
     answersAfterBreak = answers;
+    return this;
   }
 
   /** Changes what later handles can do. */

@@ -1,5 +1,7 @@
 package nbd.testing;
 
+import static org.assertj.core.api.Assertions.assertThat;
+
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
@@ -17,11 +19,13 @@ import nbd.storage.Patience;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Storage whose reads and writes can only be begun: nothing happens before they are pushed, and
- * then they end in any order, on other threads, until a test holds the ends back.
+ * Storage whose reads and writes can only be begun, unless a test says otherwise ({@link
+ * #takingAll}): nothing happens before they are pushed, and then they end in any order, on other
+ * threads, until a test holds the ends back.
  */
 public final class FarBackend extends FilterBackend {
   private final Random random;
+  private final boolean onlyBegins;
   private final ReentrantLock lock = new ReentrantLock();
   private final List<Runnable> held = new ArrayList<>();
   private boolean holding;
@@ -29,8 +33,18 @@ public final class FarBackend extends FilterBackend {
 
   /** In front of what does the work. */
   public FarBackend(Backend near, long seed) {
+    this(near, seed, true);
+  }
+
+  private FarBackend(Backend near, long seed, boolean onlyBegins) {
     super(near);
     this.random = new Random(seed);
+    this.onlyBegins = onlyBegins;
+  }
+
+  /** Storage that takes reads and writes that are not begun, too. */
+  public static FarBackend takingAll(Backend near) {
+    return new FarBackend(near, 1, false);
   }
 
   /** Holds all ends back from now on. */
@@ -99,7 +113,7 @@ public final class FarBackend extends FilterBackend {
   }
 
   private final class FarHandle extends FilterHandle {
-    /** Used by the thread that begins. */
+    /** Guarded by the monitor. */
     private List<Runnable> begun = new ArrayList<>();
 
     FarHandle(Handle next) {
@@ -110,19 +124,17 @@ public final class FarBackend extends FilterBackend {
     public Outcome perform(Operation operation, Patience patience, Completion end)
         throws IOException {
       boolean hasData = operation.command() == Command.READ || operation.command() == Command.WRITE;
-      if (!hasData) {
-        return patience == Patience.WAIT
-            ? next.perform(operation, patience, end)
-            : Outcome.DECLINED;
+      if (patience == Patience.WAIT) {
+        assertThat(hasData && onlyBegins).as("%s is to be begun", operation.command()).isFalse();
+        return next.perform(operation, patience, end);
       }
-      return switch (patience) {
-        case AT_ONCE -> Outcome.DECLINED;
-        case LATER -> {
-          begun.add(() -> end.done(outcome(operation)));
-          yield Outcome.BEGUN;
-        }
-        case WAIT -> throw new AssertionError(operation.command() + " is to be begun");
-      };
+      if (patience == Patience.AT_ONCE || !hasData) {
+        return Outcome.DECLINED;
+      }
+      synchronized (this) {
+        begun.add(() -> end.done(outcome(operation)));
+      }
+      return Outcome.BEGUN;
     }
 
     private @Nullable IOException outcome(Operation operation) {
@@ -130,7 +142,7 @@ public final class FarBackend extends FilterBackend {
         return failure;
       }
       try {
-        next.run(operation);
+        next.run(operation.copy());
         return null;
       } catch (IOException failed) {
         return failed;
@@ -139,8 +151,11 @@ public final class FarBackend extends FilterBackend {
 
     @Override
     public void push() {
-      List<Runnable> pushed = begun;
-      begun = new ArrayList<>();
+      List<Runnable> pushed;
+      synchronized (this) {
+        pushed = begun;
+        begun = new ArrayList<>();
+      }
       end(pushed);
     }
   }

@@ -12,16 +12,20 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Random;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ExecutionException;
 import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
+import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.Operation;
-import nbd.testing.Eventually;
+import nbd.testing.FakeBackend;
+import nbd.testing.FakeBackend.Call;
+import nbd.testing.FarBackend;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -33,7 +37,10 @@ final class ReconnectingBackendTest {
   private static final int SIZE = 4096;
   private static final Duration LONG = Duration.ofMinutes(1);
 
-  private final CrashingStorage storage = new CrashingStorage(SIZE, 1);
+  private static final Capabilities MULTI_CONN = FakeBackend.all();
+  private static final Capabilities SINGLE = MULTI_CONN.without(Capability.MULTI_CONN);
+
+  private final FakeBackend storage = new FakeBackend(SIZE);
 
   private static ByteBuffer bytes(int length, int value) {
     byte[] bytes = new byte[length];
@@ -56,7 +63,7 @@ final class ReconnectingBackendTest {
   }
 
   private ReconnectingBackend filter(Duration within, long bytes) {
-    return new ReconnectingBackend(storage, name -> "", within, bytes, false);
+    return new ReconnectingBackend(FarBackend.takingAll(storage), name -> "", within, bytes, false);
   }
 
   @Test
@@ -65,7 +72,7 @@ final class ReconnectingBackendTest {
       write(handle, 0, 100, 1);
       handle.zero(100, 50, CommandFlags.NONE);
       write(handle, 50, 60, 2);
-      byte[] before = storage.cached();
+      byte[] before = storage.content();
       storage.crash();
 
       assertThat(read(handle, 0, SIZE)).isEqualTo(before);
@@ -85,7 +92,9 @@ final class ReconnectingBackendTest {
       storage.crash();
 
       handle.flush();
-      assertThat(storage.takeDone()).containsExactly("write 10 at 200", "flush", "flush");
+      assertThat(storage.takeDone())
+          .map(Call::toString)
+          .containsExactly("write 10 at 200", "flush", "flush");
     }
   }
 
@@ -102,6 +111,7 @@ final class ReconnectingBackendTest {
       read(one, 0, 1);
       assertThat(read(one, 0, 100)[50]).isEqualTo((byte) 2);
       assertThat(storage.takeDone())
+          .map(Call::toString)
           .containsSubsequence("write 40 at 0", "write 40 at 60", "write 20 at 40", "flush");
     }
   }
@@ -115,7 +125,9 @@ final class ReconnectingBackendTest {
       storage.crash();
 
       handle.flush();
-      assertThat(storage.takeDone()).containsExactly("trim 100 at 0", "flush", "flush");
+      assertThat(storage.takeDone())
+          .map(Call::toString)
+          .containsExactly("trim 100 at 0", "flush", "flush");
     }
   }
 
@@ -126,9 +138,11 @@ final class ReconnectingBackendTest {
         write(handle, i * 200, 200, i + 1);
       }
       // With what is counted for each, four fit.
-      assertThat(storage.flushes()).isEqualTo(2);
+      assertThat(storage.count(Command.FLUSH)).isEqualTo(2);
       write(handle, 0, 4000, 99);
-      assertThat(storage.flushes()).as("one that is too large gets all the room").isEqualTo(3);
+      assertThat(storage.count(Command.FLUSH))
+          .as("one that is too large gets all the room")
+          .isEqualTo(3);
       storage.crash();
       assertThat(read(handle, 0, 4000)).isEqualTo(bytes(4000, 99).array());
     }
@@ -140,32 +154,22 @@ final class ReconnectingBackendTest {
       for (int i = 0; i < 1000; i++) {
         write(handle, 0, 500, i);
       }
-      assertThat(storage.flushes()).isZero();
+      assertThat(storage.count(Command.FLUSH)).isZero();
     }
   }
 
   @Test
-  void whileItIsAwayCallsWait() throws Exception {
+  void whileItIsAwayCallsWait() throws IOException {
     try (Handle handle = open(filter(LONG, 1 << 20))) {
       write(handle, 0, 100, 1);
-      storage.down(true);
+      storage.failOpen();
       storage.crash();
-      CompletableFuture<byte[]> reading = new CompletableFuture<>();
-      Thread thread =
-          Thread.ofVirtual()
-              .start(
-                  () -> {
-                    try {
-                      reading.complete(read(handle, 0, 100));
-                    } catch (IOException failure) {
-                      reading.completeExceptionally(failure);
-                    }
-                  });
-      Eventually.isTrue("it waits", () -> thread.getState() == Thread.State.WAITING);
-      assertThat(reading).isNotDone();
+      byte[] expected = bytes(100, 1).array();
+      Running reading = Running.start(() -> assertThat(read(handle, 0, 100)).isEqualTo(expected));
+      reading.awaitParked();
 
-      storage.down(false);
-      assertThat(reading.get()).isEqualTo(bytes(100, 1).array());
+      storage.heal();
+      reading.join();
     }
   }
 
@@ -173,14 +177,14 @@ final class ReconnectingBackendTest {
   void ifItStaysAwayTooLongTheHandleIsBrokenForGood() throws IOException {
     try (Handle handle = open(filter(Duration.ofMillis(20), 1 << 20))) {
       write(handle, 0, 100, 1);
-      storage.down(true);
+      storage.failOpen();
       storage.crash();
 
       assertThatThrownBy(handle::flush)
           .isInstanceOf(LostException.class)
-          .hasMessageContaining("it has crashed")
-          .hasMessageContaining("it is down");
-      storage.down(false);
+          .hasMessageContaining("has crashed")
+          .hasMessageContaining("cannot be opened");
+      storage.heal();
       assertThatThrownBy(handle::flush).isInstanceOf(LostException.class);
       assertThatThrownBy(() -> read(handle, 0, 1)).isInstanceOf(LostException.class);
     }
@@ -189,13 +193,15 @@ final class ReconnectingBackendTest {
   @Test
   void ifItComesBackAsSomethingElseTheHandleIsBrokenForGood() throws IOException {
     try (Handle handle = open(filter(LONG, 1 << 20))) {
-      storage.shrink();
+      storage.resize(SIZE / 2);
+      storage.cut();
       assertThatThrownBy(handle::flush)
           .isInstanceOf(LostException.class)
           .hasMessageContaining("2048 bytes instead of 4096");
     }
     try (Handle handle = open(filter(LONG, 1 << 20))) {
-      storage.change(CrashingStorage.CAPABILITIES.without(Capability.TRIM));
+      storage.capabilities(MULTI_CONN.without(Capability.TRIM));
+      storage.cut();
       assertThatThrownBy(() -> read(handle, 0, 1))
           .isInstanceOf(LostException.class)
           .hasMessageContaining("other flags");
@@ -205,11 +211,11 @@ final class ReconnectingBackendTest {
   @Test
   void oneFlushCoversAllItsClientsAndForcedWritesAreTheServers() throws IOException {
     try (Handle handle = open(filter(LONG, 1 << 20))) {
-      assertThat(handle.capabilities()).isEqualTo(CrashingStorage.CAPABILITIES);
+      assertThat(handle.capabilities()).isEqualTo(MULTI_CONN);
     }
-    storage.change(CrashingStorage.SINGLE);
+    storage.capabilities(SINGLE);
     try (Handle handle = open(filter(LONG, 1 << 20))) {
-      assertThat(handle.capabilities()).isEqualTo(CrashingStorage.CAPABILITIES);
+      assertThat(handle.capabilities()).isEqualTo(MULTI_CONN);
     }
   }
 
@@ -220,10 +226,13 @@ final class ReconnectingBackendTest {
   @ParameterizedTest
   @ValueSource(longs = {1, 2, 3, 4, 5, 6})
   void nothingThatWasAnsweredIsEverMissed(long seed) throws Exception {
-    CrashingStorage crashing =
-        new CrashingStorage(
-            SIZE, seed, seed % 2 == 0 ? CrashingStorage.SINGLE : CrashingStorage.CAPABILITIES);
-    ReconnectingBackend filter = new ReconnectingBackend(crashing, name -> "", LONG, 900, false);
+    Random answers = new Random(seed);
+    FakeBackend crashing =
+        FakeBackend.of(new byte[SIZE], seed % 2 == 0 ? SINGLE : MULTI_CONN)
+            .after(call -> LockSupport.parkNanos(1));
+    crashing.answerAfterBreak(answers::nextBoolean);
+    ReconnectingBackend filter =
+        new ReconnectingBackend(FarBackend.takingAll(crashing), name -> "", LONG, 900, false);
     Model model = new Model();
     List<Handle> handles = new ArrayList<>();
     for (int i = 0; i < 3; i++) {
@@ -236,40 +245,36 @@ final class ReconnectingBackendTest {
                 () -> {
                   Random random = new Random(seed);
                   while (!chaos.isDone()) {
-                    crashing.down(random.nextInt(20) == 0);
+                    if (random.nextInt(20) == 0) {
+                      crashing.failOpen();
+                    }
                     if (random.nextInt(4) == 0) {
                       crashing.cut();
                     } else {
                       crashing.crash();
                     }
                     LockSupport.parkNanos(1);
-                    crashing.down(false);
+                    crashing.heal();
                     LockSupport.parkNanos(3_000_000);
                   }
                 });
-    CompletableFuture<?>[] clients = new CompletableFuture<?>[handles.size()];
-    for (int i = 0; i < clients.length; i++) {
-      long own = seed * 100 + i;
-      Handle handle = handles.get(i);
-      CompletableFuture<Void> end = new CompletableFuture<>();
-      clients[i] = end;
-      Thread.ofVirtual()
-          .start(
+    List<Running> clients = new ArrayList<>();
+    for (Handle handle : handles) {
+      Random own = new Random(seed * 100 + clients.size());
+      clients.add(
+          Running.start(
               () -> {
-                try {
-                  model.play(handle, new Random(own), 400);
-                  handle.flush();
-                  handle.close();
-                  end.complete(null);
-                } catch (IOException | RuntimeException | Error failure) {
-                  end.completeExceptionally(failure);
-                }
-              });
+                model.play(handle, own, 400);
+                handle.flush();
+                handle.close();
+              }));
     }
     try {
-      CompletableFuture.allOf(clients).get();
-    } catch (ExecutionException failure) {
-      throw new AssertionError("seed " + seed, failure.getCause());
+      for (Running client : clients) {
+        client.join();
+      }
+    } catch (IOException | AssertionError failure) {
+      throw new AssertionError("seed " + seed, failure);
     } finally {
       chaos.complete(null);
       crasher.join();

@@ -10,18 +10,24 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
+import nbd.storage.Capabilities;
 import nbd.storage.Capability;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.LostWritesException;
 import nbd.storage.Operation;
 import nbd.testing.Eventually;
+import nbd.testing.FakeBackend;
+import nbd.testing.FarBackend;
+import nbd.testing.Gate;
+import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -34,10 +40,14 @@ final class SessionTest {
   private static final Duration LONG = Duration.ofMinutes(1);
   private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
 
-  private final CrashingStorage storage = new CrashingStorage(SIZE, 1);
+  private static final Capabilities MULTI_CONN = FakeBackend.all();
+  private static final Capabilities SINGLE = MULTI_CONN.without(Capability.MULTI_CONN);
+
+  private final FakeBackend storage = new FakeBackend(SIZE);
 
   private ReconnectingBackend backend(Duration within) {
-    return new ReconnectingBackend(storage, name -> "", within, 1 << 20, false);
+    return new ReconnectingBackend(
+        FarBackend.takingAll(storage), name -> "", within, 1 << 20, false);
   }
 
   private static ByteBuffer bytes(int length, int value) {
@@ -96,10 +106,10 @@ final class SessionTest {
   }
 
   /** Fails a call of this name so many times. */
-  private static CrashingStorage.Hook failing(String what, int times, IOException failure) {
+  private static FakeBackend.Hook failing(String what, int times, IOException failure) {
     AtomicInteger left = new AtomicInteger(times);
     return call -> {
-      if (call.startsWith(what) && left.getAndDecrement() > 0) {
+      if (call.toString().startsWith(what) && left.getAndDecrement() > 0) {
         throw failure;
       }
     };
@@ -110,25 +120,18 @@ final class SessionTest {
   @Test
   void nobodyReadsFromANewConnectionBeforeEverybodysWritesAreThereAgain() throws Exception {
     ReconnectingBackend backend = backend(LONG);
-    CountDownLatch replaying = new CountDownLatch(1);
-    CountDownLatch go = new CountDownLatch(1);
+    Gate replay = new Gate();
     try (Handle a = backend.open("a", false);
         Handle b = backend.open("b", false)) {
       write(a, 0, 1, 1);
       storage.crash();
-      storage.hook(
-          call -> {
-            if (call.equals("write 1 at 0")) {
-              replaying.countDown();
-              Eventually.await(go);
-            }
-          });
+      storage.hook(replay, Command.WRITE);
       CompletableFuture<Byte> reading = start(() -> read(b, 0));
-      Eventually.await(replaying);
+      replay.awaitReached();
       CompletableFuture<Byte> other = start(() -> read(a, 0));
       assertThat(reading).isNotDone();
       assertThat(other).isNotDone();
-      go.countDown();
+      replay.open();
       assertThat(reading.get()).isEqualTo((byte) 1);
       assertThat(other.get()).isEqualTo((byte) 1);
     }
@@ -199,38 +202,29 @@ final class SessionTest {
       storage.crash();
       assertThat(read(a, 3)).isEqualTo((byte) 2);
       assertThat(read(a, 9)).isEqualTo((byte) 1);
-      assertThat(storage.takeDone()).startsWith("write 3 at 0", "write 3 at 7", "flush");
+      assertThat(storage.takeDone())
+          .map(Object::toString)
+          .startsWith("write 3 at 0", "write 3 at 7", "flush");
     }
   }
 
   @Test
   void whatAFlushDidNotCoverIsMadeAgainThoughItWasAnsweredDuringTheFlush() throws Exception {
     try (Handle a = backend(LONG).open("", false)) {
-      CountDownLatch flushing = new CountDownLatch(1);
-      CountDownLatch go = new CountDownLatch(1);
+      Gate gate = new Gate();
       write(a, 0, 1, 1);
-      storage.hook(
-          call -> {
-            if (call.equals("flush")) {
-              flushing.countDown();
-              Eventually.await(go);
-            }
-          });
-      CompletableFuture<Boolean> flush =
-          start(
-              () -> {
-                a.flush();
-                return true;
-              });
-      Eventually.await(flushing);
+      storage.hook(gate, Command.FLUSH);
+      Running flush = Running.start(a::flush);
+      gate.awaitReached();
       write(a, 1, 1, 2);
-      go.countDown();
-      flush.get();
-      storage.hook(call -> {});
+      gate.open();
+      flush.join();
       storage.takeDone();
       storage.crash();
       assertThat(read(a, 1)).isEqualTo((byte) 2);
-      assertThat(storage.takeDone()).containsExactly("write 1 at 1", "flush", "read");
+      assertThat(storage.takeDone())
+          .map(Object::toString)
+          .containsExactly("write 1 at 1", "flush", "read 1 at 1");
     }
   }
 
@@ -239,32 +233,20 @@ final class SessionTest {
   @Test
   void writesThatOverlapAreMadeOneAfterTheOther() throws Exception {
     ReconnectingBackend backend = backend(LONG);
-    CountDownLatch first = new CountDownLatch(1);
-    CountDownLatch go = new CountDownLatch(1);
-    storage.hook(
-        call -> {
-          if (call.equals("write 2 at 0")) {
-            first.countDown();
-            Eventually.await(go);
-          }
-        });
+    Gate gate = new Gate();
+    storage.hook(gate, Command.WRITE);
     try (Handle a = backend.open("", false);
         Handle b = backend.open("", false)) {
-      CompletableFuture<Boolean> one =
-          start(
-              () -> {
-                write(a, 0, 2, 1);
-                return true;
-              });
-      Eventually.await(first);
+      Running one = Running.start(() -> write(a, 0, 2, 1));
+      gate.awaitReached();
       assertThat(b.begin(Operation.write(bytes(1, 2), 1, CommandFlags.NONE), failure -> {}))
           .as("a write that would have to wait is not begun")
           .isFalse();
       CompletableFuture<Byte> two = startWrite(b, 1, 2);
       startWrite(b, 2, 3).get();
       assertThat(two).isNotDone();
-      go.countDown();
-      one.get();
+      gate.open();
+      one.join();
       two.get();
       assertThat(read(a, 1)).isEqualTo((byte) 2);
     }
@@ -339,7 +321,13 @@ final class SessionTest {
       assertThatThrownBy(() -> write(a, 5, 1, 9)).hasMessageContaining("may still make");
       Thread.sleep(within.plusMillis(100));
       storage.cut();
-      storage.hook(failing("open", 1, new IOException("not yet")));
+      AtomicBoolean isBack = new AtomicBoolean();
+      storage.opening(
+          () -> {
+            if (!isBack.getAndSet(true)) {
+              throw new IOException("not yet");
+            }
+          });
       assertThat(read(a, 0)).isZero();
     }
   }
@@ -363,25 +351,20 @@ final class SessionTest {
     int others = 0;
     storage.hook(
         call -> {
-          if (call.equals("write 7 at 7")) {
+          if (call.toString().equals("write 7 at 7")) {
             poisoned.incrementAndGet();
             storage.cut();
           }
         });
     try (Handle a = backend.open("", false);
         Handle b = backend.open("", false)) {
-      CompletableFuture<Boolean> poison =
-          start(
-              () -> {
-                write(a, 7, 7, 1);
-                return true;
-              });
+      Running poison = Running.start(() -> write(a, 7, 7, 1));
       while (!poison.isDone()) {
         others++;
         write(b, 100, 1, others);
         assertThat(read(a, 100)).isEqualTo((byte) others);
       }
-      assertThat(poison.handle((done, failure) -> failure).get())
+      assertThatThrownBy(poison::join)
           .isInstanceOf(NbdException.class)
           .isNotInstanceOf(LostException.class)
           .hasMessageContaining("each of the");
@@ -397,7 +380,7 @@ final class SessionTest {
     ReconnectingBackend backend = backend(Duration.ofSeconds(1));
     storage.hook(
         call -> {
-          if (call.equals("write 7 at 7")) {
+          if (call.toString().equals("write 7 at 7")) {
             storage.cut();
           }
         });
@@ -428,7 +411,8 @@ final class SessionTest {
   @Test
   void whatTheServerTellsAFlushThatNobodyAskedForIsToldByTheNextThatSomebodyDoes()
       throws Exception {
-    ReconnectingBackend backend = new ReconnectingBackend(storage, name -> "", LONG, 300, false);
+    ReconnectingBackend backend =
+        new ReconnectingBackend(FarBackend.takingAll(storage), name -> "", LONG, 300, false);
     try (Handle a = backend.open("", false);
         Handle b = backend.open("", false)) {
       write(a, 0, 100, 1);
@@ -443,14 +427,15 @@ final class SessionTest {
 
   @Test
   void theBufferIsTheExportsAndNotEachClients() throws Exception {
-    ReconnectingBackend backend = new ReconnectingBackend(storage, name -> "", LONG, 600, false);
+    ReconnectingBackend backend =
+        new ReconnectingBackend(FarBackend.takingAll(storage), name -> "", LONG, 600, false);
     try (Handle a = backend.open("", false);
         Handle b = backend.open("", false)) {
       write(a, 0, 100, 1);
       write(b, 100, 100, 2);
-      assertThat(storage.flushes()).isZero();
+      assertThat(storage.count(Command.FLUSH)).isZero();
       write(a, 200, 100, 3);
-      assertThat(storage.flushes()).isEqualTo(1);
+      assertThat(storage.count(Command.FLUSH)).isEqualTo(1);
     }
   }
 
@@ -459,22 +444,21 @@ final class SessionTest {
   @ParameterizedTest
   @ValueSource(booleans = {false, true})
   void aServerThatIsNotMultiConnHasOneConnectionForAll(boolean single) throws Exception {
-    CrashingStorage server =
-        new CrashingStorage(
-            SIZE, 1, single ? CrashingStorage.SINGLE : CrashingStorage.CAPABILITIES);
-    ReconnectingBackend backend = new ReconnectingBackend(server, name -> "", LONG, 1 << 20, false);
+    FakeBackend server = FakeBackend.of(new byte[SIZE], single ? SINGLE : MULTI_CONN);
+    ReconnectingBackend backend =
+        new ReconnectingBackend(FarBackend.takingAll(server), name -> "", LONG, 1 << 20, false);
     try (Handle a = backend.open("a", false);
         Handle b = backend.open("b", false);
         Handle c = backend.open("b", true)) {
-      assertThat(server.open()).isEqualTo(single ? 1 : 3);
+      assertThat(server.openHandles()).isEqualTo(single ? 1 : 3);
       server.crash();
       read(a, 0);
-      assertThat(server.open()).isEqualTo(single ? 1 : 3);
+      assertThat(server.openHandles()).isEqualTo(single ? 1 : 3);
       read(b, 0);
       read(c, 0);
-      assertThat(server.opens()).isEqualTo(single ? 2 : 6);
+      assertThat(server.handles().size()).isEqualTo(single ? 2 : 6);
     }
-    assertThat(server.open()).isZero();
+    assertThat(server.openHandles()).isZero();
   }
 
   @Test
@@ -483,31 +467,22 @@ final class SessionTest {
     write(a, 0, 1, 1);
     a.close();
     assertThat(storage.durable()[0]).isEqualTo((byte) 1);
-    assertThat(storage.open()).isZero();
+    assertThat(storage.openHandles()).isZero();
   }
 
   @Test
   void aWriteWhoseAnswerHasNotBeenTakenSurvivesACrashWhenAClientComesMeanwhile() throws Exception {
     ReconnectingBackend backend = backend(LONG);
-    CountDownLatch answered = new CountDownLatch(1);
-    CountDownLatch taken = new CountDownLatch(1);
-    CountDownLatch joins = new CountDownLatch(1);
-    storage.hook(
-        call -> {
-          if (call.equals("answered write 1 at 0")) {
-            answered.countDown();
-            Eventually.await(taken);
-          } else if (call.equals("flush")) {
-            joins.countDown();
-          }
-        });
+    Gate answered = new Gate();
+    storage.after(answered, Command.WRITE).answerAfterBreak(() -> true);
     try (Handle a = backend.open("a", false)) {
       CompletableFuture<Byte> writing = startWrite(a, 0, 1);
-      Eventually.await(answered);
+      answered.awaitReached();
       storage.crash();
       CompletableFuture<Handle> opening = start(() -> backend.open("b", false));
-      Eventually.isTrue("b is there or asks", () -> opening.isDone() || joins.getCount() == 0);
-      taken.countDown();
+      Eventually.isTrue(
+          "b is there or asks", () -> opening.isDone() || storage.count(Command.FLUSH) > 0);
+      answered.open();
       writing.get();
       try (Handle b = opening.get()) {
         b.flush();
@@ -521,7 +496,7 @@ final class SessionTest {
     ReconnectingBackend backend = backend(LONG);
     try (Handle a = backend.open("a", false)) {
       write(a, 0, 1, 1);
-      storage.changeForNewHandles(CrashingStorage.CAPABILITIES.without(Capability.TRIM));
+      storage.capabilities(MULTI_CONN.without(Capability.TRIM));
       try (Handle b = backend.open("b", false)) {
         assertThat(b.capabilities().has(Capability.TRIM)).isFalse();
         assertThat(storage.durable()[0]).isEqualTo((byte) 1);
@@ -534,7 +509,7 @@ final class SessionTest {
     Session session =
         Session.open(
             "session",
-            () -> storage.open("", false),
+            () -> FarBackend.takingAll(storage).open("", false),
             new Session.Settings(
                 LONG,
                 1 << 20,
@@ -545,7 +520,7 @@ final class SessionTest {
     SharedByName<Session> sessions = new SharedByName<>(any -> true, any -> {});
     Handle a = new SessionHandle(sessions.acquire("", () -> session), session.join(), false);
     write(a, 0, 1, 1);
-    storage.down(true);
+    storage.failOpen();
     storage.crash();
     CompletableFuture<Byte> reading = start(() -> read(a, 0));
     session.stopWaiting();
@@ -557,7 +532,7 @@ final class SessionTest {
     Session session =
         Session.open(
             "session",
-            () -> storage.open("", false),
+            () -> FarBackend.takingAll(storage).open("", false),
             new Session.Settings(LONG, 1 << 20, false, loss -> {}));
     Requests.Request unkept =
         new Requests.Request(Operation.write(bytes(1, 1), 0, CommandFlags.NONE)) {
@@ -591,7 +566,7 @@ final class SessionTest {
     Handle a = backend.open("", false);
     write(a, 0, 100, 1);
     write(a, 200, 50, 2);
-    storage.down(true);
+    storage.failOpen();
     storage.crash();
     CompletableFuture<Byte> reading = start(() -> read(a, 0));
     CompletableFuture<Byte> writing = startWrite(a, 1, 1);
@@ -610,7 +585,7 @@ final class SessionTest {
     ReconnectingBackend backend = backend(LONG);
     Handle a = backend.open("", false);
     write(a, 0, 100, 1);
-    storage.down(true);
+    storage.failOpen();
     storage.crash();
     backend.stopWaiting();
     assertThatThrownBy(a::close).isInstanceOf(IOException.class);
@@ -633,10 +608,10 @@ final class SessionTest {
     ReconnectingBackend backend = backend(Duration.ofMillis(1));
     Handle a = backend.open("", false);
     write(a, 0, 1, 1);
-    storage.down(true);
+    storage.failOpen();
     storage.crash();
     assertThatThrownBy(() -> read(a, 0)).isInstanceOf(LostException.class);
-    storage.down(false);
+    storage.heal();
     try (Handle b = backend.open("", false)) {
       assertThat(read(b, 0)).isZero();
       assertThat(b.facts().identity()).isNotEqualTo(a.facts().identity());
@@ -648,6 +623,6 @@ final class SessionTest {
       a.close();
       write(b, 0, 1, 2);
     }
-    assertThat(storage.open()).isZero();
+    assertThat(storage.openHandles()).isZero();
   }
 }
