@@ -8,6 +8,10 @@ import java.util.concurrent.atomic.AtomicLong;
  * expected to be short and there is a permit to block a carrier ({@link Carriers}). Any other call
  * is for {@link BlockingCalls#run}.
  *
+ * <p>Measured on a busy machine: with every call handed to another thread, 4 KiB reads and writes
+ * of cached data reached 0.4 to 0.5 of the requests a second, with three to six times the processor
+ * time (1 connection x depth 1, and 4 x 8).
+ *
  * <p>Calls are expected to be short while the latest took little time on average, and none has been
  * running for long. After that, calls are refused for a while, and then one at a time is tried
  * until one was short. If it was slow again, the next while is twice as long. So a file that hangs
@@ -15,8 +19,8 @@ import java.util.concurrent.atomic.AtomicLong;
  * writer up to write back dirty pages, or the storage will not answer.
  *
  * <p>Any thread may call. Updates may overwrite each other, which costs one more slow call.
- * Invariant: {@code running} is {@link #NONE}, or the begin of a call that has not ended. A call
- * that found it otherwise has not begun while calls were {@code suspected}.
+ * Invariant: {@code running} is {@link #NONE}, or the begin of a call that has not ended. While
+ * calls are {@code suspected}, a call begins only if it is NONE.
  */
 public final class ShortCalls {
   /** The result of {@link #begin} where no call has begun. */
@@ -39,7 +43,7 @@ public final class ShortCalls {
   /** The average in nanoseconds, to which calls add nothing that take hardly any time. */
   private volatile long average;
 
-  /** Whether the next call may be slow: at first, and after calls were slow. */
+  /** True while the next call may be slow: at first, and after calls were slow. */
   private volatile boolean suspected = true;
 
   private volatile long heldUntil;
@@ -82,7 +86,7 @@ public final class ShortCalls {
     ended(carriers.leave(begun), System.nanoTime());
   }
 
-  /** Whether calls have been short lately. */
+  /** Says whether calls have been short lately. */
   boolean areExpected() {
     return !suspected;
   }
