@@ -1,16 +1,15 @@
 package nbd.transmission;
 
-import static java.util.Objects.requireNonNull;
-
-import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
-import nbd.transmission.PendingRequests.Pending;
-import org.jspecify.annotations.Nullable;
+import nbd.transmission.Admission.Reservation;
 
 /**
  * The replies to requests that a handle has begun and ended. The handle's thread must not wait for
@@ -31,9 +30,9 @@ final class EndedRequests {
   private final AtomicInteger count = new AtomicInteger();
 
   /** Used by the thread that sends. */
-  private final @Nullable Ended[] batch = new Ended[BATCH];
+  private final List<Ended> batch = new ArrayList<>(BATCH);
 
-  private record Ended(Pending request, ByteBuffer reply) {}
+  private record Ended(Reservation request, ByteBuffer reply) {}
 
   /**
    * Begins with none.
@@ -48,14 +47,15 @@ final class EndedRequests {
   /**
    * Adds a request that has ended. Any thread may call; nothing is thrown.
    *
+   * @param request released when the reply has been sent
    * @param reply makes the reply, from its position to its limit; called at once
    */
-  void add(Pending request, Supplier<ByteBuffer> reply) {
+  void add(Reservation request, Supplier<ByteBuffer> reply) {
     try {
       queue.add(new Ended(request, reply.get()));
     } catch (RuntimeException | Error failure) {
       unsent.accept(failure);
-      request.reservation().release();
+      request.release();
       return;
     }
     if (count.getAndIncrement() == 0) {
@@ -72,32 +72,22 @@ final class EndedRequests {
   private void send() {
     int taken;
     do {
-      taken = 0;
       try {
-        while (taken < BATCH && (batch[taken] = queue.poll()) != null) {
-          taken++;
+        Ended next = queue.poll();
+        while (next != null) {
+          batch.add(next);
+          next = batch.size() < BATCH ? queue.poll() : null;
         }
-        send(taken);
+        ByteBuffer[] sent = new ByteBuffer[batch.size()];
+        Arrays.setAll(sent, i -> batch.get(i).reply());
+        replies.send(sent);
       } catch (Exception | Error failure) {
         unsent.accept(failure);
       } finally {
-        release(taken);
+        taken = batch.size();
+        batch.forEach(each -> each.request().release());
+        batch.clear();
       }
     } while (count.addAndGet(-taken) > 0);
-  }
-
-  private void send(int taken) throws IOException {
-    ByteBuffer[] sent = new ByteBuffer[taken];
-    for (int i = 0; i < taken; i++) {
-      sent[i] = requireNonNull(batch[i]).reply();
-    }
-    replies.send(sent);
-  }
-
-  private void release(int taken) {
-    for (int i = 0; i < taken; i++) {
-      requireNonNull(batch[i]).request().reservation().release();
-      batch[i] = null;
-    }
   }
 }

@@ -29,7 +29,7 @@ final class PendingRequests {
   private final SparseReads sparseReads;
   private final EndedRequests ended;
 
-  /** Whether the client is gone. It may have sent requests that have not begun elsewhere. */
+  /** True once the client is gone: requests whose threads have not begun them are dropped. */
   private volatile boolean abandoned;
 
   PendingRequests(String peer, Handle handle, Replies replies, ReplyFormat format) {
@@ -104,10 +104,9 @@ final class PendingRequests {
       return false;
     }
     try {
-      return handle.begin(
-          operation(request), failure -> ended.add(request, () -> reply(request, failure)));
+      return handle.begin(operation(request), failure -> end(request, failure));
     } catch (IOException failure) {
-      ended.add(request, () -> reply(request, failure));
+      end(request, failure);
       return true;
     }
   }
@@ -120,6 +119,10 @@ final class PendingRequests {
       case WRITE -> Operation.write(request.buffer().duplicate(), offset, request.flags());
       default -> Operation.onRange(request.command(), offset, request.length(), request.flags());
     };
+  }
+
+  private void end(Pending request, @Nullable IOException failure) {
+    ended.add(request.reservation(), () -> reply(request, failure));
   }
 
   /** Makes the reply to a request that the handle has begun and ended. */

@@ -10,6 +10,7 @@ import nbd.protocol.NbdException;
 import nbd.storage.BufferPool;
 import nbd.storage.Operation;
 import nbd.storage.ReadTarget;
+import nbd.storage.Zeroes;
 import nbd.tls.TlsChannel;
 import nbd.transmission.Admission.Pace;
 import org.jspecify.annotations.Nullable;
@@ -25,15 +26,12 @@ import org.tinylog.Logger;
 public final class Replies {
   private static final int PIECE_BYTES = 1 << 16;
 
-  /** The filling for the rest of a chunk whose data failed. */
-  private static final ByteBuffer ZEROES = ByteBuffer.allocateDirect(PIECE_BYTES);
-
   private final WritableByteChannel channel;
   private final BufferPool buffers;
   private final ReentrantLock sending;
   private final Pace pace;
 
-  /** Whether a reply was sent in part, so that no other can be sent; guarded by the lock. */
+  /** True once a reply was sent in part: no other can be sent. Guarded by the lock. */
   private boolean broken;
 
   /**
@@ -109,7 +107,7 @@ public final class Replies {
     }
   }
 
-  /** The source of data that goes straight to the client; see {@link Operation#transfer}. */
+  /** The source of data that goes straight to the client; see {@link Operation#transferring}. */
   @FunctionalInterface
   interface Source {
     /** Sends all of the data, or returns false and has begun nothing. */
@@ -216,9 +214,9 @@ public final class Replies {
     private void fillUp(long count) throws IOException {
       long left = count;
       while (left > 0) {
-        int next = (int) Math.min(left, PIECE_BYTES);
-        writeAll(ZEROES.slice(0, next));
-        left -= next;
+        ByteBuffer zeroes = Zeroes.atMost(left);
+        left -= zeroes.remaining();
+        writeAll(zeroes);
       }
     }
 
