@@ -33,14 +33,6 @@ public final class Operation {
   }
 
   /**
-   * Makes a READ whose data goes from storage straight to the client, if that is cheaper. Only for
-   * {@link Patience#AT_ONCE}.
-   */
-  public static Operation transfer(long offset, long length, ReadTarget target) {
-    return new Operation().transferring(offset, length, target);
-  }
-
-  /**
    * Makes a WRITE of the buffer, from its position to its limit.
    *
    * @param flags FUA or none
@@ -96,7 +88,10 @@ public final class Operation {
     return this;
   }
 
-  /** Makes this a READ straight to the client, as {@link #transfer}. */
+  /**
+   * Makes this a READ whose data goes from storage straight to the client, if that is cheaper. Only
+   * for {@link Patience#AT_ONCE}.
+   */
   public Operation transferring(long at, long bytes, ReadTarget to) {
     working(Command.READ, at, bytes, CommandFlags.NONE);
     target = to;

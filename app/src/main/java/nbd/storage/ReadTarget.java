@@ -4,7 +4,9 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
 
-/** The client's side of a READ that is sent straight from storage; {@link Operation#transfer}. */
+/**
+ * The client's side of a READ that is sent straight from storage; {@link Operation#transferring}.
+ */
 public interface ReadTarget {
   /**
    * Promises the client the data. Called once, before the first byte.

@@ -122,7 +122,7 @@ final class FileBackendTest {
               sent(Channels.newChannel(sent).write(piece));
             }
           };
-      if (handle.tryNow(Operation.transfer(123, 200_000, target))) {
+      if (handle.tryNow(new Operation().transferring(123, 200_000, target))) {
         assertThat(sent.toByteArray()).isEqualTo(java.util.Arrays.copyOfRange(data, 123, 200_123));
         assertThat(counted[0]).isEqualTo(200_000);
       } else {

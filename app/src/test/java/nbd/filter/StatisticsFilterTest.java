@@ -50,7 +50,7 @@ final class StatisticsFilterTest {
       assertThat(handle.tryNow(Operation.read(ByteBuffer.allocate(5), 0))).isTrue();
       assertThat(handle.tryNow(Operation.write(ByteBuffer.allocate(7), 0, CommandFlags.NONE)))
           .isTrue();
-      assertThat(handle.tryNow(Operation.transfer(0, 10, NOWHERE))).isFalse();
+      assertThat(handle.tryNow(new Operation().transferring(0, 10, NOWHERE))).isFalse();
     }
     assertCounts(memory, 1, 1, 0, 0, 0, 0, 0, 0, 5, 7, 0, 1);
 
@@ -71,7 +71,7 @@ final class StatisticsFilterTest {
         new HookedBackend(
             new MemoryBackend(1000), (next, operation, patience, end) -> Outcome.DONE);
     try (Handle handle = new StatisticsFilter(transferring, statistics).open("", false)) {
-      assertThat(handle.tryNow(Operation.transfer(0, 10, NOWHERE))).isTrue();
+      assertThat(handle.tryNow(new Operation().transferring(0, 10, NOWHERE))).isTrue();
     }
     assertCounts(statistics, 1, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1);
   }

@@ -148,7 +148,7 @@ class FlushSharingTest {
             Operation.read(data, 0),
             Operation.extents(0, 512, 1),
             ahead,
-            Operation.transfer(0, 512, NOWHERE))) {
+            new Operation().transferring(0, 512, NOWHERE))) {
       assertThat(scene.handle(0).tryNow(read)).isEqualTo(!read.isTransfer());
       scene.handle(1).tryNow(Operation.write(data.clear(), 0, CommandFlags.NONE));
       assertThat(scene.flushed(2)).as("%s", read.command()).containsExactly(1, 0);
