@@ -100,7 +100,7 @@ final class Block {
    * old.
    */
   static final class Watch {
-    /** Whether the data is kept for others. */
+    /** True if the data is kept for later reads. */
     final boolean isFetch;
 
     final long[] changed;

@@ -42,10 +42,13 @@ import org.tinylog.Logger;
  * cached; of the rest (trims, zeroes, blocks that were evicted) a loss is reported to every client,
  * by its next flush. What is dirty waits in the cache for as long as the storage is away.
  *
- * <p>A session beneath (<code>--reconnect</code>) hides a break from the cache for as long as it
- * was told to, and keeps what the cache cannot write again. It cannot take the cache's part: its
- * buffer is small, and flushed whenever it is full, which nobody has asked for without that option.
- * Nor can the cache take the session's: it would have to flush before it evicts a block.
+ * <p><b>Writes are repeated in two places.</b> With {@code --reconnect}, a session below repeats
+ * first, from a log of its own, and the cache notices a break only when the session is lost. The
+ * session cannot replace the cache's repeating: it flushes the storage whenever its log is full,
+ * and without that option no user has agreed to such flushes. Nor can the cache replace the
+ * session's: it does not keep trims and zeroes, and would have to flush before it evicts a block.
+ * So the data of writes that the storage has answered and no flush has covered may be held twice:
+ * in the cache's frames and in the log, whose size ({@code --reconnect-buffer}) is the bound.
  *
  * <p>When the last client of an export has gone, its cache is kept for the next one; of those that
  * nobody uses, all but the last few are written back and closed.

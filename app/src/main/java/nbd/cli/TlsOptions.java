@@ -35,7 +35,7 @@ final class TlsOptions {
       description = "Demand a certificate of every client that uses TLS, signed by ca-cert.pem.")
   private boolean verifyPeer;
 
-  /** Whether clients may use TLS, or have to. */
+  /** The use of TLS: not offered, offered, or demanded. */
   private enum Mode {
     OFF,
     ON,

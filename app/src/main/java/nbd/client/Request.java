@@ -68,10 +68,10 @@ final class Request {
 
   // The outcome, which the thread that reads writes before ANSWERED is set.
 
-  /** Whether the reply comes in chunks. */
+  /** True if the reply comes in chunks. */
   boolean chunked;
 
-  /** Whether the connection broke before the reply was complete. */
+  /** True if the connection broke before the reply was complete. */
   boolean lost;
 
   private @Nullable NbdError error;

@@ -131,7 +131,7 @@ interface OpenFile extends Closeable {
     /** Fills a direct buffer if all of it is cached; else nothing has happened. */
     boolean read(ByteBuffer into, long offset);
 
-    /** Whether all of a range is cached. */
+    /** Says whether all of a range is cached. */
     boolean has(long offset, long length);
 
     /** Sends some of it; 0 if the channel takes none, or if it is not cached any more. */

@@ -36,7 +36,7 @@ final class ConnectionCacheHandle extends FilterHandle {
   private static final class Fetch {
     final long block;
 
-    /** Whether the connection has changed the storage meanwhile. */
+    /** True once the connection has changed the storage since the fetch began. */
     boolean outdated;
 
     Fetch(long block) {

@@ -94,7 +94,7 @@ final class ClientFlush {
     FlushRound.runAndAwait(rounds, failures);
   }
 
-  /** Whether a flush has to start even if this connection's writes are covered. */
+  /** Says whether a flush has to start even if this connection's writes are covered. */
   private boolean needsStart() {
     boolean unsafe =
         caller.decision.mode() == MultiConnMode.UNSAFE
@@ -104,8 +104,8 @@ final class ClientFlush {
   }
 
   /**
-   * Whether this handle has read and others have written since. Uncovered writes of other handles
-   * count, since storage may make them visible at any time.
+   * Says whether this handle may hold older data: it has read, and others may have written since.
+   * Uncovered writes of other handles count, since storage may make them visible at any time.
    */
   private boolean mayBeOutdated() {
     if (!caller.reads.any()) {

@@ -64,12 +64,12 @@ final class FlushRound {
     this.asked = asked;
   }
 
-  /** Whether it has started, and covers all that a member has completed by now. */
+  /** Says whether it has started, and covers all writes that a member has completed by now. */
   boolean covers(Member member) {
     return member.writes.completed() <= counts.getOrDefault(member, -1L);
   }
 
-  /** Whether it clears everything that was read before an epoch, or can still be made to. */
+  /** Says whether it clears all data read before an epoch; one that has not begun is made to. */
   boolean refreshes(long before) {
     if (!begun) {
       waitsForReads = true;

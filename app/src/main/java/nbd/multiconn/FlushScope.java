@@ -143,8 +143,9 @@ final class FlushScope {
   }
 
   /**
-   * Whether a flush can still cover what was left behind when this member has gone; null if none
-   * goes.
+   * Says whether a flush can still cover what was left behind when a member has gone.
+   *
+   * @param leaving null if none goes
    */
   boolean canCoverLeftBehindWithout(@Nullable Member leaving) {
     LeftBehind left = leftBehind;
@@ -161,7 +162,7 @@ final class FlushScope {
     return why;
   }
 
-  /** Whether a member may hold older data than what others have made visible by now. */
+  /** Says whether a member may hold older data than others have made visible by now. */
   boolean isOutdated() {
     long now = latestEpoch();
     for (Member reader : readers) {
@@ -199,7 +200,7 @@ final class FlushScope {
     return made;
   }
 
-  /** Whether a flush is the next to run, and has not begun. */
+  /** Says whether a flush is the next to run, and has not begun. */
   boolean isDue(FlushRound round) {
     return round == running && !round.begun;
   }
@@ -238,7 +239,7 @@ final class FlushScope {
     return dirty.stream().min(Comparator.comparingLong(member -> member.number)).orElseThrow();
   }
 
-  /** Whether a flush of a handle, if it succeeds, covers all that is uncovered. */
+  /** Says whether a flush of a handle, if it succeeds, covers all uncovered writes. */
   boolean isCoveredBy(Member entered) {
     return (leftBehind == null || leftBehind.openingsSeen >= entered.number)
         && dirty.stream().allMatch(member -> member.writes.openingsSeen() >= entered.number);

@@ -166,7 +166,10 @@ final class Group {
     }
   }
 
-  /** Whether nothing is lost by forgetting a group without members; takes the lock. */
+  /**
+   * Says whether a group without members can be forgotten, since it remembers no loss; takes the
+   * lock.
+   */
   boolean isForgettable() {
     lock.lock();
     try {

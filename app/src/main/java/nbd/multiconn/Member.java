@@ -20,7 +20,7 @@ final class Member {
   /** The position among the openings of its scope, which are counted from 1 when they are done. */
   final long number;
 
-  /** Whether flushes may still enter the handle. */
+  /** True while flushes may enter the handle. */
   boolean attached = true;
 
   /** The number of flushes that are in the handle. */

@@ -40,7 +40,7 @@ final class ReadMarks extends Padding {
     /** The epoch in which the first read began that is not flushed; or none. */
     private volatile long since = NONE;
 
-    /** Whether the phase has no mark yet. */
+    /** Says whether the phase has no mark yet. */
     boolean isEmpty() {
       return since == NONE;
     }
@@ -78,12 +78,12 @@ final class ReadMarks extends Padding {
     }
   }
 
-  /** Whether data may be held that was read before an epoch. */
+  /** Says whether the handle may hold data that it read before an epoch. */
   boolean olderThan(long epoch) {
     return one.since < epoch || two.since < epoch;
   }
 
-  /** Whether any data may be held. */
+  /** Says whether the handle may hold any data. */
   boolean any() {
     return !one.isEmpty() || !two.isEmpty();
   }

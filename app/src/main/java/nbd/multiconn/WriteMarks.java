@@ -60,7 +60,7 @@ final class WriteMarks extends Padding {
     return true;
   }
 
-  /** Whether a write is not covered; called under the group's lock. */
+  /** Says whether a write is not covered; called under the group's lock. */
   boolean uncovered() {
     return completed > covered;
   }

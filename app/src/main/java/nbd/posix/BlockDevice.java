@@ -35,12 +35,12 @@ public final class BlockDevice {
     return (int) ask("BLKSSZGET", BLKSSZGET, Integer.BYTES);
   }
 
-  /** Whether it refuses writes, though it may have been opened for them. */
+  /** Says whether it refuses writes, though it may have been opened for them. */
   public boolean isReadOnly() throws PosixException {
     return ask("BLKROGET", BLKROGET, Integer.BYTES) != 0;
   }
 
-  /** Whether sequential access pays, as on a hard disk. */
+  /** Says whether sequential access pays, as on a hard disk. */
   public boolean isRotational() throws PosixException {
     return ask("BLKROTATIONAL", BLKROTATIONAL, Short.BYTES) != 0;
   }

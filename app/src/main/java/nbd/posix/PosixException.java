@@ -40,7 +40,7 @@ public final class PosixException extends IOException {
     return errnoName;
   }
 
-  /** Whether the system, the file system or the device has no such operation. */
+  /** Says whether the system, the file system or the device has no such operation. */
   public boolean isUnsupported() {
     return switch (errno) {
       case EOPNOTSUPP, ENOSYS, ENOTTY, ENODEV -> true;

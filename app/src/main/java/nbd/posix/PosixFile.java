@@ -78,7 +78,7 @@ public final class PosixFile implements AutoCloseable {
     this.nowait = hasNowait();
   }
 
-  /** Whether files can be opened this way on this system. */
+  /** Says whether files can be opened this way on this system. */
   public static boolean isAvailable() {
     return Calls.LINKED.isPresent();
   }
@@ -124,7 +124,7 @@ public final class PosixFile implements AutoCloseable {
     }
   }
 
-  /** Whether the file system can read without waiting; tmpfs cannot, nor can most of networks. */
+  /** Says whether the file system can read without waiting; tmpfs and most of networks cannot. */
   private boolean hasNowait() throws PosixException {
     try {
       Calls.checked(
@@ -255,7 +255,7 @@ public final class PosixFile implements AutoCloseable {
     }
   }
 
-  /** Whether the page cache holds all of a range; false where the kernel cannot tell. */
+  /** Says whether the page cache holds all of a range; false where the kernel cannot tell. */
   public boolean isCached(Query query, long offset, long length) {
     // A page that is just being read in counts as cached, so the last one is read.
     long spare = query.memory.address() + Query.BYTE;
@@ -439,7 +439,7 @@ public final class PosixFile implements AutoCloseable {
     lock(F_OFD_SETLK, F_UNLCK, at, length);
   }
 
-  /** Whether another opening, here or in another process, holds any lock on a byte. */
+  /** Says whether another opening, here or in another process, holds any lock on a byte. */
   public boolean isLockedByOthers(long at) throws PosixException {
     return lock(F_OFD_GETLK, F_WRLCK, at, 1) != F_UNLCK;
   }

@@ -135,7 +135,7 @@ public final class BlockingCalls implements AutoCloseable {
     return durableWrites;
   }
 
-  /** Whether writes through to the disk have been short lately. */
+  /** Says whether writes through to the disk have been short lately. */
   public boolean areDurableWritesQuick() {
     return durableWrites.areExpected();
   }

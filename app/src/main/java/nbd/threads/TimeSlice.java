@@ -54,7 +54,7 @@ public final class TimeSlice {
     }
   }
 
-  /** Whether others may be waiting for a carrier. */
+  /** Says whether other connections may be waiting for a carrier. */
   boolean isCrowded() {
     return crowded.getAsBoolean();
   }

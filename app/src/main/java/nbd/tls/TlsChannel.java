@@ -62,7 +62,7 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
   /** Decrypted, from position to limit: a record that the reader's buffer had no room for. */
   private ByteBuffer rest = NOTHING.duplicate();
 
-  /** Whether the stream has ended. */
+  /** True once the stream has ended. */
   private boolean ended;
 
   /** Consecutive records without data; see {@link #checkProgress}. */
@@ -72,12 +72,12 @@ public final class TlsChannel implements ByteChannel, GatheringByteChannel {
   private boolean dataCame;
 
   /**
-   * Whether the engine owes the peer a KeyUpdate. Set after the engine has seen the request and
-   * cleared before the engine makes a record: it may be set for too long, but never too short.
+   * True while the engine owes the peer a KeyUpdate. Set after the engine has seen the request, and
+   * cleared before the engine makes a record: so it may be true for too long, never too short.
    */
   private volatile boolean answerDue;
 
-  /** Whether nothing may be sent any more: a record was sent in part, or the goodbye was sent. */
+  /** True once nothing may be sent: a record was sent in part, or close_notify was sent. */
   private boolean broken;
 
   private TlsChannel(ByteChannel plain, SSLEngine engine) {

@@ -73,7 +73,7 @@ public final class Admission {
 
   private final PriorityQueue<Waiter> queue = new PriorityQueue<>();
 
-  /** Whether the queue is not empty; written under the lock. */
+  /** True while the queue is not empty; written under the lock. */
   private volatile boolean contested;
 
   /** The bytes that have been admitted from the queue; guarded by the lock. */

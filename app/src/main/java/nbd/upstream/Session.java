@@ -75,10 +75,10 @@ final class Session {
   /** The export as it was when the session began. */
   final ExportFacts facts;
 
-  /** Whether all clients use one connection. */
+  /** True if all clients use one connection. */
   final boolean single;
 
-  /** Whether what is answered is kept until it is flushed. */
+  /** True if answered writes are kept until a flush has covered them. */
   final boolean keeps;
 
   final ReentrantLock lock = new ReentrantLock();
