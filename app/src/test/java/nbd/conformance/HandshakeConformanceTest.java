@@ -21,7 +21,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /**
  * Each option, and each reply to one. TLS is tested in {@code nbd.server.StartTlsTest}, and what is
- * malformed in {@link WaysServersBrokeTest}.
+ * malformed in {@link WaysHandshakesBrokeTest}.
  */
 final class HandshakeConformanceTest extends ThreeStorages {
   private static final String CONTEXT = "base:allocation";
