@@ -32,7 +32,10 @@ import nbd.testing.Running;
 import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 
-/** What a flush makes durable, what it waits for, and whom it tells of failures. */
+/**
+ * Flushes of a cache: what they make durable, what they wait for, and the clients that get a
+ * failure.
+ */
 class CacheFlushTest {
   private static final Call FLUSH = Call.of(Command.FLUSH, 0, 0);
 

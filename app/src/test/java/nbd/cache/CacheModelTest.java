@@ -28,12 +28,13 @@ import org.junit.jupiter.api.Test;
 import org.tinylog.Logger;
 
 /**
- * Has Lincheck explore systematically how the calls of clients interleave with each other and with
- * what they cause: fetches, write-backs and flushes of the storage. In each interleaving is
- * checked: the sectors are linearizable; a flush or a FUA write that succeeded made durable what
- * had been answered before it; nothing stays dirty, and nothing hangs. The property {@code
- * nbd.cache.scenarios} says how many random scenarios are tried too, {@code nbd.cache.invocations}
- * how many interleavings of each are tried, and of those that are written down here.
+ * A systematic exploration, by Lincheck, of the interleavings of clients' calls with each other and
+ * with the calls that they cause: fetches, write-backs and flushes of the storage. In each
+ * interleaving is checked: the sectors are linearizable; a flush or a FUA write that succeeded made
+ * durable what had been answered before it; nothing stays dirty, and nothing hangs. The property
+ * {@code nbd.cache.scenarios} says how many random scenarios are tried too, {@code
+ * nbd.cache.invocations} how many interleavings of each are tried, and of those that are written
+ * down here.
  */
 class CacheModelTest {
   private static final int SCENARIOS = Integer.getInteger("nbd.cache.scenarios", 0);

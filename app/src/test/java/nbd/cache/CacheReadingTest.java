@@ -30,7 +30,7 @@ import nbd.testing.Running;
 import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 
-/** What clients read through a cache, and what that asks of the storage. */
+/** Reads through a cache: their data, and the calls that they cause in the storage. */
 class CacheReadingTest {
 
   @AutoClose private final Scene scene = new Scene(CacheMode.WRITEBACK, 16);

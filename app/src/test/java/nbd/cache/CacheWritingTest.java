@@ -28,7 +28,7 @@ import nbd.testing.Running;
 import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 
-/** What clients write, trim and zero through a cache, and what reaches the storage. */
+/** Writes, trims and zeroes through a cache, and the calls that reach the storage. */
 class CacheWritingTest {
   private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
 

@@ -13,7 +13,7 @@ import nbd.storage.Handle;
 import nbd.storage.Operation;
 import org.junit.jupiter.api.Test;
 
-/** What stays in a cache that is too small. */
+/** The choice of the blocks that stay in a cache that is too small. */
 class EvictionTest {
   private static final int BLOCKS = 40;
   private static final int HOT = 16;

@@ -7,7 +7,7 @@ import nbd.check.HistoryChecker.Read;
 import nbd.check.HistoryChecker.Write;
 import org.junit.jupiter.api.Test;
 
-/** The rule, clause by clause. */
+/** The rule of {@link HistoryChecker}, clause by clause. */
 class HistoryCheckerTest {
   private final HistoryChecker checker = new HistoryChecker(2);
 

@@ -31,7 +31,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Every form of reply, right and wrong. */
+/** Replies to the client, in every form, right and wrong. */
 @Timeout(60)
 final class ClientRepliesTest {
   private static final int SIZE = 1 << 20;

@@ -15,7 +15,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Parsing and writing NBD URIs. */
+/** The reading and writing of NBD URIs. */
 final class NbdUriTest {
   @ParameterizedTest
   @CsvSource({

@@ -15,8 +15,8 @@ import nbd.server.TestServer;
 import nbd.testing.Eventually;
 
 /**
- * What a server holds of the system while no client but the witness is there. Whatever clients do,
- * it has to come back to this.
+ * The resources that a server holds while no client but the witness is there. Whatever clients do,
+ * it has to come back to these.
  *
  * @param descriptors open files and sockets of the process
  * @param threads that run the server's code, virtual ones among them

@@ -32,7 +32,7 @@ import nbd.storage.Handle;
 import nbd.testing.HookedBackend;
 import nbd.upstream.UpstreamBackend;
 
-/** What storages are made of, and goes when they are no longer needed. */
+/** The parts of which a test's storages are made, and which go when these are closed. */
 final class Making implements Closeable {
   /** The name of the file in {@link #directory}. */
   static final String FILE_NAME = "disk";
@@ -87,7 +87,7 @@ final class Making implements Closeable {
     return with(memory(), facts -> facts.with(facts.capabilities().without(Capability.MULTI_CONN)));
   }
 
-  /** What serve puts in front of everything, in a mode. */
+  /** Adds the filters that serve puts in front of every storage, in a mode. */
   Backend multiConn(Backend below, MultiConnMode mode) {
     MultiConnSettings settings = new MultiConnSettings(mode, TrackDirty.CONNECTION, false, false);
     return new StatisticsFilter(new MultiConnFilter(below, settings), new Statistics());

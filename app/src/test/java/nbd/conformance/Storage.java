@@ -33,8 +33,8 @@ import nbd.upstream.ReconnectingBackend;
 import nbd.upstream.SharingBackend;
 
 /**
- * What is served: each storage, and each filter in front of one, in the order in which serve puts
- * them. A line here takes a storage or a filter through all cases.
+ * The storages to serve: each backend, and each filter in front of one, in the order in which serve
+ * puts them. A line here takes a storage or a filter through all cases.
  */
 @SuppressWarnings("ImmutableEnumChecker") // nobody changes the sets, and the recipes keep nothing
 enum Storage {

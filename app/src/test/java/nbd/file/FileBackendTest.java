@@ -29,7 +29,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Serving a real file. */
+/** A real file, served. */
 @Timeout(60)
 final class FileBackendTest {
   private static final int SIZE = 1 << 20;

@@ -26,7 +26,7 @@ import nbd.testing.Model;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** Data that a client was told is durable survives a loss of power at any moment. */
+/** A loss of power at any moment, which data must survive that a client was told is durable. */
 @Timeout(120)
 @SuppressWarnings("ThreadPriorityCheck") // yields for the sake of more interleavings
 final class PowerLossTest {
@@ -125,7 +125,7 @@ final class PowerLossTest {
     return promises.get();
   }
 
-  /** Whether the client was promised something. */
+  /** True if the client was promised something. */
   private boolean command(Handle handle, FakeDisk disk, Random random) throws IOException {
     int number = numbers.incrementAndGet();
     disk.op.set(number);

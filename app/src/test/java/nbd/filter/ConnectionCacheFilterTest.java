@@ -16,7 +16,7 @@ import nbd.storage.Handle;
 import nbd.storage.Operation;
 import org.junit.jupiter.api.Test;
 
-/** Each connection sees its own world until it flushes. */
+/** Connections with a cache each, which see only their own writes until they flush. */
 class ConnectionCacheFilterTest {
   private final Backend memory = new MemoryBackend(10_000);
 

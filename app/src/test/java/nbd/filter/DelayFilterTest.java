@@ -13,7 +13,7 @@ import nbd.storage.Handle;
 import nbd.storage.Operation;
 import org.junit.jupiter.api.Test;
 
-/** Storage that is slow where it was told to be. */
+/** Storage that is slow where the options say so. */
 class DelayFilterTest {
   private static final Duration SOME = Duration.ofMillis(20);
 

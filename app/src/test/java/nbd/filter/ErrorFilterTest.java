@@ -15,7 +15,7 @@ import nbd.storage.Handle;
 import nbd.storage.Operation;
 import org.junit.jupiter.api.Test;
 
-/** Storage that fails as often as it was told to, and in the same places again. */
+/** Storage that fails as often as the options say, and in the same places again. */
 class ErrorFilterTest {
   private static Handle open(ErrorRate read, ErrorRate write, ErrorRate flush, long seed)
       throws IOException {

@@ -29,7 +29,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/** What each mode offers, and what of it reaches the storage. */
+/** The FUA that each mode offers to clients, and the requests that reach the storage. */
 final class FuaFilterTest {
   private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
   private static final CommandFlags NO_HOLE = CommandFlags.of(CommandFlag.NO_HOLE);

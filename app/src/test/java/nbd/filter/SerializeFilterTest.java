@@ -16,7 +16,9 @@ import nbd.storage.Operation;
 import nbd.storage.ThreadModel;
 import org.junit.jupiter.api.Test;
 
-/** What the thread models keep apart; requests beside flushes are in ThreadModelTest. */
+/**
+ * The operations that each thread model keeps apart; ThreadModelTest has requests beside flushes.
+ */
 class SerializeFilterTest {
   private final MemoryBackend memory = new MemoryBackend(4096);
 

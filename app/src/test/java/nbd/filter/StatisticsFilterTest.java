@@ -20,7 +20,7 @@ import nbd.testing.FakeBackend;
 import nbd.testing.HookedBackend;
 import org.junit.jupiter.api.Test;
 
-/** Operations are counted, each once. */
+/** The counts of operations, each counted once. */
 final class StatisticsFilterTest {
   private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
 

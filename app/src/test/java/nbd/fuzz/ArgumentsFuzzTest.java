@@ -10,7 +10,7 @@ import java.util.Locale;
 import java.util.Optional;
 import nbd.cli.FuzzedArguments;
 
-/** Any text is parsed as the value of an option, or refused. */
+/** The reading of any text as the value of an option: parsed, or refused. */
 final class ArgumentsFuzzTest {
   private static final BigInteger LONGEST = BigInteger.valueOf(Long.MAX_VALUE);
 

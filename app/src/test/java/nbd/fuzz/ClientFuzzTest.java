@@ -20,7 +20,7 @@ import nbd.testing.Log;
 import nbd.testing.MemorySocket;
 import org.tinylog.Level;
 
-/** A client of a server that breaks the protocol refuses its answers, and never hangs. */
+/** A client of a server that breaks the protocol: it refuses the answers, and never hangs. */
 final class ClientFuzzTest {
   private static final int SIZE = 200_000;
   private static final int GUARD = 16;

@@ -3,7 +3,7 @@ package nbd.fuzz;
 import com.code_intelligence.jazzer.junit.FuzzTest;
 import java.io.IOException;
 
-/** The server answers any handshake as the protocol demands. */
+/** Any handshake, which the server has to answer as the protocol demands. */
 final class HandshakeFuzzTest {
   /** The client sends any bytes. */
   @FuzzTest

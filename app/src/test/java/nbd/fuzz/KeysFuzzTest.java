@@ -10,7 +10,7 @@ import nbd.tls.FuzzedKeys;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 
-/** Any file of keys and certificates is read, or refused by its name. */
+/** Any file of keys and certificates: it is read, or refused by its name. */
 final class KeysFuzzTest {
   private static final String[] LABELS = {"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"};
   private static final String[] FILES = {

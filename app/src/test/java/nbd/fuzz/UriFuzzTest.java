@@ -6,7 +6,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import com.code_intelligence.jazzer.junit.FuzzTest;
 import nbd.client.NbdUri;
 
-/** Any text is an NBD URI that can be written and read again, or refused with a reason. */
+/** Any text as an NBD URI: one that can be written and read again, or refused with a reason. */
 final class UriFuzzTest {
   @FuzzTest
   void anyTextIsAUriOrRefused(byte[] data) {

@@ -18,7 +18,7 @@ import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
-/** What becomes of the writes of a handle that breaks under its connection, and of the others. */
+/** The writes of a handle that breaks under its connection, and those of the other handles. */
 class BrokenHandleTest {
 
   @Test

@@ -14,7 +14,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/** What clients are shown, and when they are refused. */
+/** The capabilities that clients are shown, and the reasons to refuse clients. */
 class DecisionTest {
   @ParameterizedTest(name = "{0}, {1}, {2}, multi-conn {3}, one connection {4}: flag {5}")
   @CsvSource(

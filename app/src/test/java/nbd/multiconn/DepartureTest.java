@@ -10,7 +10,7 @@ import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
-/** What becomes of the writes of a connection that ends. */
+/** The writes of a connection that ends: flushed, or remembered as losses. */
 class DepartureTest {
 
   @Test

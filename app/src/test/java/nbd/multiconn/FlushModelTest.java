@@ -21,11 +21,11 @@ import org.junit.jupiter.api.Test;
 import org.tinylog.Logger;
 
 /**
- * Has Lincheck explore systematically how writers, readers, flushers, closers, failing flushes and
- * breaking handles of three connections interleave. In each interleaving the {@link History} is
- * checked, no flush enters a closed handle, and nothing hangs. The property {@code
- * nbd.model.scenarios} says how many random scenarios, {@code nbd.model.invocations} how many
- * interleavings of each.
+ * A systematic exploration, by Lincheck, of the interleavings of writers, readers, flushers,
+ * closers, failing flushes and breaking handles of three connections. In each interleaving the
+ * {@link History} is checked, no flush enters a closed handle, and nothing hangs. The property
+ * {@code nbd.model.scenarios} says how many random scenarios, {@code nbd.model.invocations} how
+ * many interleavings of each.
  */
 class FlushModelTest {
   private static final int SCENARIOS = Integer.getInteger("nbd.model.scenarios", 12);

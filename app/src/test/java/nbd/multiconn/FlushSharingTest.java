@@ -20,7 +20,7 @@ import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
-/** No more flushes than are needed, and those that are at the same time. */
+/** Flushes that are shared: no more of them than are needed, and those at the same time. */
 class FlushSharingTest {
   private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
 

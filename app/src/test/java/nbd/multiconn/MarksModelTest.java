@@ -12,8 +12,8 @@ import org.jetbrains.lincheck.Lincheck;
 import org.junit.jupiter.api.Test;
 
 /**
- * Explores systematically the races between a mark, which takes no lock, and a flush that finds the
- * handle clean: small enough that every switch between the two is tried. The property {@code
+ * A systematic exploration of the races between a mark, which takes no lock, and a flush that finds
+ * the handle clean: small enough that every switch between the two is tried. The property {@code
  * nbd.marks.invocations} says how many interleavings are.
  */
 class MarksModelTest {

@@ -24,7 +24,7 @@ import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** An Error at an awkward moment fails what it meets, and leaves nobody waiting for it. */
+/** Errors at any moment: each fails the calls that it meets, and leaves nobody waiting. */
 @Timeout(120)
 class ShortOfMemoryTest {
   private final FakeBackend fake = Scene.storage(Scene.WRITABLE);

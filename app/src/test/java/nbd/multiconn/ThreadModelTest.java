@@ -11,7 +11,7 @@ import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
-/** A flush on another connection's handle keeps to that handle's thread model. */
+/** Flushes on another connection's handle, which keep to that handle's thread model. */
 class ThreadModelTest {
   private static Scene scene(ThreadModel model, int connections) throws IOException {
     return Scene.over(storage -> new SerializeFilter(storage, model), connections);

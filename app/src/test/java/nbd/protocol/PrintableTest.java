@@ -6,7 +6,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Text of the other side cannot forge a line of the log, nor change how a line is shown. */
+/** Text of the other side, which cannot forge a line of the log, nor change how one is shown. */
 final class PrintableTest {
   @ParameterizedTest
   @ValueSource(

@@ -20,7 +20,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.tinylog.Level;
 
-/** What keeps clients waiting for their connection is in the log, and does not fill it. */
+/** The log's lines on clients that have to wait for their connection, which do not fill the log. */
 @Timeout(60)
 final class AcceptanceTest {
   private final AtomicLong now = new AtomicLong();

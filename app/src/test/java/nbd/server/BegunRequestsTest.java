@@ -26,7 +26,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Requests to storage that begins them and tells the end later. */
+/** Requests to storage that begins them and reports their end later. */
 @Timeout(60)
 final class BegunRequestsTest {
   private static final int BLOCK = 512;

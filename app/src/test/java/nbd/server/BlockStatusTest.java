@@ -28,7 +28,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/** What BLOCK_STATUS says of data, holes and zeroes. */
+/** The answers to BLOCK_STATUS for data, holes and zeroes. */
 @Timeout(60)
 final class BlockStatusTest {
   private static final int EINVAL = RawClient.EINVAL;

@@ -29,7 +29,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 
-/** What each command does, for one client that behaves. */
+/** The effect of each command, for one client that keeps to the protocol. */
 @Timeout(60)
 final class CommandsTest {
   private static final long FOUR_GIB = (1L << 32) - 4096;

@@ -113,7 +113,7 @@ final class InFlightRequestsTest {
           RawClient client = server.client()) {
         server.expectErrors();
         client.call(RawClient.EIO, 0, RawClient.READ, 0, 512);
-        // What could not be transferred is read in the ordinary way.
+        // Data that could not be transferred is read in the ordinary way.
         client.read(0, 300_000);
         client.call(RawClient.EIO, 0, RawClient.WRITE, 0, length, new byte[length]);
         client.call(0, 0, RawClient.TRIM, 0, length).disconnect();

@@ -39,7 +39,7 @@ import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.tinylog.Level;
 
-/** What the log says of clients and failures, and what clients are not told. */
+/** The log's lines on clients and failures, and the details in them that clients do not get. */
 @Timeout(60)
 final class LogLinesTest {
   private static final int EIO = RawClient.EIO;

@@ -17,7 +17,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** A server whose JVM gives out no more memory outside the heap answers everything. */
+/** A server whose JVM has no more memory outside the heap: it answers everything. */
 @Timeout(60)
 final class NoMemoryTest {
   private static final int SIZE = 4 << 20;
@@ -33,7 +33,7 @@ final class NoMemoryTest {
         .start();
   }
 
-  /** What is there at once, and what takes the slow way. */
+  /** Storage that answers at once, and storage that takes the slow way. */
   @ParameterizedTest
   @ValueSource(booleans = {false, true})
   void everyRequestIsAnsweredAndTheConnectionGoesOnWhenThereIsMemoryAgain(boolean slow)

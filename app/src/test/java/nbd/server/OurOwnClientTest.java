@@ -32,7 +32,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** The project's client and the project's server get along. */
+/** The project's client, connected to the project's server. */
 @Timeout(120)
 final class OurOwnClientTest {
   private static final int SIZE = 64 << 20;

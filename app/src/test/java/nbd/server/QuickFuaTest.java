@@ -17,8 +17,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /**
- * Which thread makes a write with FUA where the storage says that these are quick: the connection's
- * own, unless another request would have to wait for it.
+ * The thread that makes a write with FUA where the storage says that these are quick: the
+ * connection's own, unless another request would have to wait for it.
  */
 @Timeout(60)
 final class QuickFuaTest {

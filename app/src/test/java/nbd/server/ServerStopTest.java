@@ -25,7 +25,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** How a server ends, and how many clients it lets in. */
+/** The end of a server, and its limit on clients. */
 @Timeout(60)
 final class ServerStopTest {
   private static final Duration LONG = Duration.ofSeconds(30);

@@ -89,7 +89,7 @@ final class StalledClientsTest {
       stalling(server, 20, 1 << 20, bad);
       Eventually.isTrue("they hold memory", () -> server.server().memoryInFlight() > 20 << 20);
       worksWell(good);
-      // What is shared, and what each connection may have of its own.
+      // The shared bytes, and those that each connection may have of its own.
       long most = SHARED + 32L * Admission.OWN_BYTES;
       assertThat(server.server().memoryInFlight()).isLessThanOrEqualTo(most);
       good.disconnect();

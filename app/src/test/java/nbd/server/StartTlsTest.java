@@ -175,7 +175,7 @@ final class StartTlsTest {
         client.hello(3).send(both).expectEnd();
         expectWarning("16 bytes", "STARTTLS");
       }
-      // Where it comes a moment later, it is no TLS.
+      // If it comes a moment later, it is no TLS.
       try (RawClient client = server.connect()) {
         Log.clear();
         client.hello(3).option(RawClient.STARTTLS).expectAck(RawClient.STARTTLS);

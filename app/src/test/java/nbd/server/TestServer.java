@@ -87,7 +87,7 @@ public final class TestServer implements AutoCloseable {
     return channel.bind(UnixDomainSocketAddress.of(directory.resolve("socket")), 1024);
   }
 
-  /** How a server is set up. */
+  /** The configuration of a server. */
   public static final class Options {
     private final Backend backend;
     private List<String> names = List.of("");
@@ -111,7 +111,7 @@ public final class TestServer implements AutoCloseable {
       return this;
     }
 
-    /** What people are told of it. */
+    /** Sets the description of the export. */
     public Options description(String text) {
       description = text;
       return this;
@@ -135,7 +135,7 @@ public final class TestServer implements AutoCloseable {
       return this;
     }
 
-    /** How long a handshake may take. */
+    /** Sets the time limit of a handshake. */
     public Options handshakeTimeout(Duration timeout) {
       handshakeTimeout = timeout;
       return this;
@@ -158,7 +158,7 @@ public final class TestServer implements AutoCloseable {
       return this;
     }
 
-    /** Where TLS is required there is no witness: it would be refused. */
+    /** Starts it; where TLS is required there is no witness, since it would be refused. */
     public Options tls(TlsPolicy policy) {
       tls = policy;
       return this;
@@ -180,7 +180,7 @@ public final class TestServer implements AutoCloseable {
     return with(backend).start();
   }
 
-  /** Where it listens. */
+  /** Returns the address on which it listens. */
   public SocketAddress address() {
     return address;
   }
@@ -216,7 +216,7 @@ public final class TestServer implements AutoCloseable {
     return server.memoryInFlight();
   }
 
-  /** What stands between the server and its storage. */
+  /** Returns the check between the server and its storage. */
   public ContractBackend contract() {
     return contract;
   }

@@ -35,7 +35,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** This server in front of this server. */
+/** The server as a proxy in front of another one of its kind. */
 @Timeout(120)
 final class UpstreamTest {
   private static final int BLOCK = 1000;

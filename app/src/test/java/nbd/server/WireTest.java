@@ -7,7 +7,7 @@ import java.nio.channels.SocketChannel;
 import nbd.storage.BufferPool;
 import org.junit.jupiter.api.Test;
 
-/** What a connection's bytes go to. */
+/** The channels to which a connection's bytes go. */
 final class WireTest {
   /** A file's data leaves by sendfile only if the kernel's own socket is given to it. */
   @Test

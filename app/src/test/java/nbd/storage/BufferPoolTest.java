@@ -13,7 +13,7 @@ import nbd.protocol.NbdException;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** Buffers are lent to one at a time, while the JVM has memory. */
+/** Buffers that are lent to one user at a time, while the JVM has memory. */
 @Timeout(60)
 final class BufferPoolTest {
   private static final long MIB = 1 << 20;

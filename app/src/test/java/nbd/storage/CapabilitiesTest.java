@@ -5,7 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import nbd.testing.FakeBackend;
 import org.junit.jupiter.api.Test;
 
-/** Capabilities are sets that make sense, and transmission flags tell of them. */
+/** Sets of capabilities that make sense, and their transmission flags. */
 final class CapabilitiesTest {
   private static final Capabilities ALL = FakeBackend.all();
 

@@ -9,7 +9,7 @@ import nbd.protocol.NbdException;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** What is known of the memory outside the heap in a JVM that does not tell. */
+/** The memory outside the heap, in a JVM that does not say how much is used. */
 @Timeout(60)
 final class DirectMemoryTest {
   /** Run by the JVM that the test starts. */

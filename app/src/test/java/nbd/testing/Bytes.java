@@ -5,7 +5,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import java.io.ByteArrayOutputStream;
 import java.util.Random;
 
-/** Puts big-endian messages together, number by number, without the server's own code. */
+/** A builder of big-endian messages, number by number, without the server's own code. */
 public final class Bytes {
   private final ByteArrayOutputStream out = new ByteArrayOutputStream();
 

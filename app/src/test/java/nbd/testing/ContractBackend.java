@@ -18,7 +18,9 @@ import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.storage.Patience;
 
-/** Checks that the server keeps what a caller of {@link Handle} owes, and counts open handles. */
+/**
+ * A check that the server keeps the duties of a caller of {@link Handle}; it counts open handles.
+ */
 public final class ContractBackend extends FilterBackend {
   private final AtomicInteger open = new AtomicInteger();
   private final AtomicInteger opened = new AtomicInteger();

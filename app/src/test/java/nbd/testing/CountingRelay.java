@@ -10,7 +10,7 @@ import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.util.concurrent.atomic.AtomicLong;
 
-/** Stands between clients and a server, on a TCP port of its own, and counts what passes. */
+/** A relay between clients and a server, on a TCP port of its own, that counts bytes. */
 public final class CountingRelay implements Closeable {
   private final ServerSocketChannel listener;
   private final SocketAddress server;

@@ -7,7 +7,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
 
-/** Waits for what another thread will do, with a limit that only a hang reaches. */
+/** The waiting for another thread, with a time limit that only a hang reaches. */
 public final class Eventually {
   private static final Duration HANG = Duration.ofSeconds(20);
 

@@ -10,7 +10,7 @@ import org.tinylog.core.LogEntry;
 import org.tinylog.core.LogEntryValue;
 import org.tinylog.writers.Writer;
 
-/** Keeps what is logged in tests; src/test/resources/tinylog-test.properties names it. */
+/** The log of the tests, kept in memory; src/test/resources/tinylog-test.properties names it. */
 public final class Log implements Writer {
   private static final int KEPT = 200_000;
   private static final Queue<Line> LINES = new ConcurrentLinkedQueue<>();

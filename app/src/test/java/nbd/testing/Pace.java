@@ -2,7 +2,9 @@ package nbd.testing;
 
 import java.util.Random;
 
-/** How many bytes the client gives to one call: forces the other side to read and write partly. */
+/**
+ * The bytes that a client gives to one call; few force the other side to read and write in parts.
+ */
 @FunctionalInterface
 public interface Pace {
   /** Everything by one call. */

@@ -1,2 +1,2 @@
-/** What the tests share: a client that speaks bytes, fake storage, fake channels, recorded logs. */
+/** The parts that tests share: a client that speaks bytes, fake storage, fake channels, logs. */
 package nbd.testing;

@@ -282,7 +282,7 @@ final class ReconnectingBackendTest {
     assertThat(crashing.durable()).as("seed %d", seed).isEqualTo(model.expected);
   }
 
-  /** What the storage has to hold; each block is written by one client at a time. */
+  /** The content that the storage has to hold; each block is written by one client at a time. */
   private static final class Model {
     private static final int BLOCK = 32;
 

@@ -115,7 +115,7 @@ final class SessionTest {
     };
   }
 
-  // What clients read.
+  // Reads.
 
   @Test
   void nobodyReadsFromANewConnectionBeforeEverybodysWritesAreThereAgain() throws Exception {
@@ -228,7 +228,7 @@ final class SessionTest {
     }
   }
 
-  // What is in flight.
+  // Requests in flight.
 
   @Test
   void writesThatOverlapAreMadeOneAfterTheOther() throws Exception {
