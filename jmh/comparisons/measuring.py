@@ -128,9 +128,10 @@ class Server:
                 pass
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def resident_bytes(self):
+    def resident_bytes(self, pids=None):
+        """Returns the resident memory of some processes; without a list of them, of all."""
         total = 0
-        for pid in self.processes():
+        for pid in pids or self.processes():
             for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
                 if line.startswith("VmRSS:"):
                     total += int(line.split()[1]) * 1024

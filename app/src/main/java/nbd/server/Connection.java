@@ -39,6 +39,7 @@ final class Connection implements Runnable {
   private final ScheduledExecutorService timer;
   private final TimeSlice slice;
   private final TlsPolicy tls;
+  private final int ahead;
 
   /** Goes forward only; whoever changes it does to the socket what follows from the change. */
   private final AtomicReference<Phase> phase = new AtomicReference<>(Phase.HANDSHAKE);
@@ -54,6 +55,7 @@ final class Connection implements Runnable {
    * Makes a connection of an accepted client.
    *
    * @param crowded whether other connections may be waiting for a carrier
+   * @param ahead how many bytes of requests to read ahead
    */
   Connection(
       long number,
@@ -63,7 +65,8 @@ final class Connection implements Runnable {
       Duration handshakeTimeout,
       ScheduledExecutorService timer,
       BooleanSupplier crowded,
-      TlsPolicy tls)
+      TlsPolicy tls,
+      int ahead)
       throws IOException {
     this.name = "connection " + number + from(channel);
     this.channel = channel;
@@ -73,6 +76,7 @@ final class Connection implements Runnable {
     this.timer = timer;
     this.slice = new TimeSlice(crowded);
     this.tls = tls;
+    this.ahead = ahead;
   }
 
   private static String from(SocketChannel channel) throws IOException {
@@ -132,7 +136,8 @@ final class Connection implements Runnable {
         new Wire(
             new PolledInput(channel, sending, slice, PolledInput.USUAL),
             channel,
-            admission.buffers());
+            admission.buffers(),
+            ahead);
     try {
       Optional<OpenExport> chosen = handshake(wire);
       if (chosen.isPresent()) {

@@ -18,9 +18,6 @@ import nbd.tls.TlsServer;
  * connection's thread. Other threads may write to {@link #out} once the handshake is over.
  */
 final class Wire {
-  /** Holds a thousand requests, or seven writes of 4 KiB; kept while the connection is idle. */
-  private static final int INPUT_BYTES = 32 << 10;
-
   private final Socket socket;
   private final BufferPool buffers;
   private final ByteBuffer buffer;
@@ -30,12 +27,14 @@ final class Wire {
   /**
    * Uses a socket, whose two directions are given apart.
    *
+   * @param ahead how many bytes to read ahead; the memory is kept while the connection is idle
    * @throws NbdException ENOMEM if there is no memory for reading ahead
    */
-  Wire(ReadableByteChannel input, ByteChannel output, BufferPool buffers) throws NbdException {
+  Wire(ReadableByteChannel input, ByteChannel output, BufferPool buffers, int ahead)
+      throws NbdException {
     this.socket = new Socket(input, output);
     this.buffers = buffers;
-    this.buffer = buffers.takeReserved(INPUT_BYTES);
+    this.buffer = buffers.takeReserved(ahead);
     this.in = new WireInput(input, buffer);
   }
 

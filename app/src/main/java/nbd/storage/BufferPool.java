@@ -23,12 +23,18 @@ public final class BufferPool {
   /** More is seldom needed at a time. */
   private static final long MOST_KEPT = 128L << 20;
 
+  /** Kept even if nobody needs it. */
+  private static final long SPARE = 4L << 20;
+
   /** The idle buffers of each size, a power of two: the last used first, for the caches. */
   private final List<Deque<ByteBuffer>> idle;
 
   private final AtomicLong kept = new AtomicLong();
   private final long mostKept;
   private final DirectMemory memory;
+
+  /** The least of {@code kept} since the last {@link #dropUnneeded}, or about that. */
+  private volatile long leastKept;
 
   /** Makes an empty pool that keeps at most so many bytes, or fewer. */
   public BufferPool(long bytes) {
@@ -72,7 +78,10 @@ public final class BufferPool {
     if (used == null) {
       return null;
     }
-    kept.addAndGet(-used.capacity());
+    long left = kept.addAndGet(-used.capacity());
+    if (left < leastKept) {
+      leastKept = left;
+    }
     return used.clear();
   }
 
@@ -90,6 +99,28 @@ public final class BufferPool {
         kept.addAndGet(-buffer.capacity());
       }
     }
+  }
+
+  /**
+   * Drops idle buffers, the largest first, as many bytes as nobody has needed since the last call.
+   * The collector frees them. One thread calls this.
+   *
+   * @return the bytes
+   */
+  public long dropUnneeded() {
+    long unneeded = leastKept - SPARE;
+    long dropped = 0;
+    for (Deque<ByteBuffer> buffers : idle.reversed()) {
+      ByteBuffer oldest = buffers.peekLast();
+      while (oldest != null && dropped + oldest.capacity() <= unneeded) {
+        if (buffers.removeLastOccurrence(oldest)) {
+          dropped += oldest.capacity();
+        }
+        oldest = buffers.peekLast();
+      }
+    }
+    leastKept = kept.addAndGet(-dropped);
+    return dropped;
   }
 
   /** Returns the capacity of a buffer of so many bytes. */

@@ -83,7 +83,9 @@ public final class FuzzedServer {
     Admission memory = new Admission(Admission.MINIMUM_BYTES + setup.memory(), LONG);
     MemorySocket socket = new MemorySocket(peer, setup.most());
     TlsPolicy tls = setup.tls() ? Tls.OFFERED : TlsPolicy.OFF;
-    new Connection(1, socket, exports, memory, LONG, TIMER, () -> !setup.polls(), tls).run();
+    new Connection(
+            1, socket, exports, memory, LONG, TIMER, () -> !setup.polls(), tls, Server.READ_AHEAD)
+        .run();
 
     assertThat(Log.at(Level.ERROR)).as("errors in the log").isEmpty();
     assertThat(socket.isClosed()).as("the socket is closed").isTrue();

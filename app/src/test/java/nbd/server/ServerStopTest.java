@@ -189,7 +189,8 @@ final class ServerStopTest {
                 LONG,
                 timer,
                 () -> true,
-                TlsPolicy.OFF);
+                TlsPolicy.OFF,
+                Server.READ_AHEAD);
         Thread thread = Thread.ofVirtual().start(connection);
         client.enter("");
         client.request(0, RawClient.WRITE, 1, 0, 1, (byte) 5);

@@ -13,7 +13,7 @@ final class WireTest {
   @Test
   void withoutTlsRepliesGoToTheSocketItself() throws IOException {
     try (SocketChannel socket = SocketChannel.open()) {
-      assertThat(new Wire(socket, socket, new BufferPool(1 << 20)).out()).isSameAs(socket);
+      assertThat(new Wire(socket, socket, new BufferPool(1 << 20), 1 << 12).out()).isSameAs(socket);
     }
   }
 }

@@ -46,6 +46,24 @@ final class BufferPoolTest {
   }
 
   @Test
+  void onlyWhatNobodyNeedsIsDropped() throws NbdException {
+    BufferPool pool = new BufferPool(1L << 30);
+    List<ByteBuffer> lent = new ArrayList<>();
+    for (int i = 0; i < 32; i++) {
+      lent.add(pool.take(1 << 20));
+    }
+    lent.forEach(pool::giveBack);
+    assertThat(pool.dropUnneeded()).as("all were needed").isZero();
+    for (int i = 0; i < 10; i++) {
+      lent.set(i, pool.take(1 << 20));
+    }
+    lent.subList(0, 10).forEach(pool::giveBack);
+    assertThat(pool.dropUnneeded()).as("22 were not, 4 are spare").isEqualTo(18 * MIB);
+    assertThat(pool.dropUnneeded()).isEqualTo(10 * MIB);
+    assertThat(pool.dropUnneeded()).isZero();
+  }
+
+  @Test
   void aBufferIsNeverLentTwice() throws Exception {
     BufferPool pool = new BufferPool(1L << 30);
     List<Thread> threads = new ArrayList<>();

@@ -1,0 +1,58 @@
+package nbd.server;
+
+import nbd.posix.NativeHeap;
+import nbd.storage.BufferPool;
+
+/**
+ * The memory that the start or a burst of connections has left behind: buffers that nobody needs,
+ * garbage, and what the C library has been given back. It goes back to the system once the burst is
+ * over, since a full collection stops all threads for a moment. Used by one thread.
+ */
+final class UnusedMemory {
+  private static final long MANY_BYTES = 16 << 20;
+  private static final long MANY_CONNECTIONS = 1000;
+
+  private final BufferPool buffers;
+  private final Runnable release;
+
+  /** Whether the start's has not been given back. */
+  private boolean starting = true;
+
+  private long endedBefore;
+  private long endedAtRelease;
+  private long dropped;
+
+  UnusedMemory(BufferPool buffers) {
+    this(buffers, UnusedMemory::giveBack);
+  }
+
+  /** Makes one for a test, which gives the memory back by other means. */
+  UnusedMemory(BufferPool buffers, Runnable release) {
+    this.buffers = buffers;
+    this.release = release;
+  }
+
+  private static void giveBack() {
+    System.gc();
+    NativeHeap.trim();
+  }
+
+  /**
+   * Gives the memory back if that is worth a collection and no connection has ended since the last
+   * call. Called every few seconds.
+   *
+   * @param ended the number of connections that have ended so far
+   */
+  void look(long ended) {
+    dropped += buffers.dropUnneeded();
+    boolean quiet = ended == endedBefore;
+    endedBefore = ended;
+    boolean worth = starting || dropped >= MANY_BYTES || ended - endedAtRelease >= MANY_CONNECTIONS;
+    if (quiet && worth) {
+      starting = false;
+      dropped = 0;
+      endedAtRelease = ended;
+      release.run();
+    }
+  }
+}

@@ -1,0 +1,44 @@
+package nbd.server;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.lang.management.BufferPoolMXBean;
+import java.lang.management.ManagementFactory;
+import java.util.ArrayList;
+import java.util.List;
+import nbd.memory.NullBackend;
+import nbd.testing.RawClient;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+/** Many connections that send nothing. */
+@Timeout(60)
+final class IdleConnectionsTest {
+  private static final int COUNT = 512;
+
+  /** The buffers of those that come first, and 16 KiB for each of the others. */
+  private static final long BOUND = (4L << 20) + COUNT * (16L << 10);
+
+  @Test
+  void eachOfManyKeepsLittleMemory() throws Exception {
+    List<RawClient> clients = new ArrayList<>();
+    long before = directBytes();
+    try (TestServer server = TestServer.with(new NullBackend(1 << 20)).start()) {
+      for (int i = 0; i < COUNT; i++) {
+        clients.add(server.client().flush());
+      }
+      assertThat(directBytes() - before).isLessThan(BOUND);
+      for (RawClient client : clients) {
+        client.flush().disconnect();
+        client.close();
+      }
+    }
+  }
+
+  private static long directBytes() {
+    return ManagementFactory.getPlatformMXBeans(BufferPoolMXBean.class).stream()
+        .filter(pool -> pool.getName().equals("direct"))
+        .mapToLong(BufferPoolMXBean::getMemoryUsed)
+        .sum();
+  }
+}
