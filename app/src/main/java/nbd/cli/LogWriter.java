@@ -16,9 +16,6 @@ import org.tinylog.writers.Writer;
  * class. Any thread may call.
  */
 public final class LogWriter implements Writer {
-  private static final DateTimeFormatter TIME =
-      DateTimeFormatter.ofPattern("uuuu-MM-dd HH:mm:ss.SSSxxx").withZone(ZoneId.systemDefault());
-
   private final boolean stacks;
 
   /** Called by tinylog, with the properties of {@code tinylog.writer}. */
@@ -53,7 +50,7 @@ public final class LogWriter implements Writer {
         new StringBuilder(
             "%s nbd-multiconn: %-5s %s%n"
                 .formatted(
-                    TIME.format(entry.getTimestamp().toInstant()),
+                    Time.FORMAT.format(entry.getTimestamp().toInstant()),
                     entry.getLevel(),
                     Printable.line(String.valueOf(entry.getMessage()))));
     if (stacks && entry.getException() != null) {
@@ -81,5 +78,11 @@ public final class LogWriter implements Writer {
   @Override
   public void close() {
     // Standard error stays open.
+  }
+
+  /** The format of the time, made for the first entry: a start without one needs no time zones. */
+  private static final class Time {
+    static final DateTimeFormatter FORMAT =
+        DateTimeFormatter.ofPattern("uuuu-MM-dd HH:mm:ss.SSSxxx").withZone(ZoneId.systemDefault());
   }
 }

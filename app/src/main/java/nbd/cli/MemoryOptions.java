@@ -26,19 +26,24 @@ final class MemoryOptions {
    */
   void check(long cache) {
     long limit = DirectMemory.JVM.limit();
-    UsageException.refuseIf(
-        cache > 0 && cache > limit - bytes(),
-        ("%s: %dM and %dM for requests in flight (%s) are more than the %dM of direct memory that"
-                + " the JVM gives out; raise -XX:MaxDirectMemorySize")
-            .formatted(FilterOptions.CACHE_SIZE, cache >> 20, bytes() >> 20, MEMORY, limit >> 20));
-    UsageException.refuseIf(
-        bytes() < Server.MINIMUM_MEMORY,
-        "%s: %d bytes are too few, the longest request alone takes %dM"
-            .formatted(MEMORY, bytes(), Server.MINIMUM_MEMORY >> 20));
-    UsageException.refuseIf(
-        given != null && given > limit,
-        "%s: the JVM gives out no more than %dM of direct memory; raise -XX:MaxDirectMemorySize"
-            .formatted(MEMORY, limit >> 20));
+    // A message is put together only if it is needed: formatting numbers would slow every start.
+    if (cache > 0 && cache > limit - bytes()) {
+      throw new UsageException(
+          ("%s: %dM and %dM for requests in flight (%s) are more than the %dM of direct memory that"
+                  + " the JVM gives out; raise -XX:MaxDirectMemorySize")
+              .formatted(
+                  FilterOptions.CACHE_SIZE, cache >> 20, bytes() >> 20, MEMORY, limit >> 20));
+    }
+    if (bytes() < Server.MINIMUM_MEMORY) {
+      throw new UsageException(
+          "%s: %d bytes are too few, the longest request alone takes %dM"
+              .formatted(MEMORY, bytes(), Server.MINIMUM_MEMORY >> 20));
+    }
+    if (given != null && given > limit) {
+      throw new UsageException(
+          "%s: the JVM gives out no more than %dM of direct memory; raise -XX:MaxDirectMemorySize"
+              .formatted(MEMORY, limit >> 20));
+    }
   }
 
   /** The memory, in bytes. */

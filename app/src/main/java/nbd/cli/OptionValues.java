@@ -4,6 +4,7 @@ import java.math.BigInteger;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.time.temporal.ChronoUnit;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -27,13 +28,13 @@ final class OptionValues {
   private static final Pattern SIZE = Pattern.compile("(\\d+)([" + SIZE_UNITS + "]?)");
 
   private static final Pattern DURATION = Pattern.compile("(\\d{1,9})(ms|s|m|h|)");
-  private static final Map<String, Duration> DURATION_UNITS =
+  private static final Map<String, ChronoUnit> DURATION_UNITS =
       Map.of(
-          "ms", Duration.ofMillis(1),
-          "s", Duration.ofSeconds(1),
-          "m", Duration.ofMinutes(1),
-          "h", Duration.ofHours(1),
-          "", Duration.ofSeconds(1));
+          "ms", ChronoUnit.MILLIS,
+          "s", ChronoUnit.SECONDS,
+          "m", ChronoUnit.MINUTES,
+          "h", ChronoUnit.HOURS,
+          "", ChronoUnit.SECONDS);
 
   private static final Map<String, NbdError> ERRORS =
       byName(NbdError.values(), error -> error == NbdError.NONE ? "" : error.name());
@@ -107,12 +108,12 @@ final class OptionValues {
   /** Reads a duration: a number with ms, s, m or h; without a unit, seconds. */
   static Duration duration(String text) {
     Matcher matcher = DURATION.matcher(text);
-    Duration unit = matcher.matches() ? DURATION_UNITS.get(matcher.group(2)) : null;
+    ChronoUnit unit = matcher.matches() ? DURATION_UNITS.get(matcher.group(2)) : null;
     if (unit == null) {
       throw new UsageException(
           "\"" + text + "\" is not a duration; write a number with ms, s, m or h");
     }
-    return unit.multipliedBy(Long.parseLong(matcher.group(1)));
+    return Duration.of(Long.parseLong(matcher.group(1)), unit);
   }
 
   /** Reads a rate from 0 to 1, which a colon and the name of an error may follow. */

@@ -243,7 +243,9 @@ final class Serve implements Callable<Integer> {
   private static void checkLength(String option, String text) {
     UsageException.refuseIf(
         text.getBytes(UTF_8).length > ExportRequest.MAXIMUM_NAME_BYTES,
-        "%s: longer than %d bytes, the most that NBD allows"
-            .formatted(option, ExportRequest.MAXIMUM_NAME_BYTES));
+        option
+            + ": longer than "
+            + ExportRequest.MAXIMUM_NAME_BYTES
+            + " bytes, the most that NBD allows");
   }
 }
