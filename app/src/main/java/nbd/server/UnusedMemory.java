@@ -13,28 +13,26 @@ final class UnusedMemory {
   private static final long MANY_CONNECTIONS = 1000;
 
   private final BufferPool buffers;
-  private final Runnable release;
+  private final Runnable collect;
+  private final Runnable trim;
 
   /** Whether the start's has not been given back. */
   private boolean starting = true;
 
+  private boolean collected;
   private long endedBefore;
-  private long endedAtRelease;
+  private long endedAtCollection;
   private long dropped;
 
   UnusedMemory(BufferPool buffers) {
-    this(buffers, UnusedMemory::giveBack);
+    this(buffers, System::gc, NativeHeap::trim);
   }
 
   /** Makes one for a test, which gives the memory back by other means. */
-  UnusedMemory(BufferPool buffers, Runnable release) {
+  UnusedMemory(BufferPool buffers, Runnable collect, Runnable trim) {
     this.buffers = buffers;
-    this.release = release;
-  }
-
-  private static void giveBack() {
-    System.gc();
-    NativeHeap.trim();
+    this.collect = collect;
+    this.trim = trim;
   }
 
   /**
@@ -44,15 +42,22 @@ final class UnusedMemory {
    * @param ended the number of connections that have ended so far
    */
   void look(long ended) {
+    if (collected) {
+      // A thread of the JVM frees collected buffers some time after the collection.
+      collected = false;
+      trim.run();
+    }
     dropped += buffers.dropUnneeded();
     boolean quiet = ended == endedBefore;
     endedBefore = ended;
-    boolean worth = starting || dropped >= MANY_BYTES || ended - endedAtRelease >= MANY_CONNECTIONS;
+    boolean worth =
+        starting || dropped >= MANY_BYTES || ended - endedAtCollection >= MANY_CONNECTIONS;
     if (quiet && worth) {
       starting = false;
       dropped = 0;
-      endedAtRelease = ended;
-      release.run();
+      endedAtCollection = ended;
+      collect.run();
+      collected = true;
     }
   }
 }

@@ -11,34 +11,44 @@ import org.junit.jupiter.api.Test;
 
 /** The moments at which memory goes back to the system. */
 final class UnusedMemoryTest {
-  private final AtomicInteger released = new AtomicInteger();
+  private final AtomicInteger collected = new AtomicInteger();
+  private final AtomicInteger trimmed = new AtomicInteger();
   private final BufferPool buffers = new BufferPool(64 << 20);
-  private final UnusedMemory memory = new UnusedMemory(buffers, released::incrementAndGet);
+  private final UnusedMemory memory =
+      new UnusedMemory(buffers, collected::incrementAndGet, trimmed::incrementAndGet);
 
   @BeforeEach
   void start() {
     memory.look(0);
-    assertThat(released.getAndSet(0)).as("after the start").isEqualTo(1);
+    assertThat(collected.getAndSet(0)).as("after the start").isEqualTo(1);
+  }
+
+  @Test
+  void freedMemoryIsTrimmedOnceAfterTheCollection() {
+    assertThat(trimmed).hasValue(0);
+    memory.look(0);
+    memory.look(0);
+    assertThat(trimmed).hasValue(1);
   }
 
   @Test
   void aFewConnectionsAreNotWorthACollection() {
     memory.look(999);
     memory.look(999);
-    assertThat(released).hasValue(0);
+    assertThat(collected).hasValue(0);
   }
 
   @Test
   void aBurstIsOverWhenNoMoreConnectionsEnd() {
     memory.look(800);
     memory.look(1600);
-    assertThat(released).as("connections still end").hasValue(0);
+    assertThat(collected).as("connections still end").hasValue(0);
     memory.look(1600);
     memory.look(1600);
-    assertThat(released).as("once for each burst").hasValue(1);
+    assertThat(collected).as("once for each burst").hasValue(1);
     memory.look(2600);
     memory.look(2600);
-    assertThat(released).hasValue(2);
+    assertThat(collected).hasValue(2);
   }
 
   @Test
@@ -49,8 +59,8 @@ final class UnusedMemoryTest {
     buffers.giveBack(one);
     buffers.giveBack(other);
     memory.look(0);
-    assertThat(released).as("needed a moment ago").hasValue(0);
+    assertThat(collected).as("needed a moment ago").hasValue(0);
     memory.look(0);
-    assertThat(released).hasValue(1);
+    assertThat(collected).hasValue(1);
   }
 }
