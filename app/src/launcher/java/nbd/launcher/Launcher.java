@@ -41,6 +41,20 @@ public final class Launcher {
     "-Xshare:auto",
   };
 
+  /**
+   * Options for a small heap, unless the user chooses a collector: a JVM refuses two. Measured: as
+   * quick as the JDK's usual one, since a request for cached data leaves no garbage, and a fifth
+   * less memory with 10,000 connections.
+   */
+  private static final String[] SMALL_HEAP = {
+    "-XX:+UseSerialGC", "-XX:-ShrinkHeapInSteps", "-Xms16m"
+  };
+
+  /** The environment variables by which the user may give a JVM options. */
+  private static final String[] OPTION_VARIABLES = {
+    "JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"
+  };
+
   private Launcher() {}
 
   /** Runs the main class named by the manifest's {@code Launcher-Main-Class}. */
@@ -113,7 +127,11 @@ public final class Launcher {
     List<String> command = new ArrayList<>();
     command.add(java.getPath());
     Collections.addAll(command, JVM_OPTIONS);
-    command.addAll(Arguments.jvmOptions());
+    List<String> userOptions = Arguments.jvmOptions();
+    if (!mayChooseCollector(userOptions)) {
+      Collections.addAll(command, SMALL_HEAP);
+    }
+    command.addAll(userOptions);
     String pid = pid();
     if (pid != null) {
       command.add("-D" + PID_PROPERTY + "=" + pid);
@@ -150,6 +168,24 @@ public final class Launcher {
     }
     signals.forwardTo(child);
     return child.waitFor();
+  }
+
+  /** Says whether the user's options name a collector, or a file that may name one. */
+  private static boolean mayChooseCollector(List<String> options) {
+    for (String variable : OPTION_VARIABLES) {
+      if (System.getenv(variable) != null) {
+        return true;
+      }
+    }
+    for (String option : options) {
+      if (option.contains("GC")
+          || option.startsWith("@")
+          || option.startsWith("-XX:VMOptionsFile")
+          || option.startsWith("-XX:Flags")) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /**

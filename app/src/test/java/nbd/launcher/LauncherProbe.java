@@ -3,6 +3,7 @@ package nbd.launcher;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import java.io.PrintStream;
+import java.lang.management.ManagementFactory;
 import java.util.List;
 
 /** A program for the launcher's tests, which shows the arguments and signals that reach it. */
@@ -21,6 +22,8 @@ public final class LauncherProbe {
         System.err.print("the end\n");
       }
       case "property" -> out.println(System.getProperty(arguments[1]));
+      case "collector" ->
+          out.println(ManagementFactory.getGarbageCollectorMXBeans().getFirst().getName());
       case "wait" -> {
         out.println(ProcessHandle.current().pid());
         Thread.sleep(60_000);

@@ -102,6 +102,20 @@ final class LauncherTest {
     assertThat(launcher.inputReader(UTF_8).readLine()).isEqualTo("a value");
   }
 
+  @Test
+  void theProgramsHeapIsCollectedByTheSerialCollector() throws Exception {
+    assertThat(start("collector").inputReader(UTF_8).readLine()).isEqualTo("Copy");
+  }
+
+  @Test
+  void aCollectorThatTheUserChoseIsKept() throws Exception {
+    Process byOption = startWith(List.of("-XX:+UseParallelGC"), "collector");
+    assertThat(byOption.inputReader(UTF_8).readLine()).startsWith("PS ");
+    ProcessBuilder byVariable = OldJava.command(jar, List.of(), "collector");
+    byVariable.environment().put("JAVA_TOOL_OPTIONS", "-XX:+UseParallelGC");
+    assertThat(started(byVariable.start()).inputReader(UTF_8).readLine()).startsWith("PS ");
+  }
+
   @ParameterizedTest
   @CsvSource({"HUP, 1", "INT, 2", "TERM, 15"})
   void aSignalReachesTheProgramWhichEndsInItsOwnTime(String signal, int number) throws Exception {
