@@ -18,7 +18,7 @@ NEEDS = []
 MIB = 1 << 20
 
 # Longer than the server waits before it takes a burst for over.
-SETTLING = 17
+SETTLING = 20
 
 
 def add_options(parser):
