@@ -22,6 +22,7 @@ CASES = [
     ("256 KiB sequential writes, 1 x 8", "write", "256k", 1, 8),
 ]
 FLUSH_MILLIS = 5
+SHARED = OURS + ", --share-connection"
 
 
 def add_options(parser):
@@ -31,8 +32,10 @@ def add_options(parser):
 
 def proxies(arguments, upstream, *nbdkit_options):
     """Returns the servers in front of an upstream: name -> command for a socket."""
-    commands = {name: lambda s, jar=jar: ["java", "-jar", jar, "serve", "-U", s, upstream.uri]
-                for name, jar in builds(arguments).items()}
+    ours = lambda jar, *options: lambda s: [
+        "java", "-jar", jar, "serve", *options, "-U", s, upstream.uri]
+    commands = {name: ours(jar) for name, jar in builds(arguments).items()}
+    commands[SHARED] = ours(JAR, "--share-connection")
     commands["nbdkit"] = lambda s: [
         "nbdkit", "-f", "-U", s, *nbdkit_options[:1], "nbd", f"socket={upstream.socket}",
         *nbdkit_options[1:]]
@@ -90,7 +93,7 @@ def run(arguments, directory):
         plain(arguments, directory, cases)
     if not chosen("flushes", arguments):
         return
-    names = [*builds(arguments), "nbdkit"]
+    names = [*builds(arguments), SHARED, "nbdkit"]
     medians = alternate(
         names, arguments.rounds, lambda name: flush_rate(arguments, directory, name))
     print(f"\n{arguments.connections} connections that write and flush, "

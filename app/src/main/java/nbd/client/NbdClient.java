@@ -79,7 +79,7 @@ public final class NbdClient extends Handle {
     this.wire = wire;
     this.link = new Link(name, wire, patience);
     this.queue = new SendQueue(wire, link, export.extendedHeaders());
-    this.replies = new ReplyReader(link, in, export);
+    this.replies = new ReplyReader(link, wire, in, export);
     this.export = export;
     this.longestPayload = export.longestPayload();
     this.longestRange =
@@ -88,6 +88,7 @@ public final class NbdClient extends Handle {
 
   /** Starts the thread that reads, and returns it. Called once, before any other call. */
   Thread start() {
+    wire.splice();
     Thread reader = Thread.ofVirtual().name("replies of " + link.name()).start(replies);
     link.watch();
     return reader;
@@ -148,6 +149,11 @@ public final class NbdClient extends Handle {
     return Optional.ofNullable(link.broken()).map(Link.Broken::reason);
   }
 
+  @Override
+  public boolean takesPipes() {
+    return wire.spliced().isPresent();
+  }
+
   /** Shortens the time for which the server may be silent while a reply is due. */
   public void limitPatience(Duration most) {
     link.limitPatience(most);
@@ -185,7 +191,8 @@ public final class NbdClient extends Handle {
             link.nextCookie(),
             operation.offset(),
             operation.length(),
-            operation.data().slice(),
+            operation.isPiped() ? null : operation.data().slice(),
+            operation.isPiped() ? operation.pipe() : null,
             null);
     if (link.add(request) != null) {
       return false;
@@ -283,7 +290,7 @@ public final class NbdClient extends Handle {
       @Nullable ExtentList extents) {
     Thread caller = Thread.currentThread();
     long cookie = link.nextCookie();
-    return new Request(caller, null, command, flags, cookie, offset, length, data, extents);
+    return new Request(caller, null, command, flags, cookie, offset, length, data, null, extents);
   }
 
   /** Describes the outcome of a begun request, also if memory has run out. */

@@ -3,6 +3,8 @@ package nbd.client;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
+import nbd.posix.Pipe;
+import nbd.posix.SpliceSocket;
 import nbd.protocol.BaseAllocation;
 import nbd.protocol.ChunkType;
 import nbd.protocol.Command;
@@ -23,12 +25,14 @@ final class ReplyReader implements Runnable {
   private static final int ERROR_BYTES = 6;
 
   private final Link link;
+  private final Wire wire;
   private final WireInput in;
   private final ExportInfo export;
   private final IncomingReply reply = new IncomingReply();
 
-  ReplyReader(Link link, WireInput in, ExportInfo export) {
+  ReplyReader(Link link, Wire wire, WireInput in, ExportInfo export) {
     this.link = link;
+    this.wire = wire;
     this.in = in;
     this.export = export;
   }
@@ -89,10 +93,15 @@ final class ReplyReader implements Runnable {
     if (reply.error() != 0) {
       request.fail(NbdError.of(reply.error()), "");
     } else if (request.command == Command.READ) {
-      in.readFully(request.part(0, request.length));
+      receive(request, 0, request.length);
     } else if (request.command == Command.BLOCK_STATUS) {
       throw wrong(request, "without extents");
     }
+    answer(request);
+  }
+
+  private void answer(Request request) throws IOException {
+    request.returnToPipe();
     link.answer(request);
   }
 
@@ -118,7 +127,7 @@ final class ReplyReader implements Runnable {
     }
     if (reply.isDone()) {
       checkComplete(request);
-      link.answer(request);
+      answer(request);
     }
   }
 
@@ -131,7 +140,34 @@ final class ReplyReader implements Runnable {
     long start = in.buffer().getLong() - request.offset;
     long bytes = reply.length() - OFFSET_BYTES;
     cover(request, start, bytes);
-    in.readFully(request.part(start, bytes));
+    receive(request, start, bytes);
+  }
+
+  /** Receives a piece of a READ's data. */
+  private void receive(Request request, long start, long bytes) throws IOException {
+    long done = 0;
+    Pipe pipe = request.pipe();
+    if (pipe != null) {
+      done = pipe.held() == start ? fill(pipe, bytes) : 0;
+      if (done < bytes) {
+        request.leavePipe(pipe);
+      }
+    }
+    if (done < bytes) {
+      in.readFully(request.part(start + done, bytes - done));
+    }
+  }
+
+  /** Moves a piece to a pipe; returns the number of bytes that it had room for. */
+  private long fill(Pipe pipe, long bytes) throws IOException {
+    SpliceSocket socket = wire.spliced().orElseThrow();
+    long done = 0;
+    long moved = 1;
+    while (done < bytes && moved > 0) {
+      moved = in.moveSome(socket, pipe, bytes - done);
+      done += moved;
+    }
+    return done;
   }
 
   private void takeHole(Request request) throws IOException {
@@ -147,6 +183,10 @@ final class ReplyReader implements Runnable {
       throw wrong(request, "by a hole of no bytes");
     }
     cover(request, start, bytes);
+    Pipe pipe = request.pipe();
+    if (pipe != null) {
+      request.leavePipe(pipe);
+    }
     MemorySegment.ofBuffer(request.part(start, bytes)).fill((byte) 0);
   }
 

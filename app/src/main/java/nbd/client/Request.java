@@ -1,10 +1,12 @@
 package nbd.client;
 
+import java.io.IOException;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.nio.ByteBuffer;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
+import nbd.posix.Pipe;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
@@ -54,7 +56,10 @@ final class Request {
   private final @Nullable Consumer<Request> whenDone;
 
   /** The payload of a WRITE, or the buffer that a READ fills. */
-  private final @Nullable ByteBuffer data;
+  private @Nullable ByteBuffer data;
+
+  /** Holds the payload of a WRITE, or receives the data of a READ, instead of the buffer. */
+  private final @Nullable Pipe pipe;
 
   private @Nullable Coverage coverage;
 
@@ -92,6 +97,7 @@ final class Request {
       long offset,
       long length,
       @Nullable ByteBuffer data,
+      @Nullable Pipe pipe,
       @Nullable ExtentList extents) {
     this.caller = caller;
     this.whenDone = whenDone;
@@ -101,12 +107,13 @@ final class Request {
     this.offset = offset;
     this.length = length;
     this.data = data;
+    this.pipe = pipe;
     this.extents = extents;
   }
 
   /** Makes a sentinel, which is never sent. */
   static Request sentinel() {
-    return new Request(null, null, Command.DISC, CommandFlags.NONE, 0, 0, 0, null, null);
+    return new Request(null, null, Command.DISC, CommandFlags.NONE, 0, 0, 0, null, null, null);
   }
 
   /** Links the request to the one that was begun before it and is not queued yet either. */
@@ -131,6 +138,30 @@ final class Request {
       throw new IllegalStateException(command + " reads nothing");
     }
     return data.slice(data.position() + (int) start, (int) bytes);
+  }
+
+  /** Returns the pipe of a WRITE, or of a READ whose data is still all in it; null without one. */
+  @Nullable Pipe pipe() {
+    return command == Command.READ && data != null ? null : pipe;
+  }
+
+  /**
+   * Continues a READ with a buffer, since its data does not fit the pipe as it comes, or not in
+   * this order.
+   */
+  void leavePipe(Pipe from) throws IOException {
+    ByteBuffer buffer = ByteBuffer.allocateDirect((int) length);
+    from.take(buffer);
+    data = buffer.clear();
+  }
+
+  /** Puts the data of a successful READ back into the pipe that it has left. */
+  void returnToPipe() throws IOException {
+    if (pipe != null && data != null && error == null) {
+      if (pipe.put(data.clear()) < length) {
+        throw new IllegalStateException("a pipe has no room for the data of a request");
+      }
+    }
   }
 
   /** Returns the bytes of a READ that have arrived. */

@@ -4,6 +4,8 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
 import java.util.concurrent.atomic.AtomicReference;
+import nbd.posix.Pipe;
+import nbd.protocol.Command;
 import nbd.protocol.RequestHeader;
 import org.jspecify.annotations.Nullable;
 
@@ -134,6 +136,7 @@ final class SendQueue {
   private @Nullable Request write(Request first) {
     Request rest = first;
     int pieceCount = 0;
+    Pipe piped = null;
     try {
       headers.clear();
       int begun = 0;
@@ -141,6 +144,12 @@ final class SendQueue {
         RequestHeader.write(
             headers, extended, rest.flags, rest.command, rest.cookie, rest.offset, rest.length);
         ByteBuffer payload = rest.payload();
+        Pipe pipe = rest.pipe();
+        if (pipe != null && rest.command == Command.WRITE) {
+          piped = pipe;
+          rest = rest.next;
+          break;
+        }
         if (payload != null) {
           pieces[pieceCount++] = headers.slice(begun, headers.position() - begun);
           pieces[pieceCount++] = payload.duplicate();
@@ -153,6 +162,9 @@ final class SendQueue {
       } else {
         pieces[pieceCount++] = headers.slice(begun, headers.position() - begun);
         wire.write(pieces, pieceCount);
+      }
+      if (piped != null) {
+        wire.write(piped, headers);
       }
     } catch (IOException failure) {
       link.fail(failure);

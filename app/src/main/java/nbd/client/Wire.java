@@ -7,8 +7,11 @@ import java.nio.ByteBuffer;
 import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.ReadableByteChannel;
 import java.nio.channels.SocketChannel;
+import java.util.Optional;
 import nbd.client.Endpoint.Tcp;
 import nbd.client.NbdUri.TlsParameters;
+import nbd.posix.Pipe;
+import nbd.posix.SpliceSocket;
 import nbd.threads.ProcessorSharing;
 import nbd.tls.TlsChannel;
 import nbd.tls.TlsClient;
@@ -21,6 +24,7 @@ final class Wire implements ReadableByteChannel {
   private final SocketChannel socket;
   private ReadableByteChannel in;
   private GatheringByteChannel out;
+  private Optional<SpliceSocket> spliced = Optional.empty();
   private volatile long lastActive = System.nanoTime();
 
   /** Takes a connected socket in blocking mode. */
@@ -44,6 +48,18 @@ final class Wire implements ReadableByteChannel {
             .client(socket, parameters.hostname().orElse(host));
     in = tls;
     out = tls;
+  }
+
+  /** Lets data be spliced from now on, after the handshake, where that is possible. */
+  void splice() {
+    if (!(out instanceof TlsChannel)) {
+      spliced = SpliceSocket.of(socket);
+    }
+  }
+
+  /** Returns the socket as an end of splice(2); empty where that is not possible. */
+  Optional<SpliceSocket> spliced() {
+    return spliced;
   }
 
   /** Returns when the server last sent or took something, as {@link System#nanoTime} counts. */
@@ -83,6 +99,23 @@ final class Wire implements ReadableByteChannel {
     }
   }
 
+  /**
+   * Writes all that a pipe holds.
+   *
+   * @param piece direct; for data that is copied, since the server takes no more at the moment
+   */
+  void write(Pipe from, ByteBuffer piece) throws IOException {
+    SpliceSocket end = spliced.orElseThrow();
+    while (from.held() > 0) {
+      if (end.drain(from) == 0) {
+        // Writing is the way to wait.
+        from.take(piece.clear());
+        write(piece.flip());
+      }
+      lastActive = System.nanoTime();
+    }
+  }
+
   @Override
   public boolean isOpen() {
     return socket.isOpen();
@@ -94,6 +127,7 @@ final class Wire implements ReadableByteChannel {
     try {
       out.close();
     } finally {
+      spliced.ifPresent(SpliceSocket::close);
       socket.close();
     }
   }
@@ -116,6 +150,7 @@ final class Wire implements ReadableByteChannel {
 
   /** Closes the socket at once: threads that read or write fail. */
   void cut() {
+    spliced.ifPresent(SpliceSocket::close);
     close(socket);
   }
 

@@ -87,6 +87,11 @@ public final class FuaFilter extends FilterBackend {
     }
 
     @Override
+    public boolean takesPipes() {
+      return next.takesPipes();
+    }
+
+    @Override
     public Outcome perform(Operation operation, Patience patience, Completion end)
         throws IOException {
       if (operation.command() == Command.FLUSH && dropsFlushes()) {

@@ -33,6 +33,11 @@ public final class StatisticsFilter extends FilterBackend {
     }
 
     @Override
+    public boolean takesPipes() {
+      return next.takesPipes();
+    }
+
+    @Override
     public Outcome perform(Operation operation, Patience patience, Completion end)
         throws IOException {
       Outcome outcome = Outcome.DONE;

@@ -34,6 +34,11 @@ final class MultiConnHandle extends FilterHandle {
   }
 
   @Override
+  public boolean takesPipes() {
+    return next.takesPipes();
+  }
+
+  @Override
   public Outcome perform(Operation operation, Patience patience, Completion end)
       throws IOException {
     return switch (operation.command()) {

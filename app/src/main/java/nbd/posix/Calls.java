@@ -37,6 +37,10 @@ final class Calls {
   private static final FunctionDescriptor VECTOR_AT =
       FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT);
 
+  /** File descriptor, address, bytes. */
+  private static final FunctionDescriptor COPY =
+      FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG);
+
   static final Optional<Calls> LINKED = link();
 
   private final Linker linker = Linker.nativeLinker();
@@ -75,6 +79,17 @@ final class Calls {
       withErrno(
           "getsockopt",
           FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS, ADDRESS));
+  final MethodHandle pipe2 = withErrno("pipe2", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_INT));
+  final MethodHandle read = withErrno("read", COPY);
+  final MethodHandle write = withErrno("write", COPY);
+
+  /** From, its offset, to, its offset, bytes, flags. */
+  final MethodHandle splice =
+      withErrno(
+          "splice",
+          FunctionDescriptor.of(
+              JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG, JAVA_INT));
+
   final MethodHandle schedYield = plain("sched_yield", FunctionDescriptor.of(JAVA_INT));
   final MethodHandle cachestat =
       linker.downcallHandle(
@@ -123,19 +138,35 @@ final class Calls {
    * @param file of which it is made, for messages
    */
   static long checked(String name, String file, Call call) throws PosixException {
-    int errno;
+    long result = run(call);
+    if (result < 0) {
+      throw new PosixException(name, (int) -result, file);
+    }
+    return result;
+  }
+
+  /** Makes a call as {@link #checked}; returns -1 if it would have to wait (EAGAIN). */
+  static long tried(String name, String file, Call call) throws PosixException {
+    long result = run(call);
+    if (result < 0 && result != -Errno.EAGAIN.number) {
+      throw new PosixException(name, (int) -result, file);
+    }
+    return Math.max(result, -1);
+  }
+
+  /** Returns the result, or the negative errno. */
+  private static long run(Call call) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
-      do {
+      while (true) {
         long result = call.run(arena, state);
-        if (result >= 0) {
-          return result;
+        int errno = result < 0 ? (int) ERRNO.get(state, 0L) : 0;
+        if (errno != Errno.EINTR.number) {
+          return result < 0 ? -errno : result;
         }
-        errno = (int) ERRNO.get(state, 0L);
-      } while (errno == Errno.EINTR.number);
+      }
     } catch (Throwable impossible) {
       throw new AssertionError(impossible);
     }
-    throw new PosixException(name, errno, file);
   }
 }

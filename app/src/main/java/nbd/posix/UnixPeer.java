@@ -4,14 +4,11 @@ import static java.lang.foreign.ValueLayout.JAVA_INT;
 
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
-import java.lang.invoke.MethodHandle;
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.MethodType;
 import java.nio.channels.SocketChannel;
 import java.util.Optional;
+import java.util.OptionalInt;
 import jdk.net.ExtendedSocketOptions;
 import jdk.net.UnixDomainPrincipal;
-import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
@@ -19,30 +16,15 @@ import org.tinylog.Logger;
  * noted when it connected (SO_PEERCRED, unix(7)).
  *
  * <p>The JDK's own option tells the names of user and group only, which takes a look-up in the user
- * database for each connection. The process ID needs the socket's descriptor, which the JDK keeps
- * in {@code sun.nio.ch}; the jar's manifest exports that package (Add-Exports). Where it is not
- * exported, as in tests, the JDK's answer has to do.
+ * database for each connection. Where the socket's descriptor is not known, as in tests, the JDK's
+ * answer has to do.
  */
 public final class UnixPeer {
   private static final int SOL_SOCKET = 1;
   private static final int SO_PEERCRED = 17;
   private static final int UCRED_BYTES = 12;
 
-  private static final @Nullable MethodHandle DESCRIPTOR = descriptor();
-
   private UnixPeer() {}
-
-  private static @Nullable MethodHandle descriptor() {
-    try {
-      Class<?> channel = Class.forName("sun.nio.ch.SelChImpl");
-      return MethodHandles.lookup()
-          .findVirtual(channel, "getFDVal", MethodType.methodType(int.class))
-          .asType(MethodType.methodType(int.class, SocketChannel.class));
-    } catch (ReflectiveOperationException | RuntimeException hidden) {
-      Logger.debug("clients on Unix sockets are named by user only: {}", hidden.getMessage());
-      return null;
-    }
-  }
 
   /**
    * Names the process: {@code pid 4711, uid 1000}, or {@code user alice}.
@@ -52,24 +34,16 @@ public final class UnixPeer {
    */
   public static Optional<String> of(SocketChannel channel) {
     Optional<Calls> calls = Calls.LINKED;
-    MethodHandle descriptor = DESCRIPTOR;
+    OptionalInt descriptor = SocketDescriptor.of(channel);
     try {
-      if (calls.isPresent() && descriptor != null) {
-        return Optional.of(ask(calls.get(), fd(descriptor, channel)));
+      if (calls.isPresent() && descriptor.isPresent()) {
+        return Optional.of(ask(calls.get(), descriptor.getAsInt()));
       }
       UnixDomainPrincipal principal = channel.getOption(ExtendedSocketOptions.SO_PEERCRED);
       return Optional.of("user " + principal.user().getName());
     } catch (IOException | UnsupportedOperationException untold) {
       Logger.debug("a client's process is not known: {}", untold.getMessage());
       return Optional.empty();
-    }
-  }
-
-  private static int fd(MethodHandle descriptor, SocketChannel channel) {
-    try {
-      return (int) descriptor.invokeExact(channel);
-    } catch (Throwable impossible) {
-      throw new AssertionError(impossible);
     }
   }
 

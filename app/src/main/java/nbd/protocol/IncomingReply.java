@@ -39,7 +39,7 @@ public final class IncomingReply {
    * @throws ProtocolException if the header does not start with a magic number
    */
   public boolean read(WireInput in) throws IOException {
-    if (!in.fill(SIMPLE_BYTES)) {
+    if (!in.fill(SIMPLE_BYTES, headerBytes())) {
       if (in.buffered() == 0) {
         return false;
       }
@@ -56,6 +56,15 @@ public final class IncomingReply {
               "a reply does not start with a magic number but with 0x%08x".formatted(magic));
     }
     return true;
+  }
+
+  /** Returns the bytes before a READ's data, if the reply has the form of the last one. */
+  private int headerBytes() {
+    return switch (form) {
+      case SIMPLE -> SIMPLE_BYTES;
+      case CHUNK -> CHUNK_BYTES + Long.BYTES;
+      case EXTENDED -> EXTENDED_BYTES + Long.BYTES;
+    };
   }
 
   private void readSimple(ByteBuffer buffer) {

@@ -4,6 +4,8 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.ReadableByteChannel;
+import nbd.posix.Pipe;
+import nbd.posix.SpliceSocket;
 
 /**
  * The input of a connection, read ahead, because a read on an empty socket costs several system
@@ -61,8 +63,19 @@ public final class WireInput {
    * @return false if the stream ends before
    */
   public boolean fill(int count) throws IOException {
+    return fill(count, count);
+  }
+
+  /**
+   * Waits until so many bytes have been read ahead.
+   *
+   * @param header the bytes that come before a payload, at least {@code count}: after a long one,
+   *     when another is likely to follow, no more are read ahead
+   * @return false if the stream ends before
+   */
+  boolean fill(int count, int header) throws IOException {
     while (buffer.remaining() < count) {
-      if (!readMore(count)) {
+      if (!readMore(header)) {
         return false;
       }
     }
@@ -138,6 +151,32 @@ public final class WireInput {
       throw new EOFException("the peer ended the stream in the middle of a message");
     }
     return read;
+  }
+
+  /**
+   * Moves a part of the stream to a pipe; copies only what has been read ahead.
+   *
+   * @param socket of the channel
+   * @param most the number of bytes wanted, at least one
+   * @return the number of bytes; 0 if the pipe has no room
+   * @throws EOFException if the stream ends before the first byte
+   */
+  public long moveSome(SpliceSocket socket, Pipe pipe, long most) throws IOException {
+    afterLongPayload = true;
+    long moved = buffer.hasRemaining() ? 0 : socket.fill(pipe, most);
+    if (moved > 0) {
+      return moved;
+    }
+    // Reading is the way to wait; one byte, since the rest is not to be copied.
+    require(1);
+    afterLongPayload = true;
+    int end = buffer.limit();
+    buffer.limit((int) Math.min(end, buffer.position() + most));
+    try {
+      return pipe.put(buffer);
+    } finally {
+      buffer.limit(end);
+    }
   }
 
   /**

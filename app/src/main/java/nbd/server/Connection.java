@@ -16,6 +16,7 @@ import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
 import javax.net.ssl.SSLException;
+import nbd.posix.SpliceSocket;
 import nbd.posix.UnixPeer;
 import nbd.protocol.Printable;
 import nbd.protocol.ProtocolException;
@@ -43,6 +44,9 @@ final class Connection implements Runnable {
 
   /** Goes forward only; whoever changes it does to the socket what follows from the change. */
   private final AtomicReference<Phase> phase = new AtomicReference<>(Phase.HANDSHAKE);
+
+  /** The socket again, if data may be spliced; the client sees its end when both are closed. */
+  private volatile Optional<SpliceSocket> spliced = Optional.empty();
 
   private enum Phase {
     HANDSHAKE,
@@ -155,10 +159,17 @@ final class Connection implements Runnable {
       }
       Logger.debug(
           "{}: serves \"{}\" with {}", name, Printable.name(export.name()), export.offer());
+      spliced =
+          export.handle().takesPipes() && !wire.isSecure()
+              ? SpliceSocket.of(channel)
+              : Optional.empty();
       try (Share share = admission.open(this::cutStalled)) {
-        Replies replies = new Replies(wire.out(), sending, share.buffers(), share.sending());
+        Replies replies =
+            new Replies(wire.out(), spliced, sending, share.buffers(), share.sending());
         new Transmission(name, wire.in(), replies, export, share, slice)
             .run(() -> phase.get() == Phase.STOPPING);
+      } finally {
+        spliced.ifPresent(SpliceSocket::close);
       }
     }
   }
@@ -205,6 +216,7 @@ final class Connection implements Runnable {
 
   /** Ends the connection now. */
   void close() {
+    spliced.ifPresent(SpliceSocket::close);
     try {
       channel.close();
     } catch (IOException failure) {

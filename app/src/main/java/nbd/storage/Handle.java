@@ -62,6 +62,14 @@ public abstract class Handle implements AutoCloseable {
   }
 
   /**
+   * Says whether operations may have a pipe instead of a buffer: the data comes from a socket, or
+   * goes to one, and nobody looks at it.
+   */
+  public boolean takesPipes() {
+    return false;
+  }
+
+  /**
    * Performs an operation. Until it has ended, its buffer belongs to the handle.
    *
    * @param operation the buffer of a READ or WRITE stands at its limit after {@link Outcome#DONE},

@@ -2,6 +2,7 @@ package nbd.storage;
 
 import java.nio.ByteBuffer;
 import java.util.List;
+import nbd.posix.Pipe;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -24,12 +25,36 @@ public final class Operation {
   private long length;
   private @Nullable ByteBuffer data;
   private @Nullable ReadTarget target;
+  private @Nullable Pipe pipe;
   private int most;
   private List<Extent> extents = List.of();
 
   /** Makes a READ that fills the buffer from its position to its limit. */
   public static Operation read(ByteBuffer into, long offset) {
     return new Operation().reading(into, offset);
+  }
+
+  /**
+   * Makes a READ whose data is put into an empty pipe. Only for {@link Patience#LATER}, and handles
+   * that {@linkplain Handle#takesPipes take pipes}.
+   */
+  public static Operation read(Pipe into, long offset, long length) {
+    return onPipe(Command.READ, into, offset, length, CommandFlags.NONE);
+  }
+
+  /**
+   * Makes a WRITE of all that a pipe holds. Only for {@link Patience#LATER}, and handles that
+   * {@linkplain Handle#takesPipes take pipes}.
+   */
+  public static Operation write(Pipe from, long offset, CommandFlags flags) {
+    return onPipe(Command.WRITE, from, offset, from.held(), flags);
+  }
+
+  private static Operation onPipe(
+      Command command, Pipe pipe, long offset, long length, CommandFlags flags) {
+    Operation made = onRange(command, offset, length, flags);
+    made.pipe = pipe;
+    return made;
   }
 
   /**
@@ -113,6 +138,7 @@ public final class Operation {
     length = bytes;
     data = null;
     target = null;
+    pipe = null;
     return this;
   }
 
@@ -121,6 +147,7 @@ public final class Operation {
     Operation copy = onRange(command, offset, length, other);
     copy.data = data;
     copy.target = target;
+    copy.pipe = pipe;
     copy.most = most;
     return copy;
   }
@@ -168,6 +195,19 @@ public final class Operation {
       throw new IllegalStateException(command + " has no buffer");
     }
     return data;
+  }
+
+  /** Says whether it is a READ or WRITE with a pipe and no buffer. */
+  public boolean isPiped() {
+    return pipe != null;
+  }
+
+  /** Returns the pipe of a READ or WRITE that {@link #isPiped}. */
+  public Pipe pipe() {
+    if (pipe == null) {
+      throw new IllegalStateException(command + " has no pipe");
+    }
+    return pipe;
   }
 
   /** Returns the target of a READ that {@link #isTransfer}. */

@@ -1,5 +1,6 @@
 package nbd.transmission;
 
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.Optional;
@@ -11,6 +12,8 @@ import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
+import nbd.posix.Pipe;
+import nbd.posix.PipePool;
 import nbd.protocol.NbdException;
 import nbd.storage.BufferPool;
 
@@ -65,6 +68,7 @@ public final class Admission {
   private final long bound;
   private final long patienceNanos;
   private final BufferPool buffers;
+  private final PipePool pipes = new PipePool();
   private final Set<Share> shares = ConcurrentHashMap.newKeySet();
   private final AtomicLong shared = new AtomicLong();
 
@@ -291,6 +295,10 @@ public final class Admission {
       return buffers;
     }
 
+    private PipePool pipes() {
+      return pipes;
+    }
+
     private boolean isFull(long more) {
       return requests > 0 && (requests >= MAXIMUM_REQUESTS || bytes + more > MAXIMUM_BYTES);
     }
@@ -421,12 +429,15 @@ public final class Admission {
   /** One admitted request. The connection's thread fills its buffer; any one thread releases it. */
   static final class Reservation {
     private final Share share;
+    private final PipePool pipes;
     private final AtomicBoolean released = new AtomicBoolean();
     private Optional<ByteBuffer> buffer = Optional.empty();
+    private Optional<Pipe> pipe = Optional.empty();
     private long bytes;
 
     private Reservation(Share share, long bytes) {
       this.share = share;
+      this.pipes = share.pipes();
       this.bytes = bytes;
     }
 
@@ -441,6 +452,37 @@ public final class Admission {
       return taken;
     }
 
+    /** Takes a pipe for the data instead of a buffer; empty if none can be had. */
+    Optional<Pipe> takePipe() {
+      pipe = pipes.take();
+      return pipe;
+    }
+
+    /** Returns the pipe, if the request has one. */
+    Optional<Pipe> pipe() {
+      return pipe;
+    }
+
+    /**
+     * Takes the buffer after all, with what the pipe holds, and gives the pipe back.
+     *
+     * @throws NbdException ENOMEM if the JVM has no memory left
+     */
+    ByteBuffer leavePipe(int length) throws IOException {
+      buffer.ifPresent(share.buffers()::giveBack);
+      buffer = Optional.empty();
+      ByteBuffer taken = allocate(length);
+      pipe.orElseThrow().take(taken);
+      giveBackPipe();
+      return taken;
+    }
+
+    /** Gives the pipe back, and drops what it holds. */
+    void giveBackPipe() {
+      pipe.ifPresent(pipes::giveBack);
+      pipe = Optional.empty();
+    }
+
     /** Says whether the request was admitted with a buffer. */
     boolean hasMemory() {
       return bytes > REQUEST_BYTES;
@@ -453,6 +495,7 @@ public final class Admission {
 
     /** Gives the buffer back, which the request needs no more. */
     void releaseBuffer() {
+      giveBackPipe();
       buffer.ifPresent(share.buffers()::giveBack);
       buffer = Optional.empty();
       long rest = bytes - REQUEST_BYTES;
@@ -470,7 +513,7 @@ public final class Admission {
       }
     }
 
-    /** Gives back all but the buffer, which may still be in use; the collector takes it. */
+    /** Gives back all but buffer and pipe, which may still be in use. */
     void abandon() {
       if (released.compareAndSet(false, true)) {
         share.giveBackBytes(bytes, 1);

@@ -1,14 +1,16 @@
 package nbd.transmission;
 
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
+import java.util.Optional;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import nbd.posix.Pipe;
 import nbd.transmission.Admission.Reservation;
 
 /**
@@ -78,9 +80,7 @@ final class EndedRequests {
           batch.add(next);
           next = batch.size() < BATCH ? queue.poll() : null;
         }
-        ByteBuffer[] sent = new ByteBuffer[batch.size()];
-        Arrays.setAll(sent, i -> batch.get(i).reply());
-        replies.send(sent);
+        sendBatch();
       } catch (Exception | Error failure) {
         unsent.accept(failure);
       } finally {
@@ -89,5 +89,21 @@ final class EndedRequests {
         batch.clear();
       }
     } while (count.addAndGet(-taken) > 0);
+  }
+
+  /** Sends the replies of the batch; a reply that ends with what a pipe holds ends a call. */
+  private void sendBatch() throws IOException {
+    List<ByteBuffer> sent = new ArrayList<>(batch.size());
+    for (Ended next : batch) {
+      sent.add(next.reply());
+      Optional<Pipe> data = next.request().pipe();
+      if (data.isPresent()) {
+        replies.send(sent.toArray(ByteBuffer[]::new), data.get());
+        sent.clear();
+      }
+    }
+    if (!sent.isEmpty()) {
+      replies.send(sent.toArray(ByteBuffer[]::new));
+    }
   }
 }

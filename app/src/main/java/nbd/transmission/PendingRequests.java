@@ -3,6 +3,8 @@ package nbd.transmission;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
+import java.util.Optional;
+import nbd.posix.Pipe;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.ErrorReply;
@@ -82,6 +84,7 @@ final class PendingRequests {
       boolean sparse =
           request.command() == Command.READ
               && !isWithoutMemory(request)
+              && request.reservation().pipe().isEmpty()
               && sparseReads.asks((int) request.length());
       if (sparse || !begin(request)) {
         Thread.ofVirtual().start(() -> run(request, sparse));
@@ -104,15 +107,42 @@ final class PendingRequests {
       return false;
     }
     try {
-      return handle.begin(operation(request), failure -> end(request, failure));
+      if (beginNow(request)) {
+        return true;
+      }
+      if (request.reservation().pipe().isEmpty()) {
+        return false;
+      }
+      leavePipe(request);
+      return beginNow(request);
     } catch (IOException failure) {
       end(request, failure);
       return true;
     }
   }
 
+  private boolean beginNow(Pending request) throws IOException {
+    return handle.begin(operation(request), failure -> end(request, failure));
+  }
+
+  /** Continues a request with a buffer, since the handle does not begin it with a pipe. */
+  private void leavePipe(Pending request) throws IOException {
+    boolean reads = request.command() == Command.READ;
+    int length = (int) request.length() + (reads ? format.dataHeaderBytes() : 0);
+    ByteBuffer buffer = request.reservation().leavePipe(length);
+    if (!reads) {
+      buffer.flip();
+    }
+  }
+
   private Operation operation(Pending request) {
     long offset = request.offset();
+    Optional<Pipe> pipe = request.reservation().pipe();
+    if (pipe.isPresent()) {
+      return request.command() == Command.READ
+          ? Operation.read(pipe.get(), offset, request.length())
+          : Operation.write(pipe.get(), offset, request.flags());
+    }
     int length = (int) request.length();
     return switch (request.command()) {
       case READ -> Operation.read(request.buffer().slice(format.dataHeaderBytes(), length), offset);
@@ -128,6 +158,10 @@ final class PendingRequests {
   /** Makes the reply to a request that the handle has begun and ended. */
   private ByteBuffer reply(Pending request, @Nullable IOException failure) {
     ErrorReply error = failure == null ? ErrorReply.NONE : failed(request, failure);
+    if (request.command() != Command.READ || error.isError()) {
+      // Its reply has no data, whatever is in the pipe.
+      request.reservation().giveBackPipe();
+    }
     if (request.command() == Command.READ) {
       return error.isError() ? failedRead(request, error, request.offset()) : data(request);
     }

@@ -5,7 +5,10 @@ import java.net.SocketException;
 import java.nio.ByteBuffer;
 import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.WritableByteChannel;
+import java.util.Optional;
 import java.util.concurrent.locks.ReentrantLock;
+import nbd.posix.Pipe;
+import nbd.posix.SpliceSocket;
 import nbd.protocol.NbdException;
 import nbd.storage.BufferPool;
 import nbd.storage.Operation;
@@ -26,7 +29,11 @@ import org.tinylog.Logger;
 public final class Replies {
   private static final int PIECE_BYTES = 1 << 16;
 
+  /** A part of a pipe's data that is copied, since the client does not take more at the moment. */
+  private static final int WAITING_BYTES = 1 << 12;
+
   private final WritableByteChannel channel;
+  private final Optional<SpliceSocket> spliced;
   private final BufferPool buffers;
   private final ReentrantLock sending;
   private final Pace pace;
@@ -34,15 +41,26 @@ public final class Replies {
   /** True once a reply was sent in part: no other can be sent. Guarded by the lock. */
   private boolean broken;
 
+  /** Sends to a channel, and splices nothing. */
+  Replies(WritableByteChannel channel, ReentrantLock sending, BufferPool buffers, Pace pace) {
+    this(channel, Optional.empty(), sending, buffers, pace);
+  }
+
   /**
    * Sends to a channel.
    *
    * @param channel in blocking mode while the lock is held
+   * @param spliced the channel's socket, if data may be spliced to it
    * @param sending the lock of all threads that write to the channel
    * @param pace the client's, in taking replies
    */
   public Replies(
-      WritableByteChannel channel, ReentrantLock sending, BufferPool buffers, Pace pace) {
+      WritableByteChannel channel,
+      Optional<SpliceSocket> spliced,
+      ReentrantLock sending,
+      BufferPool buffers,
+      Pace pace) {
+    this.spliced = spliced;
     this.pace = pace;
     this.channel = channel;
     this.sending = sending;
@@ -52,6 +70,11 @@ public final class Replies {
   /** Says whether this side encrypts, so that data cannot go to the socket by itself. */
   boolean encrypts() {
     return channel instanceof TlsChannel;
+  }
+
+  /** Returns the client's socket, if data may be spliced. */
+  Optional<SpliceSocket> spliced() {
+    return spliced;
   }
 
   /**
@@ -77,6 +100,31 @@ public final class Replies {
   void send(ByteBuffer[] replies) throws IOException {
     sending.lock();
     try {
+      write(replies);
+    } finally {
+      unlock();
+    }
+  }
+
+  /**
+   * Sends whole replies, the last of which ends with what a pipe holds.
+   *
+   * @throws IOException as {@link #send(ByteBuffer)}
+   */
+  void send(ByteBuffer[] replies, Pipe data) throws IOException {
+    sending.lock();
+    try {
+      write(replies);
+      begin();
+      writeAll(data);
+      broken = false;
+    } finally {
+      unlock();
+    }
+  }
+
+  private void write(ByteBuffer[] replies) throws IOException {
+    try {
       if (!(channel instanceof GatheringByteChannel gathering)) {
         for (ByteBuffer reply : replies) {
           write(reply);
@@ -95,7 +143,27 @@ public final class Replies {
       broken = false;
     } finally {
       pace.end();
-      unlock();
+    }
+  }
+
+  private void writeAll(Pipe data) throws IOException {
+    SpliceSocket socket = spliced.orElseThrow();
+    ByteBuffer piece = null;
+    try {
+      while (data.held() > 0) {
+        long moved = socket.drain(data);
+        pace.moved(moved);
+        if (moved == 0) {
+          // Writing is the way to wait.
+          piece = piece == null ? buffers.takeReserved(WAITING_BYTES) : piece;
+          data.take(piece.clear());
+          writeAll(piece.flip());
+        }
+      }
+    } finally {
+      if (piece != null) {
+        buffers.giveBack(piece);
+      }
     }
   }
 
@@ -162,6 +230,7 @@ public final class Replies {
 
   /** Ends the stream, since it cannot go on; throws nothing. */
   void end() {
+    spliced.ifPresent(SpliceSocket::close);
     try {
       channel.close();
     } catch (IOException | RuntimeException | Error failure) {

@@ -5,6 +5,8 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Optional;
 import java.util.function.BooleanSupplier;
+import nbd.posix.Pipe;
+import nbd.posix.SpliceSocket;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -52,6 +54,9 @@ public final class Transmission {
   /** The longest READ that this thread encrypts; it holds the buffer until the client takes it. */
   private static final int LONGEST_ENCRYPTED_READ = 1 << 18;
 
+  /** Shorter data is copied in less time than it is spliced. */
+  private static final int SHORTEST_PIPED = 1 << 16;
+
   private static final Optional<ErrorReply> SUCCESS = Optional.of(ErrorReply.NONE);
 
   private final String peer;
@@ -65,6 +70,7 @@ public final class Transmission {
   private final FailureLog failures;
   private final Operation operation = Operation.flush();
   private final RequestHeader request;
+  private final Replies replies;
   private final boolean encrypted;
 
   public Transmission(
@@ -80,6 +86,7 @@ public final class Transmission {
     this.pending = new PendingRequests(peer, handle, replies, format);
     this.failures = new FailureLog(peer);
     this.request = new RequestHeader(format == ReplyFormat.EXTENDED);
+    this.replies = replies;
     this.encrypted = replies.encrypts();
   }
 
@@ -353,7 +360,10 @@ public final class Transmission {
     try {
       // All of it is received first: a client that leaves in the middle may send it elsewhere.
       done = receive(reservation, length);
-      if (done.isEmpty() && !isShort && flags.equals(CommandFlags.NONE)) {
+      if (done.isEmpty()
+          && !isShort
+          && reservation.pipe().isEmpty()
+          && flags.equals(CommandFlags.NONE)) {
         operation.writing(reservation.buffer().orElseThrow(), request.offset(), flags);
         done = tryNow();
       }
@@ -405,11 +415,18 @@ public final class Transmission {
   /** Receives a payload; returns the error if there is no memory for it, and drops it then. */
   private Optional<ErrorReply> receive(Reservation reservation, int length) throws IOException {
     ByteBuffer payload;
+    long piped = mayPipe(length) ? receiveIntoPipe(reservation, length) : 0;
+    if (piped == length) {
+      return Optional.empty();
+    }
     try {
-      payload = reservation.allocate(length);
+      payload =
+          reservation.pipe().isPresent()
+              ? reservation.leavePipe(length)
+              : reservation.allocate(length);
     } catch (NbdException noMemory) {
       reservation.releaseBuffer();
-      in.skip(length);
+      in.skip(length - piped);
       return Optional.of(ErrorReply.of(noMemory));
     }
     Pace pace = share.receiving();
@@ -423,6 +440,37 @@ public final class Transmission {
     }
     payload.flip();
     return Optional.empty();
+  }
+
+  /** Says whether a request's data may be in a pipe: where that is less work than a copy. */
+  private boolean mayPipe(long length) {
+    return length >= SHORTEST_PIPED
+        && length <= Pipe.MOST_BYTES
+        && replies.spliced().isPresent()
+        && handle.takesPipes();
+  }
+
+  /** Receives a payload, as far as a pipe has room for it; returns the number of bytes. */
+  private long receiveIntoPipe(Reservation reservation, int length) throws IOException {
+    Optional<Pipe> pipe = reservation.takePipe();
+    if (pipe.isEmpty()) {
+      return 0;
+    }
+    SpliceSocket socket = replies.spliced().orElseThrow();
+    Pace pace = share.receiving();
+    pace.begin();
+    try {
+      long done = 0;
+      long moved = 1;
+      while (done < length && moved > 0) {
+        moved = in.moveSome(socket, pipe.get(), length - done);
+        pace.moved(moved);
+        done += moved;
+      }
+      return done;
+    } finally {
+      pace.end();
+    }
   }
 
   /**
@@ -473,7 +521,12 @@ public final class Transmission {
     boolean handedOn = false;
     try {
       if (reservation.hasMemory()) {
-        reservation.allocate(replyBytes);
+        boolean piped =
+            command == Command.READ
+                && mayPipe(length)
+                && !pending.asksForHoles((int) length)
+                && reservation.takePipe().isPresent();
+        reservation.allocate(piped ? batch.dataHeaderBytes() : replyBytes);
       }
       Pending started = pending(command, flags, length, reservation);
       handedOn = true;

@@ -44,6 +44,11 @@ public final class SharingBackend extends FilterBackend {
     }
 
     @Override
+    public boolean takesPipes() {
+      return next.takesPipes();
+    }
+
+    @Override
     public void close() throws IOException {
       lease.release();
     }

@@ -15,6 +15,11 @@ final class UpstreamHandle extends FilterHandle {
   }
 
   @Override
+  public boolean takesPipes() {
+    return next.takesPipes();
+  }
+
+  @Override
   public void close() throws IOException {
     try {
       next.close();

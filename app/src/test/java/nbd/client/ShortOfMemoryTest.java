@@ -60,6 +60,7 @@ final class ShortOfMemoryTest {
         0,
         1,
         ByteBuffer.allocate(1),
+        /* pipe= */ null,
         /* extents= */ null);
   }
 

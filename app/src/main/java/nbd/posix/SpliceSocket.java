@@ -1,0 +1,127 @@
+package nbd.posix;
+
+import java.io.EOFException;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.channels.ClosedChannelException;
+import java.nio.channels.SocketChannel;
+import java.util.Optional;
+import java.util.OptionalInt;
+import java.util.concurrent.locks.ReentrantLock;
+import org.tinylog.Logger;
+
+/**
+ * A socket as an end of splice(2), by a descriptor of its own: the channel's may belong to another
+ * file as soon as the channel is closed. The peer sees the socket's end when both are closed.
+ *
+ * <p>No call waits: the JDK puts sockets that virtual threads use in non-blocking mode. Any thread
+ * may call.
+ */
+public final class SpliceSocket implements AutoCloseable {
+  private static final int F_DUPFD_CLOEXEC = 1030;
+  private static final int SPLICE_F_MOVE = 1;
+  private static final int SPLICE_F_NONBLOCK = 2;
+
+  private final Calls calls;
+  private final int fd;
+
+  /** Held during each call, so that the descriptor is closed by none of them. */
+  private final ReentrantLock lock = new ReentrantLock();
+
+  private boolean closed;
+
+  private SpliceSocket(Calls calls, int fd) {
+    this.calls = calls;
+    this.fd = fd;
+  }
+
+  /** Opens a channel's socket; empty where the system or the JDK does not let it be spliced. */
+  public static Optional<SpliceSocket> of(SocketChannel channel) {
+    OptionalInt original = SocketDescriptor.of(channel);
+    if (Calls.LINKED.isEmpty() || original.isEmpty()) {
+      return Optional.empty();
+    }
+    Calls calls = Calls.LINKED.get();
+    try {
+      int fd =
+          (int)
+              Calls.checked(
+                  "fcntl",
+                  "a socket",
+                  (_, state) ->
+                      (int)
+                          calls.fcntl.invokeExact(
+                              state, original.getAsInt(), F_DUPFD_CLOEXEC, MemorySegment.NULL));
+      SpliceSocket socket = new SpliceSocket(calls, fd);
+      if (channel.isOpen()) {
+        return Optional.of(socket);
+      }
+      // It may be another file's.
+      socket.close();
+    } catch (PosixException failure) {
+      Logger.debug("large requests are copied: {}", failure.getMessage());
+    }
+    return Optional.empty();
+  }
+
+  /**
+   * Moves bytes that have arrived to a pipe.
+   *
+   * @return the number of bytes; 0 if nothing has arrived, or the pipe has no room
+   */
+  public long fill(Pipe pipe, long most) throws IOException {
+    long count = splice(fd, pipe.sink, most);
+    if (count == 0) {
+      throw new EOFException("the peer ended the stream in the middle of a message");
+    }
+    if (count < 0) {
+      return 0;
+    }
+    pipe.moved(count);
+    return count;
+  }
+
+  /**
+   * Moves bytes from a pipe to the peer.
+   *
+   * @return the number of bytes; 0 if the peer takes none at the moment
+   */
+  public long drain(Pipe pipe) throws IOException {
+    long count = Math.max(0, splice(pipe.source, fd, pipe.held()));
+    pipe.moved(-count);
+    return count;
+  }
+
+  private long splice(int from, int to, long most) throws IOException {
+    lock.lock();
+    try {
+      if (closed) {
+        throw new ClosedChannelException();
+      }
+      return Calls.tried(
+          "splice",
+          "a socket",
+          (_, state) ->
+              (long)
+                  calls.splice.invokeExact(
+                      state, from, 0L, to, 0L, most, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  @Override
+  public void close() {
+    lock.lock();
+    try {
+      if (!closed) {
+        closed = true;
+        int _ = (int) calls.close.invokeExact(fd);
+      }
+    } catch (Throwable impossible) {
+      throw new AssertionError(impossible);
+    } finally {
+      lock.unlock();
+    }
+  }
+}
