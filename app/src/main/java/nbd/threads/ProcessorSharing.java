@@ -11,8 +11,9 @@ import nbd.posix.Processor;
  * <p>Measured where clients and server share two processors: a client that runs at once sends its
  * next requests while the carrier serves others, so that each batch holds more of them; and a
  * carrier that has given way is seldom stopped where others wait for it, in the kernel's lock of a
- * file for example. 4 KiB reads and writes, 4 connections x depth 8: 1.4 and 1.15 times the
- * requests, 0.6 of the processor time, and a third of the p99 latency.
+ * file for example. 4 KiB reads and writes, 4 connections x depth 8: 1.3 and 1.1 times the
+ * requests, and half of the p99 latency. It gains nothing beside computing neighbours, and nothing
+ * where clients have processors of their own; jmh/README.md has the figures.
  *
  * <p>A neighbour that computes without end takes a slice of some milliseconds each time. So after a
  * processor came back late, it is kept for a while, which bounds the loss to a hundredth of the
