@@ -14,8 +14,6 @@ import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
-import nbd.cache.TestStorage.Call;
-import nbd.cache.TestStorage.Gate;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
@@ -28,6 +26,9 @@ import nbd.storage.DirectMemory;
 import nbd.storage.Handle;
 import nbd.storage.LostWritesException;
 import nbd.testing.Eventually;
+import nbd.testing.FakeBackend;
+import nbd.testing.FakeBackend.Call;
+import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
@@ -65,7 +66,7 @@ class CacheFlushTest {
 
   @Test
   void whatIsDirtyIsWrittenBackByWayOfTheHeapWhereDirectMemoryIsUsedUp() throws IOException {
-    TestStorage storage = TestStorage.numbered(1 << 20);
+    FakeBackend storage = Scene.numbered(1 << 20);
     ExportCache cache =
         new ExportCache(
             storage,
@@ -125,13 +126,12 @@ class CacheFlushTest {
       for (int i = 0; i < 8; i++) {
         write(handle, 3L * i * BLOCK, i);
       }
-      scene.storage.before =
+      scene.storage.hook(
           call -> {
-            if (call.command() == Command.WRITE) {
-              all.countDown();
-              Eventually.await(all);
-            }
-          };
+            all.countDown();
+            Eventually.await(all);
+          },
+          Command.WRITE);
       handle.flush();
       assertThat(all.getCount()).isZero();
     }
@@ -152,8 +152,7 @@ class CacheFlushTest {
   void aWriteDuringTheWriteBackOfItsBlockIsNeitherLostNorHeldUp() throws IOException {
     Handle handle = scene.open();
     write(handle, 0, 1);
-    Gate gate = new Gate(Command.WRITE);
-    scene.storage.before = gate;
+    Gate gate = scene.stop(Command.WRITE);
     Running flush = Running.start(handle::flush);
     gate.awaitReached();
     write(handle, 0, 2);
@@ -170,8 +169,7 @@ class CacheFlushTest {
   void theSecondWriteBackOfABlockDoesNotOvertakeTheFirst() throws IOException {
     Handle handle = scene.open();
     write(handle, 0, 1);
-    Gate gate = new Gate(Command.WRITE);
-    scene.storage.before = gate;
+    Gate gate = scene.stop(Command.WRITE);
     Running first = Running.start(handle::flush);
     gate.awaitReached();
     write(handle, 0, 2);
@@ -189,8 +187,7 @@ class CacheFlushTest {
     Handle handle = scene.open();
     write(handle, 0, 1);
     write(handle, 10 * BLOCK, 1);
-    Gate gate = new Gate(Command.WRITE);
-    scene.storage.before = gate;
+    Gate gate = scene.stop(Command.WRITE);
     Running flush = Running.start(handle::flush);
     gate.awaitReached();
     write(handle, 5 * BLOCK, 2);
@@ -206,8 +203,7 @@ class CacheFlushTest {
       throws IOException {
     Handle handle = scene.open();
     write(handle, 0, 1);
-    Gate gate = new Gate(Command.FLUSH);
-    scene.storage.before = gate;
+    Gate gate = scene.stop(Command.FLUSH);
     Running first = Running.start(handle::flush);
     gate.awaitReached();
     write(handle, 0, 2);
@@ -232,12 +228,13 @@ class CacheFlushTest {
     Handle other = scene.open();
     write(one, 0, 1);
     write(one, 9 * BLOCK, 2);
-    scene.storage.before =
+    scene.storage.hook(
         call -> {
-          if (call.command() == Command.WRITE && call.offset() == 0) {
+          if (call.offset() == 0) {
             throw new NbdException(NbdError.ENOSPC, "full");
           }
-        };
+        },
+        Command.WRITE);
     for (Handle handle : List.of(one, other, one)) {
       assertThatThrownBy(handle::flush)
           .hasMessage("full")
@@ -255,15 +252,16 @@ class CacheFlushTest {
   void aFlushThatJoinsAWriteBackWhichFailsFailsOrWritesItself() throws IOException {
     Handle handle = scene.open();
     write(handle, 0, 1);
-    Gate gate = new Gate(Command.WRITE);
+    Gate gate = new Gate();
     Set<Call> failed = ConcurrentHashMap.newKeySet();
-    scene.storage.before =
+    scene.storage.hook(
         call -> {
-          gate.on(call);
-          if (call.command() == Command.WRITE && failed.add(call)) {
+          gate.pass();
+          if (failed.add(call)) {
             throw new NbdException(NbdError.EIO, "once");
           }
-        };
+        },
+        Command.WRITE);
     Running first = Running.start(handle::flush);
     gate.awaitReached();
     Running second = Running.start(handle::flush);
@@ -278,7 +276,7 @@ class CacheFlushTest {
   void afterAFailedFlushOfTheStorageTheNextOneAsksItAgain() throws IOException {
     Handle handle = scene.open();
     write(handle, 0, 1);
-    scene.storage.fail(Command.FLUSH, NbdError.EIO);
+    scene.fail(Command.FLUSH, NbdError.EIO);
     assertThatThrownBy(handle::flush).isInstanceOf(NbdException.class);
     assertThatThrownBy(scene.open()::flush).isInstanceOf(NbdException.class);
     scene.storage.heal();
@@ -291,7 +289,7 @@ class CacheFlushTest {
     Handle handle = scene.open();
     write(handle, 0, 1);
     write(handle, 9 * BLOCK, 2);
-    scene.storage.fail(Command.FLUSH, NbdError.EIO);
+    scene.fail(Command.FLUSH, NbdError.EIO);
     assertThatThrownBy(handle::flush).isInstanceOf(NbdException.class);
     scene.storage.heal();
     assertThat(scene.storage.valueAt(0)).isEqualTo(1);
@@ -300,8 +298,8 @@ class CacheFlushTest {
     handle.flush();
     assertThat(scene.storage.durableAt(0)).isEqualTo(1);
     assertThat(scene.storage.durableAt(9 * BLOCK)).isEqualTo(2);
-    assertThat(scene.storage.opened).hasValue(2);
-    assertThat(scene.storage.open).hasValue(1);
+    assertThat(scene.storage.handles()).hasSize(2);
+    assertThat(scene.storage.openHandles()).isEqualTo(1);
   }
 
   @Test
@@ -310,8 +308,7 @@ class CacheFlushTest {
       try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
         Handle handle = scene.open();
         write(handle, 0, 1);
-        Gate gate = new Gate(during);
-        scene.storage.after = gate;
+        Gate gate = scene.stopAfter(during);
         Running flush = Running.start(handle::flush);
         gate.awaitReached();
         scene.storage.crash();
@@ -347,12 +344,12 @@ class CacheFlushTest {
     Handle one = scene.open();
     Handle other = scene.open();
     write(one, 0, 1);
-    scene.storage.after =
+    scene.storage.after(
         call -> {
           if (scene.storage.count(Command.FLUSH) == 1) {
             throw new LostWritesException("the storage has lost writes", null);
           }
-        };
+        });
     for (Handle handle : List.of(one, other)) {
       assertThatThrownBy(handle::flush)
           .isInstanceOf(LostWritesException.class)
@@ -364,15 +361,14 @@ class CacheFlushTest {
 
   @Test
   void fuaIsNoSuccessWhenTheStorageBreaksBeforeItsFlush() throws Exception {
-    TestStorage storage = TestStorage.numbered(1 << 20);
-    storage.capabilities = TestStorage.CAPABILITIES.without(Capability.FUA);
+    FakeBackend storage = Scene.numbered(1 << 20);
+    storage.capabilities(Scene.CAPABILITIES.without(Capability.FUA));
     for (boolean trims : new boolean[] {false, true}) {
       try (Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage)) {
         Handle handle = scene.open();
-        int opened = storage.opened.get();
+        int opened = storage.handles().size();
         write(handle, 9 * BLOCK, 1);
-        Gate gate = new Gate(Command.FLUSH);
-        storage.before = gate;
+        Gate gate = scene.stop(Command.FLUSH);
         Running flush = Running.start(handle::flush);
         gate.awaitReached();
         CommandFlags fua = CommandFlags.of(CommandFlag.FUA);
@@ -396,7 +392,7 @@ class CacheFlushTest {
         reader.awaitParked();
         gate.open();
         reader.join();
-        assertThat(storage.opened).as("opened again").hasValue(opened + 1);
+        assertThat(storage.handles()).as("opened again").hasSize(opened + 1);
         assertThatThrownBy(durable::join).hasMessageContaining("broke");
         try {
           flush.join();
@@ -413,12 +409,13 @@ class CacheFlushTest {
     Handle handle = scene.open();
     write(handle, 0, 1);
     write(handle, 9 * BLOCK, 2);
-    scene.storage.before =
+    scene.storage.hook(
         call -> {
-          if (call.command() == Command.WRITE && call.offset() == 0) {
+          if (call.offset() == 0) {
             throw new IllegalStateException("the storage has a bug");
           }
-        };
+        },
+        Command.WRITE);
     assertThatThrownBy(handle::flush).hasMessageContaining("the storage has a bug");
     scene.storage.heal();
     handle.flush();
@@ -434,9 +431,9 @@ class CacheFlushTest {
       }
       scene.storage.crash();
       read(one, 100 * BLOCK);
-      assertThat(scene.storage.opened).as("it was opened again").hasValue(2);
+      assertThat(scene.storage.handles()).as("it was opened again").hasSize(2);
       one.close();
-      scene.storage.grow(2 << 20);
+      scene.storage.resize(2 << 20);
       assertThatThrownBy(scene::open).hasMessageContaining("lost");
       try (Handle next = scene.open()) {
         assertThat(next.size()).isEqualTo(2 << 20);
@@ -451,14 +448,14 @@ class CacheFlushTest {
       try (Handle handle = scene.filter.open("kept", false)) {
         read(handle, 0);
       }
-      scene.storage.blockSizes = new BlockSizes(8192, 8192, 1 << 20);
+      scene.storage.blockSizes(new BlockSizes(8192, 8192, 1 << 20));
       for (int i = 0; i < 40; i++) {
         String name = "refused " + i;
         assertThatThrownBy(() -> scene.filter.open(name, false)).isInstanceOf(NbdException.class);
       }
-      scene.storage.blockSizes = BlockSizes.DEFAULT;
+      scene.storage.blockSizes(BlockSizes.DEFAULT);
       assertThat(scene.filter.size()).isEqualTo(1);
-      assertThat(scene.storage.open).hasValue(1);
+      assertThat(scene.storage.openHandles()).isEqualTo(1);
     }
   }
 
@@ -494,14 +491,14 @@ class CacheFlushTest {
     Scene scene = new Scene(CacheMode.UNSAFE, 16);
     Handle handle = scene.open();
     write(handle, 0, 1, CommandFlags.of(CommandFlag.FUA));
-    scene.storage.fail(Command.FLUSH, NbdError.EIO);
+    scene.fail(Command.FLUSH, NbdError.EIO);
     handle.flush();
     assertThat(scene.storage.calls()).isEmpty();
     handle.close();
     scene.close();
     assertThat(scene.storage.durableAt(0)).isEqualTo(1);
-    assertThat(scene.storage.open).hasValue(0);
-    assertThat(scene.storage.closed).isTrue();
+    assertThat(scene.storage.openHandles()).isEqualTo(0);
+    assertThat(scene.storage.isClosed()).isTrue();
   }
 
   @Test
@@ -530,19 +527,19 @@ class CacheFlushTest {
     write(handle, 0, 1);
     write(handle, 3 * BLOCK, 1);
     handle.close();
-    scene.storage.fail(Command.WRITE, NbdError.EIO);
+    scene.fail(Command.WRITE, NbdError.EIO);
     assertThatThrownBy(scene.filter::close)
         .hasMessageContaining("1024 bytes")
         .hasMessageContaining("\"disk\"");
-    assertThat(scene.storage.closed).isTrue();
-    assertThat(scene.storage.open).hasValue(0);
+    assertThat(scene.storage.isClosed()).isTrue();
+    assertThat(scene.storage.openHandles()).isEqualTo(0);
   }
 
   /** And not for that of an export which is written back meanwhile. */
   @Test
   void aShutdownDoesNotWaitForStorageThatNeverAnswersAndSaysHowMuchIsLostOfWhat()
       throws IOException {
-    TestStorage storage = TestStorage.numbered(1 << 20);
+    FakeBackend storage = Scene.numbered(1 << 20);
     CacheFilter filter =
         new CacheFilter(
             storage,
@@ -555,19 +552,20 @@ class CacheFlushTest {
     write(silent, 0, 1);
     silent.flush();
     write(silent, BLOCK, 1);
-    storage.fail(Command.FLUSH, NbdError.EIO);
+    storage.fail(new IOException("broken"), Command.FLUSH);
     assertThatThrownBy(silent::flush).as("stored, but not flushed").isNotNull();
     storage.heal();
     write(silent, 0, 2);
     Handle other = filter.open("other", false);
     write(other, 8 * BLOCK, 3);
     CountDownLatch never = new CountDownLatch(1);
-    storage.before =
+    storage.hook(
         call -> {
-          if (call.command() == Command.WRITE && call.offset() < 8 * BLOCK) {
+          if (call.offset() < 8 * BLOCK) {
             Eventually.await(never);
           }
-        };
+        },
+        Command.WRITE);
     silent.close();
     other.close();
     assertThatThrownBy(filter::close)
@@ -575,14 +573,14 @@ class CacheFlushTest {
         .hasMessageContaining("\"silent\"")
         .hasMessageContaining("not answered");
     assertThat(storage.durableAt(8 * BLOCK)).isEqualTo(3);
-    assertThat(storage.closed).isTrue();
+    assertThat(storage.isClosed()).isTrue();
     never.countDown();
   }
 
   /** A client that looks whether the export has changed keeps others from opening it. */
   @Test
   void aShutdownDoesNotWaitForAClientWhoseStorageIsNeverOpened() throws IOException {
-    TestStorage storage = TestStorage.numbered(1 << 20);
+    FakeBackend storage = Scene.numbered(1 << 20);
     CacheFilter filter =
         new CacheFilter(
             storage,
@@ -594,8 +592,8 @@ class CacheFlushTest {
     try (Handle handle = filter.open("silent", false)) {
       write(handle, 0, 1);
     }
-    Gate never = new Gate(Command.CACHE);
-    storage.opening = never;
+    Gate never = new Gate();
+    storage.opening(never::pass);
     Running client = Running.start(() -> filter.open("silent", false));
     never.awaitReached();
     assertThatThrownBy(filter::close)
@@ -613,7 +611,7 @@ class CacheFlushTest {
           write(handle, (long) i * BLOCK, 1000 + i);
         }
       }
-      Eventually.isTrue("the first ones are closed", () -> scene.storage.open.get() <= 16);
+      Eventually.isTrue("the first ones are closed", () -> scene.storage.openHandles() <= 16);
       assertThat(scene.storage.durableAt(0)).isEqualTo(1000);
       assertThat(scene.storage.durableAt(20 * BLOCK)).isEqualTo(1020);
       try (Handle last = scene.filter.open("export 39", false)) {
@@ -627,14 +625,14 @@ class CacheFlushTest {
   @Test
   void anExportThatCannotBeWrittenBackIsKept() throws Exception {
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 64)) {
-      scene.storage.fail(Command.WRITE, NbdError.EIO);
+      scene.fail(Command.WRITE, NbdError.EIO);
       try (Handle handle = scene.filter.open("kept", false)) {
         write(handle, 0, 7);
       }
       for (int i = 0; i < 40; i++) {
         scene.filter.open("export " + i, false).close();
       }
-      Eventually.isTrue("the others are closed", () -> scene.storage.open.get() <= 18);
+      Eventually.isTrue("the others are closed", () -> scene.storage.openHandles() <= 18);
       try (Handle handle = scene.filter.open("kept", false)) {
         assertThat(read(handle, 0)).isEqualTo(7);
         scene.storage.heal();
@@ -648,7 +646,7 @@ class CacheFlushTest {
   void anExportThatGrewIsSeenByTheNextClientAfterAllHaveGone() throws IOException {
     Handle one = scene.open();
     write(one, 0, 7);
-    scene.storage.grow(2 << 20);
+    scene.storage.resize(2 << 20);
     try (Handle beside = scene.open()) {
       assertThat(beside.size()).isEqualTo(1 << 20);
     }
@@ -661,19 +659,19 @@ class CacheFlushTest {
 
   @Test
   void namesOfTheSameContentShareOneCache() throws IOException {
-    TestStorage storage = TestStorage.numbered(1 << 20);
+    FakeBackend storage = Scene.numbered(1 << 20);
     CacheSettings settings = new CacheSettings(CacheMode.WRITEBACK, 16L * BLOCK, BLOCK);
     try (CacheFilter filter = new CacheFilter(storage, settings, false, new CacheStatistics())) {
       write(filter.open("one", false), 0, 7);
       assertThat(read(filter.open("other", false), 0)).isEqualTo(7);
-      assertThat(storage.opened).hasValue(1);
+      assertThat(storage.handles()).hasSize(1);
     }
   }
 
   @Test
   void storageWithoutFlushIsWrittenBackByOne() throws IOException {
-    TestStorage storage = TestStorage.numbered(1 << 20);
-    storage.capabilities = TestStorage.CAPABILITIES.without(Capability.FLUSH);
+    FakeBackend storage = Scene.numbered(1 << 20);
+    storage.capabilities(Scene.CAPABILITIES.without(Capability.FLUSH));
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage)) {
       Handle handle = scene.open();
       write(handle, 0, 7);
@@ -691,6 +689,6 @@ class CacheFlushTest {
     writer.flush();
     assertThat(read(reader, 0)).isEqualTo(7);
     assertThat(scene.storage.durableAt(0)).isEqualTo(7);
-    assertThat(scene.storage.open).hasValue(1);
+    assertThat(scene.storage.openHandles()).isEqualTo(1);
   }
 }

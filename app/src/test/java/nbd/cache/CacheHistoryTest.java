@@ -28,6 +28,7 @@ import nbd.storage.Backend;
 import nbd.storage.Capability;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
+import nbd.testing.FakeBackend;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -58,7 +59,7 @@ class CacheHistoryTest {
   void aLossIsToldToEveryConnectionThoughOneFlushesForAll() throws IOException {
     for (TrackDirty tracking : TrackDirty.values()) {
       for (MultiConnMode mode : new MultiConnMode[] {MultiConnMode.AUTO, MultiConnMode.EMULATE}) {
-        TestStorage storage = new TestStorage(64 * BLOCK);
+        FakeBackend storage = Scene.zeroed(64 * BLOCK);
         try (Backend filter = stack(storage, CacheMode.WRITEBACK, mode, tracking)) {
           Handle one = filter.open("", false);
           Handle other = filter.open("", false);
@@ -79,7 +80,7 @@ class CacheHistoryTest {
   /** The cache is one for all names, but a flush goes for the connections of one name. */
   @Test
   void aLossIsToldToEveryConnectionOfEveryNameOfTheSameContent() throws IOException {
-    TestStorage storage = new TestStorage(64 * BLOCK);
+    FakeBackend storage = Scene.zeroed(64 * BLOCK);
     try (Backend filter =
         stack(storage, CacheMode.WRITEBACK, MultiConnMode.AUTO, TrackDirty.CONNECTION)) {
       Handle elsewhere = filter.open("another name", false);
@@ -100,7 +101,7 @@ class CacheHistoryTest {
   }
 
   private static Backend stack(
-      TestStorage storage, CacheMode cache, MultiConnMode mode, TrackDirty tracking) {
+      FakeBackend storage, CacheMode cache, MultiConnMode mode, TrackDirty tracking) {
     CacheSettings settings = new CacheSettings(cache, 4L * BLOCK, BLOCK);
     return new FuaFilter(
         new MultiConnFilter(
@@ -110,7 +111,7 @@ class CacheHistoryTest {
   }
 
   private static final class Play {
-    private final TestStorage storage = new TestStorage(16 * BLOCK);
+    private final FakeBackend storage = Scene.zeroed(16 * BLOCK);
     private final Backend filter;
     private final AtomicLong left = new AtomicLong(OPERATIONS / 10);
     private final AtomicLong calls = new AtomicLong();
@@ -120,12 +121,11 @@ class CacheHistoryTest {
 
     Play(CacheMode cache, MultiConnMode mode, boolean isMultiConn) {
       what = "-Dnbd.cache.seed=" + SEED + " " + cache + " " + mode + " " + isMultiConn;
-      storage.capabilities =
+      storage.capabilities(
           isMultiConn
-              ? TestStorage.CAPABILITIES.with(Capability.MULTI_CONN)
-              : TestStorage.CAPABILITIES.without(Capability.FUA);
-      storage.before = call -> pause();
-      storage.after = call -> pause();
+              ? Scene.CAPABILITIES.with(Capability.MULTI_CONN)
+              : Scene.CAPABILITIES.without(Capability.FUA));
+      storage.hook(call -> pause()).after(call -> pause());
       filter = stack(storage, cache, mode, TrackDirty.CONNECTION);
     }
 

@@ -14,8 +14,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
-import nbd.cache.TestStorage.Call;
-import nbd.cache.TestStorage.Gate;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -26,6 +24,9 @@ import nbd.protocol.OptionReplyType;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.testing.Eventually;
+import nbd.testing.FakeBackend;
+import nbd.testing.FakeBackend.Call;
+import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
@@ -59,8 +60,7 @@ class CacheReadingTest {
   @Test
   void twoReadersThatMissTheSameBlockShareOneRead() throws IOException {
     Handle handle = scene.open();
-    Gate gate = new Gate(Command.READ);
-    scene.storage.before = gate;
+    Gate gate = scene.stop(Command.READ);
     Running one = Running.start(() -> assertThat(read(handle, 512)).isEqualTo(first(512)));
     gate.awaitReached();
     Running other = Running.start(() -> assertThat(read(handle, 1024)).isEqualTo(first(1024)));
@@ -75,12 +75,12 @@ class CacheReadingTest {
   void aSharedReadThatFailsFailsOnlyWhoNeedsIt() throws IOException {
     Handle handle = scene.open();
     // One bad sector: the block cannot be read as a whole.
-    scene.storage.before =
+    scene.storage.hook(
         call -> {
           if (call.offset() <= 1024 && call.offset() + call.length() > 1024) {
             throw new NbdException(NbdError.EIO, "a bad sector");
           }
-        };
+        });
     assertThat(read(handle, 512)).isEqualTo(first(512));
     assertThatThrownBy(() -> read(handle, 1024)).hasMessage("a bad sector");
   }
@@ -92,13 +92,13 @@ class CacheReadingTest {
     write(handle, 0, 1);
     scene.storage.crash();
     AtomicInteger attempts = new AtomicInteger();
-    Gate gate = new Gate(Command.CACHE);
-    scene.storage.opening =
-        call -> {
+    Gate gate = new Gate();
+    scene.storage.opening(
+        () -> {
           attempts.incrementAndGet();
-          gate.on(call);
+          gate.pass();
           throw new IOException("it does not answer");
-        };
+        });
     CommandFlags fua = CommandFlags.of(CommandFlag.FUA);
     List<Running.Call> calls =
         List.of(
@@ -125,7 +125,7 @@ class CacheReadingTest {
       assertThatThrownBy(request::join).hasMessageContaining("does not answer");
     }
     assertThat(attempts).hasValue(1);
-    scene.storage.opening = call -> {};
+    scene.storage.opening(() -> {});
     // A client that comes has it tried at once.
     assertThat(read(scene.open(), BLOCK)).isEqualTo(first(BLOCK));
     handle.flush();
@@ -135,13 +135,13 @@ class CacheReadingTest {
   @Test
   void clientsThatComeWhileStorageDoesNotAnswerWaitForOneAttemptToOpenIt() throws IOException {
     AtomicInteger attempts = new AtomicInteger();
-    Gate gate = new Gate(Command.CACHE);
-    scene.storage.opening =
-        call -> {
+    Gate gate = new Gate();
+    scene.storage.opening(
+        () -> {
           attempts.incrementAndGet();
-          gate.on(call);
+          gate.pass();
           throw new OptionException(OptionReplyType.ERR_SHUTDOWN, "it does not answer");
-        };
+        });
     List<Running> clients = new ArrayList<>();
     for (int i = 0; i < 4; i++) {
       clients.add(Running.start(scene::open));
@@ -155,7 +155,7 @@ class CacheReadingTest {
           .hasMessage("it does not answer");
     }
     assertThat(attempts).hasValue(1);
-    scene.storage.opening = call -> {};
+    scene.storage.opening(() -> {});
     assertThat(read(scene.open(), 0)).isEqualTo(first(0));
   }
 
@@ -187,8 +187,7 @@ class CacheReadingTest {
   @Test
   void aReadDoesNotReplaceWhatIsWrittenWhileItIsUnderWay() throws IOException {
     Handle handle = scene.open();
-    Gate gate = new Gate(Command.READ);
-    scene.storage.after = gate;
+    Gate gate = scene.stopAfter(Command.READ);
     Running reader = Running.start(() -> assertThat(read(handle, 0)).isEqualTo(first(0)));
     gate.awaitReached();
     write(handle, 512, 7);
@@ -202,8 +201,7 @@ class CacheReadingTest {
   @Test
   void aReadThatWasUnderWayOverAWriteOfZeroesIsNotKept() throws IOException {
     Handle handle = scene.open();
-    Gate gate = new Gate(Command.READ);
-    scene.storage.after = gate;
+    Gate gate = scene.stopAfter(Command.READ);
     Running reader = Running.start(() -> read(handle, 0));
     gate.awaitReached();
     handle.zero(0, 1024, CommandFlags.NONE);
@@ -219,24 +217,25 @@ class CacheReadingTest {
   void whoHasSeenAWriteDoesNotSeeWhatWasThereBefore() throws IOException {
     Handle handle = scene.open();
     AtomicBoolean isBad = new AtomicBoolean(true);
-    Gate past = new Gate(Command.READ);
-    scene.storage.before =
+    Gate past = new Gate();
+    scene.storage.hook(
         call -> {
           if (call.length() == SECTOR) {
-            past.on(call);
-          } else if (call.command() == Command.READ && isBad.getAndSet(false)) {
+            past.pass();
+          } else if (isBad.getAndSet(false)) {
             throw new NbdException(NbdError.EIO, "so that the sector is read past the cache");
           }
-        };
-    Gate fetch = new Gate(Command.READ);
-    Gate written = new Gate(Command.WRITE);
-    scene.storage.after =
+        },
+        Command.READ);
+    Gate fetch = new Gate();
+    scene.storage.after(
         call -> {
           if (call.length() == BLOCK) {
-            fetch.on(call);
+            fetch.pass();
           }
-          written.on(call);
-        };
+        },
+        Command.READ);
+    Gate written = scene.stopAfter(Command.WRITE);
     Running reader = Running.start(() -> assertThat(read(handle, 0)).isEqualTo(7));
     past.awaitReached();
     Running fetcher = Running.start(() -> read(handle, 0));
@@ -267,7 +266,7 @@ class CacheReadingTest {
 
   @Test
   void whatIsBeyondTheLastWholeSectorIsCachedToo() throws IOException {
-    TestStorage storage = TestStorage.numbered(2 * BLOCK + 700);
+    FakeBackend storage = Scene.numbered(2 * BLOCK + 700);
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage)) {
       Handle handle = scene.open();
       handle.write(ByteBuffer.wrap(new byte[] {1, 2, 3}), 2 * BLOCK + 697, CommandFlags.NONE);
@@ -286,13 +285,12 @@ class CacheReadingTest {
   void aReadIsServedWhileNoMemoryCanBeHad() throws IOException {
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 4)) {
       Handle handle = scene.open();
-      scene.storage.fail(Command.WRITE, NbdError.ENOSPC);
+      scene.fail(Command.WRITE, NbdError.ENOSPC);
       for (int block = 0; block < 3; block++) {
         write(handle, (long) block * BLOCK, block);
       }
       // One frame is left for reads; take it and hold it.
-      Gate gate = new Gate(Command.READ);
-      scene.storage.after = gate;
+      Gate gate = scene.stopAfter(Command.READ);
       Running holder = Running.start(() -> read(handle, 10 * BLOCK));
       gate.awaitReached();
       assertThat(read(handle, 11 * BLOCK)).isEqualTo(first(11 * BLOCK));
@@ -308,14 +306,15 @@ class CacheReadingTest {
   @Test
   void aReadThatFailsOverAWriteOfItsFirstBlockIsGivenThatBlockOnce() throws IOException {
     Handle handle = scene.open();
-    Gate gate = new Gate(Command.READ);
-    scene.storage.before =
+    Gate gate = new Gate();
+    scene.storage.hook(
         call -> {
-          gate.on(call);
-          if (call.command() == Command.READ && call.length() > BLOCK) {
+          gate.pass();
+          if (call.length() > BLOCK) {
             throw new NbdException(NbdError.EIO, "too much at once");
           }
-        };
+        },
+        Command.READ);
     ByteBuffer into = ByteBuffer.allocate(2 * BLOCK);
     Running reader = Running.start(() -> handle.read(into, 0));
     gate.awaitReached();
@@ -379,8 +378,8 @@ class CacheReadingTest {
 
   @Test
   void storageWithLargeBlocksIsReadAndWrittenInThem() throws IOException {
-    TestStorage storage = TestStorage.numbered(1 << 20);
-    storage.blockSizes = new nbd.protocol.BlockSizes(2048, 4096, 1 << 20);
+    FakeBackend storage = Scene.numbered(1 << 20);
+    storage.blockSizes(new nbd.protocol.BlockSizes(2048, 4096, 1 << 20));
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage)) {
       Handle handle = scene.open();
       handle.write(ByteBuffer.allocate(2048).putLong(0, 7), 2048, CommandFlags.NONE);
@@ -396,10 +395,10 @@ class CacheReadingTest {
 
   @Test
   void storageWithBlocksThatAreTooLargeIsRefusedWithAnExplanation() {
-    TestStorage storage = new TestStorage(1 << 20);
-    storage.blockSizes = new nbd.protocol.BlockSizes(8192, 8192, 1 << 20);
+    FakeBackend storage = Scene.zeroed(1 << 20);
+    storage.blockSizes(new nbd.protocol.BlockSizes(8192, 8192, 1 << 20));
     Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage);
     assertThatThrownBy(scene::open).hasMessageContaining("--cache-block-size");
-    assertThat(storage.open).hasValue(0);
+    assertThat(storage.openHandles()).isEqualTo(0);
   }
 }

@@ -13,8 +13,6 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
 import java.util.List;
-import nbd.cache.TestStorage.Call;
-import nbd.cache.TestStorage.Gate;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -24,6 +22,9 @@ import nbd.storage.Capability;
 import nbd.storage.Extent;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
+import nbd.testing.FakeBackend;
+import nbd.testing.FakeBackend.Call;
+import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
@@ -86,8 +87,7 @@ class CacheWritingTest {
   void twoWritesThroughToTheSameSectorLeaveTheSameInCacheAndStorage() throws IOException {
     try (Scene scene = new Scene(CacheMode.WRITETHROUGH, 16)) {
       Handle handle = scene.open();
-      Gate gate = new Gate(Command.WRITE);
-      scene.storage.after = gate;
+      Gate gate = scene.stopAfter(Command.WRITE);
       Running one = Running.start(() -> write(handle, 512, 1));
       gate.awaitReached();
       Running other = Running.start(() -> write(handle, 512, 2));
@@ -108,12 +108,9 @@ class CacheWritingTest {
     try (Scene scene = new Scene(CacheMode.WRITETHROUGH, 16)) {
       Handle handle = scene.open();
       write(handle, 0, 1);
-      scene.storage.after =
-          call -> {
-            if (call.command() == Command.WRITE) {
-              throw new NbdException(NbdError.EIO, "it may be there or not");
-            }
-          };
+      scene.storage.after(
+          FakeBackend.failing(new NbdException(NbdError.EIO, "it may be there or not")),
+          Command.WRITE);
       assertThatThrownBy(() -> write(handle, 0, 2)).hasMessage("it may be there or not");
       assertThat(read(handle, 0)).as("what the storage has").isEqualTo(2);
     }
@@ -123,8 +120,7 @@ class CacheWritingTest {
   void aReadThatMeetsAWriteThroughDoesNotKeepWhatWasThereBefore() throws IOException {
     try (Scene scene = new Scene(CacheMode.WRITETHROUGH, 16)) {
       Handle handle = scene.open();
-      Gate gate = new Gate(Command.READ);
-      scene.storage.after = gate;
+      Gate gate = scene.stopAfter(Command.READ);
       Running reader = Running.start(() -> read(handle, 0));
       gate.awaitReached();
       write(handle, 0, 7);
@@ -137,9 +133,9 @@ class CacheWritingTest {
   @Test
   void fuaIsDurableAndVisibleAtOnce() throws IOException {
     for (boolean fua : new boolean[] {false, true}) {
-      TestStorage storage = TestStorage.numbered(1 << 20);
+      FakeBackend storage = Scene.numbered(1 << 20);
       if (!fua) {
-        storage.capabilities = TestStorage.CAPABILITIES.without(Capability.FUA);
+        storage.capabilities(Scene.CAPABILITIES.without(Capability.FUA));
       }
       try (Scene scene = new Scene(CacheMode.WRITEBACK, 16, storage)) {
         Handle handle = scene.open();
@@ -161,8 +157,7 @@ class CacheWritingTest {
     Handle handle = scene.open();
     write(handle, 0, 1);
     write(handle, 512, 1);
-    Gate gate = new Gate(Command.WRITE);
-    scene.storage.before = gate;
+    Gate gate = scene.stop(Command.WRITE);
     ByteBuffer two = ByteBuffer.allocate(1024).putLong(0, 2).putLong(512, 2);
     Running fua = Running.start(() -> handle.write(two, 0, FUA));
     gate.awaitReached();
@@ -235,8 +230,7 @@ class CacheWritingTest {
   void whatIsWrittenWhileZeroesAreUnderWayIsKept() throws IOException {
     Handle handle = scene.open();
     write(handle, 512, 1);
-    Gate gate = new Gate(Command.WRITE_ZEROES);
-    scene.storage.before = gate;
+    Gate gate = scene.stop(Command.WRITE_ZEROES);
     Running zeroing = Running.start(() -> handle.zero(0, BLOCK, CommandFlags.NONE));
     gate.awaitReached();
     write(handle, 512, 2);
@@ -258,8 +252,7 @@ class CacheWritingTest {
       try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
         Handle handle = scene.open();
         handle.write(filled(SECTOR), SECTOR, CommandFlags.NONE);
-        Gate gate = new Gate(changing);
-        scene.storage.before = gate;
+        Gate gate = scene.stop(changing);
         Running change = Running.start(() -> change(handle, changing, SECTOR, SECTOR));
         gate.awaitReached();
         Running part = writeByTheQuickestWay(scene.open(), filled(10), 2 * SECTOR - 10);
@@ -302,8 +295,7 @@ class CacheWritingTest {
   @Test
   void whoHasSeenAPartOfASectorAndThenANewerWriteDoesNotSeeThatPartAgain() throws IOException {
     Handle handle = scene.open();
-    Gate gate = new Gate(Command.WRITE);
-    scene.storage.after = gate;
+    Gate gate = scene.stopAfter(Command.WRITE);
     Running fua = Running.start(() -> handle.write(filled(SECTOR / 2), 0, FUA));
     gate.awaitReached();
     assertThat(read(handle, 0)).as("it is stored").isEqualTo(0x0101010101010101L);
@@ -320,8 +312,7 @@ class CacheWritingTest {
   void aWriteOverTwoBlocksThatIsDeclinedHasChangedNeither() throws IOException {
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 4)) {
       Handle handle = scene.open();
-      Gate gate = new Gate(Command.WRITE);
-      scene.storage.before = gate;
+      Gate gate = scene.stop(Command.WRITE);
       write(handle, 10 * BLOCK, 1);
       write(handle, 11 * BLOCK, 1);
       // There may be one more dirty block, but not two.
@@ -340,8 +331,7 @@ class CacheWritingTest {
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 8)) {
       Handle handle = scene.open();
       handle.read(ByteBuffer.allocate(8 * BLOCK), 0);
-      Gate gate = new Gate(Command.WRITE);
-      scene.storage.before = gate;
+      Gate gate = scene.stop(Command.WRITE);
       ByteBuffer data = filled(4 * BLOCK + SECTOR);
       assertThat(handle.tryNow(Operation.write(data, 6 * BLOCK, CommandFlags.NONE))).isTrue();
       assertThat(data.hasRemaining()).isFalse();
@@ -365,9 +355,9 @@ class CacheWritingTest {
   void aChangeThatFailsDoesNotMakeAStorageThatBreaksLoseWhatWasWrittenBefore() throws IOException {
     Handle handle = scene.open();
     write(handle, SECTOR, 1);
-    scene.storage.fail(Command.FLUSH, NbdError.EIO);
+    scene.fail(Command.FLUSH, NbdError.EIO);
     assertThatThrownBy(handle::flush).as("stored, but not flushed").isNotNull();
-    scene.storage.fail(Command.WRITE_ZEROES, NbdError.ENOTSUP);
+    scene.fail(Command.WRITE_ZEROES, NbdError.ENOTSUP);
     CommandFlags fast = CommandFlags.of(CommandFlag.FAST_ZERO);
     assertThatThrownBy(() -> handle.zero(0, BLOCK, fast)).isNotNull();
     scene.storage.heal();
@@ -381,7 +371,7 @@ class CacheWritingTest {
   void zeroesThatAreRefusedChangeNothing() throws IOException {
     Handle handle = scene.open();
     write(handle, 512, 1);
-    scene.storage.fail(Command.WRITE_ZEROES, NbdError.ENOTSUP);
+    scene.fail(Command.WRITE_ZEROES, NbdError.ENOTSUP);
     CommandFlags fast = CommandFlags.of(CommandFlag.FAST_ZERO);
     assertThatThrownBy(() -> handle.zero(100, BLOCK, fast)).isInstanceOf(NbdException.class);
     assertThat(read(handle, 0)).isEqualTo(first(0));
@@ -393,7 +383,7 @@ class CacheWritingTest {
 
   @Test
   void zeroesOfAWholeDiskAreOneCallAndForgetAllThatIsCached() throws IOException {
-    try (Scene scene = new Scene(CacheMode.WRITEBACK, 64, TestStorage.numbered(8 << 20))) {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 64, Scene.numbered(8 << 20))) {
       Handle handle = scene.open();
       read(handle, 0);
       write(handle, 1 << 20, 1);
@@ -446,8 +436,7 @@ class CacheWritingTest {
     try (Scene scene = new Scene(CacheMode.WRITETHROUGH, 16)) {
       Handle handle = scene.open();
       read(handle, SECTOR);
-      Gate gate = new Gate(Command.WRITE_ZEROES);
-      scene.storage.after = gate;
+      Gate gate = scene.stopAfter(Command.WRITE_ZEROES);
       Running zeroing = Running.start(() -> handle.zero(SECTOR, SECTOR, CommandFlags.NONE));
       gate.awaitReached();
       assertThat(handle.extents(0, BLOCK, 10))
@@ -496,7 +485,7 @@ class CacheWritingTest {
   void aWriterGetsTheStoragesErrorWhenNothingCanBeWrittenBack() throws IOException {
     Scene scene = new Scene(CacheMode.WRITEBACK, 8);
     Handle handle = scene.open();
-    scene.storage.fail(Command.WRITE, NbdError.ENOSPC);
+    scene.fail(Command.WRITE, NbdError.ENOSPC);
     for (int block = 0; block < 6; block++) {
       write(handle, (long) block * BLOCK, block);
     }
@@ -516,12 +505,13 @@ class CacheWritingTest {
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 8)) {
       Handle failing = scene.filter.open("failing", false);
       Handle good = scene.filter.open("good", false);
-      scene.storage.before =
+      scene.storage.hook(
           call -> {
-            if (call.command() == Command.WRITE && call.offset() < 100L * BLOCK) {
+            if (call.offset() < 100L * BLOCK) {
               throw new NbdException(NbdError.EIO, "no");
             }
-          };
+          },
+          Command.WRITE);
       for (int block = 0; block < 6; block++) {
         write(failing, (long) block * BLOCK, block);
       }
@@ -536,9 +526,9 @@ class CacheWritingTest {
 
   @Test
   void whatIsShownIsTheCachesOwnWhereItAnswersBeforeTheStorage() throws IOException {
-    TestStorage storage = new TestStorage(1 << 20);
-    storage.capabilities =
-        TestStorage.CAPABILITIES.without(Capability.FLUSH, Capability.FUA, Capability.TRIM);
+    FakeBackend storage = Scene.zeroed(1 << 20);
+    storage.capabilities(
+        Scene.CAPABILITIES.without(Capability.FLUSH, Capability.FUA, Capability.TRIM));
     for (CacheMode mode : CacheMode.values()) {
       try (Scene scene = new Scene(mode, 16, storage)) {
         boolean through = mode == CacheMode.WRITETHROUGH;

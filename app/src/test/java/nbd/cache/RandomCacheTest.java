@@ -19,6 +19,7 @@ import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
+import nbd.testing.FakeBackend;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -102,7 +103,7 @@ class RandomCacheTest {
   private static final class Play {
     private final CacheMode mode;
     private final Trouble trouble;
-    private final TestStorage storage = new TestStorage(STORED_BLOCKS * BLOCK);
+    private final FakeBackend storage = Scene.zeroed(STORED_BLOCKS * BLOCK);
     private final Scene scene;
     private final AtomicLong left = new AtomicLong(OPERATIONS / 3);
     private final AtomicLong calls = new AtomicLong();
@@ -118,8 +119,7 @@ class RandomCacheTest {
       for (int i = 0; i < SECTORS; i++) {
         sectors[i] = new Sector();
       }
-      storage.before = this::disturb;
-      storage.after = call -> pause();
+      storage.hook(this::disturb).after(call -> pause());
     }
 
     private void pause() {
@@ -128,7 +128,7 @@ class RandomCacheTest {
       }
     }
 
-    private void disturb(TestStorage.Call call) throws IOException {
+    private void disturb(FakeBackend.Call call) throws IOException {
       pause();
       long number = calls.get();
       if (calm.get() || trouble != Trouble.ERRORS) {

@@ -3,23 +3,35 @@ package nbd.cache;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.List;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
+import nbd.protocol.NbdError;
+import nbd.protocol.NbdException;
+import nbd.storage.Capabilities;
+import nbd.storage.Capability;
+import nbd.storage.Extent;
 import nbd.storage.Handle;
+import nbd.testing.FakeBackend;
+import nbd.testing.Gate;
 
-/** A small cache over test storage, and the calls of clients in threads of their own. */
+/** A small cache over fake storage, and what its clients do. */
 final class Scene implements AutoCloseable {
   static final int BLOCK = 4096;
   static final int SECTOR = 512;
 
-  final TestStorage storage;
+  static final Capabilities CAPABILITIES =
+      FakeBackend.all().without(Capability.MULTI_CONN, Capability.CACHE, Capability.ROTATIONAL);
+
+  final FakeBackend storage;
   final CacheStatistics statistics = new CacheStatistics();
   final CacheFilter filter;
 
   Scene(CacheMode mode, int blocks) {
-    this(mode, blocks, TestStorage.numbered(1 << 20));
+    this(mode, blocks, numbered(1 << 20));
   }
 
-  Scene(CacheMode mode, int blocks, TestStorage storage) {
+  Scene(CacheMode mode, int blocks, FakeBackend storage) {
     this.storage = storage;
     // A pause that no test outlasts.
     this.filter =
@@ -30,6 +42,42 @@ final class Scene implements AutoCloseable {
             statistics,
             Duration.ofMinutes(1),
             Duration.ofHours(1));
+  }
+
+  /** Storage of zeroes. */
+  static FakeBackend zeroed(int size) {
+    return FakeBackend.of(new byte[size], CAPABILITIES);
+  }
+
+  /** Storage whose content is its address, sector by sector, and that calls it all a hole. */
+  static FakeBackend numbered(int size) {
+    ByteBuffer content = ByteBuffer.allocate(size);
+    for (int at = 0; at + 8 <= size; at += SECTOR) {
+      content.putLong(at, first(at));
+    }
+    FakeBackend storage = FakeBackend.of(content.array(), CAPABILITIES);
+    // As the contract allows: past the range.
+    storage.allocation((offset, length) -> List.of(Extent.hole(size - offset)));
+    return storage;
+  }
+
+  /** Holds the storage's first call of the command from now on, before its work. */
+  Gate stop(Command command) {
+    Gate gate = new Gate();
+    storage.hook(gate, command);
+    return gate;
+  }
+
+  /** Holds the storage's first call of the command from now on, after its work. */
+  Gate stopAfter(Command command) {
+    Gate gate = new Gate();
+    storage.after(gate, command);
+    return gate;
+  }
+
+  /** Makes every later call of the command fail. */
+  void fail(Command command, NbdError error) {
+    storage.fail(new NbdException(error, "the fake storage fails"), command);
   }
 
   Handle open() throws IOException {

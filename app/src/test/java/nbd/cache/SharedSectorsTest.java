@@ -18,6 +18,7 @@ import nbd.protocol.CommandFlags;
 import nbd.storage.Extent;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
+import nbd.testing.FakeBackend;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -53,7 +54,7 @@ class SharedSectorsTest {
   }
 
   private static final class Play {
-    private final TestStorage storage = new TestStorage(40 * BLOCK);
+    private final FakeBackend storage = Scene.zeroed(40 * BLOCK);
     private final Scene scene;
     private final History history = new History(HALVES);
     private final AtomicInteger left = new AtomicInteger(OPERATIONS / 10);
@@ -65,12 +66,22 @@ class SharedSectorsTest {
       this.seed = seed;
       this.what = "-Dnbd.cache.seed=" + seed + " " + blocks;
       this.scene = new Scene(CacheMode.WRITEBACK, blocks, storage);
-      storage.tellsData = true;
-      storage.before = call -> pause(call);
-      storage.after = call -> pause(call);
+      storage.allocation(this::allocation);
+      storage.hook(call -> pause(call)).after(call -> pause(call));
     }
 
-    private static void pause(TestStorage.Call call) {
+    /** Tells zeroes and data as they are, past the range too. */
+    private List<Extent> allocation(long offset, long length) {
+      byte[] content = storage.content();
+      int end = (int) offset;
+      boolean isZero = content[end] == 0;
+      while (end < content.length && (content[end] == 0) == isZero) {
+        end++;
+      }
+      return List.of(isZero ? Extent.hole(end - offset) : Extent.data(end - offset));
+    }
+
+    private static void pause(FakeBackend.Call call) {
       boolean isSlow = call.command() == Command.WRITE || call.command() == Command.WRITE_ZEROES;
       LockSupport.parkNanos(isSlow ? 300_000 : 1);
     }

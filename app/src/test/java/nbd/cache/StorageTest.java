@@ -9,9 +9,10 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
-import nbd.cache.TestStorage.Gate;
 import nbd.protocol.Command;
 import nbd.storage.Handle;
+import nbd.testing.FakeBackend;
+import nbd.testing.Gate;
 import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
@@ -19,7 +20,7 @@ import org.junit.jupiter.api.Test;
 class StorageTest {
   private static final Duration LONG = Duration.ofHours(1);
 
-  private final TestStorage backend = TestStorage.numbered(1 << 20);
+  private final FakeBackend backend = Scene.numbered(1 << 20);
   private final List<String> told = new ArrayList<>();
 
   private Storage storage(Duration pause) throws IOException {
@@ -34,17 +35,17 @@ class StorageTest {
   @Test
   void whatIsReadAheadWhenTheLastClientGoesHasItsHandleToTheEndAndOpensNone() throws IOException {
     Storage storage = storage(LONG);
-    Gate gate = new Gate(Command.READ);
-    backend.before = gate;
+    Gate gate = new Gate();
+    backend.hook(gate, Command.READ);
     Running readAhead = Running.start(() -> read(storage));
     gate.awaitReached();
     storage.close();
-    assertThat(backend.open).as("somebody uses it").hasValue(1);
+    assertThat(backend.openHandles()).as("somebody uses it").isEqualTo(1);
     gate.open();
     readAhead.join();
-    assertThat(backend.open).hasValue(0);
+    assertThat(backend.openHandles()).isEqualTo(0);
     assertThatThrownBy(() -> read(storage)).hasMessageContaining("let go");
-    assertThat(backend.opened).hasValue(1);
+    assertThat(backend.handles()).hasSize(1);
   }
 
   /** An attempt to open may take as long as a silent server's timeout. */
@@ -52,13 +53,13 @@ class StorageTest {
   void thoseWhoWaitForAnAttemptToOpenShareItsFailureAndNoneIsMadeInThePause() throws IOException {
     Storage storage = storage(LONG);
     AtomicInteger attempts = new AtomicInteger();
-    Gate gate = new Gate(Command.CACHE);
-    backend.opening =
-        call -> {
+    Gate gate = new Gate();
+    backend.opening(
+        () -> {
           attempts.incrementAndGet();
-          gate.on(call);
+          gate.pass();
           throw new IOException("it does not answer");
-        };
+        });
     backend.crash();
     assertThatThrownBy(() -> read(storage)).hasMessageContaining("crashed");
 
@@ -77,12 +78,12 @@ class StorageTest {
         .hasMessageContaining("does not answer");
     assertThat(attempts).hasValue(1);
 
-    backend.opening = call -> {};
+    backend.opening(() -> {});
     storage.endPause();
     read(storage);
     assertThat(told).as("once for each break").hasSize(1);
     storage.close();
-    assertThat(backend.open).hasValue(0);
+    assertThat(backend.openHandles()).isEqualTo(0);
   }
 
   @Test
@@ -90,23 +91,23 @@ class StorageTest {
     Storage storage = storage(Duration.ZERO);
     backend.crash();
     assertThatThrownBy(() -> read(storage)).hasMessageContaining("crashed");
-    backend.opening =
-        call -> {
+    backend.opening(
+        () -> {
           throw new IOException("it is not there");
-        };
+        });
     assertThatThrownBy(() -> read(storage)).hasMessageContaining("not there");
-    backend.opening = call -> {};
+    backend.opening(() -> {});
     read(storage);
     storage.close();
-    assertThat(backend.open).hasValue(0);
+    assertThat(backend.openHandles()).isEqualTo(0);
   }
 
   /** What a call notes before it ends, the cache so finds when it is told of the break. */
   @Test
   void aBrokenHandleIsReplacedWhenAllItsCallsHaveEnded() throws IOException {
     Storage storage = storage(LONG);
-    Gate gate = new Gate(Command.READ);
-    backend.after = gate;
+    Gate gate = new Gate();
+    backend.after(gate, Command.READ);
     Running inFlight = Running.start(() -> read(storage));
     gate.awaitReached();
     backend.crash();
@@ -114,12 +115,12 @@ class StorageTest {
     Running next = Running.start(() -> read(storage));
     next.awaitParked();
     assertThat(told).isEmpty();
-    assertThat(backend.opened).hasValue(1);
+    assertThat(backend.handles()).hasSize(1);
     gate.open();
     assertThatThrownBy(inFlight::join).hasMessageContaining("crashed");
     next.join();
     assertThat(told).hasSize(1);
-    assertThat(backend.opened).hasValue(2);
+    assertThat(backend.handles()).hasSize(2);
     storage.close();
   }
 
@@ -128,8 +129,8 @@ class StorageTest {
     Storage storage = storage(LONG);
     backend.crash();
     assertThatThrownBy(() -> read(storage)).hasMessageContaining("crashed");
-    Gate gate = new Gate(Command.CACHE);
-    backend.opening = gate;
+    Gate gate = new Gate();
+    backend.opening(gate::pass);
     Running opener = Running.start(() -> read(storage));
     gate.awaitReached();
     Running waiting = Running.start(() -> read(storage));
@@ -138,6 +139,6 @@ class StorageTest {
     assertThatThrownBy(waiting::join).hasMessageContaining("let go");
     gate.open();
     opener.join();
-    assertThat(backend.open).hasValue(0);
+    assertThat(backend.openHandles()).isEqualTo(0);
   }
 }

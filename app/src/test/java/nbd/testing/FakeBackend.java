@@ -1,7 +1,6 @@
 package nbd.testing;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.util.Arrays;
 import java.util.EnumMap;
 import java.util.List;
@@ -288,12 +287,12 @@ public final class FakeBackend implements Backend {
 
   /** The number that is read at an offset. */
   public long valueAt(int offset) {
-    return ByteBuffer.wrap(contents.stored()).getLong(offset);
+    return contents.storedAt(offset);
   }
 
   /** The number at an offset that would survive a loss of power. */
   public long durableAt(int offset) {
-    return ByteBuffer.wrap(contents.durable()).getLong(offset);
+    return contents.durableAt(offset);
   }
 
   /** The calls so far, in the order in which they began. */

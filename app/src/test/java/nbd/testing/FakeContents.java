@@ -16,7 +16,7 @@ import nbd.storage.LostException;
  * loss of power. Each method is one moment, for threads and for a model checker.
  *
  * <p>A flush makes durable what its handles had written when it began; where a byte was written
- * again meanwhile, it makes the older one durable.
+ * again meanwhile, it makes the older one durable, unless a newer one is.
  */
 final class FakeContents {
   private byte[] stored;
@@ -77,6 +77,14 @@ final class FakeContents {
 
   synchronized byte[] durable() {
     return durable.clone();
+  }
+
+  synchronized long storedAt(int offset) {
+    return ByteBuffer.wrap(stored).getLong(offset);
+  }
+
+  synchronized long durableAt(int offset) {
+    return ByteBuffer.wrap(durable).getLong(offset);
   }
 
   synchronized void resize(int size) {
@@ -224,9 +232,22 @@ final class FakeContents {
   /** Ends a flush, which has covered what had been written when it began. */
   synchronized void endFlush(View view, Object flush) throws LostException {
     check(view);
-    ((Flush) flush)
-        .covered.forEach((each, covered) -> cover(each, covered, ((Flush) flush).forced));
+    Flush ended = (Flush) flush;
+    for (Flush earlier : running.subList(0, running.indexOf(ended))) {
+      ended.covered.forEach((each, covered) -> outdate(earlier, each, covered.bytes));
+    }
+    ended.covered.forEach((each, covered) -> cover(each, covered, ended.forced));
     forget(flush);
+  }
+
+  /** Leaves bytes out of a flush that holds older ones. */
+  private void outdate(Flush earlier, View view, BitSet newer) {
+    earlier.covered.forEach(
+        (each, covered) -> {
+          if (each == view || !cachesPrivately) {
+            covered.bytes.andNot(newer);
+          }
+        });
   }
 
   private void cover(View view, Covered covered, BitSet forced) {
