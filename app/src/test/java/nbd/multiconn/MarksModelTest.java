@@ -13,14 +13,20 @@ import org.junit.jupiter.api.Test;
 
 /**
  * A systematic exploration of the races between a mark, which takes no lock, and a flush that finds
- * the handle clean: small enough that every switch between the two is tried. The property {@code
- * nbd.marks.invocations} says how many interleavings are.
+ * the handle clean.
  */
 class MarksModelTest {
   /** What only lambdas share is taken for a thread's own by Lincheck, and is not explored. */
   private static final AtomicReference<Object> SHARED = new AtomicReference<>();
 
-  private static final int INVOCATIONS = Integer.getInteger("nbd.marks.invocations", 400);
+  /** Made before the exploration: after one was made within, Lincheck switched no threads. */
+  private static final Handle HANDLE = handle();
+
+  /** Made before the exploration, as the handle. */
+  private static final Decision DECISION = decision();
+
+  /** Enough to see each test fail without the rule that it is for. */
+  private static final int INVOCATIONS = 400;
 
   @Test
   void aHandleWithUncoveredWritesIsAlwaysFound() {
@@ -206,15 +212,24 @@ class MarksModelTest {
   }
 
   private static Member member() {
+    Group group = new Group(MultiConnSettings.DEFAULT, Runnable::run);
+    Member member = new Member(HANDLE, DECISION, group.scopeFor("", "", DECISION));
+    group.attach(member);
+    SHARED.set(member);
+    return member;
+  }
+
+  private static Handle handle() {
     try {
-      Handle handle = new FakeBackend(8).open("", false);
-      Decision decision =
-          Decision.of(MultiConnSettings.DEFAULT, Scene.WRITABLE, ThreadModel.PARALLEL);
-      Group group = new Group(MultiConnSettings.DEFAULT, Runnable::run);
-      Member member = new Member(handle, decision, group.scopeFor("", "", decision));
-      group.attach(member);
-      SHARED.set(member);
-      return member;
+      return new FakeBackend(8).open("", false);
+    } catch (IOException e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  private static Decision decision() {
+    try {
+      return Decision.of(MultiConnSettings.DEFAULT, Scene.WRITABLE, ThreadModel.PARALLEL);
     } catch (IOException e) {
       throw new AssertionError(e);
     }
