@@ -44,6 +44,8 @@ final class OptionValues {
   /** Makes a program's commands read their options' values this way; every long is a size. */
   static void register(CommandLine program) {
     program
+        .registerConverter(int.class, OptionValues::number)
+        .registerConverter(Integer.class, OptionValues::number)
         .registerConverter(long.class, OptionValues::size)
         .registerConverter(Long.class, OptionValues::size)
         .registerConverter(Duration.class, OptionValues::duration)
@@ -86,6 +88,14 @@ final class OptionValues {
           "\"%s\" is none of %s".formatted(name, String.join(", ", values.keySet())));
     }
     return value;
+  }
+
+  private static int number(String text) {
+    try {
+      return Integer.parseInt(text);
+    } catch (NumberFormatException wrong) {
+      throw new UsageException("\"" + text + "\" is not a number, of at most " + Integer.MAX_VALUE);
+    }
   }
 
   /** Reads a size: bytes, or a number with K, M, G, T, P or E for powers of 1024. */

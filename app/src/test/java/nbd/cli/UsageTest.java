@@ -148,6 +148,7 @@ final class UsageTest {
     "--multi-conn-track-dirty=all, 'connection, fast, off'",
     "--thread-model=none, 'serialize-requests, parallel'",
     "--error-read=2, 'from 0 to 1'",
+    "--port=x, '\"x\" is not a number'",
     "--error-read=0.5:EWRONG, 'EPERM, EIO'",
   })
   void aWrongValueIsAnsweredWithTheRightOnes(String option, String right) {

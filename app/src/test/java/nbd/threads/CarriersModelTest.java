@@ -15,7 +15,7 @@ final class CarriersModelTest {
    */
   private static final AtomicReference<Object> SHARED = new AtomicReference<>();
 
-  private static final int INVOCATIONS = Integer.getInteger("nbd.marks.invocations", 400);
+  private static final int INVOCATIONS = Integer.getInteger("nbd.carriers.invocations", 400);
 
   @Test
   void neverAreMorePermitsTakenThanThereAre() {
