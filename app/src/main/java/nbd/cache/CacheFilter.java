@@ -70,7 +70,9 @@ public final class CacheFilter extends FilterBackend {
   private final Frames frames;
   private final BufferPool buffers = new BufferPool(MOST_KEPT);
 
-  /** In the order in which they were last used; guarded by the monitor. */
+  /**
+   * The caches by export name, in the order in which they were last used; guarded by the monitor.
+   */
   private final Map<String, Export> exports = new LinkedHashMap<>();
 
   /**
@@ -162,7 +164,7 @@ public final class CacheFilter extends FilterBackend {
       try {
         IOException met = failure;
         if (cache == null && met != null && !met.equals(before)) {
-          // Of the attempt that this client has waited for.
+          // The attempt that this client has waited for has failed.
           throw OptionException.copyOf(met);
         }
         ExportCache opened = cache;

@@ -1,6 +1,6 @@
 package nbd.cache;
 
-/** When what clients write reaches the storage. */
+/** The moment at which clients' writes reach the storage. */
 public enum CacheMode {
   /** At a flush at the latest; a flush writes back what anybody has written. */
   WRITEBACK,

@@ -49,7 +49,7 @@ final class Storage {
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition changed = lock.newCondition();
 
-  /** Of the newest handle. */
+  /** The facts of the newest handle. */
   private volatile ExportFacts facts;
 
   private @Nullable Handle current;

@@ -48,7 +48,7 @@ public final class HistoryChecker {
   private long now = 1;
   private long lastValue;
 
-  /** Of the flushes that have succeeded, the one that began last: it makes known what others do. */
+  /** The successful flush that began last: it makes known what the others do. */
   private Flush latest = new Flush(0, 1);
 
   /** A write, trim or zero. */

@@ -44,7 +44,7 @@ final class Link {
   private volatile @Nullable Future<?> nextCheck;
 
   /**
-   * Why a connection does not work any more.
+   * The reason why a connection does not work any more.
    *
    * @param givenUp whether this side ended it, so that the server may still carry out the requests
    *     that were in flight

@@ -78,7 +78,7 @@ final class DurableWrites implements AutoCloseable {
     this.later = later;
   }
 
-  /** As {@link OpenFile#writeDurably}. */
+  /** Writes as {@link OpenFile#writeDurably} does. */
   boolean write(ByteBuffer from, long offset) throws IOException {
     turns.acquireUninterruptibly();
     try {

@@ -27,7 +27,7 @@ final class FileExtents {
     this.size = size;
   }
 
-  /** As {@link Handle#extents}; may wait for the disk, at every step. */
+  /** Finds extents as {@link Handle#extents} does; may wait for the disk at every step. */
   List<Extent> of(long offset, long length, int most) throws IOException {
     List<Extent> found = new ArrayList<>();
     for (long at = offset; at < offset + length && found.size() < most; ) {

@@ -216,7 +216,10 @@ final class FileHandle extends Handle {
     }
   }
 
-  /** As {@link OpenFile.CachedReads#transfer}; also 0 if that is not expected to be short. */
+  /**
+   * Transfers as {@link OpenFile.CachedReads#transfer} does; returns 0 also if that may not be
+   * short.
+   */
   private long transfer(long offset, long length, WritableByteChannel target) throws IOException {
     ShortCalls here = blocking.reads();
     int begun = here.begin();

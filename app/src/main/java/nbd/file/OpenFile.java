@@ -82,12 +82,12 @@ interface OpenFile extends Closeable {
     return false;
   }
 
-  /** As {@link nbd.posix.PosixFile#nextData}. */
+  /** Finds data as {@link nbd.posix.PosixFile#nextData} does; by default all is data. */
   default OptionalLong nextData(long offset) throws IOException {
     return OptionalLong.of(offset);
   }
 
-  /** As {@link nbd.posix.PosixFile#nextHole}. */
+  /** Finds a hole as {@link nbd.posix.PosixFile#nextHole} does; by default the end. */
   default OptionalLong nextHole(long offset) throws IOException {
     return OptionalLong.of(size());
   }

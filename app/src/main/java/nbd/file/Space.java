@@ -15,9 +15,9 @@ interface Space {
    */
   Traits traits(boolean writesDurably) throws IOException;
 
-  /** As {@link OpenFile#discard}. */
+  /** Discards as {@link OpenFile#discard} does. */
   void discard(long offset, long length) throws IOException;
 
-  /** As {@link OpenFile#zero}. */
+  /** Zeroes as {@link OpenFile#zero} does. */
   boolean zero(long offset, long length, boolean mayPunch, boolean mustBeFast) throws IOException;
 }

@@ -88,7 +88,7 @@ record Decision(
       case CONNECTION -> multiConn;
       // The meaning of this level: one flush marks all clean, whatever the backend promises.
       case FAST -> multiConn || !emulates;
-      // Where it is emulated without tracking, each flush goes to every handle.
+      // Without tracking, each emulated flush goes to every handle.
       case OFF -> multiConn && !emulates;
     };
   }

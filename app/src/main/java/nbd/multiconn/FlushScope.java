@@ -56,7 +56,7 @@ final class FlushScope {
     OWN
   }
 
-  /** By their numbers. */
+  /** The members by their numbers. */
   final NavigableMap<Long, Member> members = new TreeMap<>();
 
   final LinkedHashSet<Member> dirty = new LinkedHashSet<>();

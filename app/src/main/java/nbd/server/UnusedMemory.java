@@ -16,7 +16,7 @@ final class UnusedMemory {
   private final Runnable collect;
   private final Runnable trim;
 
-  /** Whether the start's has not been given back. */
+  /** True until the start's memory has been given back. */
   private boolean starting = true;
 
   private boolean collected;

@@ -338,7 +338,7 @@ class CacheFlushTest {
     }
   }
 
-  /** The storage says so once, to the one handle that the cache has. */
+  /** The storage reports the loss once, to the only handle that the cache has. */
   @Test
   void aLossThatTheStorageReportsIsToldToEveryConnectionOnce() throws IOException {
     Handle one = scene.open();
@@ -535,7 +535,7 @@ class CacheFlushTest {
     assertThat(scene.storage.openHandles()).isEqualTo(0);
   }
 
-  /** And not for that of an export which is written back meanwhile. */
+  /** The shutdown writes the other export back, though the first one's storage never answers. */
   @Test
   void aShutdownDoesNotWaitForStorageThatNeverAnswersAndSaysHowMuchIsLostOfWhat()
       throws IOException {
@@ -577,7 +577,10 @@ class CacheFlushTest {
     never.countDown();
   }
 
-  /** A client that looks whether the export has changed keeps others from opening it. */
+  /**
+   * A client that opens the storage to see whether the export has changed keeps others from opening
+   * it.
+   */
   @Test
   void aShutdownDoesNotWaitForAClientWhoseStorageIsNeverOpened() throws IOException {
     FakeBackend storage = Scene.numbered(1 << 20);

@@ -33,9 +33,9 @@ import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /**
- * Connections through multi-conn over a cache: every read is checked by what multi-conn promises,
- * in every mode of both; and what a storage loses is told to all. The properties are those of
- * {@link RandomCacheTest}.
+ * Connections through multi-conn over a cache, in every mode of both: every read is checked against
+ * the promise of multi-conn, and every connection learns of the storage's losses. The properties
+ * are those of {@link RandomCacheTest}.
  */
 class CacheHistoryTest {
   private static final long OPERATIONS = Long.getLong("nbd.cache.operations", 30_000);

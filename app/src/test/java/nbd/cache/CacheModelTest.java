@@ -60,7 +60,7 @@ class CacheModelTest {
         .loopBound(LOOPS)
         .loopIterationsBeforeThreadSwitch(LOOPS)
         .sequentialSpecification(Sectors.class)
-        // What checks is not what is checked.
+        // The checks themselves are not explored.
         .addGuarantee(
             forClasses(History.class.getName(), ModelStorage.State.class.getName())
                 .allMethods()
@@ -92,12 +92,12 @@ class CacheModelTest {
         options,
         thread(call("writeDurably", 0, 1), call("read", 0)),
         thread(call("write", 0, 2), call("flush"), call("read", 0)));
-    // What is cleared meets a write that is written back.
+    // A zeroing meets a write that is written back.
     scenario(
         options,
         thread(call("zero", 0), call("read", 0)),
         thread(call("write", 0, 2), call("flush")));
-    // A fetch meets what clears a part of it.
+    // A fetch meets a trim of a part of it.
     scenario(
         options,
         thread(call("write", 0, 1), call("trim", 0), call("read", 0)),
@@ -105,7 +105,6 @@ class CacheModelTest {
     options.check(Clients.class);
   }
 
-  /** What a write of a part of a sector meets at the storage, and who sees what of it. */
   @Test
   void partsOfSectorsAreLinearizableBesideChangesOfTheSameSector() {
     ModelCheckingOptions options = options().threads(2).actorsPerThread(3);
@@ -118,7 +117,7 @@ class CacheModelTest {
         options,
         thread(call("zero", 0), call("read", 0)),
         thread(call("writeHalf", 0, 2), call("flush")));
-    // A part that is replaced is seen before that is answered, and then a newer write.
+    // A client sees a write of a part before it is answered, and then a newer write.
     scenario(
         options,
         thread(call("writeHalfDurably", 2, 1)),
@@ -152,53 +151,45 @@ class CacheModelTest {
     throw new AssertionError("there is no operation " + name);
   }
 
-  /** What the sectors have, call by call. */
+  /** The sequential specification: the sectors' numbers, one operation after the other. */
   public static final class Sectors {
     private final int[] halves = new int[2 * SECTORS];
 
-    /** As the operation of that name; so are the others. */
     public void write(int sector, int value) {
       halves[2 * sector] = value;
       halves[2 * sector + 1] = value;
     }
 
-    /** A write. */
     public void writeDurably(int sector, int value) {
       write(sector, value);
     }
 
-    /** A write of a part. */
     public void writeHalf(int sector, int value) {
       halves[2 * sector + 1] = value;
     }
 
-    /** The same. */
     public void writeHalfDurably(int sector, int value) {
       writeHalf(sector, value);
     }
 
-    /** A trim. */
     public void trim(int sector) {
       write(sector, ModelStorage.TRIMMED);
     }
 
-    /** A write of zeroes. */
     public void zero(int sector) {
       write(sector, 0);
     }
 
-    /** A read. */
     public int read(int sector) {
       return 100 * halves[2 * sector] + halves[2 * sector + 1];
     }
 
-    /** Changes nothing. */
     public void flush() {
-      // What is durable is checked otherwise.
+      // Changes no number; the clients check what is durable.
     }
   }
 
-  /** What clients do to one export. */
+  /** The operations of clients on one export. */
   public static final class Clients {
     private static final int BLOCKS = 4;
     private static final CommandFlags FUA = CommandFlags.of(CommandFlag.FUA);
@@ -212,7 +203,7 @@ class CacheModelTest {
     /** Opens the cache. */
     public Clients() throws IOException {
       storage = new ModelStorage(2 * BLOCK);
-      // The memory is given here, for each run of the model to be cheap.
+      // Frames in the heap keep each run of the model cheap.
       Frames frames = new Frames(BLOCK, BLOCKS);
       BufferPool buffers = new BufferPool(0, new DirectMemory(0, () -> 0));
       for (int i = 0; i < BLOCKS; i++) {
@@ -231,7 +222,7 @@ class CacheModelTest {
       handle = new CacheHandle(cache, false, () -> {});
     }
 
-    /** A client's write of a sector. */
+    /** Writes a sector. */
     @Operation
     public void write(
         @Param(gen = IntGen.class, conf = "0:2") int sector,
@@ -239,17 +230,17 @@ class CacheModelTest {
       change(2 * sector, 2, value, () -> put(offset(sector), SECTOR, value, CommandFlags.NONE));
     }
 
-    /** The same, with FUA. */
+    /** Writes a sector with FUA. */
     @Operation
     public void writeDurably(
         @Param(gen = IntGen.class, conf = "0:2") int sector,
         @Param(gen = IntGen.class, conf = "1:90") int value) {
       int end = change(2 * sector, 2, value, () -> put(offset(sector), SECTOR, value, FUA));
-      // Not later: of what was answered since, it says nothing.
+      // Only up to its own end: FUA makes no later write durable.
       isDurable(2 * sector, 2, end + 1);
     }
 
-    /** A write of the second half of a sector. */
+    /** Writes the second half of a sector. */
     @Operation
     public void writeHalf(
         @Param(gen = IntGen.class, conf = "0:2") int sector,
@@ -257,7 +248,7 @@ class CacheModelTest {
       putHalf(sector, value, CommandFlags.NONE);
     }
 
-    /** The same, with FUA. */
+    /** Writes the second half of a sector with FUA. */
     @Operation
     public void writeHalfDurably(
         @Param(gen = IntGen.class, conf = "0:2") int sector,
@@ -271,7 +262,7 @@ class CacheModelTest {
       return change(2 * sector + 1, 1, value, () -> put(offset(sector) + half, half, value, flags));
     }
 
-    /** A trim. */
+    /** Trims a sector. */
     @Operation
     public void trim(@Param(gen = IntGen.class, conf = "0:2") int sector) {
       change(
@@ -281,13 +272,13 @@ class CacheModelTest {
           () -> handle.trim(offset(sector), SECTOR, CommandFlags.NONE));
     }
 
-    /** A write of zeroes. */
+    /** Zeroes a sector. */
     @Operation
     public void zero(@Param(gen = IntGen.class, conf = "0:2") int sector) {
       change(2 * sector, 2, 0, () -> handle.zero(offset(sector), SECTOR, CommandFlags.NONE));
     }
 
-    /** A client's read: the numbers of both halves. */
+    /** Reads a sector: the numbers of both halves. */
     @Operation
     public int read(@Param(gen = IntGen.class, conf = "0:2") int sector) {
       ByteBuffer into = ByteBuffer.allocate(SECTOR);
@@ -295,7 +286,7 @@ class CacheModelTest {
       return 100 * into.getInt(0) + into.getInt(SECTOR / 2);
     }
 
-    /** A client's flush. */
+    /** Flushes, and checks that every change answered before is durable. */
     @Operation
     public void flush() {
       int before = history.now();
@@ -343,7 +334,10 @@ class CacheModelTest {
       failure.compareAndSet(null, new AssertionError(what));
     }
 
-    /** Whether an operation found the promise broken, or the end is not as it has to be. */
+    /**
+     * Fails if an operation found the promise broken, or if a last flush leaves anything dirty or
+     * lost.
+     */
     @Validate
     public void thePromiseWasKept() throws Throwable {
       try {

@@ -85,7 +85,7 @@ class CacheReadingTest {
     assertThatThrownBy(() -> read(handle, 1024)).hasMessage("a bad sector");
   }
 
-  /** Whatever they wait for besides: each other, their turn, a fetch or a write-back. */
+  /** The requests also wait for each other, their turn, a fetch or a write-back. */
   @Test
   void requestsThatMeetStorageWhichDoesNotAnswerWaitForOneAttemptToOpenIt() throws IOException {
     Handle handle = scene.open();

@@ -273,7 +273,7 @@ class CacheWritingTest {
     }
   }
 
-  /** With zeroes, 0x55 or, by FUA, zeroes. */
+  /** Trims or zeroes a range, or writes zeroes with FUA. */
   private static void change(Handle handle, Command changing, long offset, int length)
       throws IOException {
     switch (changing) {
@@ -283,7 +283,9 @@ class CacheWritingTest {
     }
   }
 
-  /** As the server writes: at once if that needs no waiting. */
+  /**
+   * Writes as the server does: at once if that needs no waiting, otherwise on a thread of its own.
+   */
   private static Running writeByTheQuickestWay(Handle handle, ByteBuffer data, long offset)
       throws IOException {
     return handle.tryNow(Operation.write(data, offset, CommandFlags.NONE))
@@ -350,7 +352,7 @@ class CacheWritingTest {
     }
   }
 
-  /** What was written before, and not flushed yet, is nobody's loss. */
+  /** The cache keeps a write until it is flushed, and so can repeat it after the crash. */
   @Test
   void aChangeThatFailsDoesNotMakeAStorageThatBreaksLoseWhatWasWrittenBefore() throws IOException {
     Handle handle = scene.open();
@@ -430,7 +432,7 @@ class CacheWritingTest {
     assertThat(handle.extents(SECTOR, SECTOR, 2)).containsExactly(Extent.hole(SECTOR));
   }
 
-  /** Reads still get what was there before, and may do so after the map was told. */
+  /** Reads may still return the old data after the extents were answered. */
   @Test
   void zeroesThatAreUnderWayAreNoHoleYet() throws IOException {
     try (Scene scene = new Scene(CacheMode.WRITETHROUGH, 16)) {

@@ -51,7 +51,7 @@ class EvictionTest {
     }
   }
 
-  /** What waits for being written back needs its room, three quarters at most. */
+  /** Dirty blocks, which cannot be evicted, take up to three quarters of the cache. */
   @Test
   void whatIsUsedOftenSurvivesAScanThatWrites() throws IOException {
     try (Scene scene = new Scene(CacheMode.WRITEBACK, 72)) {

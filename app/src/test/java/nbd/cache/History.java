@@ -4,8 +4,9 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * Which changes of a few numbers were under way when, to say what one of them may be: any value but
- * one that was replaced by a change which began after it had ended. Any thread may call.
+ * The changes of a few numbers, with the times at which they began and ended. From these follow the
+ * values that a number may have: any but one that was replaced by a change which began after it had
+ * ended. Any thread may call.
  */
 final class History {
   private int clock;
@@ -27,12 +28,12 @@ final class History {
     }
   }
 
-  /** All numbers are 0. */
+  /** Begins with all numbers 0. */
   History(int numbers) {
     end(begin(0, numbers, 0));
   }
 
-  /** Begins to change consecutive numbers; answers what {@link #end} wants. */
+  /** Begins to change consecutive numbers, and returns the argument of {@link #end}. */
   synchronized int[] begin(int first, int count, int value) {
     int[] begun = new int[count];
     clock++;
@@ -43,7 +44,7 @@ final class History {
     return begun;
   }
 
-  /** Ends it; answers when that was. */
+  /** Ends changes, and returns the time. */
   synchronized int end(int[] begun) {
     clock++;
     for (int change : begun) {
@@ -52,12 +53,12 @@ final class History {
     return clock;
   }
 
-  /** A moment after all that has happened. */
+  /** Returns a time after everything so far. */
   synchronized int now() {
     return ++clock;
   }
 
-  /** Whether a number may be a value for somebody who knows all that ended before a moment. */
+  /** Says whether a number may have a value, given all changes that ended before a time. */
   synchronized boolean mayBe(int number, int value, int before) {
     for (Change change : changes) {
       if (change.number == number && change.value == value && !wasReplaced(change, before)) {
@@ -68,10 +69,10 @@ final class History {
   }
 
   /**
-   * Adds what somebody has seen between two moments, of numbers that are never changed to the same
-   * value twice.
+   * Notes that a client read a value between two times, of a number that is never changed to the
+   * same value twice.
    *
-   * @return whether it may be that: nobody has seen another value between two who saw this one
+   * @return false if another value was read between two reads of this one
    */
   synchronized boolean maySee(int number, int value, int begin, int end) {
     reads.add(new Read(number, value, begin, end));

@@ -14,15 +14,15 @@ import nbd.storage.ThreadModel;
 import nbd.testing.PlainHandle;
 
 /**
- * Storage of a few half sectors, each of which is one number, in as few steps as show every race:
- * small enough for a model checker. What a call changes, it changes at one moment between its begin
- * and its end; a flush makes durable what was there when it began.
+ * Storage of a few half sectors, each of which is one number, with as few steps as show every race:
+ * small enough for a model checker. A call makes its change at one moment between its begin and its
+ * end; a flush makes durable the content from its begin.
  */
 final class ModelStorage implements Backend {
   /** The bytes that one number stands for. */
   static final int UNIT = 256;
 
-  /** What trimmed storage reads as. */
+  /** The number that trimmed storage reads as. */
   static final int TRIMMED = 99;
 
   private final AtomicReference<State> state;
@@ -40,16 +40,16 @@ final class ModelStorage implements Backend {
             new State(new int[units], new int[units], new int[units], new int[units]));
   }
 
-  /** Immutable: everything at one moment. */
+  /** All content at one moment; immutable. */
   static final class State {
     private final int[] content;
 
-    /** How often each was changed. */
+    /** The number of changes of each half sector. */
     private final int[] changes;
 
     private final int[] durable;
 
-    /** As of which of its changes each is durable. */
+    /** The number of the change as of which each half sector is durable. */
     private final int[] covered;
 
     State(int[] content, int[] changes, int[] durable, int[] covered) {
@@ -78,7 +78,7 @@ final class ModelStorage implements Backend {
       return new State(newContent, newChanges, newDurable, newCovered);
     }
 
-    /** What was there at an earlier moment is durable, but where something newer is. */
+    /** Makes an earlier moment's content durable, except where newer content already is. */
     State flushed(State then) {
       int[] newDurable = durable.clone();
       int[] newCovered = covered.clone();
@@ -142,7 +142,7 @@ final class ModelStorage implements Backend {
       super(new ExportFacts(size, capabilities));
     }
 
-    /** What a call does at one moment. */
+    /** A call's change at one moment. */
     @FunctionalInterface
     private interface Step {
       State from(State now);

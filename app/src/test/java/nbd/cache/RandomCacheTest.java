@@ -69,7 +69,7 @@ class RandomCacheTest {
     CRASHES
   }
 
-  /** What its connection did to a sector since the last flush that covered it, in order. */
+  /** A sector's values since the last flush that covered it, in order; the first is durable. */
   private static final class Sector {
     private final List<Long> values = new ArrayList<>(List.of(0L));
     private long removed;
@@ -82,12 +82,12 @@ class RandomCacheTest {
       return values.getLast();
     }
 
-    /** How many changes there have been. */
+    /** Returns the number of changes so far. */
     synchronized long now() {
       return removed + values.size() - 1;
     }
 
-    /** All up to there is durable. */
+    /** Notes that the changes up to a number are durable. */
     synchronized void covered(long upTo) {
       while (removed < upTo) {
         values.removeFirst();
@@ -186,7 +186,10 @@ class RandomCacheTest {
       }
     }
 
-    /** A sector of the connection's own; neighbours are others', in the same block. */
+    /**
+     * Chooses a sector that only this connection writes; its neighbours in the block belong to
+     * others.
+     */
     private static int own(int connection, SplittableRandom random) {
       return random.nextInt(SECTORS / CONNECTIONS) * CONNECTIONS + connection;
     }
@@ -237,7 +240,7 @@ class RandomCacheTest {
       }
     }
 
-    /** Were the power to fail now, the sector would not be older than that. */
+    /** Checks that a loss of power would leave the sector as of this change or a later one. */
     private void checkDurable(int number, long atLeast) {
       if (mode == CacheMode.UNSAFE) {
         return;
@@ -249,7 +252,7 @@ class RandomCacheTest {
           .isTrue();
     }
 
-    /** Sectors of others too: each is something that was written there. */
+    /** Reads sectors of any connection, and checks that each holds data written there. */
     private void readMany(Handle handle, SplittableRandom random) throws IOException {
       int count = random.nextInt(1, 60);
       int first = random.nextInt(SECTORS - count);

@@ -15,7 +15,7 @@ import nbd.storage.Handle;
 import nbd.testing.FakeBackend;
 import nbd.testing.Gate;
 
-/** A small cache over fake storage, and what its clients do. */
+/** A small cache over fake storage, and its clients' calls. */
 final class Scene implements AutoCloseable {
   static final int BLOCK = 4096;
   static final int SECTOR = 512;
@@ -33,7 +33,7 @@ final class Scene implements AutoCloseable {
 
   Scene(CacheMode mode, int blocks, FakeBackend storage) {
     this.storage = storage;
-    // A pause that no test outlasts.
+    // The last argument is a pause that no test outlasts.
     this.filter =
         new CacheFilter(
             storage,
@@ -44,19 +44,21 @@ final class Scene implements AutoCloseable {
             Duration.ofHours(1));
   }
 
-  /** Storage of zeroes. */
+  /** Makes storage of zeroes. */
   static FakeBackend zeroed(int size) {
     return FakeBackend.of(new byte[size], CAPABILITIES);
   }
 
-  /** Storage whose content is its address, sector by sector, and that calls it all a hole. */
+  /**
+   * Makes storage whose sectors begin with their {@link #first} numbers; its extents are all holes.
+   */
   static FakeBackend numbered(int size) {
     ByteBuffer content = ByteBuffer.allocate(size);
     for (int at = 0; at + 8 <= size; at += SECTOR) {
       content.putLong(at, first(at));
     }
     FakeBackend storage = FakeBackend.of(content.array(), CAPABILITIES);
-    // As the contract allows: past the range.
+    // The extent may run past the range, as the contract allows.
     storage.allocation((offset, length) -> List.of(Extent.hole(size - offset)));
     return storage;
   }
@@ -103,14 +105,14 @@ final class Scene implements AutoCloseable {
     return ByteBuffer.allocate(SECTOR).putLong(0, value);
   }
 
-  /** The number with which the sector begins. */
+  /** Reads the number with which a sector begins. */
   static long read(Handle handle, long offset) throws IOException {
     ByteBuffer into = ByteBuffer.allocate(SECTOR);
     handle.read(into, offset);
     return into.getLong(0);
   }
 
-  /** What a sector of numbered storage begins with. */
+  /** Returns the number with which a sector of numbered storage begins. */
   static long first(long offset) {
     return -1 - offset;
   }

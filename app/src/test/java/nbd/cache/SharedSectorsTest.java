@@ -23,10 +23,10 @@ import nbd.testing.Running;
 import org.junit.jupiter.api.Test;
 
 /**
- * Several connections change the same few sectors, in part, as a whole, and over the border of two
- * blocks, with and without FUA and zeroes, over storage that is slow and a cache that is much too
- * small. Nobody may see what was replaced before he asked, nor a value again after another one. The
- * properties are those of {@link RandomCacheTest}.
+ * Several connections that change the same few sectors, in part, as a whole, and over the border of
+ * two blocks, with and without FUA and zeroes, over slow storage and a cache that is much too
+ * small. No read may return a value that was replaced before the read began, nor a value again
+ * after another one was read. The properties are those of {@link RandomCacheTest}.
  */
 class SharedSectorsTest {
   private static final int OPERATIONS = Integer.getInteger("nbd.cache.operations", 30_000) / 15;
@@ -70,7 +70,7 @@ class SharedSectorsTest {
       storage.hook(call -> pause(call)).after(call -> pause(call));
     }
 
-    /** Tells zeroes and data as they are, past the range too. */
+    /** Returns the run of zeroes or of data at an offset, which may end past the range. */
     private List<Extent> allocation(long offset, long length) {
       byte[] content = storage.content();
       int end = (int) offset;
@@ -133,7 +133,7 @@ class SharedSectorsTest {
       } else if (kind < 85) {
         map(handle, first);
       } else if (kind < 95) {
-        // What fills the cache: some that is dirty, some that is not.
+        // Fills the cache with dirty and with clean blocks.
         long other = BLOCK * random.nextLong(4, 40);
         if (kind < 92) {
           Scene.write(handle, other, 1);
@@ -166,7 +166,7 @@ class SharedSectorsTest {
       return data.flip();
     }
 
-    /** A number of which no byte is 0. */
+    /** Encodes a value as a number of which no byte is 0. */
     private static int encoded(int value) {
       return 0x40400000 | (value >>> 6 & 0x3f) << 8 | 0x4000 | (value & 0x3f) | 0x40;
     }
@@ -179,7 +179,7 @@ class SharedSectorsTest {
         throws IOException {
       long offset = offset(first);
       if (!atOnce || !handle.tryNow(Operation.write(data, offset, CommandFlags.NONE))) {
-        // As where another thread has to be found for it.
+        // About the time in which the server hands the call to another thread.
         LockSupport.parkNanos(300_000);
         handle.write(data, offset, CommandFlags.NONE);
       }
@@ -202,13 +202,15 @@ class SharedSectorsTest {
       assertThat(history.mayBe(half, value, begin))
           .as("%s: half sector %d is %d, which is too old", what, half, value)
           .isTrue();
-      // There are many zeroes.
+      // Zero is exempt: a half sector is zeroed more than once.
       assertThat(value == 0 || history.maySee(half, value, begin, end))
           .as("%s: half sector %d is %d, as it was before it was another", what, half, value)
           .isTrue();
     }
 
-    /** What is said to be zero, also behind what was asked for, is as good as read. */
+    /**
+     * Checks extents of zeroes as if they had been read, also past the range that was asked for.
+     */
     private void map(Handle handle, int first) throws IOException {
       int begin = history.now();
       List<Extent> extents = handle.extents(offset(first), HALF, 4);

@@ -102,7 +102,9 @@ class StorageTest {
     assertThat(backend.openHandles()).isEqualTo(0);
   }
 
-  /** What a call notes before it ends, the cache so finds when it is told of the break. */
+  /**
+   * The cache is told of the break only then, and so finds everything that the calls have noted.
+   */
   @Test
   void aBrokenHandleIsReplacedWhenAllItsCallsHaveEnded() throws IOException {
     Storage storage = storage(LONG);

@@ -44,7 +44,7 @@ final class FilterTableTest {
   private static final int CONNECTIONS = 3;
   private static final int SECTOR = 512;
 
-  /** Far enough from each other that no two are in one block of a cache. */
+  /** A distance at which no two sectors are in one block of a cache. */
   private static final int SECTORS_BETWEEN = 64;
 
   private static final Capabilities STORAGE =

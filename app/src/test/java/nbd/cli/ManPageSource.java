@@ -96,7 +96,7 @@ final class ManPageSource {
   }
 
   /**
-   * Two colons in the middle of a line, such as the address, would start a list in AsciiDoc; the
+   * Escapes a line. Two colons in its middle, as in an address, would start a list in AsciiDoc; the
    * bracket that ends a label, such as RATE[:ERRNO], would end the attributes of what follows.
    */
   private static String escape(String line) {

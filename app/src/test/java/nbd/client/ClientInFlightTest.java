@@ -190,7 +190,7 @@ final class ClientInFlightTest {
     }
   }
 
-  /** One caller's own part of the export, compared with a model at each read. */
+  /** Writes and reads a caller's own part of the export, and compares each read with a model. */
   private static void readAndWrite(NbdClient client, Random random, int base, int area, long seed)
       throws IOException {
     byte[] model = new byte[area];

@@ -33,7 +33,7 @@ final class ShortOfMemoryTest {
     }
   }
 
-  /** Takes nothing, and fails. */
+  /** A peer that sends nothing, and fails when it receives something. */
   private static final class FailingPeer implements MemorySocket.Peer {
     @Override
     public Optional<byte[]> send() {

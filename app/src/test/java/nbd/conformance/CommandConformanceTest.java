@@ -21,8 +21,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /**
- * Each command, with each of its flags, in each form of replies: what a client was told of works,
- * and what it was not told of is refused as the protocol says; the next request always parses.
+ * Each command, with each of its flags, in each form of replies: those that the server has offered
+ * work, the others are refused as the protocol says, and the next request always parses.
  */
 final class CommandConformanceTest extends EveryStorage {
   private static final int EINVAL = 22;
@@ -155,7 +155,7 @@ final class CommandConformanceTest extends EveryStorage {
     }
   }
 
-  /** Where it is not faster than writing, it is ENOTSUP at once, and the data is as it was. */
+  /** Zeroing that would not be faster than writing fails with ENOTSUP, and changes no data. */
   @ParameterizedTest
   @EnumSource
   void fastZeroIsFastOrRefused(Replies replies) throws IOException {
@@ -344,7 +344,10 @@ final class CommandConformanceTest extends EveryStorage {
     }
   }
 
-  /** No more than the sockets' buffers have room for: the client takes no reply meanwhile. */
+  /**
+   * The replies fit into the sockets' buffers: the client takes none before it has sent all
+   * requests.
+   */
   @ParameterizedTest
   @EnumSource
   void requestsInFlightAreAnsweredOnceEachInAnyOrder(Replies replies) throws IOException {
@@ -433,7 +436,10 @@ final class CommandConformanceTest extends EveryStorage {
     }
   }
 
-  /** What was never written may come as a hole; the client checks that it covers what it should. */
+  /**
+   * Data that was never written may come as a hole; the client checks that the reply covers the
+   * read.
+   */
   @ParameterizedTest
   @EnumSource(names = {"STRUCTURED", "EXTENDED"})
   void holesComeAsHolesOrAsZeroes(Replies replies) throws IOException {

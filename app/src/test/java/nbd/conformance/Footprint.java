@@ -53,7 +53,7 @@ record Footprint(long descriptors, long threads, int handles, long inFlight) {
     return false;
   }
 
-  /** The bytes of all buffers outside the heap. */
+  /** Returns the bytes of all buffers outside the heap. */
   static long direct() {
     return ManagementFactory.getPlatformMXBeans(BufferPoolMXBean.class).stream()
         .filter(pool -> pool.getName().equals("direct"))
@@ -69,7 +69,7 @@ record Footprint(long descriptors, long threads, int handles, long inFlight) {
     }
   }
 
-  /** Only a dump names virtual threads. */
+  /** Counts the server's threads in a dump, since nothing else lists virtual threads. */
   private static long serverThreads() {
     try {
       Path directory = Files.createTempDirectory("nbd-threads-");

@@ -148,7 +148,7 @@ final class HandshakeConformanceTest extends ThreeStorages {
     }
   }
 
-  /** Every piece of information that there is, asked for and unasked, and what is unknown. */
+  /** Every piece of information that there is, asked for and unasked, and unknown ones. */
   @ParameterizedTest
   @ValueSource(ints = {RawClient.OPT_INFO, RawClient.GO})
   void infoAndGoTellOnceWhatTheyAreAskedFor(int option) throws IOException {
@@ -245,7 +245,7 @@ final class HandshakeConformanceTest extends ThreeStorages {
     }
   }
 
-  /** The contexts that an option is answered with, each with its number. */
+  /** Sends an option, and returns the contexts that answer it, each with its number. */
   private static List<String> contexts(RawClient client, int option, String... queries)
       throws IOException {
     client.option(option, RawClient.contextData(served().name(), queries));

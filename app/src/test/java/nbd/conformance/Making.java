@@ -32,7 +32,7 @@ import nbd.storage.Handle;
 import nbd.testing.HookedBackend;
 import nbd.upstream.UpstreamBackend;
 
-/** The parts of which a test's storages are made, and which go when these are closed. */
+/** A factory for the parts of a test's storages, which also removes them at the end. */
 final class Making implements Closeable {
   /** The name of the file in {@link #directory}. */
   static final String FILE_NAME = "disk";
@@ -49,7 +49,7 @@ final class Making implements Closeable {
     return new MemoryBackend(Storage.SIZE);
   }
 
-  /** A sparse file. */
+  /** Makes a sparse file. */
   Path image() throws IOException {
     Path image = place.resolve(FILE_NAME);
     try (RandomAccessFile file = new RandomAccessFile(image.toFile(), "rw")) {
@@ -59,7 +59,7 @@ final class Making implements Closeable {
     return image;
   }
 
-  /** A directory with a sparse file in it. */
+  /** Makes a directory with a sparse file in it. */
   Path directory() throws IOException {
     image();
     return place;
@@ -69,7 +69,7 @@ final class Making implements Closeable {
     return new HookedBackend(backend, facts, Handle::perform);
   }
 
-  /** Memory that can be read and written, and nothing else. */
+  /** Makes memory that can be read and written, and nothing else. */
   Backend little(BlockSizes sizes) {
     Capabilities can = Capabilities.of(Capability.WRITE);
     return with(
@@ -77,12 +77,12 @@ final class Making implements Closeable {
         facts -> new ExportFacts(facts.size(), sizes, can, facts.description(), facts.identity()));
   }
 
-  /** Memory without FUA. */
+  /** Makes memory without FUA. */
   Backend withoutFua() {
     return with(memory(), facts -> facts.with(facts.capabilities().without(Capability.FUA)));
   }
 
-  /** Memory that makes no promise about several connections. */
+  /** Makes memory that is not multi-conn. */
   Backend alone() {
     return with(memory(), facts -> facts.with(facts.capabilities().without(Capability.MULTI_CONN)));
   }
@@ -93,13 +93,13 @@ final class Making implements Closeable {
     return new StatisticsFilter(new MultiConnFilter(below, settings), new Statistics());
   }
 
-  /** A cache, small enough for a case to fill it. */
+  /** Adds a cache, small enough for a case to fill it. */
   Backend cache(Backend below, CacheMode mode) {
     return new CacheFilter(
         below, new CacheSettings(mode, 1 << 20, 4096), false, new CacheStatistics());
   }
 
-  /** Another server of ours, with this storage, as a client sees it. */
+  /** Starts a second server of this storage, and returns a backend that is its client. */
   Backend upstream(Backend far) throws IOException {
     last.push(far::close);
     TestServer server = TestServer.of(far);

@@ -66,7 +66,7 @@ final class ReplyConformanceTest extends ThreeStorages {
     }
   }
 
-  /** EINVAL, the length of its sentence, and the sentence. */
+  /** Checks an error's payload: EINVAL, a message's length, and the message. */
   private static void error(ByteBuffer payload) {
     assertThat(payload.getInt()).isEqualTo(22);
     assertThat((int) payload.getShort()).isEqualTo(payload.remaining()).isPositive();

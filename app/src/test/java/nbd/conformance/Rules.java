@@ -58,7 +58,7 @@ public record Rules(int told, boolean extended, boolean extents, long size, Bloc
         sizes);
   }
 
-  /** Sends a request, whose answer has to be as the table says. */
+  /** Sends a request, and checks its answer by the table. */
   Answer check(CheckedClient client, int flags, int type, long offset, long length, byte... payload)
       throws IOException {
     Set<Integer> errors = errors(flags, type, offset, length);
@@ -77,7 +77,7 @@ public record Rules(int told, boolean extended, boolean extents, long size, Bloc
     return (told & flag.bit()) != 0;
   }
 
-  /** Whether the server said that it understands the command. */
+  /** Says whether the server understands the command, as far as it has told the client. */
   private boolean understood(int type) {
     return switch (type) {
       case READ, WRITE -> true;
@@ -90,7 +90,7 @@ public record Rules(int told, boolean extended, boolean extents, long size, Bloc
     };
   }
 
-  /** The flags that may be used with a command that is understood. */
+  /** Returns the flags that may be used with a command that is understood. */
   private int allowed(int type) {
     int fua = has(SEND_FUA) ? FUA : 0;
     return switch (type) {

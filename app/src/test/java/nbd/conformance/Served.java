@@ -14,7 +14,7 @@ import nbd.testing.CheckedClient;
 import nbd.testing.RawClient;
 import nbd.testing.Replies;
 
-/** A server of one {@link Storage}, with what a client has to know of it. */
+/** A server of one {@link Storage}, with the facts that its clients need. */
 final class Served implements Closeable {
   private final Storage storage;
   private final Path directory;
@@ -61,7 +61,6 @@ final class Served implements Closeable {
     return server;
   }
 
-  /** The name of the export. */
   String name() {
     return storage == Storage.DIRECTORY ? Making.FILE_NAME : "";
   }
@@ -74,12 +73,12 @@ final class Served implements Closeable {
     return backend.threadModel() != ThreadModel.SERIALIZE_CONNECTIONS;
   }
 
-  /** A client in the transmission phase. */
+  /** Connects a client, and enters the transmission phase. */
   CheckedClient enter(Replies replies) throws IOException {
     return CheckedClient.enter(server.connect(), replies, name());
   }
 
-  /** What the protocol says of a client's requests. */
+  /** Makes the table of errors for a client's requests. */
   Rules rules(CheckedClient client) {
     return new Rules(client, blockSizes);
   }

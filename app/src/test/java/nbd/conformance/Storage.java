@@ -106,7 +106,7 @@ enum Storage {
   private final Set<TransmissionFlag> untold;
   private final Recipe recipe;
 
-  /** Makes the storage, and its filters. */
+  /** A way to make the storage and its filters. */
   @FunctionalInterface
   interface Recipe {
     Backend make(Making with) throws IOException;
@@ -122,7 +122,7 @@ enum Storage {
     return EnumSet.noneOf(TransmissionFlag.class);
   }
 
-  /** What every storage has that is good for anything. */
+  /** Returns the flags of most storages. */
   private static Set<TransmissionFlag> many() {
     return EnumSet.of(SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, SEND_CACHE);
   }
@@ -131,7 +131,7 @@ enum Storage {
     return EnumSet.of(CAN_MULTI_CONN);
   }
 
-  /** What memory has. */
+  /** Returns the flags of memory. */
   private static Set<TransmissionFlag> all() {
     Set<TransmissionFlag> flags = many();
     flags.add(SEND_FAST_ZERO);
@@ -149,17 +149,17 @@ enum Storage {
     return flags;
   }
 
-  /** The flags that a client is told, whatever it agrees on. */
+  /** Returns the flags that every client is sent, whatever it agrees on. */
   Set<TransmissionFlag> told() {
     return told;
   }
 
-  /** The flags that it is not. */
+  /** Returns flags that no client may be sent. */
   Set<TransmissionFlag> untold() {
     return untold;
   }
 
-  /** Whether a flush on one connection is known not to cover the others, though it is said to. */
+  /** Says whether a flush does not cover other connections in spite of CAN_MULTI_CONN. */
   boolean breaksItsPromise() {
     return this == UNSAFE;
   }

@@ -16,12 +16,12 @@ import org.junit.jupiter.params.Parameter;
  */
 @Timeout(120)
 abstract class StorageCases {
-  /** Requests at multiples of it are aligned everywhere. */
+  /** A multiple of the minimum block size of every storage. */
   static final int UNIT = 4096;
 
   private static Optional<Served> current = Optional.empty();
 
-  /** Set by JUnit for each case. */
+  /** The storage of the case, set by JUnit. */
   @Parameter Storage storage = Storage.MEMORY;
 
   @BeforeParameterizedClassInvocation
@@ -38,14 +38,14 @@ abstract class StorageCases {
     return current.orElseThrow();
   }
 
-  /** Sends a request; the answer has to be what the protocol says, success included. */
+  /** Sends a request, and checks that the answer is one that the protocol allows. */
   static Answer ask(
       CheckedClient client, int flags, int type, long offset, long length, byte... payload)
       throws IOException {
     return served().rules(client).check(client, flags, type, offset, length, payload);
   }
 
-  /** Writes, if the export may be written; whether it was. */
+  /** Writes if the export may be written, and says whether it was. */
   static boolean write(CheckedClient client, int flags, long offset, byte... data)
       throws IOException {
     int all = flags | client.writeFlags();

@@ -328,7 +328,9 @@ final class WaysHandshakesBrokeTest extends BreakingCases {
 
   // 5. Names, where they are files' names.
 
-  /** Bytes that are no name of a file in the directory, and must not be made into another. */
+  /**
+   * Returns bytes that name no file in the directory, and must not be made into a name that does.
+   */
   private static List<byte[]> strangeNames() {
     List<byte[]> names = new ArrayList<>();
     for (int length : new int[] {0, 254, 255, 256, 257, 4094, 4095, 4096}) {
@@ -449,7 +451,9 @@ final class WaysHandshakesBrokeTest extends BreakingCases {
     client.abort();
   }
 
-  /** All that can be numbered: what is unknown is ignored, the rest is told once. */
+  /**
+   * The requests are all numbers up to 65,534: unknown ones are ignored, the others answered once.
+   */
   @ParameterizedTest
   @MethodSource("transportsAndWays")
   void item5AClientIsGoneWhile65535RequestsAreAnswered(boolean tcp, Leave way) throws IOException {
@@ -556,7 +560,7 @@ final class WaysHandshakesBrokeTest extends BreakingCases {
 
   // 7. The order of options, and data where there is none.
 
-  /** It changes nothing, either. */
+  /** The refused options change nothing, either. */
   @Test
   void item7DataOnOptionsThatHaveNone() throws IOException {
     serveMemory();
@@ -654,7 +658,7 @@ final class WaysHandshakesBrokeTest extends BreakingCases {
     }
   }
 
-  /** Whatever comes (TLS says why it ends), the end does. */
+  /** Takes bytes (TLS may send the reason for its end) until the server ends the connection. */
   private static void untilEnd(RawClient client) throws IOException {
     try {
       while (true) {
@@ -667,7 +671,7 @@ final class WaysHandshakesBrokeTest extends BreakingCases {
     }
   }
 
-  /** Without close_notify, in the middle of requests and of replies. */
+  /** Clients end without close_notify, in the middle of requests and of replies. */
   @ParameterizedTest
   @EnumSource
   void item8TheEndWithoutCloseNotify(Leave way) throws Exception {

@@ -77,7 +77,7 @@ final class WaysRequestsBrokeTest extends BreakingCases {
     assertIsTest(type, test);
   }
 
-  /** The tests here rely on it: the footprint shows a client and its request in flight. */
+  /** The footprint shows a client and its request in flight: the tests here rely on that. */
   @Test
   void whatAClientHoldsIsSeen() throws IOException {
     CountDownLatch begun = new CountDownLatch(1);

@@ -26,7 +26,7 @@ final class Disks {
     return file;
   }
 
-  /** The bytes that a file takes on the disk. */
+  /** Returns the bytes that a file takes on the disk. */
   static long allocated(Path file) throws IOException {
     Process stat = new ProcessBuilder("stat", "-c", "%b %B", file.toString()).start();
     String[] said = new String(stat.getInputStream().readAllBytes(), UTF_8).strip().split(" ");

@@ -36,7 +36,7 @@ final class DurableWritesTest {
     assumeTrue(PosixFile.isAvailable(), "needs Linux");
   }
 
-  /** The descriptors that this process has of a file. */
+  /** Counts the descriptors that this process has of a file. */
   private static long descriptors(Path file) {
     try (Stream<Path> all = Files.list(Path.of("/proc/self/fd"))) {
       return all.filter(each -> leadsTo(each, file)).count();
@@ -82,7 +82,7 @@ final class DurableWritesTest {
     }
   }
 
-  /** As without descriptors: nothing has been written, so nothing is lost. */
+  /** A write that is refused has not been begun, so nothing can be lost. */
   @Test
   void whatCannotBeOpenedOnceMoreHasNotBeenWritten() throws Exception {
     try (BlockingCalls calls = BlockingCalls.ofFile("test");

@@ -39,10 +39,10 @@ class FakeDisk implements OpenFile {
     record FlushAnswered(int flush) implements Event {}
   }
 
-  /** A sync's own behaviour. */
+  /** A test's part in a sync. */
   @FunctionalInterface
   interface Sync {
-    /** May wait; throws if the sync fails. */
+    /** Acts during a sync; may wait, and throws if the sync fails. */
     void run(int number) throws IOException;
   }
 
@@ -89,7 +89,7 @@ class FakeDisk implements OpenFile {
     }
   }
 
-  /** The number of syncs that have begun. */
+  /** Returns the number of syncs that have begun. */
   int syncs() {
     lock.lock();
     try {

@@ -164,7 +164,7 @@ final class FileFlushTest {
     assertThat(disk.syncs()).isEqualTo(1);
   }
 
-  /** Of two at once, the kernel would report the loss to one. */
+  /** The kernel would report the loss to only one of two flushes at once. */
   @Test
   void aFlushThatArrivesDuringOneThatFailsFailsToo() {
     CountDownLatch begun = new CountDownLatch(1);

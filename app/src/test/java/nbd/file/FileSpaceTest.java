@@ -197,7 +197,7 @@ final class FileSpaceTest {
     }
   }
 
-  /** As many system calls as extents; a walk from the begin of the file would take 200,000. */
+  /** A walk from the begin of the file would take 200,000 system calls. */
   @Test
   void aFewExtentsOfManyTakeAFewCalls() throws IOException {
     int[] calls = new int[1];

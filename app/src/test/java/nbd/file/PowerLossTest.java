@@ -91,7 +91,7 @@ final class PowerLossTest {
     return "seed %d (-Dnbd.seed), round %d".formatted(seed, round);
   }
 
-  /** Runs clients with random commands; returns how often they were promised something. */
+  /** Runs clients with random commands, and returns the number of promises made to them. */
   private int use(FakeDisk disk, int round) throws Exception {
     MultiConnSettings settings =
         new MultiConnSettings(MultiConnMode.AUTO, TrackDirty.CONNECTION, false, false);
@@ -125,7 +125,7 @@ final class PowerLossTest {
     return promises.get();
   }
 
-  /** True if the client was promised something. */
+  /** Makes a random command, and says whether the client was promised something. */
   private boolean command(Handle handle, FakeDisk disk, Random random) throws IOException {
     int number = numbers.incrementAndGet();
     disk.op.set(number);

@@ -35,7 +35,7 @@ final class FuaFilterTest {
   private static final CommandFlags NO_HOLE = CommandFlags.of(CommandFlag.NO_HOLE);
   private static final Call FLUSH = Call.of(Command.FLUSH, 0, 0);
 
-  /** What the storage has. */
+  /** The capabilities of the storage. */
   enum Storage {
     /** FUA and flush. */
     BOTH,
@@ -43,7 +43,7 @@ final class FuaFilterTest {
     FLUSH,
     /** FUA and no flush. */
     FUA,
-    /** Nothing. */
+    /** Neither. */
     NOTHING;
 
     Capabilities capabilities() {
@@ -62,8 +62,9 @@ final class FuaFilterTest {
   }
 
   /**
-   * The columns: what clients are offered; then what reaches the storage of a write with FUA (if
-   * that is offered), of one without, and of a flush (if that is offered): W, W! with FUA, F.
+   * The columns: the capabilities that clients are offered; then the calls that reach the storage
+   * for a write with FUA (if that is offered), for one without, and for a flush (if that is
+   * offered). W is a write, W! one with FUA, F a flush.
    */
   @ParameterizedTest(name = "--fua={0}, storage has {1}")
   @CsvSource(

@@ -54,7 +54,7 @@ final class ClientFuzzTest {
     assertThat(Log.at(Level.ERROR)).as("errors in the log").isEmpty();
   }
 
-  /** Sends given bytes, and ignores the client. */
+  /** A server that sends given bytes, and ignores the client. */
   private record Talker(Deque<byte[]> pieces) implements MemorySocket.Peer {
     @Override
     public Optional<byte[]> send() {

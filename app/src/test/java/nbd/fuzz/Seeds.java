@@ -130,7 +130,7 @@ final class Seeds {
     return bytes.toByteArray();
   }
 
-  /** Writes one seed. */
+  /** A way to write one seed. */
   private interface Writer {
     void write(String name, String words) throws IOException;
   }

@@ -64,7 +64,7 @@ final class StrictOptions implements Phase {
     EXTENDED
   }
 
-  /** Makes the next phase after the answer to an option. */
+  /** A way to make the next phase, after the answer to an option. */
   private interface Then {
     Phase next();
   }

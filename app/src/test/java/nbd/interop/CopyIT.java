@@ -101,7 +101,7 @@ final class CopyIT {
       Tools.run("nbdcopy", "--connections=4", uri, "null:").ok();
       long asked = relay.bytesToClients();
       assertThat(asked).isBetween(100L << 20, size / 50);
-      // Without extents, by its long reads alone.
+      // The client asks for no extents: its long reads alone leave the holes out.
       Tools.run("nbdcopy", "--no-extents", "--request-size=33554432", uri, "null:").ok();
       assertThat(relay.bytesToClients() - asked).isBetween(100L << 20, size / 50);
       writer.disconnect();

@@ -61,7 +61,7 @@ final class LogIT {
     }
   }
 
-  /** True if the jar's manifest has the export that UnixPeer needs, as the build's jar has. */
+  /** Says whether the jar's manifest has the export that UnixPeer needs, as the build's jar has. */
   private static boolean exportsSockets() throws Exception {
     try (JarFile jar = new JarFile(System.getProperty("nbd.jar"))) {
       return jar.getManifest().getMainAttributes().getValue("Add-Exports") != null;

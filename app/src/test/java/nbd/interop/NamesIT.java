@@ -32,7 +32,7 @@ final class NamesIT {
     out = directory.resolve("out.txt");
   }
 
-  /** Javas, and variables for the environment; a locale that is not installed is C. */
+  /** Returns Javas, and variables for the environment; a locale that is not installed is C. */
   private static Stream<Arguments> surroundings() {
     Path own = Path.of(System.getProperty("java.home"));
     Path mavens = Path.of(System.getProperty("nbd.maven.java.home", own.toString()));

@@ -31,12 +31,12 @@ final class NbdkitLog {
 
   /** A line about a request, or about the end of a connection. */
   record Event(int connection, String what, long id, boolean begin) {
-    /** True if such a request of a connection begins here. */
+    /** Says whether such a request of a connection begins here. */
     boolean begins(String request, int on) {
       return begin && what.equals(request) && connection == on;
     }
 
-    /** True if such a request of a connection returns here. */
+    /** Says whether such a request of a connection returns here. */
     boolean returns(String request, int on) {
       return !begin && what.equals(request) && connection == on;
     }

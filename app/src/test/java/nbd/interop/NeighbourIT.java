@@ -59,7 +59,7 @@ final class NeighbourIT {
     List<RawClient> clients = new ArrayList<>();
     for (int i = 0; i < CLIENTS; i++) {
       RawClient client = serve.client(name);
-      // So that the server takes the file for a quick one, and its pages are in the cache.
+      // Shows the server that the file is quick, and brings its pages into the page cache.
       long at = i * 65_536L;
       for (int round = 0; round < 3; round++) {
         client.write(at, Bytes.random(i, 4 * KIB));

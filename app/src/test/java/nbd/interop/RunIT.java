@@ -85,7 +85,7 @@ final class RunIT {
     }
   }
 
-  /** False for a zombie, which has no program. */
+  /** Says whether a process runs a program; a zombie has none. */
   private static boolean runs(long pid) {
     return ProcessHandle.of(pid).flatMap(process -> process.info().command()).isPresent();
   }

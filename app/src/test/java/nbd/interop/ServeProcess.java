@@ -56,7 +56,7 @@ final class ServeProcess implements AutoCloseable {
     return ready(builder(arguments));
   }
 
-  /** As {@link #ready(String...)}, with a command that may have been changed. */
+  /** Starts it as {@link #ready(String...)} does, by a command that may have been changed. */
   static ServeProcess ready(ProcessBuilder command) throws IOException, InterruptedException {
     ServeProcess serve = new ServeProcess(command);
     Eventually.isTrue("it is ready or has ended", () -> !serve.isStarting());
@@ -78,7 +78,7 @@ final class ServeProcess implements AutoCloseable {
     return withCommand(builder(arguments));
   }
 
-  /** As {@link #withCommand(String...)}, with a command that may have been changed. */
+  /** Starts it as {@link #withCommand(String...)} does, by a command that may have been changed. */
   static ServeProcess withCommand(ProcessBuilder command) throws IOException {
     return new ServeProcess(command);
   }
@@ -88,7 +88,7 @@ final class ServeProcess implements AutoCloseable {
     return run(builder(arguments));
   }
 
-  /** As {@link #run(String...)}, with a command that may have been changed. */
+  /** Runs it as {@link #run(String...)} does, by a command that may have been changed. */
   static Tools.Result run(ProcessBuilder command) throws IOException, InterruptedException {
     try (ServeProcess serve = new ServeProcess(command)) {
       int status = serve.awaitEnd();
@@ -101,7 +101,7 @@ final class ServeProcess implements AutoCloseable {
     return refusal(builder(arguments));
   }
 
-  /** As {@link #refusal(String...)}, with a command that may have been changed. */
+  /** Runs it as {@link #refusal(String...)} does, by a command that may have been changed. */
   static String refusal(ProcessBuilder command) throws IOException, InterruptedException {
     Tools.Result result = run(command);
     assertThat(result.status()).as(result.err()).isEqualTo(1);
@@ -180,7 +180,7 @@ final class ServeProcess implements AutoCloseable {
     return new String(Files.readAllBytes(err), UTF_8);
   }
 
-  /** True if its log has these words by now. */
+  /** Says whether its log has these words by now. */
   boolean said(String words) {
     return errByNow().contains(words);
   }

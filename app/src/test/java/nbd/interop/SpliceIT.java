@@ -28,8 +28,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /**
- * Large requests in front of another server, whose data is spliced from one socket to the other:
- * from the real program, since only its manifest lets it know the sockets' descriptors.
+ * Large requests to a proxy, which splices their data from one socket to the other. The jar serves,
+ * since only its manifest gives access to the sockets' descriptors.
  */
 @Timeout(120)
 final class SpliceIT {
@@ -54,13 +54,13 @@ final class SpliceIT {
     return CheckedClient.enter(RawClient.connect(serve.address()), replies, "");
   }
 
-  /** Answers one request. */
+  /** A way to answer a READ. */
   @FunctionalInterface
   private interface Answer {
     void to(Asked asked, Peer peer) throws IOException;
   }
 
-  /** Serves the image, READs in a way of its own, until the client leaves. */
+  /** Makes a script that serves the image until the client leaves; READs get the given answer. */
   private static Script server(ScriptedServer.Replies replies, byte[] image, Answer reads) {
     return peer -> {
       peer.open(replies, SIZE, FLAGS);

@@ -15,7 +15,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 /**
- * The running of other programs. If one is not installed, the test is skipped; with
+ * Ways to run other programs. If one is not installed, the test is skipped; with
  * NBD_REQUIRE_TOOLS=1 in the environment it fails.
  */
 final class Tools {
@@ -51,7 +51,10 @@ final class Tools {
         .findFirst();
   }
 
-  /** Debian's programs first: nbdsh needs the python3 that its package is for. */
+  /**
+   * Returns the search path, Debian's programs first: nbdsh needs the python3 that its package is
+   * for.
+   */
   private static String path() {
     return String.join(File.pathSeparator, "/usr/bin", "/usr/sbin", System.getenv("PATH"));
   }

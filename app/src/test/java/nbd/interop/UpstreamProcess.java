@@ -53,7 +53,10 @@ final class UpstreamProcess implements AutoCloseable {
     return !started.isAlive() && (!daemon || started.exitValue() != 0);
   }
 
-  /** Connecting would show in nbdkit's log; the others write their pid file before they listen. */
+  /**
+   * Says whether it listens. The others write their pid file before they do; nbdkit's log would
+   * show a connection.
+   */
   private boolean isReady() {
     return Files.exists(pidFile) && (command.getFirst().equals("nbdkit") || accepts());
   }

@@ -37,7 +37,7 @@ class BrokenHandleTest {
     assertThat(scene.takeFlushed()).as("nothing enters it any more").isEmpty();
   }
 
-  /** A server that is shutting down would be a reason to leave it, and theirs is not. */
+  /** ESHUTDOWN would make the others leave their server, which is not shutting down. */
   @Test
   void theOthersGetAnInputOutputErrorAlsoWhereTheHandleHasShutDown() throws IOException {
     Scene scene = Scene.emulating(2);

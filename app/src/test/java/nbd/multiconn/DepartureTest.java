@@ -209,7 +209,7 @@ class DepartureTest {
     assertThat(scene.filter.groups()).isZero();
   }
 
-  /** A connection writes, and closes when its flushes fail. */
+  /** Writes on a connection, and closes it while its flushes fail. */
   private static void losesItsWritesWhenItCloses(Scene scene, int number) throws IOException {
     scene.write(number);
     scene.failFlushes(number);

@@ -42,7 +42,7 @@ class FlushModelTest {
         .invocationsPerIteration(INVOCATIONS)
         .minimizeFailedScenario(false)
         .verifier(EpsilonVerifier.class)
-        // Neither the checks nor the storage are what is checked.
+        // The checks and the storage take one step each: they are not explored.
         .addGuarantee(
             forClasses(HistoryChecker.class.getName(), "nbd.testing.FakeContents")
                 .allMethods()
@@ -81,43 +81,40 @@ class FlushModelTest {
       }
     }
 
-    /** A client's write, with its reply. */
     @Operation
     public void write(@Param(gen = ThreadIdGen.class) int thread) {
       onOpen(thread, client -> client.write(0));
     }
 
-    /** A client's read. */
     @Operation
     public void read(@Param(gen = ThreadIdGen.class) int thread) {
       onOpen(thread, client -> client.read(0));
     }
 
-    /** A client's flush. */
     @Operation
     public void flush(@Param(gen = ThreadIdGen.class) int thread) {
       onOpen(thread, History.Client::flush);
     }
 
-    /** The same, so that flushes are as frequent as writes and reads together. */
+    /** Flushes too, so that flushes are as frequent as writes and reads together. */
     @Operation
     public void flushAgain(@Param(gen = ThreadIdGen.class) int thread) {
       flush(thread);
     }
 
-    /** A client leaves, perhaps while its last flush fails. */
+    /** Closes a connection, perhaps while its last flush fails. */
     @Operation
     public void close(@Param(gen = ThreadIdGen.class) int thread) {
       onOpen(thread, History.Client::close);
     }
 
-    /** A handle breaks for good. */
+    /** Breaks a handle for good. */
     @Operation
     public void breakHandle(@Param(gen = ThreadIdGen.class) int thread) {
       clients.get(thread % clients.size()).below.cut("broken for good", false);
     }
 
-    /** The next flush of a handle fails. */
+    /** Makes the next flush of a handle fail. */
     @Operation
     public void failNextFlush(@Param(gen = ThreadIdGen.class) int thread) {
       AtomicBoolean fails = new AtomicBoolean(true);
@@ -133,7 +130,7 @@ class FlushModelTest {
               Command.FLUSH);
     }
 
-    /** Whether an operation found the promise broken. */
+    /** Fails if an operation found the promise broken. */
     @Validate
     public void thePromiseWasKept() {
       history

@@ -65,7 +65,10 @@ class FlushSharingTest {
     assertThat(scene.flushed(3)).isEmpty();
   }
 
-  /** Ten connections flush when the first of them is being flushed, and some have written since. */
+  /**
+   * Flushes on ten connections while the first handle is being flushed, and some have written
+   * since.
+   */
   private static void flushWhileOneRuns(Scene scene, int... writers) throws IOException {
     scene.write(0);
     Gate inFlush = scene.stopFlush(0);

@@ -18,9 +18,9 @@ import nbd.testing.ContractBackend;
 import nbd.testing.FakeBackend;
 
 /**
- * Clients of one storage through the filter, and what each of them has a right to believe: what it
- * reads is as new as the promise says; after a flush that has succeeded, every write that had been
- * answered to anybody before it is durable, or its loss was reported to this client, or to the
+ * Clients of one storage through the filter, and a check of the promise to each of them: a read
+ * returns data as new as multi-conn demands; after a flush that has succeeded, every write that was
+ * answered to any client before it is durable, or its loss was reported, to this client or to
  * clients that were there before this one came.
  */
 final class History {
@@ -33,7 +33,7 @@ final class History {
   private final List<Client> clients = new CopyOnWriteArrayList<>();
   private final AtomicReference<String> violation = new AtomicReference<>();
 
-  /** How many of each client's first writes were reported to some client as perhaps lost. */
+  /** The number of each client's first writes that were reported to some client as perhaps lost. */
   private final Map<Client, Integer> reportedToAny = new HashMap<>();
 
   History(
@@ -54,7 +54,9 @@ final class History {
     return client;
   }
 
-  /** The first that was found; empty if the promise was kept, and the storage's contract. */
+  /**
+   * Returns the first breach of the promise, or else of the storage's contract, if there is one.
+   */
   Optional<String> violation() {
     return Optional.ofNullable(violation.get()).or(contract.violations().stream()::findFirst);
   }
@@ -65,7 +67,7 @@ final class History {
     return counts;
   }
 
-  /** A client, and the calls that it makes: one after the other, or beside each other. */
+  /** A client, with its calls and the losses reported to it; any thread may call. */
   final class Client {
     final FakeBackend.FakeHandle below;
     private final Handle handle;
@@ -80,12 +82,11 @@ final class History {
       this.below = fake.handles().getLast();
     }
 
-    /** Whether it has not closed. */
     boolean isOpen() {
       return !isClosed;
     }
 
-    /** Whether its writes cannot be flushed any more, or not with certainty. */
+    /** Says whether its writes can no longer be flushed, or not with certainty. */
     private boolean isGone() {
       return isClosed || below.isBroken();
     }
@@ -155,7 +156,7 @@ final class History {
       try {
         handle.close();
       } catch (IOException lost) {
-        // The flushes of others report it.
+        // Other clients' flushes report the loss.
       }
     }
   }

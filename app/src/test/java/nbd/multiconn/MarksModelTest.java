@@ -16,13 +16,16 @@ import org.junit.jupiter.api.Test;
  * the handle clean.
  */
 class MarksModelTest {
-  /** What only lambdas share is taken for a thread's own by Lincheck, and is not explored. */
+  /**
+   * A static reference: Lincheck takes objects that only lambdas share for a thread's own, and does
+   * not explore them.
+   */
   private static final AtomicReference<Object> SHARED = new AtomicReference<>();
 
-  /** Made before the exploration: after one was made within, Lincheck switched no threads. */
+  /** A handle made before the exploration: if made within, Lincheck switches no threads. */
   private static final Handle HANDLE = handle();
 
-  /** Made before the exploration, as the handle. */
+  /** A decision made before the exploration, as the handle is. */
   private static final Decision DECISION = decision();
 
   /** Enough to see each test fail without the rule that it is for. */
@@ -183,7 +186,7 @@ class MarksModelTest {
         });
   }
 
-  /** What a flush does that succeeds. */
+  /** Settles a member's writes and reads, as a successful flush does. */
   private static void settleAll(Member member) {
     Group group = member.scope.group;
     locked(

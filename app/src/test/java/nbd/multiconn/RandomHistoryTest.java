@@ -103,7 +103,7 @@ class RandomHistoryTest {
       }
     }
 
-    /** One connection's life: it has two commands in flight at times. */
+    /** Plays one connection, which has two commands in flight at times. */
     private void connect(SplittableRandom random) throws IOException {
       History.Client client = history.open("");
       int commands = random.nextInt(1, 2000);

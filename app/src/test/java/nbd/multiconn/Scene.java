@@ -41,12 +41,12 @@ final class Scene {
     filter = new MultiConnFilter(between.apply(contract), settings, executor);
   }
 
-  /** Storage that reads and writes at once, as a file does. */
+  /** Makes storage that does every operation at once, as a file does reads and writes. */
   static FakeBackend storage(Capabilities capabilities) {
     return new FakeBackend(4096, BlockSizes.DEFAULT, capabilities).quick(operation -> true);
   }
 
-  /** With something between the filter and the storage, over which multi-conn is emulated. */
+  /** Opens connections in emulate mode, with something between the filter and the storage. */
   static Scene over(UnaryOperator<Backend> between, int connections) throws IOException {
     Scene scene =
         new Scene(WRITABLE, settings(MultiConnMode.EMULATE), between, Thread.ofVirtual()::start);
@@ -54,7 +54,7 @@ final class Scene {
     return scene;
   }
 
-  /** As {@link #emulating}, where something else runs the flushes that need a thread. */
+  /** Opens connections in emulate mode, with an executor for the flushes that need a thread. */
   static Scene emulating(int connections, Executor executor) throws IOException {
     Scene scene =
         new Scene(WRITABLE, settings(MultiConnMode.EMULATE), UnaryOperator.identity(), executor);
@@ -62,12 +62,12 @@ final class Scene {
     return scene;
   }
 
-  /** Connections to the export "", in emulate mode over a backend that is not multi-conn. */
+  /** Opens connections to the export "", in emulate mode over a backend that is not multi-conn. */
   static Scene emulating(int connections) throws IOException {
     return of(WRITABLE, MultiConnMode.EMULATE, TrackDirty.CONNECTION, connections);
   }
 
-  /** Connections to the export "" of a multi-conn backend, in the mode auto. */
+  /** Opens connections to the export "" of a multi-conn backend, in the mode auto. */
   static Scene multiConn(int connections) throws IOException {
     return of(MULTI_CONN, MultiConnMode.AUTO, TrackDirty.CONNECTION, connections);
   }
@@ -80,7 +80,7 @@ final class Scene {
     return scene;
   }
 
-  /** Nobody is connected yet. */
+  /** Makes a filter without connections. */
   static Scene of(Capabilities capabilities, MultiConnSettings settings) {
     return new Scene(capabilities, settings, UnaryOperator.identity(), Thread.ofVirtual()::start);
   }
@@ -135,7 +135,7 @@ final class Scene {
     return Running.start(() -> flush(number));
   }
 
-  /** Starts a flush on each connection, and waits until each waits. */
+  /** Starts a flush on each connection, and waits until all of them are waiting. */
   List<Running> startFlushes(int connections) {
     List<Running> flushes = new ArrayList<>();
     for (int i = 0; i < connections; i++) {
@@ -151,7 +151,7 @@ final class Scene {
     }
   }
 
-  /** Holds the first call of the commands that enters a handle from now on. */
+  /** Holds the first call of these commands on a handle, or of all if none is named. */
   Gate stop(int number, Command... commands) {
     Gate gate = new Gate();
     below(number).hook(gate, commands);
@@ -162,7 +162,7 @@ final class Scene {
     return stop(number, Command.FLUSH);
   }
 
-  /** Makes the flushes of a handle fail from now on. */
+  /** Fails the flushes of a handle from now on. */
   void failFlushes(int number, Throwable failure) {
     below(number).hook(call -> throwIt(failure), Command.FLUSH);
   }
@@ -171,7 +171,7 @@ final class Scene {
     failFlushes(number, new IOException("broken"));
   }
 
-  /** Holds the first flush of a handle, and then makes it fail, as all after it. */
+  /** Holds the first flush of a handle; this one and all later ones fail. */
   Gate stopAndFailFlushes(int number, Throwable failure) {
     Gate gate = new Gate();
     below(number)
@@ -193,7 +193,7 @@ final class Scene {
     }
   }
 
-  /** Takes all hooks off a handle. */
+  /** Removes the hooks of a handle. */
   void heal(int number) {
     below(number).hook(call -> {});
   }
@@ -205,7 +205,7 @@ final class Scene {
     }
   }
 
-  /** A flush that reports lost writes, and the next one that does not. */
+  /** Checks that a flush on each connection reports lost writes, and that the next one does not. */
   void assertLossReportedOnce(int... numbers) throws IOException {
     for (int number : numbers) {
       assertThatThrownBy(() -> flush(number)).as("%d", number).hasMessageContaining("lost");
@@ -228,7 +228,7 @@ final class Scene {
     return taken;
   }
 
-  /** Closes connections, with which the group ends. */
+  /** Closes connections, and checks that no group is left. */
   void assertForgottenAfterClosing(int... numbers) throws IOException {
     close(numbers);
     assertThat(filter.groups()).isZero();

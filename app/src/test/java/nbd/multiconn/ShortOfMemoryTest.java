@@ -123,7 +123,7 @@ class ShortOfMemoryTest {
     scene.assertLossReportedOnce(1);
   }
 
-  /** As if its thread had died between asking for it and running it. */
+  /** A flush was requested, and its thread died before running it. */
   @Test
   void aFlushThatNobodyHasBegunIsRunByTheNextThatNeedsIt() throws IOException {
     Member member = member();

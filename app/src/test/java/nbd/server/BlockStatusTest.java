@@ -120,7 +120,6 @@ final class BlockStatusTest {
     }
   }
 
-  /** As many as there are, in several replies, of which none is endless. */
   @ParameterizedTest
   @EnumSource(names = {"STRUCTURED", "EXTENDED"})
   void aFragmentedImageIsToldInBoundedReplies(Replies replies) throws IOException {

@@ -37,7 +37,7 @@ import org.tinylog.Level;
 
 /**
  * One connection of the server, from its greeting to its end, in the calling thread and without a
- * socket, so that it can be done some thousand times a second.
+ * real socket, so that some thousand of them run in a second.
  */
 public final class FuzzedServer {
   private static final Duration LONG = Duration.ofDays(1);
@@ -48,7 +48,7 @@ public final class FuzzedServer {
 
   private FuzzedServer() {}
 
-  /** Made when the first test wants it. */
+  /** The TLS policy, which is made when a test first uses it. */
   private static final class Tls {
     static final TlsPolicy OFFERED = new TlsPolicy(Optional.of(server()), false);
 
@@ -62,11 +62,11 @@ public final class FuzzedServer {
   }
 
   /**
-   * Serves a peer, and checks what holds whatever it has sent: the connection has ended and its
-   * socket is closed, every handle is closed, memory is given back, the storage was called as its
-   * contract says, and the server blames no failure on itself.
+   * Serves a peer, and checks that, whatever it has sent, the connection has ended and its socket
+   * is closed, every handle is closed, memory is given back, the storage was called as its contract
+   * says, and the server blames no failure on itself.
    *
-   * @return what is in the storage then
+   * @return the storage's content afterwards
    */
   public static byte[] serve(Setup setup, MemorySocket.Peer peer)
       throws IOException, InterruptedException {
@@ -120,7 +120,7 @@ public final class FuzzedServer {
   private static final class ShapedHandle extends FilterHandle {
     private final Setup.Storage storage;
 
-    /** Used by the thread that begins. */
+    /** The operations begun and not yet pushed; used by the connection's thread only. */
     private List<Runnable> begun = new ArrayList<>();
 
     ShapedHandle(Handle next, Setup.Storage storage, BlockSizes sizes) {

@@ -80,8 +80,8 @@ final class GoneClientTest {
   }
 
   /**
-   * The kernel sends what it has no reply for again, on another connection: a write that begins
-   * here afterwards would undo what was written there since.
+   * The kernel repeats requests without a reply on another connection: a write that began here
+   * afterwards would undo what was written there since.
    */
   @Test
   void writesThatHaveNotBegunWhenTheClientIsGoneDoNotBegin() throws Exception {
@@ -101,8 +101,8 @@ final class GoneClientTest {
       }
       Eventually.await(begun);
       client.reset();
-      // The first reply tells the server. Of those that wait none is admitted for long, while the
-      // others that have begun are still held up.
+      // The server learns of the reset from its first reply. No waiting request stays admitted,
+      // while those that have begun are still held.
       turns.release(1);
       long others = (4096L + Admission.REQUEST_BYTES) * (most - 1);
       Eventually.isTrue("none began", () -> server.server().memoryInFlight() == others);

@@ -11,12 +11,12 @@ import nbd.testing.RawClient;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** Many connections that send nothing. */
+/** The memory of many connections that are idle. */
 @Timeout(60)
 final class IdleConnectionsTest {
   private static final int COUNT = 512;
 
-  /** The buffers of those that come first, and 16 KiB for each of the others. */
+  /** Room for the first connections' buffers, and 16 KiB for each connection. */
   private static final long BOUND = (4L << 20) + COUNT * (16L << 10);
 
   @Test

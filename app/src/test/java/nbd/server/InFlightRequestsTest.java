@@ -26,7 +26,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 final class InFlightRequestsTest {
   private static final int SIZE = 1 << 16;
 
-  /** One byte of each command in a place of its own. */
+  /** Sends a request for the first byte; a flush has no range. */
   private static void start(RawClient client, Command command, long cookie) throws IOException {
     int length = command == Command.FLUSH ? 0 : 1;
     byte[] payload = new byte[command == Command.WRITE ? 1 : 0];

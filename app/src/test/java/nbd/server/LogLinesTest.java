@@ -59,7 +59,7 @@ final class LogLinesTest {
         Arguments.of("magic", Bytes.of().u32(3).raw(go).raw(Bytes.random(2, 28)).toArray()));
   }
 
-  /** Instead of the client's flags, of an option, and of a request. */
+  /** The garbage comes in place of the client's flags, of an option, and of a request. */
   @ParameterizedTest
   @MethodSource
   void garbageIsOneLine(String word, byte[] garbage) throws Exception {

@@ -17,7 +17,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** A server whose JVM has no more memory outside the heap: it answers everything. */
+/** A server whose JVM has no memory left outside the heap, and which answers every request. */
 @Timeout(60)
 final class NoMemoryTest {
   private static final int SIZE = 4 << 20;

@@ -31,7 +31,7 @@ final class StalledClientsTest {
   private static final long BUDGETS = 64 << 20;
   private static final long SHARED = BUDGETS + Admission.MINIMUM_BYTES;
 
-  /** A few looks of the one who watches. */
+  /** A patience of a few intervals between two searches for stalled clients. */
   private static final Duration SHORT = Duration.ofSeconds(1);
 
   private static final Duration NEVER = Duration.ofDays(1);
@@ -40,7 +40,7 @@ final class StalledClientsTest {
     return TestServer.with(backend).memory(new Admission(SHARED, patience)).start();
   }
 
-  /** Clients that each ask for much more than they take. */
+  /** Connects clients that each ask for much more than they take. */
   private static void greedy(TestServer server, int count, List<RawClient> clients)
       throws IOException {
     for (int i = 0; i < count; i++) {
@@ -52,7 +52,7 @@ final class StalledClientsTest {
     }
   }
 
-  /** Clients that each announce much and send so many bytes of it. */
+  /** Connects clients that each announce a long payload and send so many bytes of it. */
   private static void stalling(TestServer server, int count, int bytes, List<RawClient> clients)
       throws IOException {
     byte[] payload = Bytes.random(1, bytes);
@@ -69,7 +69,7 @@ final class StalledClientsTest {
     }
   }
 
-  /** Reads and writes of every length, with the data checked. */
+  /** Writes and reads data of many lengths, and checks it. */
   private static void worksWell(CheckedClient client) throws IOException {
     for (int length : new int[] {1, 4096, 100_000, 256 << 10, 1 << 20, (3 << 20) + 5, LONGEST}) {
       byte[] data = Bytes.random(length, length);
@@ -118,7 +118,7 @@ final class StalledClientsTest {
     }
   }
 
-  /** They have sent so much that nothing is left: the last resort. */
+  /** The stalled clients have taken all memory: to disconnect them is the last resort. */
   @Test
   void whoHoldsTheLastMemoryWithoutSendingIsCutWhenOthersNeedIt() throws Exception {
     List<RawClient> bad = new ArrayList<>();
@@ -161,7 +161,7 @@ final class StalledClientsTest {
                         Thread.sleep(20);
                       }
                     } catch (IOException | InterruptedException cut) {
-                      // As it should be.
+                      // The server has disconnected the client.
                     }
                   });
       byte[] data = Bytes.random(5, 1 << 20);

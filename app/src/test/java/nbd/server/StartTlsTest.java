@@ -162,7 +162,7 @@ final class StartTlsTest {
     }
   }
 
-  /** Somebody between the two could have put it there, for the server to take as the client's. */
+  /** A man in the middle could have inserted it, for the server to take it as the client's. */
   @Test
   void whatComesBehindStartTlsIsNeverTakenAsTheClients() throws Exception {
     byte[] both =
@@ -175,7 +175,7 @@ final class StartTlsTest {
         client.hello(3).send(both).expectEnd();
         expectWarning("16 bytes", "STARTTLS");
       }
-      // If it comes a moment later, it is no TLS.
+      // If it comes after the reply, it is no TLS record.
       try (RawClient client = server.connect()) {
         Log.clear();
         client.hello(3).option(RawClient.STARTTLS).expectAck(RawClient.STARTTLS);

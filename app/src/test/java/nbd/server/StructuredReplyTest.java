@@ -36,14 +36,16 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** Replies in chunks, with either header: what is read, what is a hole, and what went wrong. */
+/** Replies in chunks, with either header: data, holes and errors. */
 @Timeout(120)
 final class StructuredReplyTest {
   private static final int SIZE = 4 << 20;
 
   @TempDir private Path directory;
 
-  /** A cached file's long reads go straight from the page cache, its short ones by the batch. */
+  /**
+   * A cached file's long reads are sent straight from the page cache, its short ones in batches.
+   */
   @ParameterizedTest
   @CsvSource({"STRUCTURED,false", "EXTENDED,false", "STRUCTURED,true", "EXTENDED,true"})
   void aFileIsReadInEveryWay(Replies replies, boolean tcp) throws IOException {
@@ -85,7 +87,7 @@ final class StructuredReplyTest {
     }
   }
 
-  /** So many bytes for a read that cannot fail any more: nothing but its header is added. */
+  /** The read cannot fail any more, so the reply adds nothing but a header. */
   @ParameterizedTest
   @CsvSource({"STRUCTURED,28", "EXTENDED,40"})
   void aShortReadIsOneChunkThatIsTheLast(Replies replies, int header) throws IOException {
@@ -122,7 +124,7 @@ final class StructuredReplyTest {
     }
   }
 
-  /** Whatever the storage says of its extents, the reply covers the read and fits its buffer. */
+  /** Returns random extents from the question's offset on, which may run past its range. */
   private static List<Extent> anyExtents(Random random, Operation question) {
     long step = 1L << (10 + random.nextInt(12));
     List<Extent> all = new java.util.ArrayList<>();
@@ -180,7 +182,7 @@ final class StructuredReplyTest {
     }
   }
 
-  /** Storage that sends by itself, and stops after so many bytes. */
+  /** Makes storage that sends data itself, and stops after so many bytes. */
   private static Backend stoppingAfter(int bytes, Exception failure) {
     return new HookedBackend(
         new NullBackend(SIZE),

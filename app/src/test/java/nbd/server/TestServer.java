@@ -30,7 +30,7 @@ import org.tinylog.Level;
 /**
  * A real server in this process for one test. When it is closed it checks that the server has
  * survived: a connection opened before the test still works, a new one does, every handle is
- * closed, memory, threads and sockets are given back, the backend was called as its contract says,
+ * closed, memory, timers and sockets are given back, the backend was called as its contract says,
  * and the server blamed no failure on itself.
  */
 public final class TestServer implements AutoCloseable {
@@ -104,7 +104,7 @@ public final class TestServer implements AutoCloseable {
       this.backend = backend;
     }
 
-    /** Served under these names. */
+    /** Sets the names of the export. */
     public Options names(String... newNames) {
       names = List.of(newNames);
       name = names.getFirst();
@@ -117,19 +117,19 @@ public final class TestServer implements AutoCloseable {
       return this;
     }
 
-    /** Nothing may be written. */
+    /** Makes the export read-only. */
     public Options readOnly() {
       readOnly = true;
       return this;
     }
 
-    /** By TCP instead of a Unix socket. */
+    /** Sets whether it listens on TCP instead of a Unix socket. */
     public Options tcp(boolean instead) {
       tcp = instead;
       return this;
     }
 
-    /** With a limit there is no witness: it would take a place. */
+    /** Limits the number of clients; then there is no witness, which would count as one. */
     public Options maxConnections(int most) {
       maxConnections = most;
       return this;
@@ -146,36 +146,36 @@ public final class TestServer implements AutoCloseable {
       return this;
     }
 
-    /** So many bytes for requests in flight. */
+    /** Limits the memory for requests in flight. */
     public Options memory(long bytes) {
       return memory(new Admission(bytes, PATIENCE));
     }
 
-    /** The storage has names of its own, and this is one of them. */
+    /** Leaves the names of exports to the storage; this is one of them. */
     public Options ownNames(String one) {
       names = List.of();
       name = one;
       return this;
     }
 
-    /** Starts it; where TLS is required there is no witness, since it would be refused. */
+    /** Sets the TLS policy; where TLS is required there is no witness, which would be refused. */
     public Options tls(TlsPolicy policy) {
       tls = policy;
       return this;
     }
 
-    /** Starts it. */
+    /** Starts the server. */
     public TestServer start() throws IOException {
       return new TestServer(this);
     }
   }
 
-  /** A server on a Unix socket, unless told otherwise. */
+  /** Returns the default configuration: the empty name on a Unix socket. */
   public static Options with(Backend backend) {
     return new Options(backend);
   }
 
-  /** A server of the empty name on a Unix socket. */
+  /** Starts a server of the empty name on a Unix socket. */
   public static TestServer of(Backend backend) throws IOException {
     return with(backend).start();
   }
@@ -185,24 +185,24 @@ public final class TestServer implements AutoCloseable {
     return address;
   }
 
-  /** A client that has said nothing. */
+  /** Connects a client that has sent nothing. */
   public RawClient connect() throws IOException {
     return RawClient.connect(address);
   }
 
-  /** A client in the transmission phase of the empty name. */
+  /** Connects a client, and enters the transmission phase of the empty name. */
   public RawClient client() throws IOException {
     RawClient client = connect();
     client.enter("");
     return client;
   }
 
-  /** A client in the transmission phase, with this form of replies. */
+  /** Connects a client, and enters the transmission phase with this form of replies. */
   public CheckedClient enter(Replies replies) throws IOException {
     return CheckedClient.enter(connect(), replies, "");
   }
 
-  /** The connection that was there before the test. */
+  /** Returns the connection that was opened before the test. */
   public RawClient witness() {
     return witness;
   }
@@ -211,7 +211,7 @@ public final class TestServer implements AutoCloseable {
     return server;
   }
 
-  /** The bytes that requests hold at the moment. */
+  /** Returns the bytes that requests hold at the moment. */
   public long memoryInFlight() {
     return server.memoryInFlight();
   }
@@ -221,17 +221,17 @@ public final class TestServer implements AutoCloseable {
     return contract;
   }
 
-  /** The test makes the storage fail: errors in the log are no mistakes of the server. */
+  /** Allows errors in the log, since the test makes the storage fail. */
   public void expectErrors() {
     errorsExpected = true;
   }
 
-  /** Waits until nothing is left of the connections but so many. */
+  /** Waits until only so many handles of the storage are open. */
   public void awaitHandles(int left) throws InterruptedException {
     Eventually.isTrue("handles left open", () -> contract.openHandles() == left);
   }
 
-  /** Stops the server; true if all connections ended by themselves. */
+  /** Stops the server, and says whether all connections ended by themselves. */
   public boolean stop(Duration patience) throws InterruptedException {
     stopped = true;
     boolean ended = server.stop(patience);
@@ -287,7 +287,7 @@ public final class TestServer implements AutoCloseable {
         .count();
   }
 
-  /** The sockets that this process has open. */
+  /** Counts the sockets that this process has open. */
   private static long sockets() {
     try (Stream<Path> descriptors = Files.list(Path.of("/proc/self/fd"))) {
       return descriptors.filter(TestServer::isSocket).count();
@@ -304,7 +304,7 @@ public final class TestServer implements AutoCloseable {
     }
   }
 
-  /** The JDK keeps a socket of its own from the first one on. */
+  /** Opens and closes a socket, since the JDK keeps one of its own from the first one on. */
   private static void warmUp() {
     try (ServerSocketChannel channel = ServerSocketChannel.open()) {
       channel.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0));

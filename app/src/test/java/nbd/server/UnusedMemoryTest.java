@@ -9,7 +9,7 @@ import nbd.storage.BufferPool;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
-/** The moments at which memory goes back to the system. */
+/** The moments at which memory goes back to the system. The test counts collections and trims. */
 final class UnusedMemoryTest {
   private final AtomicInteger collected = new AtomicInteger();
   private final AtomicInteger trimmed = new AtomicInteger();

@@ -51,7 +51,7 @@ final class UpstreamTest {
         new UpstreamBackend(uri(server), false, ClientSettings.DEFAULT), MultiConnSettings.DEFAULT);
   }
 
-  /** A block whose contents its version tells. */
+  /** Makes the content of a version of a block. */
   private static byte[] block(int number, int version) {
     byte[] block = new byte[BLOCK];
     Arrays.fill(block, (byte) (number * 31 + version));

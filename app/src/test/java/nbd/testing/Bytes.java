@@ -11,7 +11,7 @@ public final class Bytes {
 
   private Bytes() {}
 
-  /** No bytes yet. */
+  /** Returns a message without bytes. */
   public static Bytes of() {
     return new Bytes();
   }
@@ -49,12 +49,11 @@ public final class Bytes {
     return raw(text.getBytes(UTF_8));
   }
 
-  /** All of them. */
   public byte[] toArray() {
     return out.toByteArray();
   }
 
-  /** So many random bytes. */
+  /** Returns so many random bytes. */
   public static byte[] random(long seed, int count) {
     byte[] bytes = new byte[count];
     new Random(seed).nextBytes(bytes);

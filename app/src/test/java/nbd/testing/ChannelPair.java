@@ -14,32 +14,30 @@ public final class ChannelPair {
   private final Direction back;
 
   /**
-   * Makes one.
+   * Makes a connection.
    *
-   * @param capacity how many bytes each direction holds before who writes has to wait
-   * @param most how many bytes a call moves
+   * @param capacity the bytes that each direction holds before a writer has to wait
+   * @param most the most bytes that one call moves
    */
   public ChannelPair(int capacity, int most) {
     there = new Direction(capacity, most);
     back = new Direction(capacity, most);
   }
 
-  /** One end. */
   public ByteChannel left() {
     return new End(back, there);
   }
 
-  /** The other end. */
   public ByteChannel right() {
     return new End(there, back);
   }
 
-  /** Whether somebody waits until the right end reads. */
+  /** Says whether a writer at the left end waits until the right end reads. */
   public boolean leftWaitsToWrite() {
     return there.isWriterWaiting();
   }
 
-  /** What the left end has written and the right end has not read. */
+  /** Returns the bytes that the left end has written and the right end has not read. */
   public byte[] onTheWayToRight() {
     return there.content();
   }
@@ -77,7 +75,7 @@ public final class ChannelPair {
     }
   }
 
-  /** A ring of bytes; everything is guarded by its lock. */
+  /** One direction's bytes, in a ring; everything is guarded by the lock. */
   private static final class Direction {
     private final ReentrantLock lock = new ReentrantLock();
     private final Condition changed = lock.newCondition();

@@ -57,37 +57,39 @@ public final class CheckedClient implements Closeable {
       this.length = length;
     }
 
-    /** The first error of the reply, or 0. */
+    /** Returns the first error of the reply, or 0. */
     public int error() {
       return error;
     }
 
-    /** What the error says; empty in a simple reply. */
+    /** Returns the last error's message; empty without an error, and in a simple reply. */
     public String message() {
       return message;
     }
 
-    /** Where the error is, or -1. */
+    /** Returns the offset of the error, or -1 if the reply names none. */
     public long errorAt() {
       return errorAt;
     }
 
-    /** What was read; zero where nothing came, and empty if nothing came at all. */
+    /**
+     * Returns the data that was read: zeroes where nothing came, and empty if nothing came at all.
+     */
     public byte[] data() {
       return data;
     }
 
-    /** The types of the chunks, in order; -1 for a simple reply. */
+    /** Returns the types of the chunks, in order; -1 stands for a simple reply. */
     public List<Integer> types() {
       return types;
     }
 
-    /** What BLOCK_STATUS says. */
+    /** Returns the extents of the reply to a BLOCK_STATUS. */
     public List<StatusExtent> extents() {
       return extents;
     }
 
-    /** The bytes of the request that data or holes have come for. */
+    /** Returns the number of the request's bytes for which data or holes have come. */
     public int bytesCovered() {
       return covered.cardinality();
     }
@@ -191,27 +193,26 @@ public final class CheckedClient implements Closeable {
     return new CheckedClient(raw, replies, raw.go(name));
   }
 
-  /** The form of replies. */
   public Replies replies() {
     return replies;
   }
 
-  /** What the server says of the export. */
+  /** Returns the export's size and flags, as the server sent them. */
   public Export export() {
     return export;
   }
 
-  /** Whether the server has sent a flag. */
+  /** Says whether the server has sent a flag. */
   public boolean has(TransmissionFlag flag) {
     return (export.flags() & flag.bit()) != 0;
   }
 
-  /** The client below. */
+  /** Returns the client that sends and takes the bytes. */
   public RawClient raw() {
     return raw;
   }
 
-  /** The bytes of replies so far. */
+  /** Returns the number of bytes of all replies so far. */
   public long bytesTaken() {
     return bytesTaken;
   }
@@ -220,17 +221,17 @@ public final class CheckedClient implements Closeable {
     return replies == Replies.EXTENDED;
   }
 
-  /** The flags that a WRITE has to have. */
+  /** Returns the flags that every WRITE has to have. */
   public int writeFlags() {
     return isExtended() ? RawClient.PAYLOAD_LEN : 0;
   }
 
-  /** The flags that a command has to have. */
+  /** Returns the flags that every request of a type has to have. */
   public int flagsOf(int type) {
     return type == RawClient.WRITE ? writeFlags() : 0;
   }
 
-  /** A request's bytes. */
+  /** Encodes a request's header. */
   public byte[] requestBytes(int flags, int type, long cookie, long offset, long length) {
     if (!isExtended()) {
       return RawClient.requestBytes(flags, type, cookie, offset, length);
@@ -245,13 +246,13 @@ public final class CheckedClient implements Closeable {
         .toArray();
   }
 
-  /** Sends a request as it is given, and what follows it; gives the cookie. */
+  /** Sends a request as it is given, with its payload, and returns its cookie. */
   public long send(int flags, int type, long offset, long length, byte... payload)
       throws IOException {
     return sendAs(flags, type, offset, length, length, payload);
   }
 
-  /** The same where the header's length is not that of the range. */
+  /** Sends a request whose header may have another length than its range. */
   private long sendAs(
       int flags, int type, long offset, long headerLength, long length, byte... payload)
       throws IOException {
@@ -264,7 +265,7 @@ public final class CheckedClient implements Closeable {
   /**
    * Sends a request, and waits for its answer.
    *
-   * @param payload if there is none, zeroes are sent where one belongs
+   * @param payload zeroes are sent instead of an empty one if the request needs one
    */
   public Answer ask(int flags, int type, long offset, long length, byte... payload)
       throws IOException {
@@ -273,7 +274,9 @@ public final class CheckedClient implements Closeable {
     return await(send(flags, type, offset, length, sends));
   }
 
-  /** Sends a request, and waits for its answer, which has to be this error, or 0. */
+  /**
+   * Sends a request, waits for its answer, and checks that the answer has this error; 0 for none.
+   */
   public Answer call(int error, int flags, int type, long offset, long length, byte... payload)
       throws IOException {
     Answer answer = ask(flags, type, offset, length, payload);
@@ -283,7 +286,7 @@ public final class CheckedClient implements Closeable {
     return answer;
   }
 
-  /** A BLOCK_STATUS with a payload: the range's length, and contexts. */
+  /** Sends a BLOCK_STATUS whose payload names contexts, and waits for its answer. */
   public Answer filteredStatus(int flags, long offset, long length, int... contexts)
       throws IOException {
     Bytes payload = Bytes.of().u64(length);
@@ -296,17 +299,14 @@ public final class CheckedClient implements Closeable {
     return await(sendAs(all, type, offset, bytes.length, Math.max(0, length), bytes));
   }
 
-  /** Reads. */
   public byte[] read(long offset, int length) throws IOException {
     return call(0, 0, RawClient.READ, offset, length).data();
   }
 
-  /** Writes. */
   public void write(long offset, byte... data) throws IOException {
     call(0, writeFlags(), RawClient.WRITE, offset, data.length, data);
   }
 
-  /** Flushes. */
   public void flush() throws IOException {
     call(0, 0, RawClient.FLUSH, 0, 0);
   }
@@ -316,14 +316,14 @@ public final class CheckedClient implements Closeable {
     return call(0, flags, RawClient.BLOCK_STATUS, offset, length).extents();
   }
 
-  /** Waits for the answer to a request, which has to be this error, or 0. */
+  /** Waits for the answer to a request, and checks that it has this error; 0 for none. */
   public Answer await(int error, long cookie) throws IOException {
     Answer answer = await(cookie);
     assertThat(answer.error()).as("request %x: %s", cookie, answer.message()).isEqualTo(error);
     return answer;
   }
 
-  /** Waits for the answer to a request, and keeps those to others. */
+  /** Waits for the answer to a request; other requests' replies are kept for them. */
   public Answer await(long cookie) throws IOException {
     Answer answer = sent.get(cookie);
     while (!answer.done) {
@@ -392,12 +392,12 @@ public final class CheckedClient implements Closeable {
     answer.end();
   }
 
-  /** Whether the data is what a range of an image has. */
+  /** Says whether the data equals the range of an image that begins at the offset. */
   public static boolean isRange(byte[] data, byte[] image, int offset) {
     return Arrays.equals(data, 0, data.length, image, offset, offset + data.length);
   }
 
-  /** Says goodbye, and waits for the end. */
+  /** Sends DISC, and waits for the end of the stream. */
   public void disconnect() throws IOException {
     raw.send(requestBytes(0, RawClient.DISC, 1, 0, 0)).expectEnd();
     close();

@@ -26,22 +26,22 @@ public final class ContractBackend extends FilterBackend {
   private final AtomicInteger opened = new AtomicInteger();
   private final List<String> violations = new CopyOnWriteArrayList<>();
 
-  /** Wraps the backend under test conditions. */
+  /** Wraps the backend whose callers are checked. */
   public ContractBackend(Backend next) {
     super(next);
   }
 
-  /** Handles that were opened and not closed. */
+  /** Returns the number of handles that were opened and not closed. */
   public int openHandles() {
     return open.get();
   }
 
-  /** Handles that were opened. */
+  /** Returns the number of handles that were opened. */
   public int openedHandles() {
     return opened.get();
   }
 
-  /** What the caller did that it must not. */
+  /** Returns the breaches of the contract so far. */
   public List<String> violations() {
     return List.copyOf(violations);
   }

@@ -17,7 +17,7 @@ public final class CountingRelay implements Closeable {
   private final AtomicLong toClients = new AtomicLong();
   private final AtomicLong toServer = new AtomicLong();
 
-  /** Passes every connection on to the server. */
+  /** Starts a relay to a server. */
   public CountingRelay(SocketAddress server) throws IOException {
     this.server = server;
     this.listener = ServerSocketChannel.open();
@@ -25,17 +25,17 @@ public final class CountingRelay implements Closeable {
     Thread.ofVirtual().start(this::accept);
   }
 
-  /** Where clients connect. */
+  /** Returns the port on which it accepts clients. */
   public int port() throws IOException {
     return ((InetSocketAddress) listener.getLocalAddress()).getPort();
   }
 
-  /** The bytes that the server has sent. */
+  /** Returns the number of bytes that the server has sent. */
   public long bytesToClients() {
     return toClients.get();
   }
 
-  /** The bytes that the clients have sent. */
+  /** Returns the number of bytes that the clients have sent. */
   public long bytesToServer() {
     return toServer.get();
   }

@@ -7,13 +7,13 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
 
-/** The waiting for another thread, with a time limit that only a hang reaches. */
+/** Ways to wait for another thread, with a time limit that only a hang reaches. */
 public final class Eventually {
   private static final Duration HANG = Duration.ofSeconds(20);
 
   private Eventually() {}
 
-  /** Waits until it is true, and fails if it never is. */
+  /** Waits until a condition is true, and fails if it is not within the limit. */
   @SuppressWarnings("BusyWait") // some states have nothing to wait on
   public static void isTrue(String what, BooleanSupplier condition) throws InterruptedException {
     long end = System.nanoTime() + HANG.toNanos();

@@ -60,25 +60,25 @@ public final class FakeBackend implements Backend {
   /** A test's part in a call. */
   @FunctionalInterface
   public interface Hook {
-    /** May wait, and may throw. */
+    /** Acts before or after the call's work; may wait, and may throw. */
     void on(Call call) throws IOException;
   }
 
   /** The answer to BLOCK_STATUS. */
   @FunctionalInterface
   public interface Allocation {
-    /** Tells the extents of a range. */
+    /** Returns the extents of a range. */
     List<Extent> of(long offset, long length);
   }
 
   /** A call that a handle got. */
   public record Call(Command command, long offset, long length, CommandFlags flags) {
-    /** A call without flags. */
+    /** Returns a call without flags. */
     public static Call of(Command command, long offset, long length) {
       return new Call(command, offset, length, CommandFlags.NONE);
     }
 
-    /** The call for an operation; flags count only where something changes. */
+    /** Returns the call for an operation, with its flags if it changes data. */
     private static Call of(Operation operation) {
       CommandFlags flags =
           switch (operation.command()) {
@@ -97,7 +97,7 @@ public final class FakeBackend implements Backend {
     }
   }
 
-  /** One hook for each command. */
+  /** The hooks of the commands, at most one for each. */
   private static final class Hooks {
     private volatile Map<Command, Hook> hooks = Map.of();
 
@@ -122,12 +122,12 @@ public final class FakeBackend implements Backend {
     }
   }
 
-  /** So many bytes, with everything that a client can ask for. */
+  /** Makes storage of so many zeroes, with every capability. */
   public FakeBackend(int size) {
     this(size, BlockSizes.DEFAULT, all());
   }
 
-  /** So many bytes, with this ability. */
+  /** Makes storage of so many zeroes. */
   public FakeBackend(int size, BlockSizes blockSizes, Capabilities capabilities) {
     this(new byte[size], blockSizes, capabilities, false);
   }
@@ -139,58 +139,60 @@ public final class FakeBackend implements Backend {
     this.capabilities = capabilities;
   }
 
-  /** Storage with this content. */
+  /** Makes storage with this content. */
   public static FakeBackend of(byte[] content, Capabilities capabilities) {
     return new FakeBackend(content, BlockSizes.DEFAULT, capabilities, false);
   }
 
-  /** Storage each of whose handles caches on its own what it reads and writes, until its flush. */
+  /**
+   * Makes storage each of whose handles caches its own reads and writes until a flush covers it.
+   */
   public static FakeBackend cachingPrivately(int size, Capabilities capabilities) {
     return new FakeBackend(new byte[size], BlockSizes.DEFAULT, capabilities, true);
   }
 
-  /** Everything that a client can ask for. */
+  /** Returns every capability. */
   public static Capabilities all() {
     return Capabilities.of(Capability.values());
   }
 
-  /** Makes every later call of these commands, or of any, do this before its work. */
+  /** Runs a hook before the work of later calls of these commands, or of all if none is named. */
   public FakeBackend hook(Hook hook, Command... commands) {
     before.set(hook, commands);
     return this;
   }
 
-  /** Makes every later call of these commands, or of any, do this after its work. */
+  /** Runs a hook after the work of later calls of these commands, or of all if none is named. */
   public FakeBackend after(Hook hook, Command... commands) {
     after.set(hook, commands);
     return this;
   }
 
-  /** Makes every later call of these commands, or of any, fail. */
+  /** Fails later calls of these commands, or of all if none is named. */
   public FakeBackend fail(IOException failure, Command... commands) {
     return hook(failing(failure), commands);
   }
 
-  /** A hook that always fails. */
+  /** Returns a hook that always fails. */
   public static Hook failing(IOException failure) {
     return call -> {
       throw failure;
     };
   }
 
-  /** Takes all hooks off that come before an open, or before a call's work. */
+  /** Removes the hooks before opens and before calls' work, but not those of single handles. */
   public void heal() {
     opening = () -> {};
     before.clear();
   }
 
-  /** Makes every later open do this first. */
+  /** Runs a hook before every later open. */
   public FakeBackend opening(Running.Call hook) {
     opening = hook;
     return this;
   }
 
-  /** Makes every later open fail. */
+  /** Fails every later open. */
   public FakeBackend failOpen() {
     return opening(
         () -> {
@@ -198,24 +200,24 @@ public final class FakeBackend implements Backend {
         });
   }
 
-  /** Makes such operations at once. */
+  /** Sets which operations are done at once. */
   public FakeBackend quick(Predicate<Operation> which) {
     quick = which;
     return this;
   }
 
-  /** Makes it say that FUA is quick. */
+  /** Does writes with FUA at once, and nothing else. */
   public FakeBackend quickFua() {
     return quick(operation -> operation.command() == Command.WRITE && operation.fua());
   }
 
-  /** Decides whether a call is answered whose handle breaks when it has been made. */
+  /** Decides whether a call succeeds if its handle broke after the call's work. */
   public FakeBackend answerAfterBreak(BooleanSupplier answers) {
     answersAfterBreak = answers;
     return this;
   }
 
-  /** Changes what later handles can do. */
+  /** Changes the capabilities of later handles. */
   public void capabilities(Capabilities changed) {
     capabilities = changed;
   }
@@ -225,7 +227,7 @@ public final class FakeBackend implements Backend {
     blockSizes = changed;
   }
 
-  /** Changes what later handles stand for. */
+  /** Changes the identity of later handles. */
   public void identity(Object changed) {
     identity = changed;
   }
@@ -255,62 +257,63 @@ public final class FakeBackend implements Backend {
     contents.cut("the fake storage cannot be reached");
   }
 
-  /** The capabilities of later handles. */
+  /** Returns the capabilities of later handles. */
   public Capabilities capabilities() {
     return capabilities;
   }
 
-  /** The handles in the order in which they were opened. */
+  /** Returns the handles in the order in which they were opened. */
   public List<FakeHandle> handles() {
     return handles;
   }
 
-  /** How many handles are open. */
+  /** Returns the number of open handles. */
   public int openHandles() {
     return open.get();
   }
 
-  /** Whether the backend has been closed. */
   public boolean isClosed() {
     return isClosed;
   }
 
-  /** The bytes that are read. */
+  /** Returns the bytes that are read, but for those that handles cache. */
   public byte[] content() {
     return contents.stored();
   }
 
-  /** The bytes that would survive a loss of power. */
+  /** Returns the bytes that would survive a loss of power. */
   public byte[] durable() {
     return contents.durable();
   }
 
-  /** The number that is read at an offset. */
+  /** Returns the number at an offset of {@link #content}. */
   public long valueAt(int offset) {
     return contents.storedAt(offset);
   }
 
-  /** The number at an offset that would survive a loss of power. */
+  /** Returns the number at an offset of {@link #durable}. */
   public long durableAt(int offset) {
     return contents.durableAt(offset);
   }
 
-  /** The calls so far, in the order in which they began. */
+  /** Returns the calls so far, in the order in which they began. */
   public List<Call> calls() {
     return contents.begun();
   }
 
-  /** The calls of a command so far. */
+  /** Returns the calls of a command so far, in the order in which they began. */
   public List<Call> calls(Command command) {
     return calls().stream().filter(call -> call.command() == command).toList();
   }
 
-  /** How many calls of a command began. */
+  /** Returns the number of calls of a command so far. */
   public int count(Command command) {
     return calls(command).size();
   }
 
-  /** The numbers of the handles that got a flush, in the order in which the flushes began. */
+  /**
+   * Returns the numbers of the handles that got a flush, in the order in which the flushes began.
+   */
   public List<Integer> flushed() {
     return contents.flushed();
   }
@@ -320,7 +323,7 @@ public final class FakeBackend implements Backend {
     contents.forgetCalls();
   }
 
-  /** The calls whose work was done since the last time that this was asked. */
+  /** Returns the calls whose work was done since the last time that this was asked. */
   public List<Call> takeDone() {
     return contents.takeDone();
   }
@@ -356,7 +359,7 @@ public final class FakeBackend implements Backend {
     isClosed = true;
   }
 
-  /** One opening. */
+  /** A handle, with hooks of its own. */
   public final class FakeHandle extends Handle {
     private final FakeContents.View view = contents.open();
     private final Hooks hooks = new Hooks();
@@ -369,42 +372,42 @@ public final class FakeBackend implements Backend {
       super(facts);
     }
 
-    /** Makes every later call of these commands, or of any, do this before its work. */
+    /** Runs a hook before the work of later calls of these commands, or of all if none is named. */
     public void hook(Hook hook, Command... commands) {
       hooks.set(hook, commands);
     }
 
-    /** Makes closing do this. */
+    /** Runs a hook when the handle is closed. */
     public void closing(Running.Call hook) {
       closing = hook;
     }
 
-    /** Breaks the handle for good; does it know that before its next call? */
+    /**
+     * Breaks the handle for good; {@code knows} says whether it reports that before its next call.
+     */
     public void cut(String why, boolean knows) {
       contents.cut(view, why, knows);
     }
 
-    /** Changes what the handle says of its own state. */
+    /** Replaces the handle's answer to {@link #broken()}. */
     public void broken(Supplier<Optional<String>> says) {
       broken = says;
     }
 
-    /** Whether it has been broken. */
     public boolean isBroken() {
       return contents.isBroken(view);
     }
 
-    /** Whether it has not been closed. */
     public boolean isOpen() {
       return isOpen;
     }
 
-    /** How many writes were done. */
+    /** Returns the number of writes, trims and zeroings that were done. */
     public int writes() {
       return contents.writes(view);
     }
 
-    /** How many of them, from the first on, a flush has covered. */
+    /** Returns the number of them, counted from the first, that flushes have covered. */
     public int durableWrites() {
       return contents.durableWrites(view);
     }

@@ -16,7 +16,7 @@ import nbd.storage.LostException;
  * loss of power. Each method is one moment, for threads and for a model checker.
  *
  * <p>A flush makes durable what its handles had written when it began; where a byte was written
- * again meanwhile, it makes the older one durable, unless a newer one is.
+ * again meanwhile, it makes the older value durable, unless a newer one already is.
  */
 final class FakeContents {
   private byte[] stored;
@@ -24,7 +24,7 @@ final class FakeContents {
   private final boolean cachesPrivately;
   private final List<View> views = new ArrayList<>();
 
-  /** The views since the last crash: no later flush covers an earlier one's writes. */
+  /** The views opened since the last crash: a flush of all covers the writes of no other. */
   private final List<View> sinceCrash = new ArrayList<>();
 
   private final List<Flush> running = new ArrayList<>();
@@ -32,7 +32,7 @@ final class FakeContents {
   private final List<FakeBackend.Call> done = new ArrayList<>();
   private final List<Integer> flushed = new ArrayList<>();
 
-  /** One handle's part in it; guarded by the contents' monitor. */
+  /** The state of one handle; guarded by the contents' monitor. */
   final class View {
     /** The bytes that the handle has written, and that no flush has covered. */
     private final BitSet unflushed = new BitSet();
@@ -113,7 +113,7 @@ final class FakeContents {
     return !view.broken.isEmpty();
   }
 
-  /** The reason why a handle is broken; empty while it works, as far as it knows. */
+  /** Returns the reason why a handle is broken; empty while it works, as far as it knows. */
   synchronized String knownBreak(View view) {
     return view.knows ? view.broken : "";
   }
@@ -210,12 +210,12 @@ final class FakeContents {
     view.writes++;
   }
 
-  /** Begins a flush of a handle, or of all; returns it for the end. */
+  /** Begins a flush of a handle, or of all, and returns it for {@link #endFlush}. */
   synchronized Object beginFlush(View view, boolean ofAll) {
     Flush flush = new Flush();
     byte[] shared = stored.clone();
     for (View each : ofAll ? sinceCrash : List.of(view)) {
-      // What was only read is dropped; what is being read may be cached yet.
+      // Data that was only read is dropped; a running read may still cache its data.
       each.cached.and(each.unflushed);
       flush.covered.put(
           each,

@@ -19,9 +19,9 @@ import nbd.storage.Patience;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Storage whose reads and writes can only be begun, unless a test says otherwise ({@link
- * #takingAll}): nothing happens before they are pushed, and then they end in any order, on other
- * threads, until a test holds the ends back.
+ * Storage that begins reads and writes, and ends them later: nothing happens before they are
+ * pushed, and then they end in any order, on other threads, unless a test holds the ends back. A
+ * read or write that waits instead fails the test, unless {@link #takingAll} made the storage.
  */
 public final class FarBackend extends FilterBackend {
   private final Random random;
@@ -31,7 +31,7 @@ public final class FarBackend extends FilterBackend {
   private boolean holding;
   private @Nullable IOException failure;
 
-  /** In front of what does the work. */
+  /** Wraps the storage that does the work; the seed decides the order of the ends. */
   public FarBackend(Backend near, long seed) {
     this(near, seed, true);
   }
@@ -42,7 +42,7 @@ public final class FarBackend extends FilterBackend {
     this.onlyBegins = onlyBegins;
   }
 
-  /** Storage that takes reads and writes that are not begun, too. */
+  /** Wraps storage, and passes on reads and writes that wait. */
   public static FarBackend takingAll(Backend near) {
     return new FarBackend(near, 1, false);
   }
@@ -57,7 +57,7 @@ public final class FarBackend extends FilterBackend {
     }
   }
 
-  /** How many ends are held back. */
+  /** Returns the number of ends that are held back. */
   public int held() {
     lock.lock();
     try {
@@ -67,7 +67,7 @@ public final class FarBackend extends FilterBackend {
     }
   }
 
-  /** Lets all ends go, now and later. */
+  /** Runs the ends that are held back, and holds none from now on. */
   public void release() {
     List<Runnable> released;
     lock.lock();
@@ -81,7 +81,7 @@ public final class FarBackend extends FilterBackend {
     released.forEach(Runnable::run);
   }
 
-  /** Lets all begun calls fail from now on. */
+  /** Fails all begun calls from now on. */
   public void fail(IOException with) {
     lock.lock();
     try {
@@ -113,7 +113,7 @@ public final class FarBackend extends FilterBackend {
   }
 
   private final class FarHandle extends FilterHandle {
-    /** Guarded by the monitor. */
+    /** The operations begun and not yet pushed; guarded by the monitor. */
     private List<Runnable> begun = new ArrayList<>();
 
     FarHandle(Handle next) {

@@ -3,7 +3,7 @@ package nbd.testing;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicBoolean;
 
-/** Holds the first call that comes: the test learns that it has come, and says when it goes on. */
+/** A hook that holds the first call: the test waits for it, and decides when it goes on. */
 public final class Gate implements FakeBackend.Hook {
   private final CountDownLatch reached = new CountDownLatch(1);
   private final CountDownLatch opened = new CountDownLatch(1);
@@ -14,7 +14,7 @@ public final class Gate implements FakeBackend.Hook {
     pass();
   }
 
-  /** Passes the gate: waits if this is the first time. */
+  /** Waits until the gate is opened if this is the first call, and returns at once otherwise. */
   public void pass() {
     if (met.compareAndSet(false, true)) {
       reached.countDown();
@@ -27,7 +27,7 @@ public final class Gate implements FakeBackend.Hook {
     Eventually.await(reached);
   }
 
-  /** Lets the call go on. */
+  /** Lets the held call go on. */
   public void open() {
     opened.countDown();
   }

@@ -12,15 +12,15 @@ import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.storage.Patience;
 
-/** Storage through which a test's hook passes, changes or refuses each operation. */
+/** Storage whose operations a test's hook passes on, changes or refuses. */
 public final class HookedBackend extends FilterBackend {
   private final UnaryOperator<ExportFacts> facts;
   private final Hook hook;
 
-  /** What becomes of an operation. */
+  /** A test's part in an operation. */
   @FunctionalInterface
   public interface Hook {
-    /** Performs it, as {@link Handle#perform}; passes it on by {@code next}, if at all. */
+    /** Performs it as {@link Handle#perform} does, with or without the help of {@code next}. */
     Outcome perform(Handle next, Operation operation, Patience patience, Completion end)
         throws IOException;
   }
@@ -30,7 +30,7 @@ public final class HookedBackend extends FilterBackend {
     this(next, UnaryOperator.identity(), hook);
   }
 
-  /** Hooks into the next backend, and changes what it says of itself. */
+  /** Hooks into the next backend, and changes its handles' facts. */
   public HookedBackend(Backend next, UnaryOperator<ExportFacts> facts, Hook hook) {
     super(next);
     this.facts = facts;

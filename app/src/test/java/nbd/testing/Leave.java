@@ -4,21 +4,21 @@ import java.io.IOException;
 
 /** The ways in which a client goes away. */
 public enum Leave {
-  /** Both directions end. */
+  /** A close of both directions. */
   CLOSE {
     @Override
     public void now(RawClient client) throws IOException {
       client.close();
     }
   },
-  /** It sends no more, and waits for the server to end. */
+  /** An end of the direction to the server only. */
   HALF_CLOSE {
     @Override
     public void now(RawClient client) throws IOException {
       client.halfClose();
     }
   },
-  /** The connection is reset. */
+  /** A reset of the connection; on a Unix socket an ordinary close. */
   RESET {
     @Override
     public void now(RawClient client) throws IOException {
@@ -26,6 +26,6 @@ public enum Leave {
     }
   };
 
-  /** Leaves. */
+  /** Ends the connection of a client in this way. */
   public abstract void now(RawClient client) throws IOException;
 }

@@ -15,10 +15,10 @@ public final class Log implements Writer {
   private static final int KEPT = 200_000;
   private static final Queue<Line> LINES = new ConcurrentLinkedQueue<>();
 
-  /** Made by tinylog. */
+  /** Makes the writer, for tinylog. */
   public Log(Map<String, String> properties) {}
 
-  /** One entry. */
+  /** An entry of the log. */
   public record Line(Level level, String message) {}
 
   /** Forgets what was logged so far. */
@@ -26,7 +26,7 @@ public final class Log implements Writer {
     LINES.clear();
   }
 
-  /** What was logged at this level or above since {@link #clear}. */
+  /** Returns the entries at this level or above since {@link #clear}. */
   public static List<String> at(Level least) {
     Predicate<Line> loud = line -> line.level().compareTo(least) >= 0;
     return LINES.stream().filter(loud).map(line -> line.level() + ": " + line.message()).toList();

@@ -16,10 +16,10 @@ import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
- * A connected socket without a system call: the other end is an object of the test, which is asked
- * for what it sends when all that it has sent was read, and again whenever it has received
- * something. Who reads from it while the other end stays silent for good gets an {@link
- * AssertionError} instead of a hang.
+ * A connected socket that makes no system call: the other end is an object of the test. This peer
+ * is asked for bytes when all that it has sent was read, and again whenever it has received
+ * something. If it stays silent for good, a blocking read fails with an {@link AssertionError}
+ * instead of hanging.
  *
  * <p>Invariant: everything is guarded by the lock, so the peer is called by one thread at a time.
  */
@@ -37,20 +37,21 @@ public final class MemorySocket extends SocketChannel {
   /** The other end. */
   public interface Peer {
     /**
-     * What it sends next.
+     * Returns the bytes that it sends next.
      *
-     * @return empty if nothing before it has received more; no bytes: the end of its stream
+     * @return empty if it sends nothing before it has received more; no bytes at the end of its
+     *     stream
      */
     Optional<byte[]> send();
 
-    /** It has received something. */
+    /** Takes bytes that the socket has written. */
     void receive(byte[] bytes);
   }
 
   /**
    * Connects to a peer.
    *
-   * @param most how many bytes a call moves
+   * @param most the most bytes that one call moves
    */
   public MemorySocket(Peer peer, int most) {
     super(SelectorProvider.provider());
@@ -58,7 +59,6 @@ public final class MemorySocket extends SocketChannel {
     this.most = most;
   }
 
-  /** Whether this end was closed. */
   public boolean isClosed() {
     lock.lock();
     try {
@@ -166,7 +166,7 @@ public final class MemorySocket extends SocketChannel {
 
   @Override
   protected void implConfigureBlocking(boolean block) {
-    // Read asks for it each time.
+    // Each read looks at the mode.
   }
 
   @Override

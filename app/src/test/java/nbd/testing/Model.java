@@ -19,12 +19,12 @@ public final class Model {
   private final byte[] expected;
   private final int[] edges;
 
-  /** On a handle of zeroes; ranges often begin and end near multiples of these. */
+  /** Models a handle of zeroes; ranges often begin and end near multiples of the edges. */
   public Model(long seed, Handle handle, int... edges) {
     this(seed, handle, new byte[(int) handle.size()], edges);
   }
 
-  /** On a handle with that content. */
+  /** Models a handle with that content. */
   public Model(long seed, Handle handle, byte[] content, int... edges) {
     this.seed = seed;
     this.random = new Random(seed);
@@ -33,12 +33,12 @@ public final class Model {
     this.edges = edges;
   }
 
-  /** A seed, from -Dnbd.seed if it is given; failures name it. */
+  /** Returns the seed of the property {@code nbd.seed}, or a random one; failures name it. */
   public static long seed() {
     return Long.getLong("nbd.seed", new Random().nextLong());
   }
 
-  /** Makes so many calls, and compares everything at the end. */
+  /** Makes up to so many calls, and compares everything at the end. */
   public void run(int calls) throws IOException {
     for (int i = 0; i < calls; i++) {
       int from = place();
@@ -81,7 +81,7 @@ public final class Model {
       }
       case 3 -> {
         handle.trim(start, length, CommandFlags.NONE);
-        // What is there now is undefined, but nothing beside it: write it anew.
+        // Trimmed bytes are undefined: the model takes over those that are read.
         System.arraycopy(read(start, length), 0, expected, start, length);
       }
       case 4 -> handle.flush();

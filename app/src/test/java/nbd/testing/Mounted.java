@@ -10,8 +10,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * A file system or a device of a test's own, which goes with {@link #close}. Where the machine
- * allows none, the test is skipped, and says why.
+ * A file system or block device of a test's own, which {@link #close} removes. Where the machine
+ * allows none, the test is skipped with the reason.
  */
 public final class Mounted implements AutoCloseable {
   private final Path path;
@@ -22,14 +22,14 @@ public final class Mounted implements AutoCloseable {
     this.undo = undo;
   }
 
-  /** A tmpfs on an empty directory; options as mount takes them, such as {@code size=1m}. */
+  /** Mounts a tmpfs on an empty directory; mount's options are for example {@code size=1m}. */
   public static Mounted tmpfs(Path on, String options) throws IOException {
     assumeRoot();
     run("mount", "-t", "tmpfs", "-o", options, "tmpfs", on.toString());
     return new Mounted(on, List.of("umount", "-l", on.toString()));
   }
 
-  /** An ext4 in a file of zeroes, on an empty directory. */
+  /** Makes an ext4 in a file of zeroes, and mounts it on an empty directory. */
   public static Mounted ext4(Path image, Path on) throws IOException {
     assumeRoot();
     run("mkfs.ext4", "-q", "-F", image.toString());
@@ -37,7 +37,7 @@ public final class Mounted implements AutoCloseable {
     return new Mounted(on, List.of("umount", on.toString()));
   }
 
-  /** A block device whose content is a file's. */
+  /** Makes a block device whose content is a file's; the options are losetup's. */
   public static Mounted loop(Path image, String... options) throws IOException {
     assumeRoot();
     List<String> command = new ArrayList<>(List.of("losetup"));
@@ -51,12 +51,12 @@ public final class Mounted implements AutoCloseable {
     assumeTrue(System.getProperty("user.name").equals("root"), "only root may mount");
   }
 
-  /** Mounts the same anew with other options. */
+  /** Mounts it again with other options. */
   public void remount(String options) throws IOException {
     run("mount", "-o", "remount," + options, path.toString());
   }
 
-  /** Where it is. */
+  /** Returns the mount point, or the device. */
   public Path path() {
     return path;
   }

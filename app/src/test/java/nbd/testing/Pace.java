@@ -3,20 +3,21 @@ package nbd.testing;
 import java.util.Random;
 
 /**
- * The bytes that a client gives to one call; few force the other side to read and write in parts.
+ * The number of bytes that one call moves; a small one forces the other side to read and write in
+ * parts.
  */
 @FunctionalInterface
 public interface Pace {
-  /** Everything by one call. */
+  /** Everything in one call. */
   Pace WHOLE = left -> left;
 
   /** One byte a call. */
   Pace BYTE_BY_BYTE = left -> 1;
 
-  /** The size of the next piece, from 1 to {@code left}. */
+  /** Returns the size of the next piece, from 1 to {@code left}. */
   int next(int left);
 
-  /** Pieces of 1 to 40 bytes. */
+  /** Returns a pace of 1 to 40 bytes a call. */
   static Pace random(long seed) {
     Random random = new Random(seed);
     return left -> Math.min(left, 1 + random.nextInt(40));

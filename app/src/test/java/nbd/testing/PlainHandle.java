@@ -14,7 +14,7 @@ import nbd.storage.Patience;
 
 /** A handle of a test's storage, with a method for each command; those that it lacks fail. */
 public abstract class PlainHandle extends Handle {
-  /** A handle on such an export. */
+  /** Makes a handle on an export with these facts. */
   protected PlainHandle(ExportFacts facts) {
     super(facts);
   }
@@ -48,37 +48,32 @@ public abstract class PlainHandle extends Handle {
     return new AssertionError("not used");
   }
 
-  /** Says whether the operation is done at once; by default none is. */
+  /** Says whether the operation is done at once; by default it is not. */
   protected boolean isQuick(Operation operation) {
     return false;
   }
 
-  /** Begins the operation, if it can; by default not. */
+  /** Begins the operation, and says whether it has; by default it does not. */
   protected boolean begins(Operation operation, Completion end) {
     return false;
   }
 
-  /** Reads. */
   protected void doRead(ByteBuffer into, long offset) throws IOException {
     throw unused();
   }
 
-  /** Writes. */
   protected void doWrite(ByteBuffer from, long offset, CommandFlags flags) throws IOException {
     throw unused();
   }
 
-  /** Flushes. */
   protected void doFlush() throws IOException {
     throw unused();
   }
 
-  /** Trims. */
   protected void doTrim(long offset, long length, CommandFlags flags) throws IOException {
     throw unused();
   }
 
-  /** Zeroes. */
   protected void doZero(long offset, long length, CommandFlags flags) throws IOException {
     throw unused();
   }
@@ -88,7 +83,7 @@ public abstract class PlainHandle extends Handle {
     throw unused();
   }
 
-  /** Tells extents; by default one of data. */
+  /** Returns extents; by default a single one of data. */
   protected List<Extent> doExtents(long offset, long length, int most) throws IOException {
     return List.of(Extent.data(length));
   }

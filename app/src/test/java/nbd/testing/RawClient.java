@@ -97,26 +97,26 @@ public final class RawClient implements Closeable {
       this.data = data;
     }
 
-    /** The type, as on the wire. */
+    /** Returns the type, as on the wire. */
     public int type() {
       return type;
     }
 
-    /** What follows the header. */
+    /** Returns the data after the header. */
     public byte[] data() {
       return data;
     }
   }
 
-  /** What INFO, GO and EXPORT_NAME say of an export. */
+  /** The size and transmission flags of an export, as the server sends them in the handshake. */
   public record Export(long size, int flags) {
-    /** Whether a transmission flag is set. */
+    /** Says whether the transmission flag with this bit number is set. */
     public boolean has(int bit) {
       return (flags & 1 << bit) != 0;
     }
   }
 
-  /** Connects, and says nothing. */
+  /** Connects, and sends nothing. */
   public static RawClient connect(SocketAddress address) throws IOException {
     return new RawClient(SocketChannel.open(address));
   }
@@ -189,17 +189,17 @@ public final class RawClient implements Closeable {
     return this;
   }
 
-  /** The greeting and its answer. */
+  /** Waits for the greeting, and answers it. */
   public RawClient hello(int clientFlags) throws IOException {
     return greeting().send(Bytes.of().u32(clientFlags).toArray());
   }
 
-  /** An option as bytes. */
+  /** Encodes an option. */
   public static byte[] optionBytes(int option, byte... data) {
     return Bytes.of().raw(optionHeader(option, data.length)).raw(data).toArray();
   }
 
-  /** The first 16 bytes of an option. */
+  /** Encodes an option's header, of 16 bytes. */
   public static byte[] optionHeader(int option, long length) {
     return Bytes.of().text("IHAVEOPT").u32(option).u32(length).toArray();
   }
@@ -209,7 +209,7 @@ public final class RawClient implements Closeable {
     return send(optionBytes(option, data));
   }
 
-  /** The data of INFO and GO. */
+  /** Encodes the data of INFO and GO. */
   public static byte[] infoData(String name, int... infos) {
     byte[] bytes = name.getBytes(UTF_8);
     Bytes data = Bytes.of().u32(bytes.length).raw(bytes).u16(infos.length);
@@ -219,7 +219,7 @@ public final class RawClient implements Closeable {
     return data.toArray();
   }
 
-  /** The data of LIST_META_CONTEXT and SET_META_CONTEXT. */
+  /** Encodes the data of LIST_META_CONTEXT and SET_META_CONTEXT. */
   public static byte[] contextData(String name, String... queries) {
     byte[] bytes = name.getBytes(UTF_8);
     Bytes data = Bytes.of().u32(bytes.length).raw(bytes).u32(queries.length);
@@ -262,7 +262,7 @@ public final class RawClient implements Closeable {
     return this;
   }
 
-  /** Waits for an error, and returns its sentence. */
+  /** Waits for an error, and returns its message. */
   public String expectError(int option, int type) throws IOException {
     Reply reply = reply(option);
     assertThat(Integer.toHexString(reply.type())).isEqualTo(Integer.toHexString(type));
@@ -270,12 +270,12 @@ public final class RawClient implements Closeable {
     return text(reply);
   }
 
-  /** A reply's data as text. */
+  /** Returns a reply's data as text. */
   public static String text(Reply reply) {
     return new String(reply.data(), UTF_8);
   }
 
-  /** Waits for what follows INFO and GO: pieces of information, then the ACK. */
+  /** Waits for the replies to INFO or GO, and returns those before the ACK. */
   public List<Reply> expectInfos(int option) throws IOException {
     List<Reply> infos = new ArrayList<>();
     while (true) {
@@ -289,7 +289,7 @@ public final class RawClient implements Closeable {
     }
   }
 
-  /** What the pieces of information say of the export. */
+  /** Returns the export's size and flags from the replies to INFO or GO. */
   public static Export export(List<Reply> infos) {
     List<Reply> exports = infos.stream().filter(info -> infoType(info) == 0).toList();
     assertThat(exports).as("pieces of information on the export").hasSize(1);
@@ -300,7 +300,7 @@ public final class RawClient implements Closeable {
     return export;
   }
 
-  /** The type of a piece of information. */
+  /** Returns the type of the information in a reply to INFO or GO. */
   public static int infoType(Reply info) {
     return ByteBuffer.wrap(info.data()).getShort();
   }
@@ -315,12 +315,12 @@ public final class RawClient implements Closeable {
     return export(option(GO, infoData(name)).expectInfos(GO));
   }
 
-  /** Leaves after the options. */
+  /** Sends ABORT, and waits for the end of the stream. */
   public void abort() throws IOException {
     option(ABORT).expectAck(ABORT).expectEnd();
   }
 
-  /** Puts TLS above a channel. */
+  /** A way to put TLS above a channel. */
   @FunctionalInterface
   public interface Upgrade {
     ByteChannel above(ByteChannel plain) throws IOException;
@@ -332,7 +332,7 @@ public final class RawClient implements Closeable {
     return inside(tls);
   }
 
-  /** Continues inside TLS, whatever the server thinks. */
+  /** Continues inside TLS, without asking the server for it. */
   public RawClient inside(Upgrade tls) throws IOException {
     stream = tls.above(channel);
     return this;
@@ -340,7 +340,7 @@ public final class RawClient implements Closeable {
 
   // Transmission.
 
-  /** A request's 28 bytes. */
+  /** Encodes a request's header, of 28 bytes. */
   public static byte[] requestBytes(int flags, int type, long cookie, long offset, long length) {
     return Bytes.of()
         .u32(0x25609513)
@@ -352,14 +352,14 @@ public final class RawClient implements Closeable {
         .toArray();
   }
 
-  /** Sends a request, and what follows it. */
+  /** Sends a request, with its payload. */
   public RawClient request(
       int flags, int type, long cookie, long offset, long length, byte... payload)
       throws IOException {
     return send(requestBytes(flags, type, cookie, offset, length)).send(payload);
   }
 
-  /** Waits for a reply's header, and returns its cookie; the error has to be this one. */
+  /** Waits for a reply's header, checks its error, and returns its cookie. */
   public long expectReply(int error) throws IOException {
     ByteBuffer header = takeBuffer(16);
     assertThat(header.getInt()).as("the reply's magic").isEqualTo(SIMPLE_REPLY);
@@ -367,36 +367,36 @@ public final class RawClient implements Closeable {
     return header.getLong();
   }
 
-  /** Waits for the reply to a request that was sent with this cookie. */
+  /** Waits for a reply's header, and checks its error and its cookie. */
   public RawClient expectReply(int error, long cookie) throws IOException {
     assertThat(expectReply(error)).as("the reply's cookie").isEqualTo(cookie);
     return this;
   }
 
-  /** Sends a request, and waits for its error; a READ that succeeds must have no data. */
+  /**
+   * Sends a request, waits for its reply's header, and checks the error; a READ's data is not
+   * taken.
+   */
   public RawClient call(int error, int flags, int type, long offset, long length, byte... payload)
       throws IOException {
     long cookie = nextCookie++;
     return request(flags, type, cookie, offset, length, payload).expectReply(error, cookie);
   }
 
-  /** Reads. */
   public byte[] read(long offset, int length) throws IOException {
     call(0, 0, READ, offset, length);
     return take(length);
   }
 
-  /** Writes. */
   public RawClient write(long offset, byte... data) throws IOException {
     return call(0, 0, WRITE, offset, data.length, data);
   }
 
-  /** Flushes. */
   public RawClient flush() throws IOException {
     return call(0, 0, FLUSH, 0, 0);
   }
 
-  /** Says goodbye, and waits for the end. */
+  /** Sends DISC, and waits for the end of the stream. */
   public void disconnect() throws IOException {
     request(0, DISC, 0, 0, 0).expectEnd();
     close();
@@ -404,13 +404,13 @@ public final class RawClient implements Closeable {
 
   // Ways to leave.
 
-  /** Sends no more, and listens on. */
+  /** Ends the stream to the server; its replies can still be taken. */
   public RawClient halfClose() throws IOException {
     channel.shutdownOutput();
     return this;
   }
 
-  /** Leaves by a reset (TCP), whatever is under way. */
+  /** Closes the connection, on TCP by a reset. */
   public void reset() throws IOException {
     if (channel.getRemoteAddress() instanceof InetSocketAddress) {
       channel.setOption(StandardSocketOptions.SO_LINGER, 0);
@@ -418,7 +418,6 @@ public final class RawClient implements Closeable {
     channel.close();
   }
 
-  /** Leaves. */
   @Override
   public void close() throws IOException {
     channel.close();

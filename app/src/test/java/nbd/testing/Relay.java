@@ -13,8 +13,8 @@ import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 
 /**
- * A cable to a server for each connection, which can be cut. The cables are numbered as they are
- * connected, from 0.
+ * A relay between clients and a server, whose connections (cables) a test can cut. They are
+ * numbered from 0, in the order in which they are accepted.
  */
 public final class Relay implements AutoCloseable {
   private final Path directory;
@@ -28,7 +28,7 @@ public final class Relay implements AutoCloseable {
         try {
           end.close();
         } catch (IOException ignored) {
-          // It is cut all the same.
+          // The other end is closed nevertheless.
         }
       }
     }
@@ -42,7 +42,7 @@ public final class Relay implements AutoCloseable {
     Thread.ofVirtual().name("relay").start(this::accept);
   }
 
-  /** Lays cables to a server. */
+  /** Starts a relay to a server. */
   public static Relay to(SocketAddress server) throws IOException {
     return new Relay(server);
   }
@@ -76,17 +76,17 @@ public final class Relay implements AutoCloseable {
     }
   }
 
-  /** Where clients connect. */
+  /** Returns the URI of an export behind the relay. */
   public String uri(String export) {
     return "nbd+unix:///" + export + "?socket=" + directory.resolve("socket");
   }
 
-  /** How many cables there have been. */
+  /** Returns the number of connections so far. */
   public int cables() {
     return cables.size();
   }
 
-  /** Cuts a cable; both ends see that. */
+  /** Closes a connection at both ends. */
   public void cut(int number) {
     cables.get(number).cut();
   }

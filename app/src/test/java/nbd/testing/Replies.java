@@ -2,7 +2,7 @@ package nbd.testing;
 
 /** The form of replies, on which client and server agree in the handshake. */
 public enum Replies {
-  /** Without an option. */
+  /** The form that needs no option. */
   SIMPLE(0, 16),
   STRUCTURED(RawClient.STRUCTURED_REPLY, 20),
   EXTENDED(RawClient.EXTENDED_HEADERS, 32);
@@ -15,7 +15,7 @@ public enum Replies {
     this.headerBytes = headerBytes;
   }
 
-  /** The option that agrees on it. */
+  /** Returns the option that agrees on this form, or 0. */
   public int option() {
     return option;
   }

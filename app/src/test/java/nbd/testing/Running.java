@@ -11,7 +11,6 @@ public record Running(Thread thread, CompletableFuture<Void> end) {
   /** A call that may fail. */
   @FunctionalInterface
   public interface Call {
-    /** Makes it. */
     void run() throws IOException;
   }
 
@@ -32,7 +31,7 @@ public record Running(Thread thread, CompletableFuture<Void> end) {
     return new Running(thread, end);
   }
 
-  /** Waits for its end; a call that hangs fails the test instead of hanging it. */
+  /** Waits for the call's end, and throws its failure; a call that hangs fails the test. */
   public void join() throws IOException {
     try {
       end.get(30, TimeUnit.SECONDS);
@@ -46,12 +45,11 @@ public record Running(Thread thread, CompletableFuture<Void> end) {
     }
   }
 
-  /** Whether it has ended. */
   public boolean isDone() {
     return end.isDone();
   }
 
-  /** Waits until it can go no further without somebody else. */
+  /** Waits until the call's thread is waiting, and fails if the call ends instead. */
   public void awaitParked() {
     while (thread.getState() != Thread.State.WAITING
         && thread.getState() != Thread.State.TIMED_WAITING) {

@@ -20,8 +20,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
 /**
- * A server that says what a test tells it to, right or wrong: one script for each connection, in
- * the order in which they are accepted. It knows the protocol's numbers by itself.
+ * A server that sends the bytes of a test, right or wrong: it plays one script for each connection,
+ * in the order in which they are accepted. It knows the protocol's numbers by itself.
  */
 public final class ScriptedServer implements AutoCloseable {
   public static final int ACK = 1;
@@ -55,14 +55,14 @@ public final class ScriptedServer implements AutoCloseable {
   private final ServerSocketChannel listener;
   private final CompletableFuture<Void> end = new CompletableFuture<>();
 
-  /** What a connection's server does; the connection is closed when it returns. */
+  /** The server's side of one connection, which is closed when the script returns. */
   @FunctionalInterface
   public interface Script {
     /** Plays one connection. */
     void play(Peer client) throws IOException;
   }
 
-  /** Which replies a server agrees upon. */
+  /** The form of replies that a server agrees on. */
   public enum Replies {
     SIMPLE,
     STRUCTURED,
@@ -83,7 +83,7 @@ public final class ScriptedServer implements AutoCloseable {
     Thread.ofPlatform().daemon().name("scripted server").start(() -> play(scripts));
   }
 
-  /** Plays these, one for each connection. */
+  /** Starts a server that plays these scripts, one for each connection. */
   public static ScriptedServer of(Script... scripts) throws IOException {
     return new ScriptedServer(scripts);
   }
@@ -101,17 +101,17 @@ public final class ScriptedServer implements AutoCloseable {
     }
   }
 
-  /** Of an export here. */
+  /** Returns the URI of an export. */
   public String uri(String export) {
     return "nbd+unix:///" + export + "?socket=" + directory.resolve("socket");
   }
 
-  /** Of the export without a name. */
+  /** Returns the URI of the export without a name. */
   public String uri() {
     return uri("");
   }
 
-  /** Waits until all scripts have been played, and fails if one of them did. */
+  /** Waits until all scripts have been played, and fails if one of them failed. */
   @Override
   public void close() throws IOException {
     try {
@@ -163,7 +163,7 @@ public final class ScriptedServer implements AutoCloseable {
       return into.flip();
     }
 
-    /** Waits until the client has ended, whatever it says before. */
+    /** Waits until the client has ended, and ignores all that it sends before. */
     public void awaitEnd() {
       try {
         ByteBuffer any = ByteBuffer.allocate(4096);
@@ -175,7 +175,7 @@ public final class ScriptedServer implements AutoCloseable {
       }
     }
 
-    /** Says nothing until the latch opens. */
+    /** Waits for a latch, and sends nothing meanwhile. */
     public Peer await(CountDownLatch latch) {
       Eventually.await(latch);
       return this;
@@ -183,7 +183,7 @@ public final class ScriptedServer implements AutoCloseable {
 
     // The handshake.
 
-    /** Greets with these flags; returns the client's. */
+    /** Greets with these flags, and returns the client's. */
     public int greet(int flags) throws IOException {
       send(Bytes.of().text("NBDMAGICIHAVEOPT").u16(flags));
       return take(4).getInt();
@@ -197,7 +197,7 @@ public final class ScriptedServer implements AutoCloseable {
       return new Sent(option, take(header.getInt()));
     }
 
-    /** Waits for this option. */
+    /** Waits for an option, checks that it is this one, and returns its data. */
     public byte[] expectOption(int option) throws IOException {
       Sent sent = option();
       assertThat(sent.option()).as("the option").isEqualTo(option);
@@ -215,7 +215,7 @@ public final class ScriptedServer implements AutoCloseable {
       return reply(option, type, text.getBytes(UTF_8));
     }
 
-    /** Greets, and agrees upon these replies and on base:allocation with all but simple ones. */
+    /** Greets, and agrees on these replies and, unless they are simple, on base:allocation. */
     public Peer agree(Replies wanted) throws IOException {
       assertThat(greet(3)).isEqualTo(3);
       replies = wanted;
@@ -261,7 +261,7 @@ public final class ScriptedServer implements AutoCloseable {
       return send(Bytes.of().u32(SIMPLE).u32(error).u64(asked.cookie()).raw(data));
     }
 
-    /** Answers by a chunk, with the header that was agreed upon. */
+    /** Answers by a chunk, with the header that was agreed on. */
     public Peer chunk(Asked asked, boolean done, int type, byte... payload) throws IOException {
       return replies == Replies.EXTENDED
           ? send(extended(asked, asked.offset(), done, type, payload))
@@ -275,7 +275,7 @@ public final class ScriptedServer implements AutoCloseable {
                   .raw(payload));
     }
 
-    /** A chunk with an extended header. */
+    /** Encodes a chunk with an extended header. */
     public static Bytes extended(
         Asked asked, long offset, boolean done, int type, byte... payload) {
       return Bytes.of()
@@ -288,12 +288,12 @@ public final class ScriptedServer implements AutoCloseable {
           .raw(payload);
     }
 
-    /** Answers that all is well, without data, in the form that was agreed upon. */
+    /** Answers with success and no data, in the form that was agreed on. */
     public Peer done(Asked asked) throws IOException {
       return replies == Replies.EXTENDED ? chunk(asked, true, 0) : simple(asked, 0);
     }
 
-    /** Answers a READ with this data, in the form that was agreed upon. */
+    /** Answers a READ with this data, in the form that was agreed on. */
     public Peer data(Asked asked, byte... data) throws IOException {
       return replies == Replies.SIMPLE
           ? simple(asked, 0, data)
@@ -301,28 +301,28 @@ public final class ScriptedServer implements AutoCloseable {
     }
   }
 
-  /** The data of the information on size and flags. */
+  /** Encodes the data of the information on size and flags. */
   public static byte[] export(long size, int flags) {
     return Bytes.of().u16(0).u64(size).u16(flags).toArray();
   }
 
-  /** The data of the information on block sizes. */
+  /** Encodes the data of the information on block sizes. */
   public static byte[] blockSizes(long minimum, long preferred, long maximum) {
     return Bytes.of().u16(3).u32(minimum).u32(preferred).u32(maximum).toArray();
   }
 
-  /** The data of an entry of a list. */
+  /** Encodes the data of an entry of a list. */
   public static byte[] listed(String name, String description) {
     byte[] bytes = name.getBytes(UTF_8);
     return Bytes.of().u32(bytes.length).raw(bytes).text(description).toArray();
   }
 
-  /** The data of a metadata context. */
+  /** Encodes the data of a metadata context. */
   public static byte[] context(int id, String name) {
     return Bytes.of().u32(id).text(name).toArray();
   }
 
-  /** A list of scripts that are all the same. */
+  /** Returns so many copies of a script. */
   public static Script[] times(int count, Script script) {
     return List.copyOf(java.util.Collections.nCopies(count, script)).toArray(new Script[0]);
   }

@@ -15,8 +15,9 @@ import java.util.concurrent.TimeUnit;
 
 /**
  * A mounted file system that answers when the test says so: {@code slow-files.py} in a process of
- * its own. When that ends, everything that waits for it fails; so nothing hangs for ever. A test is
- * skipped where it cannot be had, with the reason; with NBD_REQUIRE_TOOLS=1 it fails.
+ * its own. When the process ends, every request that waits for it fails, so nothing hangs for ever.
+ * Where it cannot be mounted, the test is skipped with the reason; with NBD_REQUIRE_TOOLS=1 it
+ * fails.
  */
 public final class SlowFiles implements AutoCloseable {
   private static final String SCRIPT = "slow-files.py";
@@ -25,7 +26,7 @@ public final class SlowFiles implements AutoCloseable {
   private final Process process;
   private final BufferedReader answers;
 
-  /** Requests that the file system has said are held. */
+  /** The number of requests that the file system has reported as held. */
   private int held;
 
   private SlowFiles(Path on, Process process) {
@@ -68,7 +69,7 @@ public final class SlowFiles implements AutoCloseable {
     return "1".equals(System.getenv("NBD_REQUIRE_TOOLS")) ? fail(why) : abort(why);
   }
 
-  /** A file of it. */
+  /** Returns a file of the file system. */
   public Path file(String name) {
     return on.resolve(name);
   }
@@ -78,7 +79,7 @@ public final class SlowFiles implements AutoCloseable {
     command("hold " + operations);
   }
 
-  /** Answers what is held, and holds nothing any more. */
+  /** Answers the requests that are held, and holds none from now on. */
   public void release() throws IOException {
     command("release");
     held = 0;
@@ -91,7 +92,7 @@ public final class SlowFiles implements AutoCloseable {
     }
   }
 
-  /** Waits until so many requests are held, of all since the last release. */
+  /** Waits until so many requests have been held since the last release. */
   public void awaitHeld(int count) throws IOException {
     while (held < count) {
       answer();

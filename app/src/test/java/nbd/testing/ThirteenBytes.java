@@ -4,9 +4,7 @@ import java.io.ByteArrayOutputStream;
 import java.nio.ByteBuffer;
 import java.nio.channels.ByteChannel;
 
-/**
- * A channel that takes and gives at most 13 bytes a call: what a slow socket does, made certain.
- */
+/** A channel that moves at most 13 bytes a call, as a slow socket may. */
 public final class ThirteenBytes implements ByteChannel {
   private static final int MOST = 13;
 
@@ -15,12 +13,12 @@ public final class ThirteenBytes implements ByteChannel {
   private final Pace pace;
   private volatile boolean closed;
 
-  /** Gives these bytes, then the end of the stream. */
+  /** Makes a channel that gives these bytes, then the end of the stream. */
   public ThirteenBytes(byte... toRead) {
     this(left -> left, toRead);
   }
 
-  /** Gives and takes pieces of this pace, never more than 13 bytes. */
+  /** Makes a channel that moves pieces of this pace, never more than 13 bytes. */
   public ThirteenBytes(Pace pace, byte... toRead) {
     this.toRead = ByteBuffer.wrap(toRead);
     this.pace = pace;
@@ -54,7 +52,7 @@ public final class ThirteenBytes implements ByteChannel {
     return possible == 0 ? 0 : Math.min(MOST, pace.next(possible));
   }
 
-  /** Everything that was written. */
+  /** Returns everything that was written. */
   public synchronized byte[] written() {
     return written.toByteArray();
   }
@@ -64,7 +62,7 @@ public final class ThirteenBytes implements ByteChannel {
     return !closed;
   }
 
-  /** Whether it was closed; it takes and gives all the same. */
+  /** Says whether it was closed; reads and writes work all the same. */
   public boolean isClosed() {
     return closed;
   }

@@ -11,7 +11,8 @@ import org.junit.jupiter.api.Test;
 /** The interleavings of callers that want to block a carrier. */
 final class CarriersModelTest {
   /**
-   * Lincheck takes objects that only lambdas share for a thread's own, and does not explore them.
+   * A static reference: Lincheck takes objects that only lambdas share for a thread's own, and does
+   * not explore them.
    */
   private static final AtomicReference<Object> SHARED = new AtomicReference<>();
 

@@ -181,7 +181,10 @@ final class PolledInputTest {
     }
   }
 
-  /** Counts polls; a byte that was sent arrives after a poll, unless the client is quick. */
+  /**
+   * A lock that counts polls; a byte that was sent arrives after a poll, unless the client is
+   * quick.
+   */
   private final class Arrivals extends ReentrantLock {
     private static final long serialVersionUID = 1;
 

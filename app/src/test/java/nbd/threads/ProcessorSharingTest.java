@@ -4,10 +4,11 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import org.junit.jupiter.api.Test;
 
+/** The choice between giving the processor up and keeping it. The test tells the time. */
 final class ProcessorSharingTest {
   private static final long LATE = ProcessorSharing.LATE.toNanos();
 
-  /** Shortly before the clock overflows. */
+  /** The clock's time, which overflows soon. */
   private long now = Long.MAX_VALUE - 10 * LATE;
 
   private long away;

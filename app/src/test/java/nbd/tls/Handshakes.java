@@ -14,7 +14,7 @@ import nbd.testing.ChannelPair;
 
 /** Two peers in one process that do the TLS handshake with each other. */
 final class Handshakes {
-  /** Only a hang takes so long. */
+  /** A time limit that only a hang reaches. */
   static final long HANG_SECONDS = 30;
 
   private Handshakes() {}

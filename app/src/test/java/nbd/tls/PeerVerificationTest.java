@@ -86,7 +86,10 @@ final class PeerVerificationTest {
         .hasMessageContaining("Empty client certificate chain");
   }
 
-  /** With TLS 1.3 the client is done before the server has looked at its certificate. */
+  /**
+   * Checks that the server refuses a client. With TLS 1.3 the client has ended its handshake
+   * before.
+   */
   private static void clientRefused(Path certificates, String why) throws Exception {
     TlsClient client = TlsClient.load(Optional.of(certificates), false);
     assertThatThrownBy(() -> works(server(true), client, "localhost"))

@@ -37,7 +37,7 @@ final class AdmissionTest {
   private final List<Reservation> held = new ArrayList<>();
   private final List<Thread> threads = new ArrayList<>();
 
-  /** Nobody waits for ever, once the memory is given back. */
+  /** Gives the memory back, and checks that then no thread waits for ever. */
   @AfterEach
   void releaseAll() throws InterruptedException {
     held.forEach(Reservation::release);
@@ -168,7 +168,7 @@ final class AdmissionTest {
   void whoWantsMuchWaitsForABoundedNumberOfBytes() throws Exception {
     Reservation last = hold(other, BOUND + OWN);
     Thread much = await(share, 32 * MIB);
-    // What one of the others takes beyond its own bytes counts, and one may have come before.
+    // Only bytes beyond a client's own count, and one client may have been admitted before.
     long limit = Admission.OVERTAKING * 32 * MIB / (4 * MIB - OWN) + 1;
     long rounds = 0;
     while (much.isAlive() && rounds <= limit) {
@@ -345,7 +345,7 @@ final class AdmissionTest {
     assertThat(disconnected).isFalse();
   }
 
-  /** Its client may send a write, for which it waits, before it takes replies again. */
+  /** The client may first send a write, which waits for memory, and take replies only then. */
   @Test
   void whoWaitsForMemoryItselfMayBeSlow() throws Exception {
     held.add(share.tryAdmitReply(16 * MIB).orElseThrow());

@@ -42,7 +42,7 @@ final class PendingRequestsTest {
     return new PendingRequests("test", fake.open("", false), replies, ReplyFormat.SIMPLE);
   }
 
-  /** A request whose cookie is what matters. */
+  /** Makes a flush with this cookie. */
   static RequestHeader request(long cookie) throws IOException {
     RequestHeader request = new RequestHeader();
     ByteBuffer wire = ByteBuffer.allocate(RequestHeader.BYTES);
@@ -115,7 +115,10 @@ final class PendingRequestsTest {
         .isEqualTo(Bytes.of().u32(0x67446698).u32(5).u64(9).toArray());
   }
 
-  /** There is no way to tell the client, who waits for the rest: it has to see the end. */
+  /**
+   * A simple reply has no place for a late error: the client, which waits for the rest, has to see
+   * the end.
+   */
   @Test
   void aSimpleReplyThatFailsInTheMiddleEndsTheStream() throws IOException {
     fake.hook(
@@ -174,7 +177,10 @@ final class PendingRequestsTest {
     return new Pending(Command.READ, CommandFlags.NONE, 9, 0, 100, reservation);
   }
 
-  /** Whoever tells the end is thrown nothing, and the connection does not wait for the request. */
+  /**
+   * The caller of the completion gets no exception, and the connection does not wait for the
+   * request.
+   */
   @Test
   void anEndWhoseReplyCannotBeMadeLeavesNothingBehind() throws IOException {
     List<Completion> ends = new ArrayList<>();

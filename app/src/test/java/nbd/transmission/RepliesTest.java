@@ -102,7 +102,7 @@ final class RepliesTest {
     assertThatNoneCanBeSent();
   }
 
-  /** A source that fails after so many bytes. */
+  /** Makes a source that fails after so many bytes. */
   private static Replies.Source source(byte[] data, int until) {
     return to -> {
       WritableByteChannel channel = to.begin();

@@ -28,7 +28,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** The handle is asked with more and more patience, and never twice with the same. */
+/** The patience with which the handle is asked: more each time, and never twice the same. */
 @Timeout(60)
 final class TransmissionTest {
   private static final int SIZE = 1 << 20;

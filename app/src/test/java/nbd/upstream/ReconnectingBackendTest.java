@@ -137,7 +137,7 @@ final class ReconnectingBackendTest {
       for (int i = 0; i < 10; i++) {
         write(handle, i * 200, 200, i + 1);
       }
-      // With what is counted for each, four fit.
+      // With the overhead that is counted for each write, four fit.
       assertThat(storage.count(Command.FLUSH)).isEqualTo(2);
       write(handle, 0, 4000, 99);
       assertThat(storage.count(Command.FLUSH))

@@ -312,7 +312,7 @@ final class SessionTest {
     }
   }
 
-  /** Lets the time of reconnecting pass, which says nothing about any order. */
+  /** The sleep lasts longer than the time for reconnecting; no order depends on it. */
   @Test
   void timeInWhichNothingIsAskedDoesNotCountForTheNextBreak() throws Exception {
     Duration within = Duration.ofSeconds(4);
