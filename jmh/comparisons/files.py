@@ -8,6 +8,8 @@ cold: the p99 latency of a connection that reads cached data, alone, and while 1
 the same file that are not in the page cache. On a quick disk the others use up the processors; so the
 case is also measured with others at a limited rate, and with others that read cached data.
 
+uncached: 4 KiB reads of data that is not in the page cache.
+
 fua: 4 KiB writes with FUA per second on some connections, while another one writes the file from
 beginning to end and never flushes; and the same without that writer.
 """
@@ -30,11 +32,12 @@ from measuring import (
 NEEDS = ["fio"]
 CACHED = 64 << 20  # the part of the file that stays in the page cache
 READERS = 16
+UNCACHED = (1, 1), (16, 1), (1, 32), (4, 8)  # connections, depth
 
 
-def commands(arguments, image):
+def commands(arguments, image, *options):
     """Returns the servers that are installed: name -> command for a socket."""
-    found = {name: lambda s, jar=jar: ["java", "-jar", jar, "serve", "-U", s, image]
+    found = {name: lambda s, jar=jar: ["java", "-jar", jar, "serve", *options, "-U", s, image]
              for name, jar in builds(arguments).items()}
     if shutil.which("nbdkit"):
         found["nbdkit"] = lambda s: ["nbdkit", "-f", "-U", s, "file", image]
@@ -100,6 +103,32 @@ def cold(arguments, directory, image):
             value = statistics.median(values)
             row(title, name, f"{value:,.0f}", ratio(value, alone),
                 f"{statistics.median(rates[kind]):,.0f}")
+
+
+def uncached(arguments, directory, image):
+    beyond = [f"--offset={CACHED}", f"--size={os.path.getsize(image) - CACHED}"]
+    # All servers have the image open.
+    with started(commands(arguments, image, "--force-share"), directory) as servers:
+        def measure(name, connections, depth, seconds):
+            empty_cache(image, CACHED)
+            server = servers[name]
+            return fio(server, server.uri, "randread", "4k", connections, depth, seconds, *beyond)
+
+        for name in servers:
+            for _ in range(2):  # until the JIT compiler is done
+                measure(name, READERS, 1, 4)
+        print()
+        head("connections x depth", "server", ">requests/s", ">ratio", ">p99 us", ">ratio",
+             ">CPU us/request", ">ratio")
+        for case in UNCACHED:
+            medians = alternate(
+                servers, arguments.rounds, lambda name: measure(name, *case, arguments.seconds))
+            peer = medians.get("nbdkit", {"rate": 0, "p99": 0, "cpu": 0})
+            for name, median in medians.items():
+                row("{} x {}".format(*case) if name == OURS else "", name,
+                    f"{median['rate']:,.0f}", ratio(median["rate"], peer["rate"]),
+                    f"{median['p99']:,.0f}", ratio(median["p99"], peer["p99"]),
+                    f"{median['cpu']:.1f}", ratio(median["cpu"], peer["cpu"]))
 
 
 class Writer(multiprocessing.Process):
@@ -250,6 +279,6 @@ def run(arguments, directory):
                 directory, arguments.file_size + 1024, arguments.disk_rate, arguments.disk_iops))
         image = images / "disk.img"
         make_image(image, arguments.file_size)
-        for name, comparison in ("cold", cold), ("fua", fua):
+        for name, comparison in ("cold", cold), ("uncached", uncached), ("fua", fua):
             if chosen(name, arguments):
                 comparison(arguments, directory, image)

@@ -47,7 +47,8 @@ final class CacheHandle extends Handle {
         cache.facts().blockSizes(),
         readOnly ? shown.readOnly() : shown,
         cache.facts().description(),
-        CacheHandle.class);
+        CacheHandle.class,
+        cache.facts().dirtyBitmap());
   }
 
   /**
@@ -97,7 +98,7 @@ final class CacheHandle extends Handle {
       case TRIM -> trimSectors(operation);
       case WRITE_ZEROES -> zeroSectors(operation);
       case CACHE -> loadAhead(offset, length);
-      case BLOCK_STATUS -> operation.answer(extentsOf(offset, length, operation.most()));
+      case BLOCK_STATUS -> answerStatus(operation);
       default -> throw new AssertionError(operation.command());
     }
   }
@@ -203,6 +204,15 @@ final class CacheHandle extends Handle {
     long first = grid.blockOf(offset);
     long last = grid.blockOf(offset + length - 1);
     cache.reading.loadAhead(first, Math.min(last, first + cache.frames.capacity() - 1));
+  }
+
+  /** The storage answers for its dirty bitmap, which nothing that is written here changes. */
+  private void answerStatus(Operation question) throws IOException {
+    if (question.asksForDirty()) {
+      cache.storage.run(handle -> handle.run(question));
+    } else {
+      question.answer(extentsOf(question.offset(), question.length(), question.most()));
+    }
   }
 
   /**

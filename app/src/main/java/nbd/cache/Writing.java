@@ -304,12 +304,13 @@ final class Writing {
     Turn turn = cache.order.enterChange(offset, end);
     boolean succeeded = false;
     try {
-      long start = grid.alignedUp(offset);
-      long stop = grid.alignedDown(end);
-      if (start < stop) {
-        cache.index.forEachKnown(start, stop, cache.states::beginReplacing);
-      }
-      Handle changed = cache.storage.run(call);
+      Handle changed =
+          cache.storage.run(
+              handle -> {
+                // Not before: a break found on the way here makes older data dirty.
+                beginReplacing(grid.alignedUp(offset), grid.alignedDown(end));
+                call.on(handle);
+              });
       succeeded = true;
       return changed;
     } finally {
@@ -318,6 +319,12 @@ final class Writing {
         cache.index.forEachKnown(offset, end, this::failed);
       }
       cache.order.leave(turn);
+    }
+  }
+
+  private void beginReplacing(long start, long end) {
+    if (start < end) {
+      cache.index.forEachKnown(start, end, cache.states::beginReplacing);
     }
   }
 

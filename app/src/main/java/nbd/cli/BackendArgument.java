@@ -14,6 +14,9 @@ import nbd.file.FileKind;
 import nbd.file.FileSettings;
 import nbd.memory.MemoryBackend;
 import nbd.memory.NullBackend;
+import nbd.rbd.RbdBackend;
+import nbd.rbd.RbdName;
+import nbd.rbd.RbdSettings;
 import nbd.storage.Backend;
 
 /** The argument BACKEND of serve, which names the storage. */
@@ -37,8 +40,19 @@ final class BackendArgument {
   /** True if the argument names an image file, a device, or a directory of files. */
   static boolean isFiles(String argument) {
     return !isUpstream(argument)
+        && !isCeph(argument)
         && !argument.startsWith("memory:")
         && !argument.startsWith("null:");
+  }
+
+  /** True if the argument names an image, or all images of a pool, in a Ceph cluster. */
+  static boolean isCeph(String argument) {
+    return argument.startsWith("rbd:");
+  }
+
+  /** True if the argument names a pool, in which each image is an export. */
+  static boolean isPool(String argument) {
+    return isCeph(argument) && argument.indexOf('/') < 0;
   }
 
   /** True if the argument names a directory, in which each file is an export. */
@@ -51,10 +65,12 @@ final class BackendArgument {
    *
    * @param files the settings with which files are opened
    * @param upstream the options for another server
+   * @param rbd the settings with which images in a Ceph cluster are opened
    * @throws UsageException if the argument names no storage
    * @throws IOException if the storage could not be opened
    */
-  static Backend open(String argument, FileSettings files, UpstreamOptions upstream)
+  static Backend open(
+      String argument, FileSettings files, UpstreamOptions upstream, RbdSettings rbd)
       throws IOException {
     if (isUpstream(argument)) {
       try {
@@ -71,6 +87,7 @@ final class BackendArgument {
       case "dir" -> DirectoryBackend.open(OptionValues.path(rest), files);
       case "memory" -> new MemoryBackend(size(rest, MemoryBackend.MAXIMUM_SIZE));
       case "null" -> new NullBackend(size(rest, MAXIMUM_NULL));
+      case "rbd" -> RbdBackend.of(rbdName(rest), rbd);
       default -> {
         Path path = OptionValues.path(argument);
         if (PREFIX.matcher(argument).lookingAt() && !Files.exists(path)) {
@@ -79,6 +96,14 @@ final class BackendArgument {
         yield file(path, files);
       }
     };
+  }
+
+  private static RbdName rbdName(String text) {
+    try {
+      return RbdName.parse(text);
+    } catch (IllegalArgumentException wrong) {
+      throw new UsageException(wrong.getMessage());
+    }
   }
 
   /** Refuses character devices, whose size means nothing: that of /dev/zero is 0. */
@@ -99,10 +124,12 @@ final class BackendArgument {
           case "path", "raw", "file" -> "file:" + rest;
           case "unix" -> "nbd+unix:///?socket=" + rest;
           case "nbd" -> asUri(rest);
+          case "ceph", "rados", "rbd" -> "rbd:" + rest;
           default -> "";
         };
     return ("\"%s\" is neither a file nor a kind of backend%s; there are PATH, file:PATH, dir:PATH,"
-            + " memory:SIZE, null:SIZE, and NBD URIs (nbd://, nbds://, nbd+unix://, nbds+unix://)")
+            + " memory:SIZE, null:SIZE, rbd:POOL/IMAGE, and NBD URIs (nbd://, nbds://,"
+            + " nbd+unix://, nbds+unix://)")
         .formatted(argument, meant.isEmpty() ? "" : " (did you mean " + meant + "?)");
   }
 

@@ -111,7 +111,7 @@ final class Completion implements Callable<Integer> {
       """;
 
   private static final String SCHEMES = "nbd:// nbds:// nbd+unix:/// nbds+unix:///";
-  private static final String KINDS = "file: dir: memory: null: " + SCHEMES;
+  private static final String KINDS = "file: dir: memory: null: rbd: " + SCHEMES;
 
   @Spec private CommandSpec spec = CommandSpec.create();
 
@@ -151,7 +151,12 @@ final class Completion implements Callable<Integer> {
   private static String words(CommandSpec command) {
     StringJoiner options = new StringJoiner(" ");
     for (OptionSpec option : command.options()) {
-      options.add(option.longestName() + (option.arity().max() > 0 ? "=" : ""));
+      if (option.arity().min() == 0) {
+        options.add(option.longestName());
+      }
+      if (option.arity().max() > 0) {
+        options.add(option.longestName() + "=");
+      }
     }
     String arguments =
         command.positionalParameters().stream().findFirst().map(Completion::of).orElse("true");

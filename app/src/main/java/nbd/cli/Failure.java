@@ -39,6 +39,8 @@ final class Failure {
   /** Says a failure in one line. */
   static String words(Throwable failure) {
     return switch (failure) {
+      case FileSystemException said when said.getFile() != null ->
+          said.getFile() + ": " + reason(said);
       case IOException said -> firstLine(said);
       case OutOfMemoryError error ->
           "out of memory (" + error.getMessage() + "); the JVM option -Xmx gives more";

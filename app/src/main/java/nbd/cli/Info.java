@@ -3,7 +3,8 @@ package nbd.cli;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Locale;
+import java.util.Map;
+import java.util.Stack;
 import java.util.concurrent.Callable;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -12,13 +13,16 @@ import nbd.client.ExportInfo;
 import nbd.client.NbdClient;
 import nbd.client.NbdUri;
 import nbd.protocol.BaseAllocation;
+import nbd.protocol.Printable;
 import nbd.protocol.TransmissionFlag;
-import nbd.storage.Extent;
 import nbd.storage.ListedExport;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ExitCode;
+import picocli.CommandLine.IParameterPreprocessor;
+import picocli.CommandLine.Model.ArgSpec;
 import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Model.OptionSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
@@ -30,9 +34,6 @@ import picocli.CommandLine.Spec;
     sortOptions = false,
     usageHelpAutoWidth = true)
 final class Info implements Callable<Integer> {
-  /** The most extents of one request. */
-  private static final int EXTENTS = 1 << 16;
-
   /** The exit status that means no; nbdinfo's too. */
   private static final int NO = 2;
 
@@ -57,10 +58,14 @@ final class Info implements Callable<Integer> {
 
   @Option(
       names = "--map",
+      arity = "0..1",
+      paramLabel = "CONTEXT",
+      fallbackValue = BaseAllocation.NAME,
+      preprocessor = AttachedOnly.class,
       description =
-          "Show where the export has data, and where holes and zeroes: offset, length and type of"
-              + " each extent.")
-  private boolean map;
+          "Show the extents of a metadata context: offset, length and type. Without CONTEXT it is"
+              + " base:allocation: data, holes and zeroes.")
+  private @Nullable String map;
 
   @Option(names = "--size", description = "Print only the export's size, in bytes.")
   private boolean size;
@@ -88,6 +93,18 @@ final class Info implements Callable<Integer> {
   @SuppressWarnings("unused") // picocli acts on it
   private boolean help;
 
+  /** Takes a value that is optional only behind an equals sign: else it is the next argument. */
+  static final class AttachedOnly implements IParameterPreprocessor {
+    @Override
+    public boolean preprocess(
+        Stack<String> arguments, CommandSpec command, ArgSpec option, Map<String, Object> info) {
+      if (" ".equals(info.get("separator"))) {
+        arguments.push(((OptionSpec) option).fallbackValue());
+      }
+      return false;
+    }
+  }
+
   /** The questions of {@code --is}; their names are nbdinfo's. */
   enum Property {
     READ_ONLY,
@@ -113,12 +130,12 @@ final class Info implements Callable<Integer> {
     }
     if (list || modes.isEmpty()) {
       System.out.print(reports(server));
+    } else if (map != null) {
+      System.out.print(map(server, map));
     } else {
       try (NbdClient client = connect(server)) {
         if (size) {
           System.out.println(client.export().size());
-        } else if (map) {
-          System.out.print(map(server, client));
         } else {
           return answer(server, client.export()) ? ExitCode.OK : NO;
         }
@@ -168,14 +185,16 @@ final class Info implements Callable<Integer> {
   }
 
   private static ExportReport report(NbdUri uri) throws IOException {
+    ExportInfo export;
     try (NbdClient client = connect(uri)) {
-      ExportInfo export = client.export();
-      List<String> contexts =
-          export.structuredReplies()
-              ? NbdClient.listContexts(uri, uri.exportName(), SETTINGS)
-              : List.of();
-      return new ExportReport(uri, export, contexts);
+      export = client.export();
     }
+    // A server that takes one client at a time may open the export again to list its contexts.
+    List<String> contexts =
+        export.structuredReplies()
+            ? NbdClient.listContexts(uri, uri.exportName(), SETTINGS)
+            : List.of();
+    return new ExportReport(uri, export, contexts);
   }
 
   private static String text(List<ExportReport> reports) {
@@ -190,44 +209,15 @@ final class Info implements Callable<Integer> {
         .collect(Collectors.joining(",\n", "{\n" + head + "\"exports\": [\n", " ]\n}\n"));
   }
 
-  private String map(NbdUri server, NbdClient client) throws IOException {
-    if (!client.export().tellsExtents()) {
-      throw new IOException(
-          "%s: the server does not know the metadata context \"%s\""
-              .formatted(server, BaseAllocation.NAME));
-    }
-    StringBuilder rows = new StringBuilder();
-    long offset = 0;
-    for (Extent extent : extents(client)) {
-      rows.append(rows.isEmpty() || !json ? "" : ",\n").append(row(offset, extent));
-      offset += extent.length();
-    }
-    return json ? "[\n" + rows + "\n]\n" : rows.toString();
-  }
-
-  private static List<Extent> extents(NbdClient client) throws IOException {
-    List<Extent> extents = new ArrayList<>();
-    long size = client.export().size();
-    for (long offset = 0; offset < size; ) {
-      for (Extent extent : client.extents(offset, size - offset, EXTENTS)) {
-        offset += extent.length();
-        extent.appendTo(extents);
+  private String map(NbdUri server, String context) throws IOException {
+    try (NbdClient client =
+        NbdClient.connect(server, server.exportName(), SETTINGS, List.of(context))) {
+      if (!client.export().contexts().containsKey(context)) {
+        throw new IOException(
+            "%s: the server does not know the metadata context \"%s\""
+                .formatted(server, Printable.name(context)));
       }
+      return ContextMap.of(client, context).print(json);
     }
-    return extents;
-  }
-
-  private String row(long offset, Extent extent) {
-    int type = BaseAllocation.status(extent.hole(), extent.zero());
-    String name = List.of("data", "hole", "zero", "hole,zero").get(type);
-    return json
-        ? String.format(
-            Locale.ROOT,
-            "{ \"offset\": %d, \"length\": %d, \"type\": %d, \"description\": \"%s\"}",
-            offset,
-            extent.length(),
-            type,
-            name)
-        : String.format(Locale.ROOT, "%10d  %10d  %3d  %s%n", offset, extent.length(), type, name);
   }
 }

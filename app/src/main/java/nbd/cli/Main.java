@@ -1,6 +1,7 @@
 package nbd.cli;
 
-import java.util.Objects;
+import java.util.List;
+import java.util.Optional;
 import nbd.posix.ParentProcess;
 import nbd.protocol.Printable;
 import nbd.threads.VirtualThreads;
@@ -17,15 +18,14 @@ import picocli.CommandLine.UnmatchedArgumentException;
 @Command(
     name = "nbd-multiconn",
     description = "An NBD server that keeps the promise of multi-conn.",
-    subcommands = {Serve.class, Info.class, HelpCommand.class, Completion.class},
     mixinStandardHelpOptions = true,
     versionProvider = Main.Version.class,
     synopsisSubcommandLabel = "COMMAND",
     exitCodeListHeading = "%nExit status:%n",
     exitCodeList = {
       "0:Success.",
-      "1:Run-time error.",
-      "2:Wrong usage; with info --can and --is: no.",
+      "1:Run-time error; with check: a promise is broken.",
+      "2:Wrong usage; with info --can and --is: no; with check: it could not run.",
       "78:There is no Java 25 to run it with."
     })
 public final class Main {
@@ -43,17 +43,31 @@ public final class Main {
     }
   }
 
-  /** Makes the model of the program's commands. */
-  public static CommandLine commandLine() {
+  /**
+   * Makes the model of the command that the arguments begin with, or else of all commands. Reading
+   * the options of those that are not used would take a good part of the start.
+   */
+  public static CommandLine commandLine(String... arguments) {
     CommandLine line = new CommandLine(new Main());
+    commands(arguments).forEach(line::addSubcommand);
     // A file may be named @disk.
     line.setExpandAtFiles(false);
     line.setUsageHelpAutoWidth(true);
     OptionValues.register(line);
-    OptionSections.show(Objects.requireNonNull(line.getSubcommands().get("serve")));
+    Optional.ofNullable(line.getSubcommands().get("serve")).ifPresent(OptionSections::show);
     line.setExecutionExceptionHandler(Main::report);
     line.setParameterExceptionHandler(Main::reportUsage);
     return line;
+  }
+
+  private static List<Class<?>> commands(String[] arguments) {
+    String first = arguments.length == 0 ? "" : arguments[0];
+    return switch (first) {
+      case "serve" -> List.of(Serve.class);
+      case "info" -> List.of(Info.class);
+      case "check" -> List.of(Check.class);
+      default -> List.of(Serve.class, Info.class, Check.class, HelpCommand.class, Completion.class);
+    };
   }
 
   /** Prints one line that says what went wrong, and with -v the stack. */
@@ -114,7 +128,7 @@ public final class Main {
             ParentProcess.endWith(launcher);
           }
           VirtualThreads.configure();
-          return commandLine().execute(args);
+          return commandLine(args).execute(args);
         });
   }
 }

@@ -8,34 +8,36 @@ import java.security.CodeSource;
 import java.util.concurrent.CompletableFuture;
 import java.util.jar.JarEntry;
 import java.util.jar.JarFile;
-import org.tinylog.Logger;
+import java.util.regex.Pattern;
 
 /**
- * The early loading of all the program's classes. From a jar that is overwritten while the program
- * runs, no more classes can be loaded; without this, the server could not even end in order then.
+ * The early loading of all classes that a server may need. From a jar that is overwritten while the
+ * program runs, no more classes can be loaded; without this, the server could not even end in order
+ * then.
  */
 final class OwnClasses {
   private static final String SUFFIX = ".class";
 
+  private static final Pattern UNUSED_BY_A_SERVER =
+      Pattern.compile("META-INF/|nbd/check/|picocli/AutoComplete|picocli/CommandLine\\$Help");
+
   private OwnClasses() {}
 
-  /** Loads the classes in a thread of its own. */
+  /** Loads the classes in a thread of its own, which logs nothing: the log has no level yet. */
   static CompletableFuture<Void> load() {
     return CompletableFuture.runAsync(
         OwnClasses::loadAll, Thread.ofPlatform().daemon().name("classes")::start);
   }
 
   private static void loadAll() {
-    // The logger looks for its parts in the jar when it is first used.
-    Logger.isDebugEnabled();
     CodeSource source = OwnClasses.class.getProtectionDomain().getCodeSource();
     try {
       Path jar = Path.of(source.getLocation().toURI());
       if (Files.isRegularFile(jar)) {
         loadFrom(jar);
       }
-    } catch (IOException | URISyntaxException failure) {
-      Logger.debug("the jar's classes are loaded when they are needed: {}", failure.getMessage());
+    } catch (IOException | URISyntaxException unreadable) {
+      // The classes are loaded when they are needed.
     }
   }
 
@@ -46,7 +48,7 @@ final class OwnClasses {
   }
 
   private static boolean isClass(String entry) {
-    return entry.endsWith(SUFFIX) && !entry.startsWith("META-INF/");
+    return entry.endsWith(SUFFIX) && !UNUSED_BY_A_SERVER.matcher(entry).lookingAt();
   }
 
   private static void load(String entry) {
@@ -55,7 +57,6 @@ final class OwnClasses {
       Class.forName(name, false, OwnClasses.class.getClassLoader());
     } catch (ClassNotFoundException | LinkageError unusable) {
       // A library's class that needs another library, which is not in the jar.
-      Logger.trace("{} is not there: {}", name, unusable.getMessage());
     }
   }
 }

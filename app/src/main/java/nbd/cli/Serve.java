@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CompletableFuture;
 import java.util.function.Predicate;
 import nbd.protocol.ExportRequest;
 import nbd.server.Exports;
@@ -37,6 +38,9 @@ import picocli.CommandLine.Spec;
       "DURATION is a number with ms, s, m or h; without a unit, of seconds."
     })
 final class Serve implements Callable<Integer> {
+  /** Begins before the options are read, which takes about as long. */
+  private final CompletableFuture<Void> classes = OwnClasses.load();
+
   @Spec private CommandSpec spec = CommandSpec.create();
 
   @Parameters(
@@ -47,6 +51,8 @@ final class Serve implements Callable<Integer> {
         "dir:PATH, every regular file in a directory, by its name;",
         "memory:SIZE, a sparse RAM disk that all connections share;",
         "null:SIZE, which reads zeroes and forgets writes;",
+        "rbd:POOL[/NAMESPACE]/IMAGE[@SNAPSHOT], an image of a Ceph cluster;",
+        "rbd:POOL, every image of the pool, by its name;",
         "an NBD URI (nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH), another NBD"
             + " server.",
         "SIZE and DURATION are explained at the end."
@@ -83,6 +89,8 @@ final class Serve implements Callable<Integer> {
   @Mixin private UpstreamOptions upstream = new UpstreamOptions();
 
   @Mixin private FileOptions files = new FileOptions();
+
+  @Mixin private RbdOptions rbd = new RbdOptions();
 
   @Mixin private TlsOptions tlsOptions = new TlsOptions();
 
@@ -155,7 +163,7 @@ final class Serve implements Callable<Integer> {
             ? Optional.empty()
             : Optional.of(StatisticsReport.to(statsFile, filters.cacheBytes() > 0));
     FilterStack stack = new FilterStack(openStorage(), choice(report));
-    if (!BackendArgument.isUpstream(backend) && !BackendArgument.isDirectory(backend)) {
+    if (!BackendArgument.isUpstream(backend) && !hasOwnNames()) {
       warnIfRefused(stack);
     }
     List<String> names = hasOwnNames() ? List.of() : exportNames;
@@ -163,6 +171,7 @@ final class Serve implements Callable<Integer> {
     Exports exports = new Exports(stack.backend(), names, description, readOnly, atMost);
     Service service =
         new Service(
+            classes,
             exports.backend(),
             channel -> new Server(channel, exports, handshakeTimeout, memory.bytes(), tls),
             tls.server(),
@@ -176,7 +185,7 @@ final class Serve implements Callable<Integer> {
 
   private Backend openStorage() throws IOException {
     try {
-      return BackendArgument.open(backend, files.settings(readOnly), upstream);
+      return BackendArgument.open(backend, files.settings(readOnly), upstream, rbd.settings());
     } catch (UsageException wrong) {
       throw new UsageException("BACKEND: " + wrong.getMessage());
     }
@@ -195,7 +204,9 @@ final class Serve implements Callable<Integer> {
 
   /** True if the storage has several exports, which it names itself. */
   private boolean hasOwnNames() {
-    return upstream.dynamicExport() || BackendArgument.isDirectory(backend);
+    return upstream.dynamicExport()
+        || BackendArgument.isDirectory(backend)
+        || BackendArgument.isPool(backend);
   }
 
   /** Another server may be down now and up when a client comes; other storage can be asked. */
@@ -216,7 +227,11 @@ final class Serve implements Callable<Integer> {
     if (!BackendArgument.isUpstream(backend)) {
       refuseMixin("upstream", isGiven, "only with another NBD server as BACKEND");
     }
+    if (!BackendArgument.isCeph(backend)) {
+      refuseMixin("rbd", isGiven, "only with an image in a Ceph cluster as BACKEND");
+    }
     upstream.check(isGiven);
+    rbd.check();
     tlsOptions.check();
     if (hasOwnNames()) {
       UsageException.refuse(
@@ -224,7 +239,7 @@ final class Serve implements Callable<Integer> {
           isGiven,
           upstream.dynamicExport()
               ? "not with --dynamic-export, which passes every name on"
-              : "not with a directory, whose files' names are the exports'");
+              : "not with a directory or a pool, whose files or images are the exports");
     }
     exportNames.forEach(name -> checkLength("--export-name", name));
     checkLength("--description", description);

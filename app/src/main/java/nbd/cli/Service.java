@@ -31,7 +31,7 @@ final class Service {
   private final Optional<TlsServer> tls;
   private final Optional<PidFile> pidFile;
   private final Optional<StatisticsReport> report;
-  private final CompletableFuture<Void> classes = OwnClasses.load();
+  private final CompletableFuture<Void> classes;
 
   /** Guards the fields below. A signal may end the service before all of it has started. */
   private final ReentrantLock lock = new ReentrantLock();
@@ -42,12 +42,20 @@ final class Service {
   private boolean ended;
   private int endStatus;
 
+  /**
+   * Creates a service.
+   *
+   * @param classes complete when the classes that a server needs are loaded
+   */
   Service(
+      CompletableFuture<Void> classes,
       Backend backend,
       Function<ServerSocketChannel, Server> makeServer,
       Optional<TlsServer> tls,
       Optional<PidFile> pidFile,
       Optional<StatisticsReport> report) {
+    // The logger looks for its parts in the jar when it is first used.
+    this.classes = classes.thenRun(Logger::isDebugEnabled);
     this.backend = backend;
     this.makeServer = makeServer;
     this.tls = tls;

@@ -13,6 +13,7 @@ import java.util.ArrayList;
 import java.util.List;
 import nbd.client.Endpoint.Tcp;
 import nbd.client.Endpoint.Unix;
+import nbd.protocol.BaseAllocation;
 import nbd.protocol.NbdException;
 import nbd.protocol.OptionException;
 import nbd.protocol.ProtocolException;
@@ -68,8 +69,13 @@ final class Connector {
         });
   }
 
-  /** Connects and opens the URI's export. */
+  /** Connects and opens the URI's export with base:allocation. */
   NbdClient open() throws IOException {
+    return open(List.of(BaseAllocation.NAME));
+  }
+
+  /** Connects and opens the URI's export with these metadata contexts. */
+  NbdClient open(List<String> contexts) throws IOException {
     NbdClient client =
         connect(
             negotiation ->
@@ -77,7 +83,7 @@ final class Connector {
                     uri.toString(),
                     negotiation.wire,
                     negotiation.in,
-                    negotiation.open(),
+                    negotiation.open(contexts),
                     settings.requestTimeout()));
     client.start();
     return client;

@@ -65,6 +65,11 @@ final class Coverage {
     return early.size() <= MOST_PIECES;
   }
 
+  /** Says whether nothing has arrived. */
+  boolean isEmpty() {
+    return reached == 0 && (early == null || early.isEmpty());
+  }
+
   /** Says whether the first {@code length} bytes have arrived. */
   boolean isComplete(long length) {
     return reached == length;

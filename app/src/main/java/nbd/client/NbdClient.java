@@ -3,12 +3,15 @@ package nbd.client;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.Future;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
+import nbd.protocol.BaseAllocation;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -23,6 +26,7 @@ import nbd.storage.LostException;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.storage.Patience;
+import nbd.threads.ConnectionThreads;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -54,6 +58,12 @@ public final class NbdClient extends Handle {
 
   /** Limit on the time for sending the goodbye. */
   private static final Duration GOODBYE = Duration.ofSeconds(1);
+
+  /**
+   * The connections whose replies may be read by a platform thread, which the kernel wakes before
+   * any other one; while there are more, the others have virtual threads.
+   */
+  private static final Semaphore PLATFORM_READERS = new Semaphore(ConnectionThreads.MOST);
 
   private final Wire wire;
   private final Link link;
@@ -89,9 +99,29 @@ public final class NbdClient extends Handle {
   /** Starts the thread that reads, and returns it. Called once, before any other call. */
   Thread start() {
     wire.splice();
-    Thread reader = Thread.ofVirtual().name("replies of " + link.name()).start(replies);
+    Thread reader = startReader();
     link.watch();
     return reader;
+  }
+
+  private Thread startReader() {
+    String name = "replies of " + link.name();
+    if (PLATFORM_READERS.tryAcquire()) {
+      try {
+        return Thread.ofPlatform().daemon().name(name).start(this::readOnPlatform);
+      } catch (OutOfMemoryError noThread) {
+        PLATFORM_READERS.release();
+      }
+    }
+    return Thread.ofVirtual().name(name).start(replies);
+  }
+
+  private void readOnPlatform() {
+    try {
+      replies.run();
+    } finally {
+      PLATFORM_READERS.release();
+    }
   }
 
   /**
@@ -104,6 +134,19 @@ public final class NbdClient extends Handle {
   public static NbdClient connect(NbdUri uri, String exportName, ClientSettings settings)
       throws IOException {
     return connect(uri, exportName, settings, new ConnectAttempts());
+  }
+
+  /**
+   * Connects, selects metadata contexts instead of base:allocation alone, and opens an export.
+   *
+   * @param contexts the names of those that are wanted; {@link #export} tells which the server has
+   * @throws IOException as the other
+   */
+  public static NbdClient connect(
+      NbdUri uri, String exportName, ClientSettings settings, List<String> contexts)
+      throws IOException {
+    return new Connector(uri.withExportName(exportName), settings, new ConnectAttempts())
+        .open(contexts);
   }
 
   /** Connects and opens an export, in an attempt that can be ended early. */
@@ -137,6 +180,16 @@ public final class NbdClient extends Handle {
       throws IOException {
     return new Connector(uri.withExportName(exportName), settings, new ConnectAttempts())
         .ask(Negotiation::listContexts);
+  }
+
+  /**
+   * Asks for what {@link #export} would return, on a connection of its own that does not open the
+   * export.
+   *
+   * @throws IOException as {@link #connect}
+   */
+  public static ExportInfo info(NbdUri uri, ClientSettings settings) throws IOException {
+    return new Connector(uri, settings, new ConnectAttempts()).ask(Negotiation::info);
   }
 
   /** Returns the server's description of the export. */
@@ -177,21 +230,21 @@ public final class NbdClient extends Handle {
   }
 
   private boolean stage(Operation operation, Completion end) {
-    Command command = operation.command();
-    if ((command != Command.READ && command != Command.WRITE)
-        || operation.length() > longestPayload) {
+    if (!isOneRequest(operation)) {
       return false;
     }
+    Command command = operation.command();
+    boolean hasData = command == Command.READ || command == Command.WRITE;
     Request request =
         new Request(
             null,
             done -> end.done(certainOutcome(done)),
             command,
-            operation.flags(),
+            flags(operation),
             link.nextCookie(),
             operation.offset(),
             operation.length(),
-            operation.isPiped() ? null : operation.data().slice(),
+            hasData && !operation.isPiped() ? operation.data().slice() : null,
             operation.isPiped() ? operation.pipe() : null,
             null);
     if (link.add(request) != null) {
@@ -208,6 +261,20 @@ public final class NbdClient extends Handle {
     return true;
   }
 
+  private boolean isOneRequest(Operation operation) {
+    return switch (operation.command()) {
+      case READ, WRITE -> operation.length() <= longestPayload;
+      case FLUSH -> true;
+      case BLOCK_STATUS -> false;
+      default -> operation.length() > 0 && operation.length() <= longestRange;
+    };
+  }
+
+  /** Returns the flags that the server gets: FUA is for commands that write. */
+  private static CommandFlags flags(Operation operation) {
+    return operation.command().writes() ? operation.flags() : CommandFlags.NONE;
+  }
+
   @Override
   public void push() {
     Request newest = staged.getAndSet(null);
@@ -222,7 +289,7 @@ public final class NbdClient extends Handle {
 
   private void perform(Operation operation) throws IOException {
     Command command = operation.command();
-    CommandFlags flags = command.writes() ? operation.flags() : CommandFlags.NONE;
+    CommandFlags flags = flags(operation);
     long offset = operation.offset();
     long length = operation.length();
     switch (command) {
@@ -253,10 +320,33 @@ public final class NbdClient extends Handle {
     if (!export.tellsExtents()) {
       return List.of(Extent.data(question.length()));
     }
-    long asked = Math.min(question.length(), longestRange);
-    ExtentList extents = new ExtentList(question.most(), asked, size() - offset);
-    CommandFlags flags =
-        question.most() == 1 ? CommandFlags.of(CommandFlag.REQ_ONE) : CommandFlags.NONE;
+    return allocation(status(BaseAllocation.NAME, offset, question.length(), question.most()));
+  }
+
+  private static List<Extent> allocation(List<StatusExtent> extents) {
+    List<Extent> allocation = new ArrayList<>();
+    extents.forEach(extent -> extent.allocation().appendTo(allocation));
+    return allocation;
+  }
+
+  /**
+   * Asks by BLOCK_STATUS for the extents of a metadata context.
+   *
+   * @param context the name of one that {@link #export} tells of
+   * @param length of the range, not 0
+   * @param most the largest number of extents wanted, at least 1
+   * @return consecutive extents, the first of which begins at the offset: at least one, each unlike
+   *     the one before. They may end before the range does, or after it.
+   */
+  public List<StatusExtent> status(String context, long offset, long length, int most)
+      throws IOException {
+    Integer number = export.contexts().get(context);
+    if (number == null) {
+      throw new IllegalArgumentException("the context " + context + " was not selected");
+    }
+    long asked = Math.min(length, longestRange);
+    ExtentList extents = new ExtentList(number, most, asked, size() - offset);
+    CommandFlags flags = most == 1 ? CommandFlags.of(CommandFlag.REQ_ONE) : CommandFlags.NONE;
     call(Command.BLOCK_STATUS, flags, offset, asked, null, extents);
     return extents.extents();
   }
@@ -270,15 +360,48 @@ public final class NbdClient extends Handle {
       @Nullable ExtentList extents)
       throws IOException {
     Request request = request(command, flags, offset, length, data, extents);
+    await(request);
+    IOException failure = outcome(request);
+    if (failure != null) {
+      throw failure;
+    }
+  }
+
+  private void await(Request request) throws LostException {
     String broken = link.add(request);
     if (broken != null) {
       throw new LostException(NbdError.ESHUTDOWN, broken);
     }
     queue.sendAndAwait(request);
-    IOException failure = outcome(request);
-    if (failure != null) {
-      throw failure;
+  }
+
+  /**
+   * Sends one request as it is, also one that the server ought to refuse, and returns the answer.
+   *
+   * @param length without extended headers below 2^32; at most 32 MiB for a READ or WRITE
+   * @param data of a READ or WRITE, with this length
+   * @throws LostException if the connection breaks, also because the answer breaks the protocol
+   */
+  public Answer ask(
+      Command command, CommandFlags flags, long offset, long length, @Nullable ByteBuffer data)
+      throws LostException {
+    ExtentList extents =
+        command == Command.BLOCK_STATUS
+            ? new ExtentList(
+                export.contexts().getOrDefault(BaseAllocation.NAME, 0),
+                Integer.MAX_VALUE,
+                Long.MAX_VALUE,
+                Long.MAX_VALUE)
+            : null;
+    Request request = request(command, flags, offset, length, data, extents);
+    await(request);
+    if (request.lost) {
+      throw lost();
     }
+    return new Answer(
+        request.errorNumber(),
+        request.message(),
+        extents == null ? List.of() : allocation(extents.extents()));
   }
 
   private Request request(
@@ -305,8 +428,7 @@ public final class NbdClient extends Handle {
   /** Describes how a request failed; null if it succeeded. */
   private @Nullable IOException outcome(Request request) {
     if (request.lost) {
-      Link.Broken broken = Objects.requireNonNull(link.broken());
-      return new LostException(NbdError.EIO, broken.reason(), broken.givenUp());
+      return lost();
     }
     NbdError error = request.error();
     if (error == null) {
@@ -314,6 +436,11 @@ public final class NbdClient extends Handle {
     }
     String what = described(request, error);
     return new NbdException(error, link.name() + ": " + what, what);
+  }
+
+  private LostException lost() {
+    Link.Broken broken = Objects.requireNonNull(link.broken());
+    return new LostException(NbdError.EIO, broken.reason(), broken.givenUp());
   }
 
   private String described(Request request, NbdError error) {
@@ -353,6 +480,14 @@ public final class NbdClient extends Handle {
       wire.close();
     } catch (IOException ignored) {
       // The server may have disconnected already.
+    }
+  }
+
+  /** Closes the socket without a goodbye, as a client does that crashes. Calls in flight fail. */
+  public void cut() {
+    if (closed.compareAndSet(false, true)) {
+      link.refuse("the connection was cut here", true);
+      wire.drop();
     }
   }
 }

@@ -48,14 +48,29 @@ final class Negotiation {
     this.uri = uri;
   }
 
-  /** Opens the export of the URI, and enters the transmission phase. */
+  /** Opens the export of the URI with base:allocation, and enters the transmission phase. */
   ExportInfo open() throws IOException {
+    return open(List.of(BaseAllocation.NAME));
+  }
+
+  /** Opens the export of the URI with these contexts, and enters the transmission phase. */
+  ExportInfo open(List<String> contexts) throws IOException {
     greet();
     if (!fixed) {
       return openByName(Map.of());
     }
     agreeOnReplies();
-    return go(structured ? contexts(Option.SET_META_CONTEXT) : Map.of());
+    return enter(Option.GO, contexts);
+  }
+
+  /** Asks for what {@link #open} would return, and ends the handshake. */
+  ExportInfo info() throws IOException {
+    greet();
+    requireOptions("tell of its exports");
+    agreeOnReplies();
+    ExportInfo info = enter(Option.INFO, List.of(BaseAllocation.NAME));
+    leave();
+    return info;
   }
 
   /** Lists the exports, and ends the handshake. */
@@ -90,7 +105,9 @@ final class Negotiation {
     requireOptions("list its metadata contexts");
     agreeOnReplies();
     List<String> names =
-        structured ? List.copyOf(contexts(Option.LIST_META_CONTEXT).keySet()) : List.of();
+        structured
+            ? List.copyOf(contexts(Option.LIST_META_CONTEXT, List.of()).keySet())
+            : List.of();
     leave();
     return names;
   }
@@ -152,17 +169,18 @@ final class Negotiation {
   }
 
   /**
-   * Selects base:allocation, or lists all contexts.
+   * Selects or lists contexts.
    *
+   * @param queries none to list all
    * @return contexts and their numbers; empty also if the server refuses: GO will say why
    */
-  private Map<String, Integer> contexts(Option option) throws IOException {
+  private Map<String, Integer> contexts(Option option, List<String> queries) throws IOException {
     boolean select = option == Option.SET_META_CONTEXT;
     Map<String, Integer> contexts = new LinkedHashMap<>();
     Optional<OptionReply> error =
         options.ask(
             option,
-            contextQuery(select),
+            contextData(queries),
             OptionReplyType.META_CONTEXT,
             data -> {
               if (data.remaining() < 5) {
@@ -170,7 +188,7 @@ final class Negotiation {
               }
               int id = data.getInt();
               String name = name(data);
-              boolean asked = !select || name.equals(BaseAllocation.NAME);
+              boolean asked = !select || queries.contains(name);
               if (!asked || contexts.put(name, id) != null) {
                 throw new ProtocolException(
                     "the server chose the metadata context \"%s\", which was not asked for"
@@ -180,26 +198,33 @@ final class Negotiation {
     return isAccepted(error) ? contexts : Map.of();
   }
 
-  private byte[] contextQuery(boolean select) {
+  private byte[] contextData(List<String> queries) {
     byte[] name = uri.exportName().getBytes(StandardCharsets.UTF_8);
-    byte[] query = BaseAllocation.NAME.getBytes(StandardCharsets.UTF_8);
-    ByteBuffer data = ByteBuffer.allocate(8 + name.length + (select ? 4 + query.length : 0));
-    data.putInt(name.length).put(name).putInt(select ? 1 : 0);
-    return select ? data.putInt(query.length).put(query).array() : data.array();
+    List<byte[]> encoded =
+        queries.stream().map(query -> query.getBytes(StandardCharsets.UTF_8)).toList();
+    int queryBytes = encoded.stream().mapToInt(query -> 4 + query.length).sum();
+    ByteBuffer data = ByteBuffer.allocate(8 + name.length + queryBytes);
+    data.putInt(name.length).put(name).putInt(encoded.size());
+    encoded.forEach(query -> data.putInt(query.length).put(query));
+    return data.array();
   }
 
-  private ExportInfo go(Map<String, Integer> contexts) throws IOException {
+  /** Asks by GO or INFO. */
+  private ExportInfo enter(Option option, List<String> wanted) throws IOException {
+    Map<String, Integer> contexts =
+        structured ? contexts(Option.SET_META_CONTEXT, wanted) : Map.of();
     InfoReplies infos = new InfoReplies();
     Optional<OptionReply> error =
-        options.ask(Option.GO, goData(), OptionReplyType.INFO, infos::take);
-    if (error.isPresent() && error.get().type() == OptionReplyType.ERR_UNSUP && !extended) {
+        options.ask(option, exportData(), OptionReplyType.INFO, infos::take);
+    boolean unknown = error.isPresent() && error.get().type() == OptionReplyType.ERR_UNSUP;
+    if (unknown && option == Option.GO && !extended) {
       return openByName(contexts);
     }
     OptionExchange.throwIfRefused(error, "export \"%s\" is".formatted(uri.exportName()));
     return infos.export(uri.exportName(), true, structured, extended, contexts);
   }
 
-  private byte[] goData() {
+  private byte[] exportData() {
     byte[] name = uri.exportName().getBytes(StandardCharsets.UTF_8);
     List<InfoType> wanted = List.of(InfoType.NAME, InfoType.DESCRIPTION, InfoType.BLOCK_SIZE);
     ByteBuffer data = ByteBuffer.allocate(6 + name.length + 2 * wanted.size());

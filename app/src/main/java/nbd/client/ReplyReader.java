@@ -5,11 +5,10 @@ import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import nbd.posix.Pipe;
 import nbd.posix.SpliceSocket;
-import nbd.protocol.BaseAllocation;
 import nbd.protocol.ChunkType;
 import nbd.protocol.Command;
+import nbd.protocol.CommandFlag;
 import nbd.protocol.IncomingReply;
-import nbd.protocol.NbdError;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.WireInput;
 import org.tinylog.Logger;
@@ -91,7 +90,7 @@ final class ReplyReader implements Runnable {
       throw wrong(request, "by a simple reply after chunks");
     }
     if (reply.error() != 0) {
-      request.fail(NbdError.of(reply.error()), "");
+      request.fail(reply.error(), "");
     } else if (request.command == Command.READ) {
       receive(request, 0, request.length);
     } else if (request.command == Command.BLOCK_STATUS) {
@@ -204,6 +203,9 @@ final class ReplyReader implements Runnable {
           "by %d bytes at %s, which lie outside of it"
               .formatted(bytes, Long.toUnsignedString(request.offset + start)));
     }
+    if ((request.flags & CommandFlag.DF.bit()) != 0 && !request.coverage().isEmpty()) {
+      throw wrong(request, "in several pieces, where it was asked for one (DF)");
+    }
     if (!request.coverage().add(start, start + bytes)) {
       throw wrong(
           request,
@@ -227,8 +229,7 @@ final class ReplyReader implements Runnable {
     ByteBuffer buffer = in.buffer();
     int context = buffer.getInt();
     long announced = wide ? Integer.toUnsignedLong(buffer.getInt()) : count;
-    Integer known = export.contexts().get(BaseAllocation.NAME);
-    if (known == null || context != known || !extents.isEmpty()) {
+    if (!export.contexts().containsValue(context) || !extents.begin(context)) {
       throw wrong(
           request,
           "by the metadata context %s, which is unknown or came before"
@@ -266,7 +267,7 @@ final class ReplyReader implements Runnable {
     ByteBuffer text = ByteBuffer.allocate(textBytes);
     in.readFully(text);
     in.skip(rest);
-    request.fail(NbdError.of(error), OptionExchange.text(text.flip()));
+    request.fail(error, OptionExchange.text(text.flip()));
   }
 
   /** Checks that a successful reply has answered everything. */

@@ -79,7 +79,9 @@ final class Request {
   /** True if the connection broke before the reply was complete. */
   boolean lost;
 
-  private @Nullable NbdError error;
+  /** The number of the server's error; 0 if there is none. */
+  private int error;
+
   private String message = "";
 
   /**
@@ -157,7 +159,7 @@ final class Request {
 
   /** Puts the data of a successful READ back into the pipe that it has left. */
   void returnToPipe() throws IOException {
-    if (pipe != null && data != null && error == null) {
+    if (pipe != null && data != null && error == 0) {
       if (pipe.put(data.clear()) < length) {
         throw new IllegalStateException("a pipe has no room for the data of a request");
       }
@@ -173,15 +175,20 @@ final class Request {
   }
 
   /** Notes an error of the server; the first one is kept. */
-  void fail(NbdError failure, String text) {
-    if (error == null) {
-      error = failure;
+  void fail(int number, String text) {
+    if (error == 0) {
+      error = number;
       message = text;
     }
   }
 
   /** Returns the server's error; null if there is none. */
   @Nullable NbdError error() {
+    return error == 0 ? null : NbdError.of(error);
+  }
+
+  /** Returns the number of the server's error, as it sent it; 0 if there is none. */
+  int errorNumber() {
     return error;
   }
 

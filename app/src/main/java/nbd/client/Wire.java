@@ -13,8 +13,10 @@ import nbd.client.NbdUri.TlsParameters;
 import nbd.posix.Pipe;
 import nbd.posix.SpliceSocket;
 import nbd.threads.ProcessorSharing;
+import nbd.threads.VirtualThreads;
 import nbd.tls.TlsChannel;
 import nbd.tls.TlsClient;
+import org.tinylog.Logger;
 
 /**
  * The socket of a connection, with TLS above it from {@link #startTls} on. It notes when the server
@@ -53,7 +55,12 @@ final class Wire implements ReadableByteChannel {
   /** Lets data be spliced from now on, after the handshake, where that is possible. */
   void splice() {
     if (!(out instanceof TlsChannel)) {
-      spliced = SpliceSocket.of(socket);
+      try {
+        VirtualThreads.stopBlocking(socket);
+        spliced = SpliceSocket.of(socket);
+      } catch (IOException broken) {
+        Logger.debug("nothing is spliced: {}", broken.getMessage());
+      }
     }
   }
 

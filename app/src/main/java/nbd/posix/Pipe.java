@@ -91,7 +91,7 @@ public final class Pipe {
    * @return the number of bytes
    */
   public int put(ByteBuffer from) throws IOException {
-    int count = copied("write", calls.write, sink, from);
+    int count = copied("write", "a pipe", calls.write, sink, from);
     held += count;
     return count;
   }
@@ -104,7 +104,7 @@ public final class Pipe {
   public int take(ByteBuffer into) throws IOException {
     int taken = 0;
     while (held > 0 && into.hasRemaining()) {
-      int count = copied("read", calls.read, source, into);
+      int count = copied("read", "a pipe", calls.read, source, into);
       if (count == 0) {
         throw new IllegalStateException("a pipe holds fewer bytes than it was given");
       }
@@ -114,7 +114,8 @@ public final class Pipe {
     return taken;
   }
 
-  private static int copied(String name, MethodHandle call, int fd, ByteBuffer buffer)
+  /** Copies between a direct buffer and a descriptor, without waiting; returns the bytes. */
+  static int copied(String name, String file, MethodHandle call, int fd, ByteBuffer buffer)
       throws IOException {
     if (!buffer.hasRemaining()) {
       return 0;
@@ -126,7 +127,7 @@ public final class Pipe {
           Math.max(
               0,
               Calls.tried(
-                  name, "a pipe", (_, state) -> (long) call.invokeExact(state, fd, address, most)));
+                  name, file, (_, state) -> (long) call.invokeExact(state, fd, address, most)));
       buffer.position(buffer.position() + (int) count);
       return (int) count;
     } finally {

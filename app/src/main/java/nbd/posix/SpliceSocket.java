@@ -3,6 +3,7 @@ package nbd.posix;
 import java.io.EOFException;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.SocketChannel;
 import java.util.Optional;
@@ -14,7 +15,7 @@ import org.tinylog.Logger;
  * A socket as an end of splice(2), by a descriptor of its own: the channel's may belong to another
  * file as soon as the channel is closed. The peer sees the socket's end when both are closed.
  *
- * <p>No call waits: the JDK puts sockets that virtual threads use in non-blocking mode. Any thread
+ * <p>No call waits, since the channel's user has put the socket in non-blocking mode. Any thread
  * may call.
  */
 public final class SpliceSocket implements AutoCloseable {
@@ -92,12 +93,32 @@ public final class SpliceSocket implements AutoCloseable {
     return count;
   }
 
+  /**
+   * Sends as much of a direct buffer as the peer takes at the moment.
+   *
+   * @return the number of bytes
+   */
+  public int put(ByteBuffer from) throws IOException {
+    lock.lock();
+    try {
+      requireOpen();
+      return Pipe.copied("write", "a socket", calls.write, fd, from);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** The lock is held. */
+  private void requireOpen() throws ClosedChannelException {
+    if (closed) {
+      throw new ClosedChannelException();
+    }
+  }
+
   private long splice(int from, int to, long most) throws IOException {
     lock.lock();
     try {
-      if (closed) {
-        throw new ClosedChannelException();
-      }
+      requireOpen();
       return Calls.tried(
           "splice",
           "a socket",

@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
 import nbd.protocol.ExportRequest.MalformedException;
 
 /**
@@ -45,8 +46,20 @@ public record MetaContextRequest(String name, List<String> queries) {
   }
 
   /** Says whether LIST has to name the context. */
-  public boolean lists(String context, String wildcard) {
-    return queries.isEmpty() || queries.contains(wildcard) || queries.contains(context);
+  public boolean lists(String context, Set<String> wildcards) {
+    return queries.isEmpty()
+        || queries.contains(context)
+        || queries.stream().anyMatch(wildcards::contains);
+  }
+
+  /** Says whether LIST may have to name a context of a dirty bitmap. */
+  public boolean mayListBitmap() {
+    return queries.isEmpty() || queries.contains(DirtyBitmap.NAMESPACE) || maySelectBitmap();
+  }
+
+  /** Says whether SET may select a context of a dirty bitmap. */
+  public boolean maySelectBitmap() {
+    return queries.stream().anyMatch(query -> query.startsWith(DirtyBitmap.PREFIX));
   }
 
   /** Says whether SET selects the context, which only its name does. */

@@ -51,7 +51,7 @@ public enum ReplyFormat {
     return hasChunks() ? headerBytes + 8 : headerBytes;
   }
 
-  /** Returns the length of a reply to BLOCK_STATUS with so many extents. */
+  /** Returns the length of a reply to BLOCK_STATUS in one context, with so many extents. */
   public int extentsBytes(int count) {
     return headerBytes + (this == EXTENDED ? 8 + 16 * count : 4 + 8 * count);
   }
@@ -133,15 +133,17 @@ public enum ReplyFormat {
   }
 
   /**
-   * Appends the header of the extents of a BLOCK_STATUS. Needs chunks.
+   * Appends the header of the extents of a BLOCK_STATUS in one context. Needs chunks.
    *
    * @param context the context's number
    * @param count of the extents, at least 1
+   * @param last whether this ends the reply: no other context follows
    */
-  public void extents(ByteBuffer out, long cookie, long offset, int context, int count) {
+  public void extents(
+      ByteBuffer out, long cookie, long offset, int context, int count, boolean last) {
     boolean wide = this == EXTENDED;
     ChunkType type = wide ? ChunkType.BLOCK_STATUS_EXT : ChunkType.BLOCK_STATUS;
-    chunk(out, DONE, type, cookie, offset, extentsBytes(count) - (long) headerBytes);
+    chunk(out, last ? DONE : 0, type, cookie, offset, extentsBytes(count) - (long) headerBytes);
     out.putInt(context);
     if (wide) {
       out.putInt(count);

@@ -21,8 +21,9 @@ import nbd.posix.UnixPeer;
 import nbd.protocol.Printable;
 import nbd.protocol.ProtocolException;
 import nbd.storage.Handle;
-import nbd.threads.PolledInput;
+import nbd.threads.ConnectionThreads;
 import nbd.threads.TimeSlice;
+import nbd.threads.VirtualThreads;
 import nbd.transmission.Admission;
 import nbd.transmission.Admission.Share;
 import nbd.transmission.OpenExport;
@@ -30,7 +31,7 @@ import nbd.transmission.Replies;
 import nbd.transmission.Transmission;
 import org.tinylog.Logger;
 
-/** One client's connection, from the greeting to the end; {@link #run} is its virtual thread. */
+/** One client's connection, from the greeting to the end; {@link #run} is its virtual thread's. */
 final class Connection implements Runnable {
   private final String name;
   private final SocketChannel channel;
@@ -39,6 +40,7 @@ final class Connection implements Runnable {
   private final Duration handshakeTimeout;
   private final ScheduledExecutorService timer;
   private final TimeSlice slice;
+  private final ConnectionThreads threads;
   private final TlsPolicy tls;
   private final int ahead;
 
@@ -58,7 +60,7 @@ final class Connection implements Runnable {
   /**
    * Makes a connection of an accepted client.
    *
-   * @param crowded whether other connections may be waiting for a carrier
+   * @param crowded whether other connections may be waiting for a processor
    * @param ahead how many bytes of requests to read ahead
    */
   Connection(
@@ -69,6 +71,7 @@ final class Connection implements Runnable {
       Duration handshakeTimeout,
       ScheduledExecutorService timer,
       BooleanSupplier crowded,
+      ConnectionThreads threads,
       TlsPolicy tls,
       int ahead)
       throws IOException {
@@ -79,6 +82,7 @@ final class Connection implements Runnable {
     this.handshakeTimeout = handshakeTimeout;
     this.timer = timer;
     this.slice = new TimeSlice(crowded);
+    this.threads = threads;
     this.tls = tls;
     this.ahead = ahead;
   }
@@ -136,14 +140,9 @@ final class Connection implements Runnable {
 
   private void serve() throws IOException {
     ReentrantLock sending = new ReentrantLock();
-    Wire wire =
-        new Wire(
-            new PolledInput(channel, sending, slice, PolledInput.USUAL),
-            channel,
-            admission.buffers(),
-            ahead);
+    Wire wire = new Wire(slice.input(channel), channel, admission.buffers(), ahead);
     try {
-      Optional<OpenExport> chosen = handshake(wire);
+      Optional<OpenExport> chosen = threads.run(() -> handshake(wire));
       if (chosen.isPresent()) {
         transmit(wire, sending, chosen.get());
       }
@@ -163,10 +162,13 @@ final class Connection implements Runnable {
           export.handle().takesPipes() && !wire.isSecure()
               ? SpliceSocket.of(channel)
               : Optional.empty();
+      if (spliced.isPresent()) {
+        VirtualThreads.stopBlocking(channel);
+      }
       try (Share share = admission.open(this::cutStalled)) {
         Replies replies =
             new Replies(wire.out(), spliced, sending, share.buffers(), share.sending());
-        new Transmission(name, wire.in(), replies, export, share, slice)
+        new Transmission(name, wire.in(), replies, export, share, slice, threads)
             .run(() -> phase.get() == Phase.STOPPING);
       } finally {
         spliced.ifPresent(SpliceSocket::close);

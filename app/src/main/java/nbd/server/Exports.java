@@ -2,6 +2,7 @@ package nbd.server;
 
 import java.io.IOException;
 import java.util.List;
+import java.util.Set;
 import nbd.protocol.ReplyFormat;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
@@ -46,6 +47,6 @@ public record Exports(
   OpenExport open(String name) throws IOException {
     Handle handle = backend.open(name, readOnly);
     String described = description.isEmpty() ? handle.facts().description() : description;
-    return new OpenExport(name, described, handle, ReplyFormat.SIMPLE, false);
+    return new OpenExport(name, described, handle, ReplyFormat.SIMPLE, Set.of());
   }
 }

@@ -3,10 +3,10 @@ package nbd.server;
 import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
-import nbd.protocol.BaseAllocation;
 import nbd.protocol.ExportRequest;
 import nbd.protocol.ExportRequest.MalformedException;
 import nbd.protocol.HandshakeFlag;
@@ -24,14 +24,14 @@ import nbd.protocol.ProtocolException;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.TransmissionFlag;
 import nbd.storage.ListedExport;
-import nbd.transmission.BlockStatus;
+import nbd.transmission.MetaContext;
 import nbd.transmission.OpenExport;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
- * The handshake of one connection, run by its virtual thread: fixed newstyle, until the client has
- * chosen an export or leaves.
+ * The handshake of one connection, run by its thread: fixed newstyle, until the client has chosen
+ * an export or leaves.
  */
 final class Handshake {
   /** The longest option data that is read and dropped; longer data ends the connection. */
@@ -61,10 +61,12 @@ final class Handshake {
 
   private ReplyFormat format = ReplyFormat.SIMPLE;
 
-  /** The export for which the client has selected base:allocation. */
-  private Optional<String> allocationOf = Optional.empty();
+  /** The names of the metadata contexts that the client has selected, for one export. */
+  private Set<String> selected = Set.of();
 
-  /** The export of the last INFO or GO; its handle is owned here until {@link #handOver}. */
+  private String selectedFor = "";
+
+  /** The export that was opened last; its handle is owned here until {@link #handOver}. */
   private @Nullable OpenExport opened;
 
   /** Thrown to refuse an option, with a message for the client. */
@@ -305,7 +307,7 @@ final class Handshake {
   private void metaContext(OptionRequest request, boolean select)
       throws IOException, Refusal, MalformedException {
     if (select) {
-      allocationOf = Optional.empty();
+      selected = Set.of();
     }
     ByteBuffer data = data(request);
     if (!format.hasChunks()) {
@@ -314,13 +316,35 @@ final class Handshake {
     }
     MetaContextRequest question = MetaContextRequest.parse(data);
     requireKnown(question.name());
-    if (select && question.selects(BaseAllocation.NAME)) {
-      allocationOf = Optional.of(question.name());
-      reply(request, OptionReply.metaContext(BlockStatus.CONTEXT, BaseAllocation.NAME));
-    } else if (!select && question.lists(BaseAllocation.NAME, BaseAllocation.WILDCARD)) {
-      reply(request, OptionReply.metaContext(0, BaseAllocation.NAME));
+    Optional<String> bitmap = dirtyBitmap(question, select);
+    Set<String> matched = new HashSet<>();
+    for (MetaContext context : MetaContext.values()) {
+      Optional<String> name =
+          context
+              .name(bitmap)
+              .filter(
+                  each ->
+                      select ? question.selects(each) : question.lists(each, context.wildcards()));
+      if (name.isPresent()) {
+        matched.add(name.get());
+        reply(request, OptionReply.metaContext(select ? context.id() : 0, name.get()));
+      }
+    }
+    if (select) {
+      selected = matched;
+      selectedFor = question.name();
     }
     acknowledge(request);
+  }
+
+  /**
+   * Returns the name of the export's dirty bitmap, if the queries may name it. Only the storage
+   * knows it, and opening that may be slow: clients that do not ask do not wait.
+   */
+  private Optional<String> dirtyBitmap(MetaContextRequest question, boolean select)
+      throws IOException, Refusal {
+    boolean mayName = select ? question.maySelectBitmap() : question.mayListBitmap();
+    return mayName ? open(question.name()).handle().facts().dirtyBitmap() : Optional.empty();
   }
 
   private void list(OptionRequest request) throws IOException, Refusal {
@@ -362,15 +386,15 @@ final class Handshake {
     }
   }
 
-  /** Opens an export; GO uses the handle that the INFO before it has opened. */
+  /** Opens an export; GO uses the handle that an option before it has opened. */
   private OpenExport open(String name) throws IOException, Refusal {
     requireKnown(name);
     if (opened != null && !opened.name().equals(name)) {
       closeOpened();
     }
     OpenExport export = opened == null ? openAnew(name) : opened;
-    // More may have been agreed on since the INFO.
-    OpenExport agreed = export.agreed(format, allocationOf.equals(Optional.of(name)));
+    // More may have been agreed on since it was opened.
+    OpenExport agreed = export.agreed(format, selectedFor.equals(name) ? selected : Set.of());
     opened = agreed;
     return agreed;
   }

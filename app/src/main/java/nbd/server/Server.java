@@ -14,6 +14,7 @@ import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
+import nbd.threads.ConnectionThreads;
 import nbd.transmission.Admission;
 import org.tinylog.Logger;
 
@@ -61,6 +62,7 @@ public final class Server {
   private final TlsPolicy tls;
   private final Semaphore permits;
   private final Map<Connection, Thread> connections = new ConcurrentHashMap<>();
+  private final ConnectionThreads threads = new ConnectionThreads(connections::size);
   private final ScheduledThreadPoolExecutor timer;
   private final int processors = Runtime.getRuntime().availableProcessors();
   private final UnusedMemory unused;
@@ -187,6 +189,7 @@ public final class Server {
             handshakeTimeout,
             timer,
             this::isCrowded,
+            threads,
             tls,
             connections.size() < MANY ? READ_AHEAD : SHORT_READ_AHEAD);
     Thread thread =
@@ -224,7 +227,7 @@ public final class Server {
     }
   }
 
-  /** Returns false only while there is a carrier for each connection, and one for other work. */
+  /** Returns false only while there is a processor for each connection, and one for others. */
   private boolean isCrowded() {
     return connections.size() >= processors;
   }
@@ -261,6 +264,7 @@ public final class Server {
       awaitConnections(patience);
     }
     timer.shutdownNow();
+    threads.close();
     return ended;
   }
 

@@ -62,7 +62,8 @@ public final class DirectMemory {
    * @throws NbdException ENOMEM if no more is left
    */
   public ByteBuffer allocate(int bytes) throws NbdException {
-    if (!fits(bytes) && !fitsAfterCollection(bytes)) {
+    boolean mayFit = bytes <= limit - reserve;
+    if (!fits(bytes) && !(mayFit && fitsAfterCollection(bytes))) {
       throw new NbdException(
           NbdError.ENOMEM,
           "no memory for %d bytes is left outside the heap; raise -XX:MaxDirectMemorySize"

@@ -27,6 +27,7 @@ public final class Operation {
   private @Nullable ReadTarget target;
   private @Nullable Pipe pipe;
   private int most;
+  private boolean dirty;
   private List<Extent> extents = List.of();
 
   /** Makes a READ that fills the buffer from its position to its limit. */
@@ -106,6 +107,18 @@ public final class Operation {
     return made;
   }
 
+  /**
+   * Makes a BLOCK_STATUS that asks where the storage is dirty, as its {@linkplain
+   * ExportFacts#dirtyBitmap dirty bitmap} says. Only for handles that have one.
+   *
+   * @param most the largest number of extents wanted, at least 1
+   */
+  public static Operation dirty(long offset, long length, int most) {
+    Operation made = extents(offset, length, most);
+    made.dirty = true;
+    return made;
+  }
+
   /** Makes this a READ into the buffer, as {@link #read}. */
   public Operation reading(ByteBuffer into, long at) {
     working(Command.READ, at, into.remaining(), CommandFlags.NONE);
@@ -139,6 +152,7 @@ public final class Operation {
     data = null;
     target = null;
     pipe = null;
+    dirty = false;
     return this;
   }
 
@@ -149,6 +163,7 @@ public final class Operation {
     copy.target = target;
     copy.pipe = pipe;
     copy.most = most;
+    copy.dirty = dirty;
     return copy;
   }
 
@@ -216,6 +231,11 @@ public final class Operation {
       throw new IllegalStateException(command + " has no target");
     }
     return target;
+  }
+
+  /** Says whether it is a BLOCK_STATUS for the dirty bitmap, and not for data and holes. */
+  public boolean asksForDirty() {
+    return dirty;
   }
 
   /** Returns the largest number of extents wanted. */

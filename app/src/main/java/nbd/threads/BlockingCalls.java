@@ -78,7 +78,7 @@ public final class BlockingCalls implements AutoCloseable {
   }
 
   /**
-   * Makes the calls of many files with any number of threads. Callers keep those of one file few.
+   * Makes calls with any number of threads. Callers keep those on one file few.
    *
    * @param name of the threads
    */
@@ -182,7 +182,7 @@ public final class BlockingCalls implements AutoCloseable {
   }
 
   /** Waits, also when interrupted: the call goes on, and uses the caller's buffer. */
-  private static <T> T resultOf(FutureTask<T> result) throws IOException {
+  static <T> T resultOf(FutureTask<T> result) throws IOException {
     boolean interrupted = false;
     try {
       while (true) {

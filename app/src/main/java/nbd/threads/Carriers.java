@@ -10,12 +10,12 @@ import org.tinylog.Logger;
 
 /**
  * The permits to block a carrier by a call into the kernel, and the carriers that replace blocked
- * ones. A permit is there at once or not at all. A watch looks for calls that do not return: when
- * all carriers are blocked for {@link #LONG}, the scheduler gets one more, and one for each carrier
- * that is blocked for {@link #VERY_LONG}, until the calls return. There are fewer permits than the
- * scheduler can have carriers; so <b>however many calls hang, a carrier is free for other
- * connections, and soon as many as usual</b>. While none hangs, the scheduler is as the JDK made
- * it.
+ * ones. A permit is there at once or not at all; platform threads have permits of their own, since
+ * they block no carrier. A watch looks for calls that do not return: when all carriers are blocked
+ * for {@link #LONG}, the scheduler gets one more, and one for each carrier that is blocked for
+ * {@link #VERY_LONG}, until the calls return. There are fewer permits than the scheduler can have
+ * carriers; so <b>however many calls hang, a carrier is free for other connections, and soon as
+ * many as usual</b>. While none hangs, the scheduler is as the JDK made it.
  *
  * <p>One more carrier from the start would need no watch. But three on two processors cost 4 KiB
  * reads a sixth more processor time and a quarter more p99 latency (4 connections x depth 8, a busy
@@ -41,6 +41,9 @@ final class Carriers {
   static final Duration VERY_LONG = Duration.ofMillis(200);
 
   private static final int PERMITS = 64;
+
+  /** Platform threads have so many times as many: more than there are connections' threads. */
+  private static final int FOR_PLATFORM = 4;
 
   private static final Duration LOOK = Duration.ofMillis(10);
 
@@ -69,9 +72,9 @@ final class Carriers {
    */
   Carriers(int permits, Scheduler scheduler) {
     this.permits = permits;
-    this.slots = new AtomicLongArray(permits * APART);
+    this.slots = new AtomicLongArray((1 + FOR_PLATFORM) * permits * APART);
     this.scheduler = scheduler;
-    for (int slot = 0; slot < permits; slot++) {
+    for (int slot = 0; slot < (1 + FOR_PLATFORM) * permits; slot++) {
       slots.set(slot * APART, FREE);
     }
   }
@@ -92,19 +95,29 @@ final class Carriers {
   }
 
   /**
-   * Takes a permit for a call on this thread. Never waits.
+   * Takes a permit for a call on this virtual thread. Never waits.
    *
    * @param now in {@link System#nanoTime}'s count
    * @return for {@link #leave}, or {@link #NONE}
    */
   int enter(long now) {
-    int first = (int) (Thread.currentThread().threadId() % Math.max(permits, 1));
-    for (int i = 0; i < permits; i++) {
-      int slot = (first + i) % permits;
+    int slot = take(0, permits, now);
+    if (slot != NONE && asleep) {
+      wake();
+    }
+    return slot;
+  }
+
+  /** Takes a permit for a call on this platform thread; otherwise as {@link #enter}. */
+  int enterOnPlatform(long now) {
+    return take(permits, FOR_PLATFORM * permits, now);
+  }
+
+  private int take(int begin, int count, long now) {
+    long first = Thread.currentThread().threadId();
+    for (int i = 0; i < count; i++) {
+      int slot = begin + (int) ((first + i) % count);
       if (slots.get(slot * APART) == FREE && slots.compareAndSet(slot * APART, FREE, now)) {
-        if (asleep) {
-          wake();
-        }
         return slot;
       }
     }
@@ -142,7 +155,7 @@ final class Carriers {
   }
 
   /**
-   * Adds carriers for blocked ones; where that fails, the next look tries it again.
+   * Adds carriers for blocked ones. Where none could be started, the next look tries it again.
    *
    * @param usual the number of carriers while none is blocked
    * @return whether any call runs
@@ -161,11 +174,14 @@ final class Carriers {
     }
     int needed = Math.max(0, Math.max(hanging, blocked - usual + 1));
     if (needed != added) {
+      scheduler.addCarriers(needed);
+      added = needed;
+    }
+    if (added > 0) {
       try {
-        scheduler.addCarriers(needed);
-        added = needed;
+        scheduler.rouse();
       } catch (OutOfMemoryError noThread) {
-        Logger.debug("no carrier could be added: {}", noThread.getMessage());
+        Logger.debug("no carrier could be started: {}", noThread.getMessage());
       }
     }
     return running > 0;
@@ -185,19 +201,41 @@ final class Carriers {
           public void addCarriers(int count) {
             throw new UnsupportedOperationException();
           }
+
+          @Override
+          public void rouse() {
+            throw new UnsupportedOperationException();
+          }
         };
 
     /** The number of carriers that it has by itself; called first, and once. */
     int usualCarriers();
 
-    /** Sets the number of carriers beyond the usual ones. */
+    /** Allows so many carriers beyond the usual ones. */
     void addCarriers(int count);
+
+    /** Starts a carrier, or wakes an idle one, for the virtual threads that are ready to run. */
+    void rouse();
   }
 
-  /** The JDK's, loaded before it is needed: loading takes some 50 ms, and a descriptor. */
+  /**
+   * The JDK's, loaded before it is needed: loading takes some 50 ms, and a descriptor.
+   *
+   * <p>It starts or wakes a carrier when a task comes into an empty queue, or fills one up. While
+   * all carriers are blocked, tasks may come into each of its queues; the next ones start no
+   * carrier then, although more are allowed by now. So the queue of the watch is filled up if its
+   * last task has not run.
+   */
   private static final class VirtualThreadScheduler implements Scheduler {
+    /** The capacity of a new queue; a full one doubles it. */
+    private static final int CAPACITY = 64;
+
+    private static final int MOST_TASKS = 256 * CAPACITY;
+
     private @Nullable VirtualThreadSchedulerMXBean bean;
     private int usual;
+    private int tasks;
+    private volatile boolean hasRun = true;
 
     @Override
     public int usualCarriers() {
@@ -213,8 +251,15 @@ final class Carriers {
       if (bean != null) {
         bean.setParallelism(usual + count);
       }
-      // The scheduler starts another carrier only when a task is queued.
-      Thread.startVirtualThread(() -> {});
+    }
+
+    @Override
+    public void rouse() {
+      tasks = hasRun ? 1 : Math.clamp(2L * tasks, CAPACITY, MOST_TASKS);
+      hasRun = false;
+      for (int i = 0; i < tasks; i++) {
+        Thread.startVirtualThread(() -> hasRun = true);
+      }
     }
   }
 }

@@ -5,8 +5,8 @@ import java.util.concurrent.atomic.AtomicLong;
 
 /**
  * The calls of one kind on one file that a connection's thread makes itself, because they are
- * expected to be short and there is a permit to block a carrier ({@link Carriers}). Any other call
- * is for {@link BlockingCalls#run}.
+ * expected to be short and there is a permit to block its carrier ({@link Carriers}). Any other
+ * call is for {@link BlockingCalls#run}.
  *
  * <p>Measured on a busy machine: with every call handed to another thread, 4 KiB reads and writes
  * of cached data reached 0.4 to 0.5 of the requests a second, with three to six times the processor
@@ -73,7 +73,8 @@ public final class ShortCalls {
    */
   public int begin() {
     long now = System.nanoTime();
-    int permit = carriers.enter(now);
+    int permit =
+        Thread.currentThread().isVirtual() ? carriers.enter(now) : carriers.enterOnPlatform(now);
     if (permit != REFUSED && !mayBegin(now)) {
       carriers.leave(permit);
       return REFUSED;

@@ -3,12 +3,15 @@ package nbd.threads;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.Pipe;
+import java.nio.channels.WritableByteChannel;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
+import java.util.concurrent.locks.LockSupport;
 
 /** The settings of the JDK's virtual threads, made before the first of them starts. */
 public final class VirtualThreads {
   private static final String POLLER_MODE = "jdk.pollerMode";
+  private static final long POLL_NANOS = 50_000;
 
   private VirtualThreads() {}
 
@@ -21,6 +24,19 @@ public final class VirtualThreads {
     if (System.getProperty(POLLER_MODE) == null) {
       System.setProperty(POLLER_MODE, "1");
     }
+  }
+
+  /**
+   * Puts a socket in non-blocking mode for good, as the JDK does when a virtual thread uses it. Its
+   * readers and writers go on to wait, but a transfer from a file or a pipe moves no more than
+   * fits.
+   *
+   * @param socket nobody else writes to it meanwhile
+   */
+  public static void stopBlocking(WritableByteChannel socket) throws IOException {
+    FutureTask<Integer> nothing = new FutureTask<>(() -> socket.write(ByteBuffer.allocate(0)));
+    Thread.ofVirtual().name("non-blocking mode").start(nothing);
+    BlockingCalls.resultOf(nothing);
   }
 
   /**
@@ -37,7 +53,7 @@ public final class VirtualThreads {
       FutureTask<Integer> reading = new FutureTask<>(() -> source.read(ByteBuffer.allocate(1)));
       Thread reader = Thread.ofVirtual().name("first to wait").start(reading);
       while (reader.getState() != Thread.State.WAITING && reader.isAlive()) {
-        Thread.onSpinWait();
+        LockSupport.parkNanos(POLL_NANOS);
       }
       sink.write(ByteBuffer.allocate(1));
       reading.get();

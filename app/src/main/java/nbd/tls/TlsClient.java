@@ -3,11 +3,13 @@ package nbd.tls;
 import java.io.IOException;
 import java.nio.channels.ByteChannel;
 import java.nio.file.Path;
+import java.security.GeneralSecurityException;
 import java.util.Optional;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLEngine;
 import javax.net.ssl.SSLException;
 import javax.net.ssl.SSLParameters;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The client's side of TLS 1.2 and 1.3. The server's certificate is verified as libnbd does: it has
@@ -63,7 +65,18 @@ public final class TlsClient {
     try {
       return TlsChannel.handshake(plain, engine);
     } catch (SSLException disagreed) {
-      throw new SSLException("the TLS handshake failed: " + disagreed.getMessage(), disagreed);
+      throw new SSLException("the TLS handshake failed: " + reason(disagreed), disagreed);
     }
+  }
+
+  /** Finds the reason why a certificate is not accepted, which the JDK's message wraps. */
+  private static @Nullable String reason(SSLException disagreed) {
+    String reason = disagreed.getMessage();
+    for (Throwable cause = disagreed; cause != null; cause = cause.getCause()) {
+      if (cause instanceof GeneralSecurityException) {
+        reason = cause.getMessage();
+      }
+    }
+    return reason;
   }
 }

@@ -403,6 +403,16 @@ public final class Admission {
       return heldBytes() == 0;
     }
 
+    /** Says whether one request is in flight, and no other. */
+    private boolean hasOne() {
+      lock.lock();
+      try {
+        return requests == 1;
+      } finally {
+        lock.unlock();
+      }
+    }
+
     /** Spares a connection that waits for memory: its client may wait for that to move on. */
     private void disconnectIfStalled(long elapsedNanos, boolean othersWait) {
       long held = heldBytes();
@@ -481,6 +491,11 @@ public final class Admission {
     void giveBackPipe() {
       pipe.ifPresent(pipes::giveBack);
       pipe = Optional.empty();
+    }
+
+    /** Says whether it is the only request of its connection that is in flight. */
+    boolean isAlone() {
+      return share.hasOne();
     }
 
     /** Says whether the request was admitted with a buffer. */

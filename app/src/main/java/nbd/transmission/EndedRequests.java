@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
@@ -15,12 +16,14 @@ import nbd.transmission.Admission.Reservation;
 
 /**
  * The replies to requests that a handle has begun and ended. The handle's thread must not wait for
- * the client, so a virtual thread sends them, which runs as long as there are some; replies that
- * are added meanwhile leave together.
+ * the client. So it sends at most what the client takes at once; the rest is sent by a virtual
+ * thread, which runs as long as there are replies, and those that are added meanwhile leave
+ * together.
  *
  * <p>Invariant: {@code count} is the number of replies that are queued or being sent, and one
- * thread sends if and only if it is not 0. So that thread counts off the replies that it has taken,
- * whatever fails; and reservations are released whether replies were sent or not.
+ * thread sends if and only if it is not 0. So that thread counts off the replies that it has sent,
+ * whatever fails, or starts another one in its place; and reservations are released whether replies
+ * were sent or not.
  */
 final class EndedRequests {
   /** The largest number of replies that leave by one call. */
@@ -34,7 +37,7 @@ final class EndedRequests {
   /** Used by the thread that sends. */
   private final List<Ended> batch = new ArrayList<>(BATCH);
 
-  private record Ended(Reservation request, ByteBuffer reply) {}
+  private record Ended(Reservation request, boolean isAlone, ByteBuffer reply) {}
 
   /**
    * Begins with none.
@@ -50,17 +53,18 @@ final class EndedRequests {
    * Adds a request that has ended. Any thread may call; nothing is thrown.
    *
    * @param request released when the reply has been sent
+   * @param isAlone whether no other reply is expected soon, so that waiting for some gains nothing
    * @param reply makes the reply, from its position to its limit; called at once
    */
-  void add(Reservation request, Supplier<ByteBuffer> reply) {
+  void add(Reservation request, boolean isAlone, Supplier<ByteBuffer> reply) {
     try {
-      queue.add(new Ended(request, reply.get()));
+      queue.add(new Ended(request, isAlone, reply.get()));
     } catch (RuntimeException | Error failure) {
       unsent.accept(failure);
       request.release();
       return;
     }
-    if (count.getAndIncrement() == 0) {
+    if (count.getAndIncrement() == 0 && !sendWithoutWaiting()) {
       try {
         Thread.ofVirtual().start(this::send);
       } catch (RuntimeException | Error noThread) {
@@ -69,6 +73,23 @@ final class EndedRequests {
         send();
       }
     }
+  }
+
+  /** Sends replies; false if another thread has to go on. */
+  private boolean sendWithoutWaiting() {
+    do {
+      Ended next = Objects.requireNonNull(queue.peek());
+      try {
+        if (!next.isAlone() || !replies.sendSome(next.reply(), next.request().pipe())) {
+          return false;
+        }
+      } catch (Exception | Error failure) {
+        unsent.accept(failure);
+      }
+      queue.remove();
+      next.request().release();
+    } while (count.decrementAndGet() > 0);
+    return true;
   }
 
   private void send() {

@@ -1,8 +1,12 @@
 package nbd.transmission;
 
+import java.util.Collections;
+import java.util.EnumSet;
 import java.util.Locale;
+import java.util.Optional;
 import java.util.Set;
 import java.util.stream.Collectors;
+import nbd.protocol.Printable;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.TransmissionFlag;
 import nbd.storage.Handle;
@@ -14,13 +18,30 @@ import nbd.storage.Handle;
  * @param description a text for people; may be empty
  * @param handle the connection's own
  * @param format the form of replies
- * @param allocation whether the client has selected base:allocation
+ * @param contexts the metadata contexts that the client has selected, in the order of the enum
  */
 public record OpenExport(
-    String name, String description, Handle handle, ReplyFormat format, boolean allocation) {
-  /** Returns the same export with other agreements. */
-  public OpenExport agreed(ReplyFormat newFormat, boolean selected) {
-    return new OpenExport(name, description, handle, newFormat, selected);
+    String name, String description, Handle handle, ReplyFormat format, Set<MetaContext> contexts) {
+  /** Keeps a copy of the contexts. */
+  public OpenExport {
+    EnumSet<MetaContext> kept = EnumSet.noneOf(MetaContext.class);
+    kept.addAll(contexts);
+    contexts = Collections.unmodifiableSet(kept);
+  }
+
+  /**
+   * Returns the same export with other agreements.
+   *
+   * @param selected the names of contexts; those that the handle does not have are left out
+   */
+  public OpenExport agreed(ReplyFormat newFormat, Set<String> selected) {
+    EnumSet<MetaContext> had = EnumSet.allOf(MetaContext.class);
+    had.removeIf(context -> nameOf(context).filter(selected::contains).isEmpty());
+    return new OpenExport(name, description, handle, newFormat, had);
+  }
+
+  private Optional<String> nameOf(MetaContext context) {
+    return context.name(handle.facts().dirtyBitmap());
   }
 
   /** Returns the transmission flags that offer all that the handle can do, and the agreements. */
@@ -29,7 +50,7 @@ public record OpenExport(
     if (format.hasChunks()) {
       flags.add(TransmissionFlag.SEND_DF);
     }
-    if (allocation && format == ReplyFormat.EXTENDED) {
+    if (!contexts.isEmpty() && format == ReplyFormat.EXTENDED) {
       flags.add(TransmissionFlag.BLOCK_STATUS_PAYLOAD);
     }
     return flags;
@@ -41,8 +62,12 @@ public record OpenExport(
         flags().stream()
             .map(flag -> flag.name().toLowerCase(Locale.ROOT).replace('_', '-'))
             .collect(Collectors.joining(", "));
+    String selected =
+        contexts.stream()
+            .flatMap(context -> nameOf(context).stream())
+            .map(context -> Printable.name(context) + ", ")
+            .collect(Collectors.joining());
     return "%s replies, %sflags: %s"
-        .formatted(
-            format.name().toLowerCase(Locale.ROOT), allocation ? "base:allocation, " : "", names);
+        .formatted(format.name().toLowerCase(Locale.ROOT), selected, names);
   }
 }

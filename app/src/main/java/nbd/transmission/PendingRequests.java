@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 import nbd.posix.Pipe;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
@@ -19,7 +20,7 @@ import org.tinylog.Logger;
 /**
  * The requests of one connection that could not be answered at once. The connection's thread starts
  * them. The handle begins a request, whose reply then leaves with those of others that have ended;
- * or the request gets a virtual thread, which waits for storage and sends the reply.
+ * or a thread that receives no other request meanwhile waits for storage and sends the reply.
  */
 final class PendingRequests {
   private final String peer;
@@ -50,6 +51,7 @@ final class PendingRequests {
    *
    * @param reservation released when the request is answered. Its buffer holds a WRITE's payload,
    *     from its position to its limit, or is for a reply with content; a READ may have none.
+   * @param contexts those that a BLOCK_STATUS asks for
    */
   record Pending(
       Command command,
@@ -57,7 +59,8 @@ final class PendingRequests {
       long cookie,
       long offset,
       long length,
-      Reservation reservation) {
+      Reservation reservation,
+      Set<MetaContext> contexts) {
     private ByteBuffer buffer() {
       return reservation.buffer().orElseThrow();
     }
@@ -69,16 +72,20 @@ final class PendingRequests {
   }
 
   /** Returns the length of the buffer that a request's reply needs. */
-  int replyBytes(Command command, CommandFlags flags, long length) {
+  int replyBytes(Command command, CommandFlags flags, long length, Set<MetaContext> contexts) {
     return switch (command) {
       case READ -> format.dataHeaderBytes() + (int) length;
-      case BLOCK_STATUS -> blockStatus.replyBytes(flags);
+      case BLOCK_STATUS -> blockStatus.replyBytes(flags, contexts);
       default -> 0;
     };
   }
 
-  /** Starts a request; its reservation is released when it is answered. */
-  void start(Pending request) {
+  /**
+   * Starts a request; its reservation is released when it is answered.
+   *
+   * @return the call that waits for storage and answers the request, unless the handle has begun it
+   */
+  Optional<Runnable> start(Pending request) {
     boolean started = false;
     try {
       boolean sparse =
@@ -86,10 +93,9 @@ final class PendingRequests {
               && !isWithoutMemory(request)
               && request.reservation().pipe().isEmpty()
               && sparseReads.asks((int) request.length());
-      if (sparse || !begin(request)) {
-        Thread.ofVirtual().start(() -> run(request, sparse));
-      }
+      boolean isBegun = !sparse && begin(request);
       started = true;
+      return isBegun ? Optional.empty() : Optional.of(() -> run(request, sparse));
     } finally {
       if (!started) {
         // The handle may have begun it, and may report its end.
@@ -152,7 +158,9 @@ final class PendingRequests {
   }
 
   private void end(Pending request, @Nullable IOException failure) {
-    ended.add(request.reservation(), () -> reply(request, failure));
+    boolean isAlone =
+        request.length() >= Transmission.SHORTEST_PIPED || request.reservation().isAlone();
+    ended.add(request.reservation(), isAlone, () -> reply(request, failure));
   }
 
   /** Makes the reply to a request that the handle has begun and ended. */
@@ -257,7 +265,8 @@ final class PendingRequests {
     ByteBuffer reply = request.buffer();
     long offset = request.offset();
     try {
-      blockStatus.answer(reply, request.cookie(), offset, request.length(), request.flags());
+      blockStatus.answer(
+          reply, request.cookie(), offset, request.length(), request.flags(), request.contexts());
       return reply.flip();
     } catch (IOException | RuntimeException | Error failure) {
       return plain(small(), request, failed(request, failure));

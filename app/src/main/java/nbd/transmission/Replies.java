@@ -14,6 +14,7 @@ import nbd.storage.BufferPool;
 import nbd.storage.Operation;
 import nbd.storage.ReadTarget;
 import nbd.storage.Zeroes;
+import nbd.threads.VirtualThreads;
 import nbd.tls.TlsChannel;
 import nbd.transmission.Admission.Pace;
 import org.jspecify.annotations.Nullable;
@@ -32,6 +33,9 @@ public final class Replies {
   /** A part of a pipe's data that is copied, since the client does not take more at the moment. */
   private static final int WAITING_BYTES = 1 << 12;
 
+  /** Room for a reply without data. */
+  private static final int COPIED_BYTES = 64;
+
   private final WritableByteChannel channel;
   private final Optional<SpliceSocket> spliced;
   private final BufferPool buffers;
@@ -40,6 +44,18 @@ public final class Replies {
 
   /** True once a reply was sent in part: no other can be sent. Guarded by the lock. */
   private boolean broken;
+
+  /** What is left of a reply that {@link #sendSome} has begun. Guarded by the lock. */
+  private Optional<Rest> rest = Optional.empty();
+
+  /** Direct, for short replies that are not; empty if nothing is spliced. Guarded by the lock. */
+  private final ByteBuffer copy;
+
+  /** True once the socket is fit for transfers. Guarded by the lock. */
+  private boolean transfers;
+
+  /** A reply, from its position, and the pipe that holds its end, if one does. */
+  private record Rest(ByteBuffer reply, Optional<Pipe> data) {}
 
   /** Sends to a channel, and splices nothing. */
   Replies(WritableByteChannel channel, ReentrantLock sending, BufferPool buffers, Pace pace) {
@@ -61,6 +77,8 @@ public final class Replies {
       BufferPool buffers,
       Pace pace) {
     this.spliced = spliced;
+    this.copy =
+        spliced.isPresent() ? ByteBuffer.allocateDirect(COPIED_BYTES) : ByteBuffer.allocate(0);
     this.pace = pace;
     this.channel = channel;
     this.sending = sending;
@@ -123,6 +141,57 @@ public final class Replies {
     }
   }
 
+  /**
+   * Sends as much of a reply as the client takes at the moment; waits neither for the client nor
+   * for other threads that send. Whoever sends next begins with the rest.
+   *
+   * @param data the pipe that holds the end of the reply, if one does
+   * @return whether all was sent; if not, the caller keeps both until it has had them sent by a
+   *     thread that may wait
+   * @throws IOException as {@link #send(ByteBuffer)}
+   */
+  boolean sendSome(ByteBuffer reply, Optional<Pipe> data) throws IOException {
+    // This thread may wait for storage in the middle of a reply, and meet ended requests there.
+    if (spliced.isEmpty() || sending.isHeldByCurrentThread() || !sending.tryLock()) {
+      return false;
+    }
+    try {
+      if (rest.isPresent()) {
+        return false;
+      }
+      begin();
+      boolean done =
+          putSome(spliced.get(), reply) && (data.isEmpty() || drainSome(spliced.get(), data.get()));
+      rest = done ? Optional.empty() : Optional.of(new Rest(reply, data));
+      broken = false;
+      return done;
+    } finally {
+      unlock();
+    }
+  }
+
+  /** Sends a part of a buffer; true if it was all. */
+  private boolean putSome(SpliceSocket socket, ByteBuffer reply) throws IOException {
+    if (reply.isDirect()) {
+      pace.moved(socket.put(reply));
+    } else if (reply.remaining() <= copy.capacity()) {
+      int sent = socket.put(copy.clear().put(reply.duplicate()).flip());
+      reply.position(reply.position() + sent);
+      pace.moved(sent);
+    }
+    return !reply.hasRemaining();
+  }
+
+  /** Sends a part of what a pipe holds; true if it was all. */
+  private boolean drainSome(SpliceSocket socket, Pipe data) throws IOException {
+    long moved = 1;
+    while (data.held() > 0 && moved > 0) {
+      moved = socket.drain(data);
+      pace.moved(moved);
+    }
+    return moved > 0;
+  }
+
   private void write(ByteBuffer[] replies) throws IOException {
     try {
       if (!(channel instanceof GatheringByteChannel gathering)) {
@@ -150,15 +219,11 @@ public final class Replies {
     SpliceSocket socket = spliced.orElseThrow();
     ByteBuffer piece = null;
     try {
-      while (data.held() > 0) {
-        long moved = socket.drain(data);
-        pace.moved(moved);
-        if (moved == 0) {
-          // Writing is the way to wait.
-          piece = piece == null ? buffers.takeReserved(WAITING_BYTES) : piece;
-          data.take(piece.clear());
-          writeAll(piece.flip());
-        }
+      while (!drainSome(socket, data)) {
+        // Writing is the way to wait.
+        piece = piece == null ? buffers.takeReserved(WAITING_BYTES) : piece;
+        data.take(piece.clear());
+        writeAll(piece.flip());
       }
     } finally {
       if (piece != null) {
@@ -253,6 +318,10 @@ public final class Replies {
     @Override
     public WritableByteChannel begin() throws IOException {
       begun = true;
+      if (!transfers) {
+        VirtualThreads.stopBlocking(channel);
+        transfers = true;
+      }
       Replies.this.write(head);
       broken = true;
       inData = true;
@@ -303,6 +372,14 @@ public final class Replies {
       throw new SocketException("an earlier reply could not be sent whole");
     }
     broken = true;
+    if (rest.isPresent()) {
+      Rest before = rest.get();
+      rest = Optional.empty();
+      writeAll(before.reply());
+      if (before.data().isPresent()) {
+        writeAll(before.data().get());
+      }
+    }
   }
 
   private void write(ByteBuffer bytes) throws IOException {

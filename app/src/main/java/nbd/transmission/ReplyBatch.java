@@ -11,9 +11,9 @@ import nbd.storage.BufferPool;
 import nbd.threads.TimeSlice;
 
 /**
- * The replies that the connection's own thread collects, so that those to requests that arrived
- * together leave by one system call. The buffer is borrowed while there are some. Used by that
- * thread only.
+ * The replies that the thread that receives collects, so that those to requests that arrived
+ * together leave by one system call. The buffer is borrowed while there are some. Used by one
+ * thread at a time.
  *
  * <p>Before it waits for anything, the thread pushes the operations that it has begun to the
  * storage: a flush on another connection may wait for them, and must not wait for this client. So

@@ -29,7 +29,7 @@ final class RequestCheck {
     Set<TransmissionFlag> offered = export.flags();
     for (Command command : Command.values()) {
       allowed[command.code()] = allowed(command, offered, extended);
-      refused[command.code()] = refused(command, offered, export.allocation());
+      refused[command.code()] = refused(command, offered, !export.contexts().isEmpty());
     }
   }
 
@@ -61,11 +61,11 @@ final class RequestCheck {
   }
 
   private static ErrorReply refused(
-      Command command, Set<TransmissionFlag> offered, boolean allocation) {
+      Command command, Set<TransmissionFlag> offered, boolean hasContexts) {
     if (command.writes() && offered.contains(TransmissionFlag.READ_ONLY)) {
       return new ErrorReply(NbdError.EPERM, "the export is read-only");
     }
-    if (command == Command.BLOCK_STATUS && !allocation) {
+    if (command == Command.BLOCK_STATUS && !hasContexts) {
       return invalid("no metadata context was selected");
     }
     boolean isOffered =
@@ -80,9 +80,9 @@ final class RequestCheck {
     return isOffered ? ErrorReply.NONE : invalid("the command was not offered");
   }
 
-  /** Returns the error for a BLOCK_STATUS payload that does not name exactly the one context. */
+  /** Returns the error for a BLOCK_STATUS payload that does not name selected contexts, once. */
   static ErrorReply wrongContexts() {
-    return invalid("the payload has to name the context that was selected, once");
+    return invalid("the payload has to name contexts that were selected, each once");
   }
 
   /** Returns the error that answers a request's flags, or NONE if the client may set them. */

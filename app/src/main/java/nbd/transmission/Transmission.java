@@ -3,7 +3,9 @@ package nbd.transmission;
 import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.EnumSet;
 import java.util.Optional;
+import java.util.Set;
 import java.util.function.BooleanSupplier;
 import nbd.posix.Pipe;
 import nbd.posix.SpliceSocket;
@@ -19,6 +21,7 @@ import nbd.protocol.RequestHeader;
 import nbd.protocol.WireInput;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
+import nbd.threads.ConnectionThreads;
 import nbd.threads.TimeSlice;
 import nbd.transmission.Admission.Pace;
 import nbd.transmission.Admission.Reservation;
@@ -27,14 +30,15 @@ import nbd.transmission.PendingRequests.Pending;
 import org.tinylog.Logger;
 
 /**
- * The transmission phase of one connection, run by its virtual thread.
+ * The transmission phase of one connection, run by its thread.
  *
  * <p>A request takes one of three ways. An operation that the handle performs {@linkplain
  * nbd.storage.Patience#AT_ONCE at once} is performed by this thread, and its reply is collected
  * with those of other requests that arrived together, without a lock and without an allocation. An
  * operation that the handle can begin is answered when its completion is called. Every other one (a
- * read that is not cached, a flush, a write while the kernel throttles) gets a virtual thread of
- * its own, so that later requests, of this connection and others, do not wait for it.
+ * read that is not cached, a flush, a write while the kernel throttles) has a thread that waits for
+ * it, so that later requests, of this connection and others, do not: see {@link
+ * ConnectionThreads#serve}.
  *
  * <p>The reason is measured (4 KiB cached reads, 4 connections x depth 8, two cores): a virtual
  * thread for every request reaches 0.6 of the throughput of performing it at once; but calls that
@@ -48,14 +52,11 @@ public final class Transmission {
   /** Oversize writes up to this length are read and dropped, and answered. */
   private static final long DRAINED_WRITE = 128L << 20;
 
-  /** The payload of a BLOCK_STATUS: the length of the range, and the one selected context. */
-  private static final int STATUS_PAYLOAD = 12;
-
   /** The longest READ that this thread encrypts; it holds the buffer until the client takes it. */
   private static final int LONGEST_ENCRYPTED_READ = 1 << 18;
 
   /** Shorter data is copied in less time than it is spliced. */
-  private static final int SHORTEST_PIPED = 1 << 16;
+  static final int SHORTEST_PIPED = 1 << 16;
 
   private static final Optional<ErrorReply> SUCCESS = Optional.of(ErrorReply.NONE);
 
@@ -67,14 +68,31 @@ public final class Transmission {
   private final Share share;
   private final ReplyBatch batch;
   private final PendingRequests pending;
+  private final Set<MetaContext> contexts;
   private final FailureLog failures;
   private final Operation operation = Operation.flush();
   private final RequestHeader request;
   private final Replies replies;
   private final boolean encrypted;
+  private final ConnectionThreads threads;
+
+  /** The call of the current request that waits for storage. */
+  private Optional<Runnable> waiting = Optional.empty();
+
+  /** True once no request will come. */
+  private boolean ended;
+
+  /** True once the client has sent DISC; false if its stream just ends. */
+  private boolean disconnected;
 
   public Transmission(
-      String peer, WireInput in, Replies replies, OpenExport export, Share share, TimeSlice slice) {
+      String peer,
+      WireInput in,
+      Replies replies,
+      OpenExport export,
+      Share share,
+      TimeSlice slice,
+      ConnectionThreads threads) {
     this.peer = peer;
     this.in = in;
     this.handle = export.handle();
@@ -84,10 +102,12 @@ public final class Transmission {
     this.share = share;
     this.batch = new ReplyBatch(replies, handle::push, format, share.buffers(), slice);
     this.pending = new PendingRequests(peer, handle, replies, format);
+    this.contexts = export.contexts();
     this.failures = new FailureLog(peer);
     this.request = new RequestHeader(format == ReplyFormat.EXTENDED);
     this.replies = replies;
     this.encrypted = replies.encrypts();
+    this.threads = threads;
   }
 
   /**
@@ -118,7 +138,10 @@ public final class Transmission {
   /** Serves until the input ends; true if all requests that arrived whole are to be answered. */
   private boolean serveUntilTheEnd(BooleanSupplier stopping) throws IOException {
     try {
-      return receiveRequests() || stopping.getAsBoolean();
+      while (!ended) {
+        threads.serve(this::receiveRequests);
+      }
+      return disconnected || stopping.getAsBoolean();
     } catch (EOFException | ProtocolException cutShort) {
       if (!stopping.getAsBoolean()) {
         throw cutShort;
@@ -128,8 +151,13 @@ public final class Transmission {
     }
   }
 
-  /** Serves until the input ends; true if the client sent DISC, false if its stream just ended. */
-  private boolean receiveRequests() throws IOException {
+  /**
+   * Serves at least one request, until the input ends, another thread is due, or a call has to wait
+   * for storage.
+   *
+   * @return that call
+   */
+  private Optional<Runnable> receiveRequests() throws IOException {
     while (next()) {
       Optional<Command> known = Command.of(request.type());
       if (known.isEmpty()) {
@@ -137,15 +165,25 @@ public final class Transmission {
         dropPayload(maximumPayload);
         refuse(what, new ErrorReply(NbdError.EINVAL, what));
       } else if (known.get() == Command.DISC) {
-        return true;
+        disconnected = true;
+        break;
       } else {
         CommandFlags flags = CommandFlags.of(request.flags());
         if (isValid(known.get(), flags)) {
           perform(known.get(), flags);
         }
       }
+      if (waiting.isPresent()) {
+        Optional<Runnable> call = waiting;
+        waiting = Optional.empty();
+        return call;
+      }
+      if (in.buffered() < request.bytes() && threads.isOtherDue()) {
+        return Optional.empty();
+      }
     }
-    return false;
+    ended = true;
+    return Optional.empty();
   }
 
   /** Waits for the next request; false at the end of the stream. */
@@ -195,11 +233,11 @@ public final class Transmission {
       switch (command) {
         case READ -> {
           if (!(length <= ReplyBatch.LONGEST_READ ? readIntoBatch(length) : sendRead(length))) {
-            start(command, flags, length);
+            start(command, flags, length, Set.of());
           }
         }
         case WRITE -> write(flags.without(CommandFlag.PAYLOAD_LEN), length);
-        case BLOCK_STATUS -> start(command, flags, request.length());
+        case BLOCK_STATUS -> start(command, flags, request.length(), contexts);
         case TRIM, WRITE_ZEROES -> performOnRange(command, flags);
         // Clients may set FUA on any command; here it means nothing.
         default -> performOnRange(command, CommandFlags.NONE);
@@ -214,7 +252,7 @@ public final class Transmission {
     if (done.isPresent()) {
       answer(done.get());
     } else {
-      start(command, flags, length);
+      start(command, flags, length, Set.of());
     }
   }
 
@@ -228,17 +266,20 @@ public final class Transmission {
     }
   }
 
-  /** Serves a BLOCK_STATUS with a payload. */
+  /** Serves a BLOCK_STATUS with a payload: the length of the range, and the contexts' numbers. */
   private void filteredStatus(CommandFlags flags) throws IOException {
     ErrorReply error = RequestCheck.wrongContexts();
-    if (request.payloadLength() == STATUS_PAYLOAD) {
-      sendBeforeWaitingFor(STATUS_PAYLOAD);
-      in.require(STATUS_PAYLOAD);
+    long payload = request.payloadLength();
+    long ids = (payload - Long.BYTES) / Integer.BYTES;
+    if (payload % Integer.BYTES == 0 && ids > 0 && ids <= contexts.size()) {
+      sendBeforeWaitingFor(payload);
+      in.require((int) payload);
       long length = in.buffer().getLong();
-      if (in.buffer().getInt() == BlockStatus.CONTEXT) {
+      Set<MetaContext> named = takeContexts((int) ids);
+      if (named.size() == ids) {
         error = check.check(Command.BLOCK_STATUS, request.offset(), length);
         if (!error.isError()) {
-          start(Command.BLOCK_STATUS, flags, length);
+          start(Command.BLOCK_STATUS, flags, length, named);
           return;
         }
       }
@@ -246,6 +287,18 @@ public final class Transmission {
       dropPayload(maximumPayload);
     }
     refuse(Command.BLOCK_STATUS.name(), error);
+  }
+
+  /**
+   * Takes the numbers of contexts; returns fewer contexts if one was not selected, or is repeated.
+   */
+  private Set<MetaContext> takeContexts(int count) {
+    Set<MetaContext> named = EnumSet.noneOf(MetaContext.class);
+    for (int i = 0; i < count; i++) {
+      int id = in.buffer().getInt();
+      contexts.stream().filter(context -> context.id() == id).forEach(named::add);
+    }
+    return named;
   }
 
   /** Drops the payload of a request that is refused; a longer one ends the connection. */
@@ -368,9 +421,9 @@ public final class Transmission {
         done = tryNow();
       }
       if (done.isEmpty()) {
-        Pending started = pending(Command.WRITE, flags, length, reservation);
+        Pending started = pending(Command.WRITE, flags, length, reservation, Set.of());
         handedOn = true;
-        pending.start(started);
+        waiting = pending.start(started);
       }
     } finally {
       if (!handedOn) {
@@ -514,8 +567,9 @@ public final class Transmission {
   }
 
   /** Hands the current request to the handle, or to a thread of its own. */
-  private void start(Command command, CommandFlags flags, long length) throws IOException {
-    int replyBytes = pending.replyBytes(command, flags, length);
+  private void start(Command command, CommandFlags flags, long length, Set<MetaContext> asked)
+      throws IOException {
+    int replyBytes = pending.replyBytes(command, flags, length, asked);
     long bytes = Admission.bytesFor(replyBytes);
     Reservation reservation = command == Command.READ ? admitRead(bytes) : admit(bytes, 0);
     boolean handedOn = false;
@@ -528,9 +582,9 @@ public final class Transmission {
                 && reservation.takePipe().isPresent();
         reservation.allocate(piped ? batch.dataHeaderBytes() : replyBytes);
       }
-      Pending started = pending(command, flags, length, reservation);
+      Pending started = pending(command, flags, length, reservation, asked);
       handedOn = true;
-      pending.start(started);
+      waiting = pending.start(started);
     } catch (NbdException noMemory) {
       reservation.release();
       refuse(command.name(), ErrorReply.of(noMemory));
@@ -542,7 +596,12 @@ public final class Transmission {
   }
 
   private Pending pending(
-      Command command, CommandFlags flags, long length, Reservation reservation) {
-    return new Pending(command, flags, request.cookie(), request.offset(), length, reservation);
+      Command command,
+      CommandFlags flags,
+      long length,
+      Reservation reservation,
+      Set<MetaContext> asked) {
+    return new Pending(
+        command, flags, request.cookie(), request.offset(), length, reservation, asked);
   }
 }

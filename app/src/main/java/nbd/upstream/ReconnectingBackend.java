@@ -9,6 +9,7 @@ import nbd.filter.FilterBackend;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
 import nbd.storage.LostException;
+import nbd.storage.SharedByName;
 
 /**
  * A backend whose handles outlive the connections to a server: all clients of an export share a

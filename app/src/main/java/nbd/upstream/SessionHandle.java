@@ -9,6 +9,7 @@ import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.storage.Patience;
+import nbd.storage.SharedByName;
 import nbd.upstream.Connections.Client;
 import nbd.upstream.Requests.Request;
 import org.jspecify.annotations.Nullable;

@@ -6,6 +6,7 @@ import nbd.filter.FilterBackend;
 import nbd.filter.FilterHandle;
 import nbd.storage.Backend;
 import nbd.storage.Handle;
+import nbd.storage.SharedByName;
 
 /**
  * A backend in which all handles of an export share one handle of the backend below, a connection:

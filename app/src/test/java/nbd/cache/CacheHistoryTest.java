@@ -14,7 +14,7 @@ import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
 import nbd.check.HistoryChecker;
-import nbd.check.HistoryChecker.Violation;
+import nbd.check.Violation;
 import nbd.filter.FuaFilter;
 import nbd.filter.FuaMode;
 import nbd.multiconn.MultiConnFilter;

@@ -369,6 +369,32 @@ class CacheWritingTest {
     assertThat(read(handle, SECTOR)).isEqualTo(1);
   }
 
+  /** The break makes what was written before dirty again, which must not replace the change. */
+  @Test
+  void aChangeThatOpensBrokenStorageAgainIsNewerThanWhatTheStorageHasLost() throws IOException {
+    changesAfterABreak(handle -> write(handle, SECTOR, 2, FUA), 2);
+    changesAfterABreak(handle -> handle.zero(SECTOR, SECTOR, CommandFlags.NONE), 0);
+    long trimmed = FakeBackend.TRIMMED * 0x0101010101010101L;
+    changesAfterABreak(handle -> handle.trim(SECTOR, SECTOR, CommandFlags.NONE), trimmed);
+  }
+
+  private static void changesAfterABreak(Storage.Call change, long changed) throws IOException {
+    try (Scene scene = new Scene(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      write(handle, SECTOR, 1);
+      scene.fail(Command.FLUSH, NbdError.EIO);
+      assertThatThrownBy(handle::flush).as("stored, but not flushed").isNotNull();
+      scene.storage.heal();
+      scene.storage.crash();
+      assertThatThrownBy(() -> handle.extents(0, BLOCK, 1)).as("the break").isNotNull();
+      change.on(handle);
+      assertThat(read(handle, SECTOR)).isEqualTo(changed);
+      handle.flush();
+      assertThat(read(handle, SECTOR)).isEqualTo(changed);
+      assertThat(scene.storage.durableAt(SECTOR)).isEqualTo(changed);
+    }
+  }
+
   @Test
   void zeroesThatAreRefusedChangeNothing() throws IOException {
     Handle handle = scene.open();

@@ -119,7 +119,11 @@ final class ArgumentsTest {
 
   private static long size(String argument, Class<?> type) throws IOException {
     try (Backend backend =
-            BackendArgument.open(argument, FileSettings.DEFAULT, new UpstreamOptions());
+            BackendArgument.open(
+                argument,
+                FileSettings.DEFAULT,
+                new UpstreamOptions(),
+                new RbdOptions().settings());
         Handle handle = backend.open("", false)) {
       assertThat(backend).isInstanceOf(type);
       return handle.size();
@@ -131,7 +135,12 @@ final class ArgumentsTest {
       strings = {"", "file:", "memory:", "memory:x", "null:-1", "memory:17P", "null:8192P", "a\0b"})
   void wrongBackendsAreWrongUsage(String argument) {
     assertThatThrownBy(
-            () -> BackendArgument.open(argument, FileSettings.DEFAULT, new UpstreamOptions()))
+            () ->
+                BackendArgument.open(
+                    argument,
+                    FileSettings.DEFAULT,
+                    new UpstreamOptions(),
+                    new RbdOptions().settings()))
         .isInstanceOf(UsageException.class);
   }
 
@@ -140,7 +149,10 @@ final class ArgumentsTest {
     assertThatThrownBy(
             () ->
                 BackendArgument.open(
-                    directory + "/no:such", FileSettings.DEFAULT, new UpstreamOptions()))
+                    directory + "/no:such",
+                    FileSettings.DEFAULT,
+                    new UpstreamOptions(),
+                    new RbdOptions().settings()))
         .isInstanceOf(IOException.class)
         .hasMessageContaining("does not exist");
   }

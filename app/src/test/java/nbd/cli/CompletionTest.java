@@ -57,7 +57,7 @@ final class CompletionTest {
 
   @ParameterizedTest
   @CsvSource({
-    "'', serve info help --help --version",
+    "'', serve info check help --help --version",
     "se, serve",
     "help s, serve",
     "serve --cache=, none writeback writethrough unsafe",
@@ -84,7 +84,8 @@ final class CompletionTest {
     "info nbds, nbds:// nbds+unix:///",
     "info --can=m, multi-conn",
     "info --is r, read-only rotational",
-    "info --ma, --map",
+    "info --ma, --map --map=",
+    "info --map nbds, nbds:// nbds+unix:///",
   })
   void bashOffers(String line, String answers) throws Exception {
     String separator = answers.contains("|") ? "\\|" : " ";

@@ -11,6 +11,7 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import nbd.cli.ListenOptions.Listening;
 import nbd.client.NbdUri;
 import nbd.memory.NullBackend;
@@ -34,6 +35,7 @@ public final class ServiceProbe {
           Exports exports = new Exports(new NullBackend(512), List.of(""), "", false, 0);
           Service service =
               new Service(
+                  CompletableFuture.completedFuture(null),
                   exports.backend(),
                   channel ->
                       new Server(

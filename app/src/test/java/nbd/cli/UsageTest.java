@@ -80,7 +80,19 @@ final class UsageTest {
         "serve -U x -i localhost null:1M",
         "serve -U - -p 10809 null:1M",
         "serve --metrics=1234 null:1M",
+        "check",
         "check nbd://localhost",
+        "check --overwrite",
+        "check --overwrite disk.img",
+        "check --overwrite --connections=0 nbd://localhost",
+        "check --overwrite --connections=1025 nbd://localhost",
+        "check --overwrite --exhaustive=-1 nbd://localhost",
+        "check --overwrite --exhaustive=7 nbd://localhost",
+        "check --overwrite --duration=0 nbd://localhost",
+        "check --overwrite --region=1M nbd://localhost",
+        "check --overwrite --region=0:lots nbd://localhost",
+        "check --history=x nbd://localhost",
+        "check --history=x --seed=1",
         "info",
         "info disk.img",
         "info nbd://localhost:x/",
@@ -173,7 +185,7 @@ final class UsageTest {
   /** Otherwise the last one would win, and the first one be ignored. */
   @Test
   void anOptionThatIsGivenTwiceIsRefused() {
-    for (String name : List.of("serve", "info")) {
+    for (String name : List.of("serve", "info", "check")) {
       for (OptionSpec option :
           Main.commandLine().getSubcommands().get(name).getCommandSpec().options()) {
         if (option.isMultiValue() || option.usageHelp()) {
@@ -262,7 +274,7 @@ final class UsageTest {
     System.setOut(new PrintStream(newOut, true, UTF_8));
     System.setErr(new PrintStream(newErr, true, UTF_8));
     try {
-      int status = Main.commandLine().execute(arguments);
+      int status = Main.commandLine(arguments).execute(arguments);
       return new Said(status, newOut.toString(UTF_8), newErr.toString(UTF_8));
     } finally {
       System.setOut(out);

@@ -197,6 +197,30 @@ final class ClientHandshakeTest {
     }
   }
 
+  @Test
+  void otherContextsAreSelectedTogether() throws IOException {
+    String bitmap = "qemu:dirty-bitmap:ä";
+    Bytes queries = Bytes.of().u32(4).text("disk").u32(3).u32(15).text("base:allocation");
+    queries.u32(20).text(bitmap).u32(6).text("x:none");
+    Script script =
+        client -> {
+          client.greet(3);
+          client.expectOption(EXTENDED_HEADERS);
+          client.reply(EXTENDED_HEADERS, ACK);
+          assertThat(client.expectOption(SET_META_CONTEXT)).isEqualTo(queries.toArray());
+          client.reply(SET_META_CONTEXT, META_CONTEXT, context(-2, bitmap));
+          client.reply(SET_META_CONTEXT, META_CONTEXT, context(0, "base:allocation"));
+          client.reply(SET_META_CONTEXT, ACK).expectOption(GO);
+          client.reply(GO, INFO, export(1, 1)).reply(GO, ACK).awaitEnd();
+        };
+    List<String> wanted = List.of("base:allocation", bitmap, "x:none");
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client =
+            NbdClient.connect(NbdUri.parse(server.uri()), "disk", ClientSettings.DEFAULT, wanted)) {
+      assertThat(client.export().contexts()).isEqualTo(Map.of(bitmap, -2, "base:allocation", 0));
+    }
+  }
+
   /** A point of the handshake, at which the client has sent an option. */
   private enum Point {
     GREETING(0),

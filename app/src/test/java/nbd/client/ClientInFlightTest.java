@@ -28,6 +28,7 @@ import nbd.testing.ScriptedServer.Asked;
 import nbd.testing.ScriptedServer.Peer;
 import nbd.testing.ScriptedServer.Replies;
 import nbd.testing.ScriptedServer.Script;
+import nbd.threads.ConnectionThreads;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -163,6 +164,36 @@ final class ClientInFlightTest {
       }
       client.chunk(asked, true, 0);
     }
+  }
+
+  /** The second round finds as many, so a connection that ends gives its thread back. */
+  @Test
+  void platformThreadsReadTheRepliesOfALimitedNumberOfConnections() throws Exception {
+    Script script =
+        client -> {
+          client.open(Replies.SIMPLE, SIZE, FLAGS);
+          client.awaitEnd();
+        };
+    try (ScriptedServer server = ScriptedServer.always(script)) {
+      long before = 1;
+      for (int round = 0; round < 2; round++) {
+        List<NbdClient> clients = new ArrayList<>();
+        for (int i = 0; i < ConnectionThreads.MOST + 2; i++) {
+          clients.add(open(server));
+        }
+        long readers = platformReaders(server);
+        assertThat(readers).isBetween(before, (long) ConnectionThreads.MOST);
+        before = readers;
+        clients.forEach(NbdClient::close);
+        Eventually.isTrue("the readers end", () -> platformReaders(server) == 0);
+      }
+    }
+  }
+
+  private static long platformReaders(ScriptedServer server) {
+    return Thread.getAllStackTraces().keySet().stream()
+        .filter(thread -> thread.getName().equals("replies of " + server.uri()))
+        .count();
   }
 
   @ParameterizedTest
@@ -502,6 +533,27 @@ final class ClientInFlightTest {
       assertThatThrownBy(client::flush)
           .isInstanceOfSatisfying(
               LostException.class, lost -> assertThat(lost.error()).isEqualTo(NbdError.ESHUTDOWN));
+    }
+  }
+
+  @Test
+  void cuttingFailsCallsInFlightAndSaysNoGoodbye() throws Exception {
+    try (ScriptedServer server =
+        ScriptedServer.of(
+            client -> {
+              client.open(Replies.SIMPLE, SIZE, FLAGS);
+              assertThat(client.request().type()).isEqualTo(3);
+              assertThatThrownBy(client::request).isInstanceOf(IOException.class);
+            })) {
+      Callers callers = new Callers();
+      NbdClient client = open(server);
+      callers.startAndWait(client::flush);
+      client.cut();
+      client.close();
+      callers.join();
+      assertThat(callers.failures)
+          .singleElement()
+          .satisfies(failure -> assertThat(failure).hasMessageContaining("was cut here"));
     }
   }
 

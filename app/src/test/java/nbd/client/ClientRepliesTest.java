@@ -241,12 +241,126 @@ final class ClientRepliesTest {
     }
   }
 
+  private static final String BITMAP = "qemu:dirty-bitmap:b";
+  private static final int BITMAP_ID = 9;
+
+  /** Opens an export with base:allocation and a bitmap. */
+  private static Script openedWithBitmap(Replies replies, Script then) {
+    return client -> {
+      client.greet(3);
+      client.agreed(replies);
+      client.expectOption(ScriptedServer.EXTENDED_HEADERS);
+      boolean wide = replies == Replies.EXTENDED;
+      client.reply(
+          ScriptedServer.EXTENDED_HEADERS, wide ? ScriptedServer.ACK : ScriptedServer.ERR_UNSUP);
+      if (!wide) {
+        client.expectOption(ScriptedServer.STRUCTURED_REPLY);
+        client.reply(ScriptedServer.STRUCTURED_REPLY, ScriptedServer.ACK);
+      }
+      int set = ScriptedServer.SET_META_CONTEXT;
+      client.expectOption(set);
+      byte[] base = Bytes.of().u32(ScriptedServer.CONTEXT).text("base:allocation").toArray();
+      byte[] bitmap = Bytes.of().u32(BITMAP_ID).text(BITMAP).toArray();
+      client.reply(set, ScriptedServer.META_CONTEXT, base);
+      client.reply(set, ScriptedServer.META_CONTEXT, bitmap);
+      client.reply(set, ScriptedServer.ACK).expectOption(ScriptedServer.GO);
+      byte[] export = Bytes.of().u16(0).u64(SIZE).u16(FLAGS).toArray();
+      client.reply(ScriptedServer.GO, ScriptedServer.INFO, export);
+      client.reply(ScriptedServer.GO, ScriptedServer.ACK);
+      then.play(client);
+      client.awaitEnd();
+    };
+  }
+
+  private static NbdClient openWithBitmap(ScriptedServer server) throws IOException {
+    return NbdClient.connect(
+        NbdUri.parse(server.uri()), "", ClientSettings.DEFAULT, List.of("base:allocation", BITMAP));
+  }
+
+  /** Each context has its own chunk, in any order; the client keeps the one that it asked for. */
+  @ParameterizedTest
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void extentsAreThoseOfTheContextThatIsAskedFor(Replies replies) throws IOException {
+    long most = replies == Replies.EXTENDED ? -1 : 0xffff_ffffL;
+    byte[] allocation = statusIn(replies, ScriptedServer.CONTEXT, 300, 3, 100, 0, SIZE, 1);
+    byte[] bitmap = statusIn(replies, BITMAP_ID, 100, 1, 50, 1, 850, 0, SIZE, most);
+    int type = statusType(replies);
+    Script script =
+        openedWithBitmap(
+            replies,
+            client -> {
+              for (int i = 0; i < 4; i++) {
+                Asked asked = client.request();
+                client.chunk(asked, false, type, i % 2 == 0 ? allocation : bitmap);
+                client.chunk(asked, true, type, i % 2 == 0 ? bitmap : allocation);
+              }
+              Asked asked = client.request();
+              client.chunk(asked, false, type, allocation);
+              byte[] error = Bytes.of().u32(5).u16(2).text("no").toArray();
+              client.chunk(asked, true, ERROR, error);
+              client.done(client.request());
+            });
+    try (ScriptedServer server = ScriptedServer.of(script);
+        NbdClient client = openWithBitmap(server)) {
+      for (int i = 0; i < 2; i++) {
+        assertThat(client.status(BITMAP, 0, 2000, 100))
+            .containsExactly(
+                new StatusExtent(150, 1),
+                new StatusExtent(850, 0),
+                new StatusExtent(SIZE - 1000, most));
+        assertThat(client.extents(0, 2000, 100))
+            .containsExactly(
+                Extent.hole(300), Extent.data(100), new Extent(SIZE - 400, true, false));
+      }
+      assertThatThrownBy(() -> client.status(BITMAP, 0, 1, 1))
+          .isInstanceOf(NbdException.class)
+          .hasMessageContaining("EIO (no)");
+      assertThatThrownBy(() -> client.status("qemu:dirty-bitmap:c", 0, 1, 1))
+          .isInstanceOf(IllegalArgumentException.class);
+      client.flush();
+    }
+  }
+
+  /** A server's wrong use of two contexts ends the connection. */
+  @ParameterizedTest
+  @EnumSource(names = {"STRUCTURED", "EXTENDED"})
+  void aContextComesOnceAndTheOneThatIsAskedForComes(Replies replies) throws IOException {
+    int[][] contexts = {
+      {BITMAP_ID, BITMAP_ID},
+      {ScriptedServer.CONTEXT, ScriptedServer.CONTEXT},
+      {BITMAP_ID, 4},
+      {ScriptedServer.CONTEXT}
+    };
+    for (int[] told : contexts) {
+      Script script =
+          openedWithBitmap(
+              replies,
+              client -> {
+                Asked asked = client.request();
+                for (int i = 0; i < told.length; i++) {
+                  byte[] status = statusIn(replies, told[i], 1, 1);
+                  client.chunk(asked, i == told.length - 1, statusType(replies), status);
+                }
+              });
+      try (ScriptedServer server = ScriptedServer.of(script);
+          NbdClient client = openWithBitmap(server)) {
+        assertThatThrownBy(() -> client.status(BITMAP, 0, 1, 1))
+            .isInstanceOf(LostException.class)
+            .hasMessageContaining(told.length == 1 ? "without extents" : "the metadata context");
+      }
+    }
+  }
+
   private static int statusType(Replies replies) {
     return replies == Replies.EXTENDED ? STATUS_EXT : STATUS;
   }
 
   private static byte[] status(Replies replies, long... lengthsAndFlags) {
-    Bytes bytes = Bytes.of().u32(ScriptedServer.CONTEXT);
+    return statusIn(replies, ScriptedServer.CONTEXT, lengthsAndFlags);
+  }
+
+  private static byte[] statusIn(Replies replies, int context, long... lengthsAndFlags) {
+    Bytes bytes = Bytes.of().u32(context);
     if (replies == Replies.EXTENDED) {
       bytes.u32(lengthsAndFlags.length / 2);
     }

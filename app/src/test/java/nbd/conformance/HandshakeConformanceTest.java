@@ -5,7 +5,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.util.ArrayList;
 import java.util.List;
 import nbd.protocol.BlockSizes;
 import nbd.testing.Bytes;
@@ -245,20 +244,6 @@ final class HandshakeConformanceTest extends ThreeStorages {
     }
   }
 
-  /** Sends an option, and returns the contexts that answer it, each with its number. */
-  private static List<String> contexts(RawClient client, int option, String... queries)
-      throws IOException {
-    client.option(option, RawClient.contextData(served().name(), queries));
-    List<String> contexts = new ArrayList<>();
-    for (Reply reply = client.reply(option);
-        reply.type() != RawClient.ACK;
-        reply = client.reply(option)) {
-      assertThat(reply.type()).as(RawClient.text(reply)).isEqualTo(RawClient.META_CONTEXT);
-      contexts.add(reply.data()[3] + " " + RawClient.text(reply).substring(4));
-    }
-    return contexts;
-  }
-
   @ParameterizedTest
   @EnumSource(names = {"STRUCTURED", "EXTENDED"})
   void theContextIsListedByWildcardAndSelectedByName(Replies replies) throws IOException {
@@ -270,20 +255,25 @@ final class HandshakeConformanceTest extends ThreeStorages {
         client.expectError(option, RawClient.ERR_INVALID);
       }
       client.agree(replies);
+      String name = served().name();
       String listed = "0 " + CONTEXT;
-      assertThat(contexts(client, list)).containsExactly(listed);
-      assertThat(contexts(client, list, "base:")).containsExactly(listed);
-      assertThat(contexts(client, list, CONTEXT)).containsExactly(listed);
-      assertThat(contexts(client, list, "base:", "x:y", CONTEXT, CONTEXT)).containsExactly(listed);
+      List<String> all =
+          storage == Storage.BITMAP ? List.of(listed, "0 qemu:dirty-bitmap:day") : List.of(listed);
+      assertThat(client.listContexts(name)).isEqualTo(all);
+      assertThat(client.listContexts(name, "base:", "qemu:")).isEqualTo(all);
+      assertThat(client.listContexts(name, "base:")).containsExactly(listed);
+      assertThat(client.listContexts(name, CONTEXT)).containsExactly(listed);
+      assertThat(client.listContexts(name, "base:", "x:y", CONTEXT, CONTEXT))
+          .containsExactly(listed);
       for (String query :
           List.of("", "base", "base:alloc", CONTEXT + "2", "Base:", ":", "qemu:dirty-bitmap:x")) {
-        assertThat(contexts(client, list, query)).as(query).isEmpty();
+        assertThat(client.listContexts(name, query)).as(query).isEmpty();
       }
-      assertThat(contexts(client, set)).isEmpty();
-      assertThat(contexts(client, set, "base:", "x-y:z", "nocolon")).isEmpty();
-      assertThat(contexts(client, set, "x:", CONTEXT, CONTEXT, "base:"))
+      assertThat(client.selectContexts(name)).isEmpty();
+      assertThat(client.selectContexts(name, "base:", "qemu:", "x-y:z", "nocolon")).isEmpty();
+      assertThat(client.selectContexts(name, "x:", CONTEXT, CONTEXT, "base:"))
           .containsExactly(RawClient.CONTEXT + " " + CONTEXT);
-      assertThat(contexts(client, list, "x:")).as("which changes no selection").isEmpty();
+      assertThat(client.listContexts(name, "x:")).as("which changes no selection").isEmpty();
       try (CheckedClient checked = CheckedClient.go(client, replies, served().name())) {
         assertThat(checked.status(0, 0, UNIT)).isNotEmpty();
         checked.disconnect();

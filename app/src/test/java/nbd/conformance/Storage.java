@@ -29,6 +29,7 @@ import nbd.protocol.BlockSizes;
 import nbd.protocol.TransmissionFlag;
 import nbd.storage.Backend;
 import nbd.storage.ThreadModel;
+import nbd.testing.BitmapBackend;
 import nbd.upstream.ReconnectingBackend;
 import nbd.upstream.SharingBackend;
 
@@ -41,6 +42,7 @@ enum Storage {
   MEMORY(all(), none(), Making::memory),
   FILE(many(), none(), with -> FileBackend.open(with.image(), FileSettings.DEFAULT)),
   DIRECTORY(many(), none(), with -> DirectoryBackend.open(with.directory(), FileSettings.DEFAULT)),
+  BITMAP(all(), none(), with -> new BitmapBackend(with.memory(), "day")),
   READ_ONLY_EXPORT(EnumSet.of(READ_ONLY, SEND_FLUSH), writing(), Making::memory),
   UPSTREAM(all(), none(), with -> with.upstream(with.memory())),
   UPSTREAM_OF_A_FILE(

@@ -44,7 +44,7 @@ final class HandshakeFuzzTest {
   void anyBytesInsteadOfTlsEndTheConnection(byte[] data) throws IOException, InterruptedException {
     Choices choices = new Choices(data);
     int most = choices.of(Integer.MAX_VALUE, 1, 5, 100);
-    Setup setup = new Setup(4096, 1, false, Setup.Storage.NEAR, 0, most, false, false, true);
+    Setup setup = new Setup(4096, 1, false, Setup.Storage.NEAR, 0, most, false, false, true, false);
     Session session = new Session(setup).introduce(3);
     session.raw(nbd.testing.RawClient.optionBytes(5)).pause();
     while (choices.hasMore()) {

@@ -63,6 +63,8 @@ final class Seeds {
       garbage: 0 0 9 40 1 2 3 4
       option-in-transmission: 0 0 10 3
       status-payload: 0 0 11 4 0 12 12 1 2 3 0 11 0 0 status 0 0 4
+      bitmap: 8 64 write 0 8 1 0 7 status 0 0 4 status 8 8 4 status 0 1 9 0 6 3
+      bitmap-payload: 0 64 14 4 0 1 2 14 4 0 2 2 1 14 4 0 2 1 1 14 4 0 1 3 14 4 0 0 status 0 0 4
       status-payload-without-context-CVE-like-qemu-10.0: 0 0 11 0 0
       empty-export: 12 0 read 0 0 11 read 0 0 0 status 0 0 11
       one-byte-at-a-time: 0 2 write 0 0 0 1 read 0 0 0 bye
@@ -221,6 +223,7 @@ final class Seeds {
         too-many: 0 0 0 65 0 2 0 255 255 255 255 255 0 0 1 0 0
         overrun: 0 0 0 65 0 1 0 0 0 255 255 255 255 255 1
         queries-of-4096: 0 0 1 64 0 3 8 0 8 1 8 2 0
+        bitmap: 0 64 1 64 0 0 1 64 0 1 9 0 64 0 1 10 1 64 2 2 10 11 1 64 0 3 0 3 10 0 64 2 1 3 1
         """,
         (name, words) -> write("Handshake", method, name, bytes(words)));
   }

@@ -24,6 +24,9 @@ final class Session {
   /** The kind of a message that opens an export. */
   static final int GO = 6;
 
+  /** The context of the bitmap of the export with the empty name. */
+  private static final String BITMAP = "qemu:dirty-bitmap:of-";
+
   private static final int AT_ONCE = 0x80;
   private static final int DAMAGED = 0x40;
   private static final int MOST_MESSAGES = 60;
@@ -95,7 +98,7 @@ final class Session {
       extended = true;
     }
     if (allocation) {
-      raw(RawClient.optionBytes(10, queries("", "base:allocation")));
+      raw(RawClient.optionBytes(10, queries("", "base:allocation", BITMAP)));
     }
     return raw(RawClient.optionBytes(7, RawClient.infoData("", 1, 2, 3))).pause();
   }
@@ -190,7 +193,7 @@ final class Session {
     Bytes data = Bytes.of().u32(nameLength).raw(name).u32(told);
     for (int i = 0; i < count; i++) {
       byte[] query =
-          switch (choices.u8() % 9) {
+          switch (choices.u8() % 12) {
             case 0 -> "base:allocation".getBytes(UTF_8);
             case 1 -> "base:".getBytes(UTF_8);
             case 2 -> "base:allocation2".getBytes(UTF_8);
@@ -199,6 +202,9 @@ final class Session {
             case 5 -> choices.bytes(choices.u8());
             case 6 -> "no colon".getBytes(UTF_8);
             case 7 -> new byte[] {'b', (byte) 0xff, (byte) 0xfe};
+            case 9 -> "qemu:".getBytes(UTF_8);
+            case 10 -> BITMAP.getBytes(UTF_8);
+            case 11 -> (BITMAP + "disk").getBytes(UTF_8);
             default -> "x".repeat(4095 + choices.u8() % 3).getBytes(UTF_8);
           };
       long length = damaged && choices.u8() > 240 ? choices.u32() : query.length;
@@ -223,6 +229,13 @@ final class Session {
           statusPayload(choices, part);
         }
         case 12 -> statusPayload(choices, choices.bytes(choices.u8() % 40));
+        case 14 -> {
+          Bytes part = Bytes.of().u64(length(choices, setup.size()));
+          for (int count = choices.u8() % 4; count > 0; count--) {
+            part.u32(choices.u8() % 4);
+          }
+          statusPayload(choices, part.toArray());
+        }
         case 13 -> raw(requestHeader(0, 2, cookie++, 0, 0));
         default -> request(choices, new int[] {0, 1, 0, 3, 4, 5, 6, 7}[what & 7]);
       }

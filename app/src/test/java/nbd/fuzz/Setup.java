@@ -11,9 +11,10 @@ import java.util.List;
  * @param storage the way in which requests are done
  * @param memory for requests in flight, in bytes
  * @param most limit on the bytes that a call of the socket moves
- * @param polls whether the server asks for input before it waits
+ * @param many whether the server has many connections, and serves them by virtual threads
  * @param hasty whether the client waits for no answer
  * @param tls whether STARTTLS is offered
+ * @param bitmap whether each export has a dirty bitmap
  */
 public record Setup(
     long size,
@@ -22,9 +23,10 @@ public record Setup(
     Storage storage,
     long memory,
     int most,
-    boolean polls,
+    boolean many,
     boolean hasty,
-    boolean tls) {
+    boolean tls,
+    boolean bitmap) {
   /** The names of the export. */
   public static final List<String> NAMES = List.of("", "disk");
 
@@ -59,6 +61,12 @@ public record Setup(
         new int[] {Integer.MAX_VALUE, 1, 29, 5000}[how >> 1 & 3],
         (how & 8) != 0,
         (how & 16) != 0,
-        (how & 32) != 0);
+        (how & 32) != 0,
+        (how & 64) != 0);
+  }
+
+  /** Returns the name of an export's bitmap; empty if it has none. */
+  public String bitmapOf(String export) {
+    return bitmap ? "of-" + export : "";
   }
 }

@@ -6,12 +6,15 @@ import static nbd.fuzz.StrictClient.check;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.stream.Stream;
 import nbd.fuzz.StrictClient.Over;
 import nbd.fuzz.StrictClient.Phase;
+import nbd.testing.RawClient;
 
 /** The handshake as a strict client sees it, from the greeting to the export or the end. */
 @SuppressWarnings("ReferenceEquality") // a phase is over when it names another one
@@ -29,9 +32,6 @@ final class StrictOptions implements Phase {
   private static final int TOO_BIG = 0x80000009;
   private static final int EXT_HEADER_REQD = 0x8000000a;
 
-  private static final ByteBuffer ALLOCATION = UTF_8.encode("base:allocation");
-  private static final ByteBuffer WILDCARD = UTF_8.encode("base:");
-
   /** Limits of this server. */
   private static final int LONGEST_ANSWERED = 4 + 4096 + 2 + 2 * 65_535;
 
@@ -47,7 +47,11 @@ final class StrictOptions implements Phase {
   private boolean fixed;
   private boolean zeroes;
   private Agreed agreed = Agreed.SIMPLE;
-  private String allocationOf = "\0none";
+
+  /** The numbers of the contexts that are selected, for one export. */
+  private Set<Integer> selected = Set.of();
+
+  private String selectedFor = "";
   private Optional<Expected> expected = Optional.empty();
 
   StrictOptions(Setup setup, Backlog sent, Backlog received, Disk disk) {
@@ -87,6 +91,13 @@ final class StrictOptions implements Phase {
     Expected(int option, Integer... finals) {
       this.option = option;
       this.finals = List.of(finals);
+    }
+
+    /** Expects a context to be named. */
+    void context(int id, String name) {
+      byte[] text = name.getBytes(UTF_8);
+      pieces.add(META);
+      exact.add(ByteBuffer.allocate(4 + text.length).putInt(id).put(text).flip());
     }
 
     Expected then(Then next) {
@@ -219,7 +230,7 @@ final class StrictOptions implements Phase {
 
   private Phase transmission(String name, int flags) {
     return new StrictRequests(
-        setup, sent, received, disk, agreed, flags, allocationOf.equals(name));
+        setup, sent, received, disk, agreed, flags, selectedFor.equals(name) ? selected : Set.of());
   }
 
   private void checkFlags(int flags) {
@@ -321,7 +332,7 @@ final class StrictOptions implements Phase {
   private Expected contexts(int option, ByteBuffer data) {
     boolean select = option == 10;
     if (select) {
-      allocationOf = "\0none";
+      selected = Set.of();
     }
     if (agreed == Agreed.SIMPLE) {
       return new Expected(option, INVALID);
@@ -339,7 +350,7 @@ final class StrictOptions implements Phase {
       return malformed;
     }
     long count = Integer.toUnsignedLong(data.getInt());
-    boolean named = !select && count == 0;
+    List<ByteBuffer> queries = new ArrayList<>();
     for (long i = 0; i < count; i++) {
       if (data.remaining() < 4) {
         return malformed;
@@ -348,9 +359,7 @@ final class StrictOptions implements Phase {
       if (length > data.remaining() || length > 4096) {
         return malformed;
       }
-      ByteBuffer query = part(data, (int) length);
-      named |= query.equals(ALLOCATION);
-      named |= !select && query.equals(WILDCARD);
+      queries.add(part(data, (int) length));
     }
     if (data.hasRemaining()) {
       return malformed;
@@ -359,16 +368,29 @@ final class StrictOptions implements Phase {
       return new Expected(option, UNKNOWN);
     }
     Expected contexts = new Expected(option, ACK);
-    if (named) {
-      contexts.pieces.add(META);
-      int id = select ? StrictRequests.CONTEXT : 0;
-      byte[] text = "base:allocation".getBytes(UTF_8);
-      contexts.exact.add(ByteBuffer.allocate(4 + text.length).putInt(id).put(text).flip());
-      if (select) {
-        allocationOf = name.get();
-      }
+    Set<Integer> matched = new HashSet<>();
+    if (matches(queries, select, "base:allocation", "base:")) {
+      contexts.context(select ? RawClient.CONTEXT : 0, "base:allocation");
+      matched.add(RawClient.CONTEXT);
+    }
+    String bitmap = "qemu:dirty-bitmap:" + setup.bitmapOf(name.get());
+    if (setup.bitmap() && matches(queries, select, bitmap, "qemu:", "qemu:dirty-bitmap:")) {
+      contexts.context(select ? RawClient.BITMAP : 0, bitmap);
+      matched.add(RawClient.BITMAP);
+    }
+    if (select) {
+      selected = matched;
+      selectedFor = name.get();
     }
     return contexts;
+  }
+
+  private static boolean matches(
+      List<ByteBuffer> queries, boolean select, String name, String... wildcards) {
+    boolean listed =
+        queries.isEmpty()
+            || Stream.of(wildcards).anyMatch(wildcard -> queries.contains(UTF_8.encode(wildcard)));
+    return queries.contains(UTF_8.encode(name)) || (!select && listed);
   }
 
   private static ByteBuffer part(ByteBuffer data, int length) {

@@ -15,6 +15,7 @@ import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.util.BitSet;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
@@ -23,6 +24,7 @@ import nbd.fuzz.StrictClient.Over;
 import nbd.fuzz.StrictClient.Phase;
 import nbd.fuzz.StrictOptions.Agreed;
 import nbd.protocol.BlockSizes;
+import nbd.testing.BitmapBackend;
 import nbd.testing.RawClient;
 
 /**
@@ -30,9 +32,6 @@ import nbd.testing.RawClient;
  * errors. It checks that each request gets one complete reply, with the right data.
  */
 final class StrictRequests implements Phase {
-  /** The number that this server gives to base:allocation. */
-  static final int CONTEXT = 1;
-
   private static final int DISC = 2;
 
   private static final int SIMPLE_REPLY = 0x67446698;
@@ -49,6 +48,7 @@ final class StrictRequests implements Phase {
   private final boolean chunks;
   private final boolean extended;
   private final boolean filters;
+  private final Set<Integer> contexts;
   private final Rules rules;
 
   private final Map<Long, Request> pending = new HashMap<>();
@@ -69,19 +69,20 @@ final class StrictRequests implements Phase {
       Disk disk,
       Agreed agreed,
       int flags,
-      boolean allocation) {
+      Set<Integer> contexts) {
     this.setup = setup;
     this.sent = sent;
     this.received = received;
     this.disk = disk;
     this.chunks = agreed != Agreed.SIMPLE;
     this.extended = agreed == Agreed.EXTENDED;
+    this.contexts = contexts;
     this.filters = (flags & 1 << 12) != 0;
     this.rules =
         new Rules(
             flags,
             extended,
-            allocation && chunks,
+            !contexts.isEmpty() && chunks,
             setup.size(),
             new BlockSizes(setup.minimum(), 4096, Setup.MAXIMUM_PAYLOAD));
   }
@@ -103,13 +104,24 @@ final class StrictRequests implements Phase {
     int failed;
     boolean told;
 
-    Request(int flags, int type, long cookie, long offset, long length, ByteBuffer payload) {
+    /** The contexts that are asked for and have not been told. */
+    final Set<Integer> untold;
+
+    Request(
+        int flags,
+        int type,
+        long cookie,
+        long offset,
+        long length,
+        ByteBuffer payload,
+        Set<Integer> contexts) {
       this.flags = flags;
       this.type = type;
       this.cookie = cookie;
       this.offset = offset;
       this.length = length;
       this.payload = payload;
+      this.untold = new HashSet<>(contexts);
     }
 
     boolean maySucceed() {
@@ -198,9 +210,19 @@ final class StrictRequests implements Phase {
       int requestFlags, int type, long cookie, long offset, long length, ByteBuffer data) {
     boolean filtered = filters && type == BLOCK_STATUS && (requestFlags & PAYLOAD_LEN) != 0;
     long range = !filtered ? length : data.remaining() < 8 ? 0 : data.getLong(0);
-    Request request = new Request(requestFlags, type, cookie, offset, range, data);
+    Set<Integer> asked = type == BLOCK_STATUS ? contexts : Set.of();
+    boolean wrong = false;
+    if (filtered) {
+      Set<Integer> named = new HashSet<>();
+      for (int at = 8; at + 4 <= data.remaining(); at += 4) {
+        wrong |= !named.add(data.getInt(at));
+      }
+      wrong |= data.remaining() < 12 || data.remaining() % 4 != 0 || !contexts.containsAll(named);
+      asked = named;
+    }
+    Request request = new Request(requestFlags, type, cookie, offset, range, data, asked);
     request.errors.addAll(rules.errors(requestFlags, type, offset, range));
-    if (filtered && (data.remaining() != 12 || data.getInt(8) != CONTEXT)) {
+    if (wrong) {
       request.errors.add(RawClient.EINVAL);
     }
     return request;
@@ -312,14 +334,16 @@ final class StrictRequests implements Phase {
   }
 
   private void extents(Request request, int type, ByteBuffer data) {
-    request.check(request.type == BLOCK_STATUS && !request.told, "extents");
+    request.check(request.type == BLOCK_STATUS, "extents");
     request.check(request.maySucceed(), "extents instead of %s", request.errors);
     request.check((type == 6) == extended, "extents of the other form");
     int head = extended ? 8 : 4;
     int each = extended ? 16 : 8;
     int count = (data.remaining() - head) / each;
     request.check(count > 0 && (data.remaining() - head) % each == 0, "extents' length");
-    request.check(data.getInt() == CONTEXT, "extents of another context");
+    int context = data.getInt();
+    request.check(request.untold.remove(context), "extents of another context");
+    boolean dirty = context == RawClient.BITMAP;
     request.check(!extended || data.getInt() == count, "the count of extents");
     boolean one = (request.flags & REQ_ONE) != 0;
     request.check(!one || count == 1, "%d extents in spite of REQ_ONE", count);
@@ -332,13 +356,19 @@ final class StrictRequests implements Phase {
       request.check(at < end, "an extent behind the range");
       request.check(!one || length <= request.length, "an extent longer than the request");
       request.check(length <= setup.size() - at, "an extent past the export's end");
-      request.check((status & ~3) == 0, "an extent's status %x", status);
-      if ((status & 2) != 0) {
+      request.check((status & (dirty ? ~1 : ~3)) == 0, "an extent's status %x", status);
+      if (dirty) {
+        request.check(isDirty(at) == (status == 1), "the bitmap at %d", at);
+        request.check(isDirty(at + length - 1) == (status == 1), "the bitmap to %d", at + length);
+      } else if ((status & 2) != 0) {
         disk.expectZeroes((int) at, (int) length);
       }
       at += length;
     }
-    request.told = true;
+  }
+
+  private static boolean isDirty(long offset) {
+    return offset / BitmapBackend.PAGE % 3 == 0;
   }
 
   private void error(Request request, int type, ByteBuffer data) {
@@ -372,7 +402,7 @@ final class StrictRequests implements Phase {
       if (request.type == READ) {
         request.check(request.covered.cardinality() == request.length, "not all of the data");
       }
-      request.check(request.type != BLOCK_STATUS || request.told, "no extents");
+      request.check(request.untold.isEmpty(), "no extents of %s", request.untold);
     }
     pending.remove(request.cookie);
     if (request.changes()) {

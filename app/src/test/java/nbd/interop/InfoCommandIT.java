@@ -114,6 +114,34 @@ final class InfoCommandIT {
   }
 
   @Test
+  void ofOtherContexts() throws Exception {
+    Tools.need("qemu-nbd", "qemu-img", "qemu-io");
+    String image = directory.resolve("image.qcow2").toString();
+    Tools.run("qemu-img", "create", "-f", "qcow2", image, "4M").ok();
+    Tools.run("qemu-img", "bitmap", "--add", "-g", "64k", image, "since-monday").ok();
+    Tools.run("qemu-io", "-f", "qcow2", "-c", "write 1M 64k", "-c", "write 2M 1M", image).ok();
+    try (UpstreamProcess server =
+        UpstreamProcess.qemuNbd(
+            directory, "-f", "qcow2", "-r", "-A", "-B", "since-monday", "-x", "disk", image)) {
+      String uri = server.uri("disk");
+      sameAsNbdinfo(uri);
+      String bitmap = "--map=qemu:dirty-bitmap:since-monday";
+      for (String map : List.of(bitmap, "--map=qemu:allocation-depth", "--map=base:allocation")) {
+        for (String[] options : new String[][] {{map}, {map, "--json"}}) {
+          same(uri, Tools.run(nbdinfo(uri, map, options)), options);
+        }
+      }
+      assertThat(info(bitmap, uri).ok().out()).contains("  1  dirty\n", "  0  clean\n");
+      for (String unknown : List.of("qemu:dirty-bitmap:x", "qemu:", "", "nocolon")) {
+        Tools.Result none = info("--map=" + unknown, uri);
+        assertThat(none.status()).as(unknown).isEqualTo(1);
+        assertThat(none.err()).endsWith("does not know the metadata context \"" + unknown + "\"\n");
+        assertThat(none.err()).hasLineCount(1);
+      }
+    }
+  }
+
+  @Test
   void ofOurOwnServer() throws Exception {
     try (ServeProcess serve =
         ServeProcess.ready(

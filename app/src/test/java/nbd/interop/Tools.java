@@ -3,7 +3,6 @@ package nbd.interop;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.junit.jupiter.api.Assertions.fail;
-import static org.junit.jupiter.api.Assumptions.abort;
 
 import java.io.File;
 import java.io.IOException;
@@ -13,6 +12,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
+import nbd.testing.Missing;
 
 /**
  * Ways to run other programs. If one is not installed, the test is skipped; with
@@ -34,42 +34,20 @@ final class Tools {
 
   /** Skips the test unless all of them are installed. */
   static void need(String... programs) {
-    for (String program : programs) {
-      if (find(program).isEmpty()) {
-        if ("1".equals(System.getenv("NBD_REQUIRE_TOOLS"))) {
-          fail(program + " is not installed");
-        }
-        abort(program + " is not installed");
-      }
-    }
-  }
-
-  private static java.util.Optional<Path> find(String program) {
-    return Stream.of(path().split(File.pathSeparator))
-        .map(directory -> Path.of(directory, program))
-        .filter(Files::isExecutable)
-        .findFirst();
-  }
-
-  /**
-   * Returns the search path, Debian's programs first: nbdsh needs the python3 that its package is
-   * for.
-   */
-  private static String path() {
-    return String.join(File.pathSeparator, "/usr/bin", "/usr/sbin", System.getenv("PATH"));
+    Missing.unlessInstalled(programs);
   }
 
   /** Starts a program, with standard output in {@code out} and errors in a file beside it. */
   static Process start(Path out, String... command) throws IOException {
     need(command[0]);
     String[] found = command.clone();
-    found[0] = find(command[0]).orElseThrow().toString();
+    found[0] = Missing.find(command[0]).orElseThrow().toString();
     ProcessBuilder builder =
         new ProcessBuilder(found)
             .redirectInput(new File("/dev/null"))
             .redirectOutput(out.toFile())
             .redirectError(new File(out + ".err"));
-    builder.environment().put("PATH", path());
+    builder.environment().put("PATH", Missing.path());
     return builder.start();
   }
 

@@ -196,7 +196,7 @@ final class UpstreamProcess implements AutoCloseable {
     process = launch();
   }
 
-  private String said() {
+  String said() {
     try {
       return Files.readString(out) + Files.readString(Path.of(out + ".err"));
     } catch (IOException failure) {

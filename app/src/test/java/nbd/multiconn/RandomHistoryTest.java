@@ -3,6 +3,7 @@ package nbd.multiconn;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -24,6 +25,7 @@ import org.junit.jupiter.api.Test;
 class RandomHistoryTest {
   private static final long OPERATIONS = Long.getLong("nbd.history.operations", 100_000);
   private static final long SEED = Long.getLong("nbd.history.seed", System.nanoTime());
+  private static final Duration PATIENCE = Duration.ofMinutes(5);
   private static final int CONNECTIONS = 8;
   private static final int BLOCKS = 24;
 
@@ -68,7 +70,9 @@ class RandomHistoryTest {
       SplittableRandom random = new SplittableRandom(SEED + i);
       players.add(Running.start(() -> play.run(random)));
     }
-    Scene.joinAll(players);
+    for (Running player : players) {
+      player.join(PATIENCE);
+    }
     play.history.violation().ifPresent(System.out::println);
     return play.history.violation();
   }

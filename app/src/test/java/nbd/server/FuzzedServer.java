@@ -26,11 +26,13 @@ import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.storage.Patience;
+import nbd.testing.BitmapBackend;
 import nbd.testing.ContractBackend;
 import nbd.testing.Eventually;
 import nbd.testing.Log;
 import nbd.testing.MemorySocket;
 import nbd.testing.TestCertificates;
+import nbd.threads.ConnectionThreads;
 import nbd.tls.TlsServer;
 import nbd.transmission.Admission;
 import org.tinylog.Level;
@@ -45,6 +47,10 @@ public final class FuzzedServer {
   private static final ScheduledExecutorService TIMER =
       Executors.newSingleThreadScheduledExecutor(
           Thread.ofPlatform().daemon().name("no handshake times out").factory());
+
+  private static final ConnectionThreads FEW = new ConnectionThreads(() -> 1);
+  private static final ConnectionThreads MANY =
+      new ConnectionThreads(() -> ConnectionThreads.MOST + 1);
 
   private FuzzedServer() {}
 
@@ -72,7 +78,8 @@ public final class FuzzedServer {
       throws IOException, InterruptedException {
     Log.clear();
     MemoryBackend storage = new MemoryBackend(setup.size());
-    ContractBackend contract = new ContractBackend(new Shaped(storage, setup));
+    ContractBackend contract =
+        new ContractBackend(new BitmapBackend(new Shaped(storage, setup), setup::bitmapOf));
     Exports exports =
         new Exports(
             new FuaFilter(contract, FuaMode.PASS),
@@ -84,7 +91,16 @@ public final class FuzzedServer {
     MemorySocket socket = new MemorySocket(peer, setup.most());
     TlsPolicy tls = setup.tls() ? Tls.OFFERED : TlsPolicy.OFF;
     new Connection(
-            1, socket, exports, memory, LONG, TIMER, () -> !setup.polls(), tls, Server.READ_AHEAD)
+            1,
+            socket,
+            exports,
+            memory,
+            LONG,
+            TIMER,
+            setup::many,
+            setup.many() ? MANY : FEW,
+            tls,
+            Server.READ_AHEAD)
         .run();
 
     assertThat(Log.at(Level.ERROR)).as("errors in the log").isEmpty();

@@ -7,6 +7,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Set;
 import java.util.stream.Stream;
 import nbd.client.ClientSettings;
 import nbd.client.NbdUri;
@@ -21,6 +22,7 @@ import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
 import nbd.protocol.ReplyFormat;
 import nbd.storage.Handle;
+import nbd.testing.BitmapBackend;
 import nbd.testing.Bytes;
 import nbd.testing.CheckedClient;
 import nbd.testing.CheckedClient.Answer;
@@ -29,6 +31,7 @@ import nbd.testing.FakeBackend;
 import nbd.testing.Log;
 import nbd.testing.RawClient;
 import nbd.testing.Replies;
+import nbd.transmission.MetaContext;
 import nbd.transmission.OpenExport;
 import nbd.upstream.UpstreamBackend;
 import org.junit.jupiter.api.Test;
@@ -201,9 +204,12 @@ final class LogLinesTest {
   void whatIsServedIsDescribedInWords() throws IOException {
     Handle handle = new FakeBackend(1).open("", false);
     for (ReplyFormat format : ReplyFormat.values()) {
-      assertThat(new OpenExport("", "", handle, format, true).offer())
+      assertThat(new OpenExport("", "", handle, format, Set.of(MetaContext.ALLOCATION)).offer())
           .contains("replies", "base:allocation", "can-multi-conn")
           .doesNotContain("[", "_", "OpenExport");
+      Handle changed = new BitmapBackend(new FakeBackend(1), "a\nb").open("", true);
+      assertThat(new OpenExport("", "", changed, format, Set.of(MetaContext.DIRTY_BITMAP)).offer())
+          .contains("replies, qemu:dirty-bitmap:a?b, flags: ");
     }
   }
 }

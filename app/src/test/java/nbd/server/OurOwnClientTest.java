@@ -12,10 +12,14 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.CountDownLatch;
 import nbd.client.ClientSettings;
 import nbd.client.NbdClient;
 import nbd.client.NbdUri;
+import nbd.client.StatusExtent;
 import nbd.memory.MemoryBackend;
+import nbd.protocol.BaseAllocation;
+import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
@@ -23,9 +27,13 @@ import nbd.protocol.NbdException;
 import nbd.protocol.OptionException;
 import nbd.protocol.OptionReplyType;
 import nbd.protocol.TransmissionFlag;
+import nbd.storage.Completion;
 import nbd.storage.Extent;
 import nbd.storage.ListedExport;
+import nbd.storage.Operation;
+import nbd.testing.BitmapBackend;
 import nbd.testing.Bytes;
+import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -49,6 +57,63 @@ final class OurOwnClientTest {
 
   private static NbdClient open(TestServer server, String export) throws IOException {
     return NbdClient.connect(uri(server), export, ClientSettings.DEFAULT);
+  }
+
+  @Test
+  void everyCommandButBlockStatusCanBeBegun() throws IOException {
+    int bytes = 4096;
+    CommandFlags fua = CommandFlags.of(CommandFlag.FUA);
+    List<Operation> operations =
+        List.of(
+            Operation.write(ByteBuffer.allocateDirect(bytes), 0, fua),
+            Operation.onRange(Command.WRITE_ZEROES, bytes, bytes, fua),
+            Operation.onRange(Command.TRIM, 0, bytes, CommandFlags.NONE),
+            Operation.onRange(Command.CACHE, 0, bytes, CommandFlags.NONE),
+            Operation.read(ByteBuffer.allocateDirect(bytes), bytes),
+            Operation.flush(),
+            Operation.flushForFua());
+    CountDownLatch ended = new CountDownLatch(operations.size());
+    ConcurrentLinkedQueue<IOException> failures = new ConcurrentLinkedQueue<>();
+    Completion end =
+        failure -> {
+          if (failure != null) {
+            failures.add(failure);
+          }
+          ended.countDown();
+        };
+    try (TestServer server = TestServer.of(new MemoryBackend(SIZE));
+        NbdClient client = open(server, "")) {
+      byte[] data = Bytes.random(1, 2 * bytes);
+      client.write(ByteBuffer.allocateDirect(data.length).put(data).flip(), 0, CommandFlags.NONE);
+      for (Operation operation : operations) {
+        assertThat(client.begin(operation, end)).as("%s", operation.command()).isTrue();
+      }
+      assertThat(client.begin(Operation.extents(0, bytes, 1), end)).isFalse();
+      client.push();
+      Eventually.await(ended);
+      assertThat(failures).isEmpty();
+      ByteBuffer zeroes = ByteBuffer.allocate(2 * bytes);
+      client.read(zeroes, 0);
+      assertThat(zeroes.array()).containsOnly(0);
+    }
+  }
+
+  @Test
+  void aDirtyBitmapIsListedSelectedAndRead() throws IOException {
+    String name = "qemu:dirty-bitmap:day";
+    List<String> both = List.of(name, BaseAllocation.NAME);
+    try (TestServer server = TestServer.of(new BitmapBackend(new MemoryBackend(SIZE), "day"));
+        NbdClient client = NbdClient.connect(uri(server), "", ClientSettings.DEFAULT, both)) {
+      assertThat(NbdClient.listContexts(uri(server), "", ClientSettings.DEFAULT))
+          .containsExactly(BaseAllocation.NAME, name);
+      assertThat(client.export().contexts()).containsOnlyKeys(both);
+      int page = BitmapBackend.PAGE;
+      assertThat(client.status(name, page, 3L * page, 9))
+          .containsExactly(new StatusExtent(2L * page, 0), new StatusExtent(page, 1));
+      assertThat(client.status(name, 7, 3L * page, 1))
+          .containsExactly(new StatusExtent(page - 7, 1));
+      assertThat(client.extents(0, SIZE, 9)).containsExactly(Extent.hole(SIZE));
+    }
   }
 
   @ParameterizedTest

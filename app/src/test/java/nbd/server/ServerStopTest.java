@@ -19,6 +19,7 @@ import nbd.testing.Bytes;
 import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
 import nbd.testing.RawClient;
+import nbd.threads.ConnectionThreads;
 import nbd.transmission.Admission;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -189,6 +190,7 @@ final class ServerStopTest {
                 LONG,
                 timer,
                 () -> true,
+                new ConnectionThreads(() -> 1),
                 TlsPolicy.OFF,
                 Server.READ_AHEAD);
         Thread thread = Thread.ofVirtual().start(connection);

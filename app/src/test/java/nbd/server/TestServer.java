@@ -24,6 +24,7 @@ import nbd.testing.Eventually;
 import nbd.testing.Log;
 import nbd.testing.RawClient;
 import nbd.testing.Replies;
+import nbd.threads.VirtualThreads;
 import nbd.transmission.Admission;
 import org.tinylog.Level;
 
@@ -73,6 +74,8 @@ public final class TestServer implements AutoCloseable {
     witness = RawClient.connect(address);
     if (withWitness) {
       witness.enter(options.name);
+      // The thread that answers it is the one that waits for the witness from now on.
+      askWitness();
     } else {
       witness.close();
     }
@@ -235,8 +238,7 @@ public final class TestServer implements AutoCloseable {
   public boolean stop(Duration patience) throws InterruptedException {
     stopped = true;
     boolean ended = server.stop(patience);
-    accepting.join(PATIENCE);
-    assertThat(accepting.isAlive()).as("the accept loop ended").isFalse();
+    assertThat(accepting.join(PATIENCE)).as("the accept loop ended").isTrue();
     return ended;
   }
 
@@ -274,11 +276,15 @@ public final class TestServer implements AutoCloseable {
 
   private void stillServes() throws IOException {
     if (withWitness) {
-      witness.call(RawClient.EINVAL, 0, 0x7fff, 0, 0).disconnect();
+      askWitness().disconnect();
     }
     try (RawClient fresh = connect()) {
       fresh.hello(3).option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
     }
+  }
+
+  private RawClient askWitness() throws IOException {
+    return witness.call(RawClient.EINVAL, 0, 0x7fff, 0, 0);
   }
 
   private static long timers() {
@@ -307,6 +313,7 @@ public final class TestServer implements AutoCloseable {
   /** Opens and closes a socket, since the JDK keeps one of its own from the first one on. */
   private static void warmUp() {
     try (ServerSocketChannel channel = ServerSocketChannel.open()) {
+      VirtualThreads.openPollers();
       channel.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0));
       RawClient.connect(channel.getLocalAddress()).close();
     } catch (IOException failure) {

@@ -7,6 +7,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import nbd.protocol.NbdError;
 import nbd.protocol.NbdException;
@@ -113,5 +114,13 @@ final class BufferPoolTest {
     assertThat(pool.take(8000)).as("memory that is there already").isSameAs(reserved);
     used.set(0);
     assertThat(pool.take(5000).remaining()).isEqualTo(5000);
+  }
+
+  @Test
+  void nothingIsCollectedForABufferThatWillNeverFit() {
+    AtomicInteger asked = new AtomicInteger();
+    DirectMemory memory = new DirectMemory(MIB, asked::incrementAndGet);
+    assertThatThrownBy(() -> memory.allocate((int) MIB)).isInstanceOf(NbdException.class);
+    assertThat(asked).as("questions for the memory in use").hasValue(1);
   }
 }

@@ -10,8 +10,11 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import nbd.protocol.TransmissionFlag;
 import nbd.testing.RawClient.Export;
 
@@ -28,6 +31,7 @@ public final class CheckedClient implements Closeable {
   private final RawClient raw;
   private final Replies replies;
   private final Export export;
+  private final Set<Integer> contexts;
   private final Map<Long, Answer> sent = new HashMap<>();
   private long nextCookie = 0x0ddc_0000_0000_0001L;
   private long bytesTaken;
@@ -42,7 +46,8 @@ public final class CheckedClient implements Closeable {
     private final long offset;
     private final long length;
     private final List<Integer> types = new ArrayList<>();
-    private final List<StatusExtent> extents = new ArrayList<>();
+    private final Map<Integer, List<StatusExtent>> extents = new LinkedHashMap<>();
+    private final Set<Integer> contexts;
     private final BitSet covered = new BitSet();
     private byte[] data = new byte[0];
     private int error;
@@ -50,11 +55,12 @@ public final class CheckedClient implements Closeable {
     private long errorAt = -1;
     private boolean done;
 
-    private Answer(int flags, int type, long offset, long length) {
+    private Answer(int flags, int type, long offset, long length, Set<Integer> contexts) {
       this.flags = flags;
       this.type = type;
       this.offset = offset;
       this.length = length;
+      this.contexts = contexts;
     }
 
     /** Returns the first error of the reply, or 0. */
@@ -84,8 +90,14 @@ public final class CheckedClient implements Closeable {
       return types;
     }
 
-    /** Returns the extents of the reply to a BLOCK_STATUS. */
+    /** Returns the extents of the reply to a BLOCK_STATUS that has one context. */
     public List<StatusExtent> extents() {
+      assertThat(extents).as("contexts in the reply").hasSizeLessThan(2);
+      return extents.values().stream().findFirst().orElse(List.of());
+    }
+
+    /** Returns the extents of the reply to a BLOCK_STATUS by the context's number, in order. */
+    public Map<Integer, List<StatusExtent>> extentsByContext() {
       return extents;
     }
 
@@ -124,12 +136,14 @@ public final class CheckedClient implements Closeable {
         case 5, 6 -> {
           assertThat(type).isEqualTo(RawClient.BLOCK_STATUS);
           assertThat(chunkType).as("the type for the header").isEqualTo(extended ? 6 : 5);
-          assertThat(extents).as("a second list for the same context").isEmpty();
-          assertThat(payload.getInt()).as("context").isEqualTo(RawClient.CONTEXT);
+          int context = payload.getInt();
+          assertThat(context).as("the context").isIn(contexts);
+          List<StatusExtent> list = new ArrayList<>();
+          assertThat(extents.put(context, list)).as("a second list of a context").isNull();
           int count = extended ? payload.getInt() : payload.remaining() / 8;
           assertThat(payload.remaining()).isEqualTo(count * (extended ? 16 : 8)).isPositive();
           while (payload.hasRemaining()) {
-            extents.add(
+            list.add(
                 extended
                     ? new StatusExtent(payload.getLong(), payload.getLong())
                     : new StatusExtent(
@@ -167,15 +181,16 @@ public final class CheckedClient implements Closeable {
         assertThat(bytesCovered()).as("bytes that came").isEqualTo((int) length);
       }
       if (error == 0 && type == RawClient.BLOCK_STATUS) {
-        assertThat(extents).isNotEmpty();
+        assertThat(extents.keySet()).as("the contexts in the reply").isEqualTo(contexts);
       }
     }
   }
 
-  private CheckedClient(RawClient raw, Replies replies, Export export) {
+  private CheckedClient(RawClient raw, Replies replies, Export export, Set<Integer> contexts) {
     this.raw = raw;
     this.replies = replies;
     this.export = export;
+    this.contexts = contexts;
   }
 
   /** Enters transmission, from the greeting on; with base:allocation, unless replies are simple. */
@@ -188,9 +203,19 @@ public final class CheckedClient implements Closeable {
     return go(raw, replies, name);
   }
 
-  /** Enters transmission after the options. */
+  /** Enters transmission after the options; base:allocation may have been selected. */
   public static CheckedClient go(RawClient raw, Replies replies, String name) throws IOException {
-    return new CheckedClient(raw, replies, raw.go(name));
+    return go(raw, replies, name, RawClient.CONTEXT);
+  }
+
+  /**
+   * Enters transmission after the options.
+   *
+   * @param contexts the numbers of those that were selected
+   */
+  public static CheckedClient go(RawClient raw, Replies replies, String name, Integer... contexts)
+      throws IOException {
+    return new CheckedClient(raw, replies, raw.go(name), Set.of(contexts));
   }
 
   public Replies replies() {
@@ -249,15 +274,21 @@ public final class CheckedClient implements Closeable {
   /** Sends a request as it is given, with its payload, and returns its cookie. */
   public long send(int flags, int type, long offset, long length, byte... payload)
       throws IOException {
-    return sendAs(flags, type, offset, length, length, payload);
+    return sendAs(flags, type, offset, length, length, contexts, payload);
   }
 
   /** Sends a request whose header may have another length than its range. */
   private long sendAs(
-      int flags, int type, long offset, long headerLength, long length, byte... payload)
+      int flags,
+      int type,
+      long offset,
+      long headerLength,
+      long length,
+      Set<Integer> asked,
+      byte... payload)
       throws IOException {
     long cookie = nextCookie++;
-    sent.put(cookie, new Answer(flags, type, offset, length));
+    sent.put(cookie, new Answer(flags, type, offset, length, asked));
     raw.send(requestBytes(flags, type, cookie, offset, headerLength)).send(payload);
     return cookie;
   }
@@ -287,16 +318,18 @@ public final class CheckedClient implements Closeable {
   }
 
   /** Sends a BLOCK_STATUS whose payload names contexts, and waits for its answer. */
-  public Answer filteredStatus(int flags, long offset, long length, int... contexts)
+  public Answer filteredStatus(int flags, long offset, long length, int... asked)
       throws IOException {
     Bytes payload = Bytes.of().u64(length);
-    for (int context : contexts) {
+    Set<Integer> named = new HashSet<>();
+    for (int context : asked) {
       payload.u32(context);
+      named.add(context);
     }
     byte[] bytes = payload.toArray();
     int all = flags | RawClient.PAYLOAD_LEN;
     int type = RawClient.BLOCK_STATUS;
-    return await(sendAs(all, type, offset, bytes.length, Math.max(0, length), bytes));
+    return await(sendAs(all, type, offset, bytes.length, Math.max(0, length), named, bytes));
   }
 
   public byte[] read(long offset, int length) throws IOException {

@@ -132,7 +132,13 @@ public final class ContractBackend extends FilterBackend {
           flags(operation.flags(), CommandFlag.NO_HOLE, CommandFlag.FAST_ZERO);
         }
         case CACHE -> has(Capability.CACHE);
-        case BLOCK_STATUS -> has(Capability.EXTENTS);
+        case BLOCK_STATUS -> {
+          if (operation.asksForDirty()) {
+            check(facts().dirtyBitmap().isPresent(), () -> "asked for a bitmap without one");
+          } else {
+            has(Capability.EXTENTS);
+          }
+        }
         default -> check(false, () -> "command " + operation.command());
       }
       if (operation.command() != Command.FLUSH) {

@@ -1,9 +1,8 @@
 package nbd.testing;
 
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.Queue;
-import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.function.Predicate;
 import org.tinylog.Level;
 import org.tinylog.core.LogEntry;
@@ -13,7 +12,9 @@ import org.tinylog.writers.Writer;
 /** The log of the tests, kept in memory; src/test/resources/tinylog-test.properties names it. */
 public final class Log implements Writer {
   private static final int KEPT = 200_000;
-  private static final Queue<Line> LINES = new ConcurrentLinkedQueue<>();
+
+  /** Guarded by its monitor. */
+  private static final List<Line> LINES = new ArrayList<>();
 
   /** Makes the writer, for tinylog. */
   public Log(Map<String, String> properties) {}
@@ -23,13 +24,17 @@ public final class Log implements Writer {
 
   /** Forgets what was logged so far. */
   public static void clear() {
-    LINES.clear();
+    synchronized (LINES) {
+      LINES.clear();
+    }
   }
 
   /** Returns the entries at this level or above since {@link #clear}. */
   public static List<String> at(Level least) {
     Predicate<Line> loud = line -> line.level().compareTo(least) >= 0;
-    return LINES.stream().filter(loud).map(line -> line.level() + ": " + line.message()).toList();
+    synchronized (LINES) {
+      return LINES.stream().filter(loud).map(line -> line.level() + ": " + line.message()).toList();
+    }
   }
 
   @Override
@@ -39,9 +44,11 @@ public final class Log implements Writer {
 
   @Override
   public void write(LogEntry entry) {
-    if (LINES.size() < KEPT) {
-      String failure = entry.getException() == null ? "" : " " + entry.getException();
-      LINES.add(new Line(entry.getLevel(), entry.getMessage() + failure));
+    String failure = entry.getException() == null ? "" : " " + entry.getException();
+    synchronized (LINES) {
+      if (LINES.size() < KEPT) {
+        LINES.add(new Line(entry.getLevel(), entry.getMessage() + failure));
+      }
     }
   }
 

@@ -70,6 +70,9 @@ public final class RawClient implements Closeable {
   /** The number that this server gives to base:allocation. */
   public static final int CONTEXT = 1;
 
+  /** The number that this server gives to a dirty bitmap. */
+  public static final int BITMAP = 2;
+
   private static final long OPTION_REPLY = 0x0003e889045565a9L;
   private static final int SIMPLE_REPLY = 0x67446698;
   private static final int SMALL_BUFFER = 2048;
@@ -241,6 +244,26 @@ public final class RawClient implements Closeable {
     assertThat(reply.type()).isEqualTo(META_CONTEXT);
     assertThat(reply.data()).isEqualTo(Bytes.of().u32(CONTEXT).text("base:allocation").toArray());
     return expectAck(SET_META_CONTEXT);
+  }
+
+  /** Selects contexts; returns the server's number and name of each. */
+  public List<String> selectContexts(String name, String... queries) throws IOException {
+    return contexts(SET_META_CONTEXT, name, queries);
+  }
+
+  /** Lists contexts; returns the server's number and name of each. */
+  public List<String> listContexts(String name, String... queries) throws IOException {
+    return contexts(LIST_META_CONTEXT, name, queries);
+  }
+
+  private List<String> contexts(int option, String name, String... queries) throws IOException {
+    option(option, contextData(name, queries));
+    List<String> contexts = new ArrayList<>();
+    for (Reply reply = reply(option); reply.type() != ACK; reply = reply(option)) {
+      assertThat(reply.type()).as(text(reply)).isEqualTo(META_CONTEXT);
+      contexts.add(ByteBuffer.wrap(reply.data()).getInt() + " " + text(reply).substring(4));
+    }
+    return contexts;
   }
 
   /** Waits for one reply to an option. */

@@ -1,6 +1,7 @@
 package nbd.testing;
 
 import java.io.IOException;
+import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
@@ -33,8 +34,13 @@ public record Running(Thread thread, CompletableFuture<Void> end) {
 
   /** Waits for the call's end, and throws its failure; a call that hangs fails the test. */
   public void join() throws IOException {
+    join(Duration.ofSeconds(30));
+  }
+
+  /** Waits as {@link #join()} does, but with a longer patience. */
+  public void join(Duration patience) throws IOException {
     try {
-      end.get(30, TimeUnit.SECONDS);
+      end.get(patience.toMillis(), TimeUnit.MILLISECONDS);
     } catch (ExecutionException e) {
       if (e.getCause() instanceof IOException failure) {
         throw failure;

@@ -76,16 +76,47 @@ public final class ScriptedServer implements AutoCloseable {
   public record Asked(
       int flags, int type, long cookie, long offset, long length, ByteBuffer payload) {}
 
-  private ScriptedServer(Script... scripts) throws IOException {
+  private ScriptedServer() throws IOException {
     directory = Files.createTempDirectory("nbd-scripted-");
     listener = ServerSocketChannel.open(StandardProtocolFamily.UNIX);
     listener.bind(UnixDomainSocketAddress.of(directory.resolve("socket")));
-    Thread.ofPlatform().daemon().name("scripted server").start(() -> play(scripts));
   }
 
   /** Starts a server that plays these scripts, one for each connection. */
   public static ScriptedServer of(Script... scripts) throws IOException {
-    return new ScriptedServer(scripts);
+    ScriptedServer server = new ScriptedServer();
+    Thread.ofPlatform().daemon().name("scripted server").start(() -> server.play(scripts));
+    return server;
+  }
+
+  /**
+   * Starts a server that plays one script for every connection, also for several at a time. A
+   * script that fails ends its connection.
+   */
+  public static ScriptedServer always(Script script) throws IOException {
+    ScriptedServer server = new ScriptedServer();
+    server.end.complete(null);
+    Thread.ofPlatform().daemon().name("scripted server").start(() -> server.playAlways(script));
+    return server;
+  }
+
+  private void playAlways(Script script) {
+    try {
+      while (true) {
+        SocketChannel channel = listener.accept();
+        Thread.ofVirtual()
+            .start(
+                () -> {
+                  try (channel) {
+                    script.play(new Peer(channel));
+                  } catch (IOException gone) {
+                    // The client has left, or the script has.
+                  }
+                });
+      }
+    } catch (IOException closed) {
+      // The test is over.
+    }
   }
 
   private void play(Script... scripts) {
@@ -213,6 +244,11 @@ public final class ScriptedServer implements AutoCloseable {
     /** Answers an option by an error with a text. */
     public Peer refuse(int option, int type, String text) throws IOException {
       return reply(option, type, text.getBytes(UTF_8));
+    }
+
+    /** Notes the replies that a script has agreed on by itself. */
+    public void agreed(Replies on) {
+      replies = on;
     }
 
     /** Greets, and agrees on these replies and, unless they are simple, on base:allocation. */

@@ -1,8 +1,6 @@
 package nbd.testing;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
-import static org.junit.jupiter.api.Assertions.fail;
-import static org.junit.jupiter.api.Assumptions.abort;
 
 import java.io.BufferedReader;
 import java.io.IOException;
@@ -43,7 +41,7 @@ public final class SlowFiles implements AutoCloseable {
    */
   public static SlowFiles mount(Path on, String... files) throws IOException {
     if (!Files.exists(Path.of("/dev/fuse"))) {
-      return missing("there is no /dev/fuse");
+      throw Missing.because("there is no /dev/fuse");
     }
     Path script = Files.createTempFile("slow-files", ".py");
     try (InputStream source = SlowFiles.class.getResourceAsStream(SCRIPT)) {
@@ -55,18 +53,14 @@ public final class SlowFiles implements AutoCloseable {
     try {
       process = new ProcessBuilder(command).start();
     } catch (IOException noPython) {
-      return missing("python3 is not installed");
+      throw Missing.because("python3 is not installed");
     }
     SlowFiles mounted = new SlowFiles(on, process);
     if (!"ready".equals(mounted.answers.readLine())) {
-      return missing(new String(process.getErrorStream().readAllBytes(), UTF_8).strip());
+      throw Missing.because(new String(process.getErrorStream().readAllBytes(), UTF_8).strip());
     }
     Files.delete(script);
     return mounted;
-  }
-
-  private static SlowFiles missing(String why) {
-    return "1".equals(System.getenv("NBD_REQUIRE_TOOLS")) ? fail(why) : abort(why);
   }
 
   /** Returns a file of the file system. */

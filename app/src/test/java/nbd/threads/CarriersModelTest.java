@@ -88,13 +88,13 @@ final class CarriersModelTest {
     return new ShortCalls(new Carriers(0, Carriers.Scheduler.NONE), Duration.ofMillis(1), 0);
   }
 
-  private static void check(boolean holds, String otherwise) {
+  static void check(boolean holds, String otherwise) {
     if (!holds) {
       throw new AssertionError(otherwise);
     }
   }
 
-  private static void inThreads(int count, Runnable action) {
+  static void inThreads(int count, Runnable action) {
     AtomicReference<Throwable> failure = new AtomicReference<>();
     List<Thread> threads = new ArrayList<>();
     for (int i = 0; i < count; i++) {

@@ -14,6 +14,7 @@ final class CarriersTest {
   /** The number of carriers that the watch has asked for, each time. */
   private final List<Integer> added = new ArrayList<>();
 
+  private int roused;
   private boolean isOutOfThreads;
 
   private final Carriers carriers =
@@ -28,6 +29,11 @@ final class CarriersTest {
             @Override
             public void addCarriers(int count) {
               added.add(count);
+            }
+
+            @Override
+            public void rouse() {
+              roused++;
               if (isOutOfThreads) {
                 throw new OutOfMemoryError("of the test");
               }
@@ -90,14 +96,27 @@ final class CarriersTest {
   }
 
   @Test
-  void aCarrierThatCouldNotBeAddedIsTriedAgain() {
+  void carriersAreRousedWhileAnyIsAdded() {
+    int hanging = carriers.enter(0);
+    look(VERY_LONG);
+    assertThat(roused).isZero();
+    look(VERY_LONG + 1);
+    look(VERY_LONG + 2);
+    assertThat(roused).isEqualTo(2);
+    carriers.leave(hanging);
+    look(VERY_LONG + 3);
+    assertThat(roused).isEqualTo(2);
+  }
+
+  @Test
+  void aCarrierThatCouldNotBeStartedIsTriedAgain() {
     isOutOfThreads = true;
     carriers.enter(0);
     assertThat(look(VERY_LONG + 1)).isTrue();
     isOutOfThreads = false;
     assertThat(look(VERY_LONG + 2)).isTrue();
-    look(VERY_LONG + 3);
-    assertThat(added).containsExactly(1, 1);
+    assertThat(added).containsExactly(1);
+    assertThat(roused).isEqualTo(2);
   }
 
   @Test

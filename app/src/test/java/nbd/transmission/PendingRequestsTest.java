@@ -8,6 +8,7 @@ import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.memory.NullBackend;
 import nbd.protocol.Command;
@@ -54,7 +55,11 @@ final class PendingRequestsTest {
   private Pending write(int length) throws IOException {
     Admission.Reservation reservation = share.tryAdmit(Admission.bytesFor(length)).orElseThrow();
     reservation.allocate(length).put(new byte[length]).flip();
-    return new Pending(Command.WRITE, CommandFlags.NONE, 7, 0, length, reservation);
+    return new Pending(Command.WRITE, CommandFlags.NONE, 7, 0, length, reservation, Set.of());
+  }
+
+  private static void start(PendingRequests requests, Pending request) {
+    requests.start(request).ifPresent(Runnable::run);
   }
 
   @Test
@@ -62,7 +67,7 @@ final class PendingRequestsTest {
     PendingRequests requests = requests();
     Pending write = write(100_000);
     assertThat(server.held()).isGreaterThanOrEqualTo(100_000);
-    requests.start(write);
+    start(requests, write);
     share.awaitNone();
     assertThat(fake.count(Command.WRITE)).isEqualTo(1);
     assertThat(channel.written()).isEqualTo(Bytes.of().u32(0x67446698).u32(0).u64(7).toArray());
@@ -74,7 +79,7 @@ final class PendingRequestsTest {
     PendingRequests requests = requests();
     Pending write = write(100_000);
     requests.abandon();
-    requests.start(write);
+    start(requests, write);
     share.awaitNone();
     assertThat(fake.calls()).isEmpty();
     assertThat(channel.written()).isEmpty();
@@ -89,7 +94,9 @@ final class PendingRequestsTest {
     if (withMemory) {
       reservation.allocate(bytes);
     }
-    requests.start(new Pending(Command.READ, CommandFlags.NONE, 9, offset, length, reservation));
+    start(
+        requests,
+        new Pending(Command.READ, CommandFlags.NONE, 9, offset, length, reservation, Set.of()));
     share.awaitNone();
     assertThat(server.held()).isZero();
     return channel.written();
@@ -148,7 +155,16 @@ final class PendingRequestsTest {
   void aReplyThatCannotBeMadeEndsTheStream() throws IOException {
     PendingRequests requests = requests();
     Admission.Reservation reservation = share.tryAdmit(Admission.REQUEST_BYTES).orElseThrow();
-    requests.start(new Pending(Command.BLOCK_STATUS, CommandFlags.NONE, 9, 0, 1, reservation));
+    start(
+        requests,
+        new Pending(
+            Command.BLOCK_STATUS,
+            CommandFlags.NONE,
+            9,
+            0,
+            1,
+            reservation,
+            Set.of(MetaContext.ALLOCATION)));
     share.awaitNone();
     assertThat(channel.isClosed()).isTrue();
     assertThat(server.held()).isZero();
@@ -174,7 +190,7 @@ final class PendingRequestsTest {
   private Pending beginnable() throws IOException {
     Admission.Reservation reservation = share.tryAdmitReply(Admission.bytesFor(116)).orElseThrow();
     reservation.allocate(116);
-    return new Pending(Command.READ, CommandFlags.NONE, 9, 0, 100, reservation);
+    return new Pending(Command.READ, CommandFlags.NONE, 9, 0, 100, reservation, Set.of());
   }
 
   /**
@@ -186,7 +202,7 @@ final class PendingRequestsTest {
     List<Completion> ends = new ArrayList<>();
     PendingRequests requests = begun(ends::add);
     Pending read = beginnable();
-    requests.start(read);
+    start(requests, read);
     read.reservation().releaseBuffer();
     ends.getFirst().done(null);
     share.awaitNone();

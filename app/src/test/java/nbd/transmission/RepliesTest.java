@@ -5,6 +5,8 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.ClosedChannelException;
+import java.nio.channels.Pipe;
 import java.nio.channels.WritableByteChannel;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -168,6 +170,16 @@ final class RepliesTest {
     assertThatThrownBy(() -> replies.sendFrom(source(new byte[100], 50), 100, reply(5), false))
         .hasMessage("half way");
     assertThatNoneCanBeSent();
+  }
+
+  @Test
+  void aPeerThatIsGoneIsNoFailureOfTheSource() throws IOException {
+    Pipe pipe = Pipe.open();
+    pipe.source().close();
+    pipe.sink().close();
+    Replies gone = new Replies(pipe.sink(), new ReentrantLock(), buffers, new Admission.Pace());
+    assertThatThrownBy(() -> gone.sendFrom(source(new byte[100], 100), 100, reply(5), true))
+        .isInstanceOf(ClosedChannelException.class);
   }
 
   @Test

@@ -8,6 +8,7 @@ import java.nio.ByteBuffer;
 import java.nio.channels.Channels;
 import java.time.Duration;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.memory.MemoryBackend;
@@ -21,6 +22,7 @@ import nbd.storage.Outcome;
 import nbd.storage.Patience;
 import nbd.testing.HookedBackend;
 import nbd.testing.ThirteenBytes;
+import nbd.threads.ConnectionThreads;
 import nbd.threads.TimeSlice;
 import nbd.transmission.Admission.Share;
 import org.junit.jupiter.api.Test;
@@ -65,9 +67,10 @@ final class TransmissionTest {
             "test",
             in,
             new Replies(replies, new ReentrantLock(), share.buffers(), share.sending()),
-            new OpenExport("", "", impatient(), ReplyFormat.SIMPLE, false),
+            new OpenExport("", "", impatient(), ReplyFormat.SIMPLE, Set.of()),
             share,
-            new TimeSlice(() -> false))
+            new TimeSlice(() -> false),
+            new ConnectionThreads(() -> 1))
         .run(() -> true);
   }
 

@@ -23,6 +23,7 @@ import nbd.storage.Handle;
 import nbd.storage.LostException;
 import nbd.storage.LostWritesException;
 import nbd.storage.Operation;
+import nbd.storage.SharedByName;
 import nbd.testing.Eventually;
 import nbd.testing.FakeBackend;
 import nbd.testing.FarBackend;

@@ -1,4 +1,4 @@
-package nbd.upstream;
+package nbd.storage;
 
 import java.io.IOException;
 import java.util.ArrayList;
@@ -19,16 +19,18 @@ import org.jspecify.annotations.Nullable;
  * <p>Invariant, under the lock: a place in the map is being made or ended, or has users. No call is
  * made under the lock.
  */
-final class SharedByName<T> {
+public final class SharedByName<T> {
   /** Makes a thing. */
   @FunctionalInterface
-  interface Making<T> {
+  public interface Making<T> {
+    /** Makes it. */
     T make() throws IOException;
   }
 
   /** Ends a thing that no handle uses any more. */
   @FunctionalInterface
-  interface Ending<T> {
+  public interface Ending<T> {
+    /** Ends it. */
     void end(T thing) throws IOException;
   }
 
@@ -45,7 +47,7 @@ final class SharedByName<T> {
   }
 
   /** One handle's share of a thing, given back once. */
-  final class Lease {
+  public final class Lease {
     private final String name;
     private final Place<T> place;
     private final T thing;
@@ -56,7 +58,8 @@ final class SharedByName<T> {
       this.thing = thing;
     }
 
-    T thing() {
+    /** Returns the thing. */
+    public T thing() {
       return thing;
     }
 
@@ -65,7 +68,7 @@ final class SharedByName<T> {
      *
      * @throws IOException what the ending throws
      */
-    void release() throws IOException {
+    public void release() throws IOException {
       lock.lock();
       try {
         place.users--;
@@ -90,7 +93,7 @@ final class SharedByName<T> {
    * @param isUsable says, without waiting, whether a thing is of use to a new handle; if not,
    *     another one is made beside it
    */
-  SharedByName(Predicate<T> isUsable, Ending<T> ending) {
+  public SharedByName(Predicate<T> isUsable, Ending<T> ending) {
     this.isUsable = isUsable;
     this.ending = ending;
   }
@@ -100,7 +103,7 @@ final class SharedByName<T> {
    *
    * @throws IOException what the making throws, for all that have waited for it
    */
-  Lease acquire(String name, Making<T> making) throws IOException {
+  public Lease acquire(String name, Making<T> making) throws IOException {
     Place<T> place;
     lock.lock();
     try {
@@ -173,7 +176,7 @@ final class SharedByName<T> {
   }
 
   /** Returns the things that are there at the moment. */
-  List<T> all() {
+  public List<T> all() {
     lock.lock();
     try {
       List<T> things = new ArrayList<>();
