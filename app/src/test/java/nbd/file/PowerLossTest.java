@@ -7,6 +7,7 @@ import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.atomic.AtomicInteger;
 import nbd.filter.FuaFilter;
@@ -91,13 +92,18 @@ final class PowerLossTest {
     return "seed %d (-Dnbd.seed), round %d".formatted(seed, round);
   }
 
-  /** Runs clients with random commands, and returns the number of promises made to them. */
+  /**
+   * Runs clients with random commands, and returns the number of promises made to them. All are
+   * connected before the first command: a client that comes when all others have gone is told of
+   * their losses once, by its first flush, and its next one may succeed.
+   */
   private int use(FakeDisk disk, int round) throws Exception {
     MultiConnSettings settings =
         new MultiConnSettings(MultiConnMode.AUTO, TrackDirty.CONNECTION, false, false);
     Backend served =
         new FuaFilter(new MultiConnFilter(disk.served("disk.img"), settings), FuaMode.PASS);
     AtomicInteger promises = new AtomicInteger();
+    CountDownLatch connected = new CountDownLatch(CLIENTS);
     List<FutureTask<Void>> clients = new ArrayList<>();
     for (int i = 0; i < CLIENTS; i++) {
       Random random = new Random(seed + 31L * round + i);
@@ -105,6 +111,8 @@ final class PowerLossTest {
           new FutureTask<>(
               () -> {
                 try (Handle handle = served.open("", false)) {
+                  connected.countDown();
+                  connected.await();
                   for (int command = 0; command < COMMANDS; command++) {
                     if (command(handle, disk, random)) {
                       promises.incrementAndGet();
