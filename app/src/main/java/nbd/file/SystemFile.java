@@ -54,7 +54,11 @@ final class SystemFile implements OpenFile {
   static Optional<OpenFile> open(
       Path path, String name, FileSettings settings, boolean isDevice, BlockingCalls calls)
       throws IOException {
-    Optional<PosixFile> file = PosixFile.open(path, !settings.readOnly(), name);
+    boolean writable = !settings.readOnly();
+    Optional<PosixFile> inherited =
+        settings.lock() ? LockedImages.take(path, writable, name) : Optional.empty();
+    Optional<PosixFile> file =
+        inherited.isPresent() ? inherited : PosixFile.open(path, writable, name);
     if (file.isEmpty()) {
       return Optional.empty();
     }
@@ -80,6 +84,7 @@ final class SystemFile implements OpenFile {
     this.open = open;
     if (settings.lock()) {
       ImageLock.take(file, writable, name);
+      open.add(LockedImages.hold(file));
     }
     if (isDevice) {
       BlockDevice device = new BlockDevice(file);

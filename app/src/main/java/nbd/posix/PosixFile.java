@@ -31,6 +31,7 @@ import org.tinylog.Logger;
 public final class PosixFile implements AutoCloseable {
   static final int AT_FDCWD = -100;
   static final int O_CLOEXEC = 0x80000;
+  private static final int O_ACCMODE = 3;
   private static final int O_RDWR = 2;
   private static final int O_NONBLOCK = 0x800;
   private static final int RWF_DSYNC = 2;
@@ -43,6 +44,7 @@ public final class PosixFile implements AutoCloseable {
   private static final int FALLOC_FL_ZERO_RANGE = 0x10;
   private static final int SYNC_FILE_RANGE_WRITE = 2;
   private static final int SYNC_FILE_RANGE_ALL = 7;
+  private static final int F_GETFL = 3;
   private static final int F_OFD_GETLK = 36;
   private static final int F_OFD_SETLK = 37;
   private static final short F_RDLCK = 0;
@@ -104,6 +106,34 @@ public final class PosixFile implements AutoCloseable {
       closeDescriptor(calls, fd);
       throw failure;
     }
+  }
+
+  /**
+   * Uses an opening that another process has handed over, if it was opened for that use; owns the
+   * descriptor then.
+   *
+   * @param name of the file, for messages
+   */
+  public static Optional<PosixFile> of(Descriptor opening, boolean writable, String name)
+      throws PosixException {
+    Calls calls = Calls.LINKED.orElseThrow();
+    int fd = opening.number();
+    long flags =
+        Calls.checked(
+            "fcntl",
+            name,
+            (_, state) -> (int) calls.fcntl.invokeExact(state, fd, F_GETFL, MemorySegment.NULL));
+    if ((flags & O_ACCMODE) != (writable ? O_RDWR : 0)) {
+      return Optional.empty();
+    }
+    PosixFile file = new PosixFile(calls, fd, name);
+    int _ = opening.release();
+    return Optional.of(file);
+  }
+
+  /** Returns the same opening by another descriptor, which the caller closes. */
+  public Descriptor copy() throws PosixException {
+    return Descriptor.copyOf(fd);
   }
 
   static int openAt(Calls calls, int directory, String path, int flags, String name)

@@ -3,7 +3,7 @@ package nbd.posix;
 import java.lang.invoke.MethodHandle;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.MethodType;
-import java.nio.channels.SocketChannel;
+import java.nio.channels.Channel;
 import java.util.OptionalInt;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
@@ -22,7 +22,7 @@ final class SocketDescriptor {
       Class<?> channel = Class.forName("sun.nio.ch.SelChImpl");
       return MethodHandles.lookup()
           .findVirtual(channel, "getFDVal", MethodType.methodType(int.class))
-          .asType(MethodType.methodType(int.class, SocketChannel.class));
+          .asType(MethodType.methodType(int.class, Channel.class));
     } catch (ReflectiveOperationException | RuntimeException hidden) {
       Logger.debug("the descriptors of sockets are not known: {}", hidden.getMessage());
       return null;
@@ -30,7 +30,7 @@ final class SocketDescriptor {
   }
 
   /** Returns the descriptor, which another file may get once the socket is closed. */
-  static OptionalInt of(SocketChannel channel) {
+  static OptionalInt of(Channel channel) {
     if (GETTER == null) {
       return OptionalInt.empty();
     }

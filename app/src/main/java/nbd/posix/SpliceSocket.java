@@ -2,12 +2,10 @@ package nbd.posix;
 
 import java.io.EOFException;
 import java.io.IOException;
-import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.SocketChannel;
 import java.util.Optional;
-import java.util.OptionalInt;
 import java.util.concurrent.locks.ReentrantLock;
 import org.tinylog.Logger;
 
@@ -19,7 +17,6 @@ import org.tinylog.Logger;
  * may call.
  */
 public final class SpliceSocket implements AutoCloseable {
-  private static final int F_DUPFD_CLOEXEC = 1030;
   private static final int SPLICE_F_MOVE = 1;
   private static final int SPLICE_F_NONBLOCK = 2;
 
@@ -38,31 +35,15 @@ public final class SpliceSocket implements AutoCloseable {
 
   /** Opens a channel's socket; empty where the system or the JDK does not let it be spliced. */
   public static Optional<SpliceSocket> of(SocketChannel channel) {
-    OptionalInt original = SocketDescriptor.of(channel);
-    if (Calls.LINKED.isEmpty() || original.isEmpty()) {
+    if (Calls.LINKED.isEmpty() || SocketDescriptor.of(channel).isEmpty()) {
       return Optional.empty();
     }
-    Calls calls = Calls.LINKED.get();
     try {
-      int fd =
-          (int)
-              Calls.checked(
-                  "fcntl",
-                  "a socket",
-                  (_, state) ->
-                      (int)
-                          calls.fcntl.invokeExact(
-                              state, original.getAsInt(), F_DUPFD_CLOEXEC, MemorySegment.NULL));
-      SpliceSocket socket = new SpliceSocket(calls, fd);
-      if (channel.isOpen()) {
-        return Optional.of(socket);
-      }
-      // It may be another file's.
-      socket.close();
-    } catch (PosixException failure) {
+      return Optional.of(new SpliceSocket(Calls.LINKED.get(), Descriptor.of(channel).release()));
+    } catch (IOException failure) {
       Logger.debug("large requests are copied: {}", failure.getMessage());
+      return Optional.empty();
     }
-    return Optional.empty();
   }
 
   /**

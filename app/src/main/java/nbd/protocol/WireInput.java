@@ -57,6 +57,19 @@ public final class WireInput {
     return buffer.remaining();
   }
 
+  /** Takes all bytes that have been read ahead, for another input that goes on with them. */
+  public ByteBuffer takeBuffered() {
+    ByteBuffer taken = ByteBuffer.allocate(buffered()).put(buffer).flip();
+    buffer.clear().limit(0);
+    return taken;
+  }
+
+  /** Begins with bytes that another input has taken, at most {@link #capacity}. */
+  public void refill(ByteBuffer taken) {
+    buffer.clear();
+    buffer.put(taken).flip();
+  }
+
   /**
    * Waits until so many bytes have been read ahead.
    *

@@ -15,12 +15,14 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
+import java.util.function.Consumer;
 import javax.net.ssl.SSLException;
+import nbd.posix.Descriptor;
 import nbd.posix.SpliceSocket;
 import nbd.posix.UnixPeer;
 import nbd.protocol.Printable;
 import nbd.protocol.ProtocolException;
-import nbd.storage.Handle;
+import nbd.protocol.WireInput;
 import nbd.threads.ConnectionThreads;
 import nbd.threads.TimeSlice;
 import nbd.threads.VirtualThreads;
@@ -29,11 +31,13 @@ import nbd.transmission.Admission.Share;
 import nbd.transmission.OpenExport;
 import nbd.transmission.Replies;
 import nbd.transmission.Transmission;
+import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /** One client's connection, from the greeting to the end; {@link #run} is its virtual thread's. */
 final class Connection implements Runnable {
   private final String name;
+  private final String peer;
   private final SocketChannel channel;
   private final Exports exports;
   private final Admission admission;
@@ -43,6 +47,19 @@ final class Connection implements Runnable {
   private final ConnectionThreads threads;
   private final TlsPolicy tls;
   private final int ahead;
+  private final Optional<PausedClient> resumed;
+  private final Consumer<PausedClient> pausing;
+
+  /** Guards the three fields below. */
+  private final ReentrantLock pauseLock = new ReentrantLock();
+
+  /** The transmission, while it runs. */
+  private @Nullable Transmission transmission;
+
+  /** The socket again, when the channel was closed so that the transmission pauses. */
+  private @Nullable Descriptor kept;
+
+  private boolean secure;
 
   /** Goes forward only; whoever changes it does to the socket what follows from the change. */
   private final AtomicReference<Phase> phase = new AtomicReference<>(Phase.HANDSHAKE);
@@ -62,6 +79,8 @@ final class Connection implements Runnable {
    *
    * @param crowded whether other connections may be waiting for a processor
    * @param ahead how many bytes of requests to read ahead
+   * @param resumed the client, if it comes from a connection that has paused
+   * @param pausing gets the client when this connection has paused
    */
   Connection(
       long number,
@@ -73,9 +92,12 @@ final class Connection implements Runnable {
       BooleanSupplier crowded,
       ConnectionThreads threads,
       TlsPolicy tls,
-      int ahead)
+      int ahead,
+      Optional<PausedClient> resumed,
+      Consumer<PausedClient> pausing)
       throws IOException {
-    this.name = "connection " + number + from(channel);
+    this.peer = resumed.isPresent() ? resumed.get().peer() : from(channel);
+    this.name = "connection " + number + peer;
     this.channel = channel;
     this.exports = exports;
     this.admission = admission;
@@ -85,6 +107,8 @@ final class Connection implements Runnable {
     this.threads = threads;
     this.tls = tls;
     this.ahead = ahead;
+    this.resumed = resumed;
+    this.pausing = pausing;
   }
 
   private static String from(SocketChannel channel) throws IOException {
@@ -142,7 +166,10 @@ final class Connection implements Runnable {
     ReentrantLock sending = new ReentrantLock();
     Wire wire = new Wire(slice.input(channel), channel, admission.buffers(), ahead);
     try {
-      Optional<OpenExport> chosen = threads.run(() -> handshake(wire));
+      Optional<OpenExport> chosen =
+          resumed.isPresent()
+              ? Optional.of(resume(wire, resumed.get()))
+              : threads.run(() -> handshake(wire));
       if (chosen.isPresent()) {
         transmit(wire, sending, chosen.get());
       }
@@ -151,8 +178,14 @@ final class Connection implements Runnable {
     }
   }
 
+  private static OpenExport resume(Wire wire, PausedClient client) {
+    wire.in().refill(client.ahead());
+    return client.export();
+  }
+
   private void transmit(Wire wire, ReentrantLock sending, OpenExport export) throws IOException {
-    try (Handle _ = export.handle()) {
+    boolean paused = false;
+    try {
       if (!phase.compareAndSet(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
         return;
       }
@@ -168,11 +201,92 @@ final class Connection implements Runnable {
       try (Share share = admission.open(this::cutStalled)) {
         Replies replies =
             new Replies(wire.out(), spliced, sending, share.buffers(), share.sending());
-        new Transmission(name, wire.in(), replies, export, share, slice, threads)
-            .run(() -> phase.get() == Phase.STOPPING);
+        Transmission running =
+            new Transmission(name, wire.in(), replies, export, share, slice, threads);
+        begin(running, wire.isSecure());
+        paused = running.run(() -> phase.get() == Phase.STOPPING) && handOver(export, wire.in());
       } finally {
+        end();
         spliced.ifPresent(SpliceSocket::close);
       }
+    } finally {
+      if (!paused) {
+        export.handle().close();
+      }
+    }
+  }
+
+  private void begin(Transmission running, boolean isSecure) {
+    pauseLock.lock();
+    try {
+      transmission = running;
+      secure = isSecure;
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
+  private void end() {
+    pauseLock.lock();
+    try {
+      transmission = null;
+      if (kept != null) {
+        kept.close();
+      }
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
+  /**
+   * Makes the connection pause, if it can do so now; called again and again until it has ended. One
+   * with TLS cannot, and is stopped; one in the handshake has to end that first.
+   */
+  void pause() {
+    pauseLock.lock();
+    try {
+      if (transmission != null && secure) {
+        stop();
+      } else if (transmission != null && transmission.pause() && channel.isOpen()) {
+        kept = Descriptor.of(channel);
+        close();
+      }
+    } catch (IOException failure) {
+      Logger.debug("{}: cannot pause: {}", name, failure.getMessage());
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
+  /** Takes the wish for a pause back; the connection may have paused already. */
+  void withdrawPause() {
+    pauseLock.lock();
+    try {
+      if (transmission != null && kept == null) {
+        transmission.withdrawPause();
+      }
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
+  /**
+   * Gives the client to whoever wanted the pause; false if it cannot be had without its channel.
+   */
+  private boolean handOver(OpenExport export, WireInput in) {
+    pauseLock.lock();
+    try {
+      Descriptor socket = kept == null ? Descriptor.of(channel) : kept;
+      kept = null;
+      transmission = null;
+      Logger.debug("{}: pauses", name);
+      pausing.accept(new PausedClient(peer, socket, export, in.takeBuffered()));
+      return true;
+    } catch (IOException failure) {
+      Logger.warn("{}: ended, it cannot be paused: {}", name, failure.getMessage());
+      return false;
+    } finally {
+      pauseLock.unlock();
     }
   }
 

@@ -8,6 +8,7 @@ import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
 import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
@@ -145,7 +146,7 @@ public final class Server {
         SocketChannel channel = acceptance.next();
         number++;
         accepted = number;
-        start(number, channel);
+        start(number, channel, Optional.empty());
       } catch (ClosedChannelException closed) {
         return;
       } catch (IOException failure) {
@@ -158,10 +159,10 @@ public final class Server {
   }
 
   /** Starts a client's connection, which releases the client's permit when it ends. */
-  private void start(long number, SocketChannel channel) {
+  private void start(long number, SocketChannel channel, Optional<PausedClient> resumed) {
     boolean started = false;
     try {
-      startThread(number, channel);
+      startThread(number, channel, resumed);
       started = true;
     } catch (IOException goneAlready) {
       Logger.debug("connection {}: {}", number, goneAlready.getMessage());
@@ -173,7 +174,8 @@ public final class Server {
     }
   }
 
-  private void startThread(long number, SocketChannel channel) throws IOException {
+  private void startThread(long number, SocketChannel channel, Optional<PausedClient> resumed)
+      throws IOException {
     if (channel.getLocalAddress() instanceof InetSocketAddress) {
       channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
       channel.setOption(StandardSocketOptions.SO_KEEPALIVE, true);
@@ -191,7 +193,9 @@ public final class Server {
             this::isCrowded,
             threads,
             tls,
-            connections.size() < MANY ? READ_AHEAD : SHORT_READ_AHEAD);
+            resumed.isPresent() || connections.size() < MANY ? READ_AHEAD : SHORT_READ_AHEAD,
+            resumed,
+            this::paused);
     Thread thread =
         Thread.ofVirtual()
             .name("connection " + number)
@@ -217,6 +221,10 @@ public final class Server {
     if (stopping) {
       connection.stop();
     }
+  }
+
+  private void paused(PausedClient client) {
+    throw new IllegalStateException(client.toString());
   }
 
   private static void close(long number, SocketChannel channel) {

@@ -400,7 +400,12 @@ public final class Admission {
 
     /** Says whether no request is in flight. */
     boolean isEmpty() {
-      return heldBytes() == 0;
+      lock.lock();
+      try {
+        return requests == 0;
+      } finally {
+        lock.unlock();
+      }
     }
 
     /** Says whether one request is in flight, and no other. */

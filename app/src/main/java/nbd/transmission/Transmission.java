@@ -3,6 +3,7 @@ package nbd.transmission;
 import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.ClosedChannelException;
 import java.util.EnumSet;
 import java.util.Optional;
 import java.util.Set;
@@ -85,6 +86,15 @@ public final class Transmission {
   /** True once the client has sent DISC; false if its stream just ends. */
   private boolean disconnected;
 
+  /** True once it has stopped for the pause. */
+  private boolean paused;
+
+  /** Written by {@link #pause}, and read by the receiving thread; {@link #waits} the other way. */
+  private volatile boolean pauseAsked;
+
+  /** True while the receiving thread waits for the client's next request. */
+  private volatile boolean waits;
+
   public Transmission(
       String peer,
       WireInput in,
@@ -111,13 +121,16 @@ public final class Transmission {
   }
 
   /**
-   * Serves until the client disconnects; returns when no request is running any more.
+   * Serves until the client disconnects, or the pause that was asked for has come; returns when no
+   * request is running any more.
    *
    * @param stopping says whether the server has ended the input, since it stops; else it was the
    *     client
+   * @return whether it is the pause: every request that was taken from the input is answered, and
+   *     the input holds those that follow, as far as they have been read ahead
    * @throws IOException if the connection cannot go on
    */
-  public void run(BooleanSupplier stopping) throws IOException {
+  public boolean run(BooleanSupplier stopping) throws IOException {
     boolean orderly = false;
     try {
       orderly = serveUntilTheEnd(stopping);
@@ -133,6 +146,26 @@ public final class Transmission {
         share.awaitNone();
       }
     }
+    return paused;
+  }
+
+  /**
+   * Makes {@link #run} return before it takes another request from its input, so that the client
+   * can be served by somebody else from there on. Any thread may call.
+   *
+   * @return true if it waits for the next request, and none is in flight: then it takes none, and
+   *     closing its channel ends the waiting, and loses nothing of the stream. Each of the two
+   *     threads writes its own field first, and then reads the other's; and {@link #run} reads it
+   *     again before it takes a request.
+   */
+  public boolean pause() {
+    pauseAsked = true;
+    return waits && share.isEmpty();
+  }
+
+  /** Takes the wish for a pause back; {@link #run} may have returned already. */
+  public void withdrawPause() {
+    pauseAsked = false;
   }
 
   /** Serves until the input ends; true if all requests that arrived whole are to be answered. */
@@ -141,7 +174,7 @@ public final class Transmission {
       while (!ended) {
         threads.serve(this::receiveRequests);
       }
-      return disconnected || stopping.getAsBoolean();
+      return disconnected || paused || stopping.getAsBoolean();
     } catch (EOFException | ProtocolException cutShort) {
       if (!stopping.getAsBoolean()) {
         throw cutShort;
@@ -186,20 +219,45 @@ public final class Transmission {
     return Optional.empty();
   }
 
-  /** Waits for the next request; false at the end of the stream. */
+  /** Waits for the next request; false at the end of the stream, and for the pause. */
   private boolean next() throws IOException {
     int bytes = request.bytes();
     if (in.buffered() < bytes) {
       batch.send();
-      if (!in.fill(bytes)) {
-        if (in.buffered() > 0) {
-          throw new ProtocolException("the stream ended in the middle of a request");
-        }
+      if (!awaitRequest(bytes)) {
         return false;
       }
     }
+    if (pauseAsked) {
+      paused = true;
+      return false;
+    }
     request.readFrom(in.buffer());
     return true;
+  }
+
+  /** Waits for a request's header; false at the end of the stream, and for the pause. */
+  private boolean awaitRequest(int bytes) throws IOException {
+    waits = true;
+    try {
+      paused = pauseAsked;
+      if (paused || in.fill(bytes)) {
+        return !paused;
+      }
+    } catch (ClosedChannelException closed) {
+      // Perhaps by whoever wants the pause.
+      paused = pauseAsked;
+      if (!paused) {
+        throw closed;
+      }
+      return false;
+    } finally {
+      waits = false;
+    }
+    if (in.buffered() > 0) {
+      throw new ProtocolException("the stream ended in the middle of a request");
+    }
+    return false;
   }
 
   /** Says whether the current request may be served, and refuses it if not. */

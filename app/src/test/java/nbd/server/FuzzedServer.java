@@ -100,7 +100,9 @@ public final class FuzzedServer {
             setup::many,
             setup.many() ? MANY : FEW,
             tls,
-            Server.READ_AHEAD)
+            Server.READ_AHEAD,
+            Optional.empty(),
+            _ -> {})
         .run();
 
     assertThat(Log.at(Level.ERROR)).as("errors in the log").isEmpty();

@@ -9,6 +9,7 @@ import java.net.InetSocketAddress;
 import java.nio.channels.ServerSocketChannel;
 import java.time.Duration;
 import java.util.List;
+import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
@@ -192,7 +193,9 @@ final class ServerStopTest {
                 () -> true,
                 new ConnectionThreads(() -> 1),
                 TlsPolicy.OFF,
-                Server.READ_AHEAD);
+                Server.READ_AHEAD,
+                Optional.empty(),
+                _ -> {});
         Thread thread = Thread.ofVirtual().start(connection);
         client.enter("");
         client.request(0, RawClient.WRITE, 1, 0, 1, (byte) 5);

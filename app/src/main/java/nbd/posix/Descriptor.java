@@ -1,0 +1,80 @@
+package nbd.posix;
+
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.channels.Channel;
+import java.util.OptionalInt;
+
+/**
+ * An open file of the system that no channel has, until somebody {@linkplain #release takes} its
+ * number or closes it. Any thread may use it, one at a time. Linux only.
+ */
+public final class Descriptor implements AutoCloseable {
+  private static final int F_DUPFD_CLOEXEC = 1030;
+  private static final int NONE = -1;
+
+  private int number;
+
+  /** Owns a descriptor from now on. */
+  Descriptor(int number) {
+    this.number = number;
+  }
+
+  /**
+   * Opens a channel's socket once more: the socket stays open when the channel is closed.
+   *
+   * @throws IOException if the channel is closed, its descriptor is not known, or there are too
+   *     many descriptors
+   */
+  public static Descriptor of(Channel socket) throws IOException {
+    OptionalInt known = SocketDescriptor.of(socket);
+    if (known.isEmpty()) {
+      throw new IOException("the socket's descriptor is not known");
+    }
+    Descriptor copy = copyOf(known.getAsInt());
+    if (!socket.isOpen()) {
+      // It may be another file's.
+      copy.close();
+      throw new IOException("the socket is closed");
+    }
+    return copy;
+  }
+
+  /** Opens a file once more. */
+  static Descriptor copyOf(int number) throws PosixException {
+    Calls calls =
+        Calls.LINKED.orElseThrow(() -> new PosixException("fcntl", Errno.ENOSYS, "a descriptor"));
+    return new Descriptor(
+        (int)
+            Calls.checked(
+                "fcntl",
+                "descriptor " + number,
+                (_, state) ->
+                    (int)
+                        calls.fcntl.invokeExact(
+                            state, number, F_DUPFD_CLOEXEC, MemorySegment.NULL)));
+  }
+
+  /** Returns the number, which stays owned here. */
+  public int number() {
+    if (number == NONE) {
+      throw new IllegalStateException("closed or released");
+    }
+    return number;
+  }
+
+  /** Returns the number, which the caller owns from now on. */
+  public int release() {
+    int released = number();
+    number = NONE;
+    return released;
+  }
+
+  /** Closes the file, unless it was released or closed before. */
+  @Override
+  public void close() {
+    if (number != NONE) {
+      Calls.LINKED.ifPresent(calls -> PosixFile.closeDescriptor(calls, release()));
+    }
+  }
+}

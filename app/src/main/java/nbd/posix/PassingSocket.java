@@ -1,0 +1,227 @@
+package nbd.posix;
+
+import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+import static java.lang.foreign.ValueLayout.JAVA_SHORT;
+
+import java.io.EOFException;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.net.SocketTimeoutException;
+import java.nio.ByteBuffer;
+import java.nio.channels.SocketChannel;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * A Unix socket by which two processes send each other messages, and open files with them. Source:
+ * SCM_RIGHTS in unix(7), cmsg(3).
+ *
+ * <p>A message has its length before it, four bytes, big-endian; the files come with these. Used by
+ * one platform thread at a time, which waits in the system's calls. Linux only.
+ */
+public final class PassingSocket implements AutoCloseable {
+  /** The longest message, in bytes. */
+  public static final int LONGEST = 1 << 20;
+
+  /** The most files of a message; Linux allows 253. */
+  public static final int MOST_FILES = 64;
+
+  private static final int SOL_SOCKET = 1;
+  private static final int SCM_RIGHTS = 1;
+  private static final int MSG_CTRUNC = 0x8;
+  private static final int MSG_NOSIGNAL = 0x4000;
+  private static final int MSG_CMSG_CLOEXEC = 0x4000_0000;
+  private static final short POLLIN = 1;
+  private static final short POLLOUT = 4;
+
+  /** The sizes of struct msghdr, struct iovec and struct cmsghdr on 64-bit systems. */
+  private static final int MESSAGE_BYTES = 56;
+
+  private static final int VECTOR_BYTES = 16;
+  private static final int CONTROL_BYTES = 16;
+
+  private final Calls calls;
+  private final Descriptor socket;
+
+  /** A message, and the files that came with it, which the receiver owns. */
+  public record Message(ByteBuffer data, List<Descriptor> files) {
+    /** Closes the files that nobody has released. */
+    public void closeFiles() {
+      files.forEach(Descriptor::close);
+    }
+  }
+
+  /**
+   * Uses a channel's socket, by a descriptor of its own.
+   *
+   * @throws IOException if the system or the JDK does not let files be passed
+   */
+  public PassingSocket(SocketChannel channel) throws IOException {
+    socket = Descriptor.of(channel);
+    calls = Calls.LINKED.orElseThrow();
+  }
+
+  /**
+   * Sends a message.
+   *
+   * @param files stay the caller's
+   * @param patience for the whole of it
+   * @throws SocketTimeoutException if the other process does not take it in time
+   */
+  public void send(ByteBuffer message, List<Descriptor> files, Duration patience)
+      throws IOException {
+    if (message.remaining() > LONGEST || files.size() > MOST_FILES) {
+      throw new IllegalArgumentException("too long a message");
+    }
+    long deadline = System.nanoTime() + patience.toNanos();
+    ByteBuffer header = ByteBuffer.allocateDirect(Integer.BYTES);
+    header.putInt(message.remaining()).flip();
+    transfer(true, header, files, deadline);
+    ByteBuffer rest = ByteBuffer.allocateDirect(message.remaining());
+    transfer(true, rest.put(message.duplicate()).flip(), List.of(), deadline);
+  }
+
+  /**
+   * Waits for a message.
+   *
+   * @param patience for the whole of it
+   * @throws SocketTimeoutException if it does not come in time
+   * @throws EOFException if the other process is gone
+   */
+  public Message receive(Duration patience) throws IOException {
+    long deadline = System.nanoTime() + patience.toNanos();
+    List<Descriptor> files = new ArrayList<>();
+    boolean whole = false;
+    try {
+      ByteBuffer header = ByteBuffer.allocateDirect(Integer.BYTES);
+      transfer(false, header, files, deadline);
+      int length = header.flip().getInt();
+      if (length < 0 || length > LONGEST) {
+        throw new IOException("a message of " + length + " bytes");
+      }
+      ByteBuffer data = ByteBuffer.allocateDirect(length);
+      transfer(false, data, files, deadline);
+      whole = true;
+      return new Message(data.flip(), files);
+    } finally {
+      if (!whole) {
+        files.forEach(Descriptor::close);
+      }
+    }
+  }
+
+  /**
+   * Sends or receives a whole buffer.
+   *
+   * @param files are sent with the first byte; those that come are added
+   */
+  private void transfer(boolean sends, ByteBuffer data, List<Descriptor> files, long deadline)
+      throws IOException {
+    List<Descriptor> with = sends ? files : List.of();
+    while (data.hasRemaining()) {
+      await(sends ? POLLOUT : POLLIN, deadline);
+      long count = sends ? sendSome(data, with) : receiveSome(data, files);
+      if (count == 0) {
+        throw new EOFException("the other process is gone");
+      }
+      if (count > 0) {
+        with = List.of();
+        data.position(data.position() + (int) count);
+      }
+    }
+  }
+
+  private void await(short events, long deadline) throws IOException {
+    long left = deadline - System.nanoTime();
+    long ready =
+        left <= 0
+            ? 0
+            : Calls.checked(
+                "poll",
+                "a Unix socket",
+                (arena, state) -> {
+                  MemorySegment entry = arena.allocate(8, 8);
+                  entry.set(JAVA_INT, 0, socket.number());
+                  entry.set(JAVA_SHORT, 4, events);
+                  int millis = (int) Math.min(Integer.MAX_VALUE, left / 1_000_000 + 1);
+                  return (int) calls.poll.invokeExact(state, entry, 1L, millis);
+                });
+    if (ready == 0) {
+      throw new SocketTimeoutException("the other process does not answer in time");
+    }
+  }
+
+  private long sendSome(ByteBuffer data, List<Descriptor> files) throws PosixException {
+    return Calls.tried(
+        "sendmsg",
+        "a Unix socket",
+        (arena, state) -> {
+          long bytes = files.size() * (long) Integer.BYTES;
+          MemorySegment control = arena.allocate(CONTROL_BYTES + (bytes + 7) / 8 * 8, 8);
+          control.set(JAVA_LONG, 0, CONTROL_BYTES + bytes);
+          control.set(JAVA_INT, 8, SOL_SOCKET);
+          control.set(JAVA_INT, 12, SCM_RIGHTS);
+          for (int i = 0; i < files.size(); i++) {
+            control.set(JAVA_INT, CONTROL_BYTES + 4L * i, files.get(i).number());
+          }
+          MemorySegment message =
+              message(
+                  arena.allocate(MESSAGE_BYTES + VECTOR_BYTES, 8),
+                  MemorySegment.ofBuffer(data),
+                  files.isEmpty() ? MemorySegment.NULL : control);
+          return (long) calls.sendmsg.invokeExact(state, socket.number(), message, MSG_NOSIGNAL);
+        });
+  }
+
+  private long receiveSome(ByteBuffer data, List<Descriptor> files) throws IOException {
+    boolean[] cut = {false};
+    long count =
+        Calls.tried(
+            "recvmsg",
+            "a Unix socket",
+            (arena, state) -> {
+              MemorySegment control = arena.allocate(CONTROL_BYTES + 4 * MOST_FILES, 8);
+              MemorySegment message =
+                  message(
+                      arena.allocate(MESSAGE_BYTES + VECTOR_BYTES, 8),
+                      MemorySegment.ofBuffer(data),
+                      control);
+              long received =
+                  (long)
+                      calls.recvmsg.invokeExact(state, socket.number(), message, MSG_CMSG_CLOEXEC);
+              if (received >= 0 && message.get(JAVA_LONG, 40) >= CONTROL_BYTES) {
+                long end = control.get(JAVA_LONG, 0);
+                for (long at = CONTROL_BYTES; at + 4 <= end; at += 4) {
+                  files.add(new Descriptor(control.get(JAVA_INT, at)));
+                }
+              }
+              cut[0] = received >= 0 && (message.get(JAVA_INT, 48) & MSG_CTRUNC) != 0;
+              return received;
+            });
+    if (cut[0]) {
+      throw new IOException("files are missing: too few file descriptors (ulimit -n)?");
+    }
+    return count;
+  }
+
+  /** Fills a struct msghdr, and the struct iovec behind it. */
+  private static MemorySegment message(
+      MemorySegment memory, MemorySegment data, MemorySegment control) {
+    MemorySegment vector = memory.asSlice(MESSAGE_BYTES, VECTOR_BYTES);
+    vector.set(ADDRESS, 0, data);
+    vector.set(JAVA_LONG, 8, data.byteSize());
+    memory.set(ADDRESS, 16, vector);
+    memory.set(JAVA_LONG, 24, 1);
+    memory.set(ADDRESS, 32, control);
+    memory.set(JAVA_LONG, 40, control.byteSize());
+    return memory;
+  }
+
+  @Override
+  public void close() {
+    socket.close();
+  }
+}
