@@ -1,0 +1,78 @@
+package nbd.takeover;
+
+import java.io.EOFException;
+import java.io.IOException;
+import java.nio.channels.SocketChannel;
+import java.time.Duration;
+import java.util.List;
+import org.tinylog.Logger;
+
+/** The side of a take-over that takes. Used by one platform thread. */
+public final class TakingServer implements AutoCloseable {
+  /** The line that asks for the take-over. */
+  public static final String REQUEST = GivingServer.REQUEST + " " + Exchange.VERSION;
+
+  /** Longer than the other server takes to finish its clients' requests and to flush. */
+  private static final Duration PATIENCE = Duration.ofMinutes(5);
+
+  private final SocketChannel channel;
+  private final Exchange exchange;
+  private final Handover handover;
+
+  /**
+   * Waits until the other server has handed everything over.
+   *
+   * @param channel to its control socket, behind the request; owned from now on
+   * @throws RefusedException if it refuses
+   */
+  public TakingServer(SocketChannel channel) throws IOException {
+    this.channel = channel;
+    this.exchange = new Exchange(channel);
+    boolean received = false;
+    try {
+      this.handover = exchange.receive(PATIENCE);
+      received = true;
+    } finally {
+      if (!received) {
+        exchange.close();
+        channel.close();
+      }
+    }
+  }
+
+  /** Returns what was handed over; {@link #close} closes those descriptors nobody has released. */
+  public Handover handover() {
+    return handover;
+  }
+
+  /** Returns the listening sockets. */
+  public List<Handover.Listener> listeners() {
+    return handover.listeners();
+  }
+
+  /** Tells the other server why nothing is taken; it goes on. */
+  public void refuse(String why) {
+    try {
+      exchange.sendRefused(why, PATIENCE);
+    } catch (IOException gone) {
+      Logger.debug("the other server is gone: {}", gone.getMessage());
+    }
+  }
+
+  /** Takes everything: returns when the other server has closed its storage, or is gone. */
+  public void take() throws IOException {
+    exchange.sendReady(PATIENCE);
+    try {
+      exchange.awaitGo(PATIENCE);
+    } catch (EOFException gone) {
+      Logger.warn("the other server ended before it had closed its storage");
+    }
+  }
+
+  @Override
+  public void close() throws IOException {
+    handover.close();
+    exchange.close();
+    channel.close();
+  }
+}
