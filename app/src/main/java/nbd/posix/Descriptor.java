@@ -2,8 +2,7 @@ package nbd.posix;
 
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
-import java.nio.channels.Channel;
-import java.util.OptionalInt;
+import java.nio.channels.NetworkChannel;
 
 /**
  * An open file of the system that no channel has, until somebody {@linkplain #release takes} its
@@ -23,15 +22,10 @@ public final class Descriptor implements AutoCloseable {
   /**
    * Opens a channel's socket once more: the socket stays open when the channel is closed.
    *
-   * @throws IOException if the channel is closed, its descriptor is not known, or there are too
-   *     many descriptors
+   * @throws IOException if the channel is closed, or there are too many descriptors
    */
-  public static Descriptor of(Channel socket) throws IOException {
-    OptionalInt known = SocketDescriptor.of(socket);
-    if (known.isEmpty()) {
-      throw new IOException("the socket's descriptor is not known");
-    }
-    Descriptor copy = copyOf(known.getAsInt());
+  public static Descriptor of(NetworkChannel socket) throws IOException {
+    Descriptor copy = copyOf(SocketDescriptor.find(socket));
     if (!socket.isOpen()) {
       // It may be another file's.
       copy.close();

@@ -31,7 +31,9 @@ public enum Errno {
   ENOSYS(38),
   ELOOP(40),
   EOVERFLOW(75),
+  ENOTSOCK(88),
   EOPNOTSUPP(95),
+  ENOTCONN(107),
   ESTALE(116),
   EDQUOT(122);
 

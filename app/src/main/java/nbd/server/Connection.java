@@ -17,6 +17,7 @@ import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 import javax.net.ssl.SSLException;
+import nbd.posix.AdoptedSocket;
 import nbd.posix.Descriptor;
 import nbd.posix.SpliceSocket;
 import nbd.posix.UnixPeer;
@@ -37,7 +38,6 @@ import org.tinylog.Logger;
 /** One client's connection, from the greeting to the end; {@link #run} is its virtual thread's. */
 final class Connection implements Runnable {
   private final String name;
-  private final String peer;
   private final SocketChannel channel;
   private final Exports exports;
   private final Admission admission;
@@ -96,8 +96,7 @@ final class Connection implements Runnable {
       Optional<PausedClient> resumed,
       Consumer<PausedClient> pausing)
       throws IOException {
-    this.peer = resumed.isPresent() ? resumed.get().peer() : from(channel);
-    this.name = "connection " + number + peer;
+    this.name = "connection " + number + from(channel);
     this.channel = channel;
     this.exports = exports;
     this.admission = admission;
@@ -112,7 +111,7 @@ final class Connection implements Runnable {
   }
 
   private static String from(SocketChannel channel) throws IOException {
-    return switch (channel.getRemoteAddress()) {
+    return switch (AdoptedSocket.remoteAddress(channel)) {
       case InetSocketAddress address -> " from " + address.toString().replace("/", "");
       case UnixDomainSocketAddress _ ->
           UnixPeer.of(channel).map(process -> " from " + process).orElse("");
@@ -258,6 +257,16 @@ final class Connection implements Runnable {
     }
   }
 
+  /** Says whether no export is served: not yet, or not any more. */
+  boolean isServingNothing() {
+    pauseLock.lock();
+    try {
+      return transmission == null;
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
   /** Takes the wish for a pause back; the connection may have paused already. */
   void withdrawPause() {
     pauseLock.lock();
@@ -280,7 +289,7 @@ final class Connection implements Runnable {
       kept = null;
       transmission = null;
       Logger.debug("{}: pauses", name);
-      pausing.accept(new PausedClient(peer, socket, export, in.takeBuffered()));
+      pausing.accept(new PausedClient(socket, export, in.takeBuffered()));
       return true;
     } catch (IOException failure) {
       Logger.warn("{}: ended, it cannot be paused: {}", name, failure.getMessage());

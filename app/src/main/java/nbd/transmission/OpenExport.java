@@ -40,6 +40,13 @@ public record OpenExport(
     return new OpenExport(name, description, handle, newFormat, had);
   }
 
+  /** Returns the names of the contexts, as the client knows them. */
+  public Set<String> contextNames() {
+    return contexts.stream()
+        .flatMap(context -> nameOf(context).stream())
+        .collect(Collectors.toSet());
+  }
+
   private Optional<String> nameOf(MetaContext context) {
     return context.name(handle.facts().dirtyBitmap());
   }
