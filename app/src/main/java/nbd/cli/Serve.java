@@ -173,7 +173,7 @@ final class Serve implements Callable<Integer> {
         new Service(
             classes,
             exports.backend(),
-            channel -> new Server(channel, exports, handshakeTimeout, memory.bytes(), tls),
+            channel -> new Server(List.of(channel), exports, handshakeTimeout, memory.bytes(), tls),
             tls.server(),
             Optional.ofNullable(pidFile).map(PidFile::new),
             report);

@@ -49,6 +49,11 @@ public final class Descriptor implements AutoCloseable {
                             state, number, F_DUPFD_CLOEXEC, MemorySegment.NULL)));
   }
 
+  /** Opens the file once more. */
+  public Descriptor copy() throws PosixException {
+    return copyOf(number());
+  }
+
   /** Returns the number, which stays owned here. */
   public int number() {
     if (number == NONE) {

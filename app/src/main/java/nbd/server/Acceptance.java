@@ -1,8 +1,6 @@
 package nbd.server;
 
 import java.io.IOException;
-import java.nio.channels.SelectionKey;
-import java.nio.channels.Selector;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
@@ -12,16 +10,14 @@ import java.util.function.LongSupplier;
 import org.tinylog.Logger;
 
 /**
- * Accepts connections up to the limit, and logs what keeps clients waiting: the limit, once a
- * minute at most, and failures of the system, when they begin and when they end. Used by the
+ * Accepts connections on one socket up to the limit, and logs what keeps clients waiting: the
+ * limit, once a minute at most, and failures of the system, when they begin and when they end.
+ * Beyond the limit one client is accepted, and hears nothing before it is served. Used by the
  * accepting thread only.
  */
 final class Acceptance {
   /** The pause after a failure: the system may have no file descriptors or memory left. */
   private static final long PAUSE_MILLIS = 100;
-
-  /** The interval for noticing a waiting client while the limit is reached. */
-  private static final long LOOK_MILLIS = 250;
 
   private static final Duration BETWEEN_LINES = Duration.ofMinutes(1);
 
@@ -55,23 +51,34 @@ final class Acceptance {
   }
 
   /**
-   * Waits for a permit, then for a client.
+   * Waits for a client, then for a permit: other sockets may share the permits.
    *
    * @return the client; the caller releases its permit
    * @throws IOException if none could be accepted; no permit is taken then
    */
   SocketChannel next() throws IOException {
-    acquire();
-    boolean accepted = false;
+    SocketChannel channel = listener.accept();
+    boolean taken = false;
     try {
-      SocketChannel channel = listener.accept();
-      accepted = true;
       noteSuccess();
+      if (!permits.tryAcquire()) {
+        noteLimit();
+        permits.acquireUninterruptibly();
+      }
+      taken = true;
       return channel;
     } finally {
-      if (!accepted) {
-        permits.release();
+      if (!taken) {
+        channel.close();
       }
+    }
+  }
+
+  private void noteLimit() {
+    long now = nanoTime.getAsLong();
+    if (now - loggedAt >= BETWEEN_LINES.toNanos()) {
+      loggedAt = now;
+      Logger.info("a client waits for its connection: there may be {} at a time", limit);
     }
   }
 
@@ -101,42 +108,5 @@ final class Acceptance {
           TimeUnit.NANOSECONDS.toSeconds(lastFailure - firstFailure));
       failures = 0;
     }
-  }
-
-  private void acquire() {
-    boolean taken = permits.tryAcquire();
-    if (!taken && nanoTime.getAsLong() - loggedAt >= BETWEEN_LINES.toNanos()) {
-      taken = acquireBeforeAnybodyWaits();
-    }
-    if (!taken) {
-      permits.acquireUninterruptibly();
-    }
-  }
-
-  /** Waits for a permit; returns false without one, and logs it, when a client waits. */
-  private boolean acquireBeforeAnybodyWaits() {
-    boolean taken = false;
-    try (Selector selector = Selector.open()) {
-      listener.configureBlocking(false);
-      SelectionKey key = listener.register(selector, SelectionKey.OP_ACCEPT);
-      try {
-        do {
-          taken = permits.tryAcquire(LOOK_MILLIS, TimeUnit.MILLISECONDS);
-        } while (!taken && selector.selectNow() == 0);
-        if (!taken) {
-          loggedAt = nanoTime.getAsLong();
-          Logger.info("a client waits to be accepted: there may be {} at a time", limit);
-        }
-      } finally {
-        key.cancel();
-        selector.selectNow();
-        listener.configureBlocking(true);
-      }
-    } catch (IOException unknown) {
-      Logger.debug("waiting clients cannot be noticed: {}", unknown.getMessage());
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
-    }
-    return taken;
   }
 }

@@ -3,26 +3,41 @@ package nbd.server;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.StandardSocketOptions;
+import java.nio.ByteBuffer;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Future;
+import java.util.concurrent.FutureTask;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.locks.Condition;
+import java.util.concurrent.locks.LockSupport;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.BiConsumer;
+import nbd.posix.AdoptedSocket;
+import nbd.posix.Descriptor;
+import nbd.protocol.Printable;
+import nbd.threads.BlockingCalls;
 import nbd.threads.ConnectionThreads;
 import nbd.transmission.Admission;
+import nbd.transmission.OpenExport;
 import org.tinylog.Logger;
 
 /**
- * The accept loop, with a virtual thread for each connection.
+ * An accept loop for each listening socket, with a virtual thread for each connection.
  *
- * <p>{@link #serve} runs on one platform thread; any other thread may call {@link #stop}, once.
+ * <p>{@link #serve} waits on one thread; any other thread may call {@link #stop}, once.
  */
 public final class Server {
   /** The least memory for requests in flight, in bytes: what the longest request needs. */
@@ -53,10 +68,16 @@ public final class Server {
   /** Longer than a pause in a burst of connections. */
   private static final long QUIET_SECONDS = 5;
 
+  /** The time to choose an export when the server pauses; clients that serve people take longer. */
+  private static final long HANDSHAKE_NANOS = 250_000_000;
+
+  /** The interval for looking whether the connections have paused. */
+  private static final long LOOK_NANOS = 500_000;
+
   /** The permits of a server without a limit; leaves room for those that stopping adds. */
   private static final int UNLIMITED = Integer.MAX_VALUE / 2;
 
-  private final ServerSocketChannel listener;
+  private volatile List<ServerSocketChannel> listeners;
   private final Exports exports;
   private final Duration handshakeTimeout;
   private final Admission admission;
@@ -68,41 +89,55 @@ public final class Server {
   private final int processors = Runtime.getRuntime().availableProcessors();
   private final UnusedMemory unused;
 
-  /** The number of connections so far; written by the accept loop. */
-  private volatile long accepted;
+  /** The number of connections so far. */
+  private final AtomicLong accepted = new AtomicLong();
 
   private volatile boolean stopping;
 
+  /** Guards the fields below. */
+  private final ReentrantLock pauseLock = new ReentrantLock();
+
+  private final Condition pauseEnded = pauseLock.newCondition();
+
+  /** True from {@link #pause} to {@link Paused#resume} or {@link Paused#leave}. */
+  private boolean pausing;
+
+  /** True once the clients are another server's. */
+  private boolean left;
+
+  /** The clients that have paused, or come from another server; nobody serves them. */
+  private final List<PausedClient> pausedClients = new ArrayList<>();
+
   /**
-   * Serves exports on a socket.
+   * Serves exports on sockets.
    *
-   * @param listener bound
+   * @param listeners bound, in blocking mode
    * @param handshakeTimeout limit on the time that a client takes to choose an export
    * @param memory for requests in flight, in bytes, at least {@link #MINIMUM_MEMORY}: connections
    *     share it, beside half a MiB that each has of its own
    */
   public Server(
-      ServerSocketChannel listener,
+      List<ServerSocketChannel> listeners,
       Exports exports,
       Duration handshakeTimeout,
       long memory,
       TlsPolicy tls) {
-    this(listener, exports, handshakeTimeout, new Admission(memory, STALL), tls);
+    this(listeners, exports, handshakeTimeout, new Admission(memory, STALL), tls);
   }
 
   Server(
-      ServerSocketChannel listener,
+      List<ServerSocketChannel> listeners,
       Exports exports,
       Duration handshakeTimeout,
       Admission admission,
       TlsPolicy tls) {
-    this.listener = listener;
+    this.listeners = List.copyOf(listeners);
     this.exports = exports;
     this.handshakeTimeout = handshakeTimeout;
     this.admission = admission;
     this.tls = tls;
     int maxConnections = exports.maxConnections();
-    this.permits = new Semaphore(maxConnections == 0 ? UNLIMITED : maxConnections);
+    this.permits = new Semaphore(maxConnections == 0 ? UNLIMITED : maxConnections, true);
     this.timer =
         new ScheduledThreadPoolExecutor(
             1, Thread.ofPlatform().daemon().name("handshake timer").factory());
@@ -130,23 +165,70 @@ public final class Server {
 
   private void giveMemoryBack() {
     try {
-      unused.look(accepted - connections.size());
+      unused.look(accepted.get() - connections.size());
     } catch (RuntimeException | Error failure) {
       Logger.error("unused memory could not be given back: {}", failure.toString());
     }
   }
 
-  /** Accepts until {@link #stop}. */
+  /**
+   * Accepts until {@link #stop} or {@link Paused#leave}, with a thread for each listening socket.
+   * An Error in one of them ends all of them, and is thrown here.
+   */
   public void serve() {
+    resumeClients();
+    do {
+      accept(listeners);
+    } while (goesOn());
+  }
+
+  /** Waits while the server pauses; returns whether it accepts clients afterwards. */
+  private boolean goesOn() {
+    pauseLock.lock();
+    try {
+      while (pausing) {
+        pauseEnded.awaitUninterruptibly();
+      }
+      return !stopping && !left;
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
+  private void accept(List<ServerSocketChannel> on) {
+    AtomicReference<Error> failed = new AtomicReference<>();
+    List<Thread> accepting = new ArrayList<>();
+    for (ServerSocketChannel listener : on) {
+      accepting.add(
+          Thread.ofPlatform().name("accept").unstarted(() -> accept(listener, on, failed)));
+    }
+    try {
+      accepting.forEach(Thread::start);
+      accepting.forEach(Server::await);
+    } finally {
+      close(on);
+    }
+    if (failed.get() != null) {
+      throw failed.get();
+    }
+  }
+
+  private void accept(
+      ServerSocketChannel listener, List<ServerSocketChannel> all, AtomicReference<Error> failed) {
+    try {
+      accept(listener);
+    } catch (Error failure) {
+      failed.compareAndSet(null, failure);
+      close(all);
+    }
+  }
+
+  private void accept(ServerSocketChannel listener) {
     Acceptance acceptance =
         new Acceptance(listener, permits, exports.maxConnections(), System::nanoTime);
-    long number = 0;
     while (!stopping) {
       try {
-        SocketChannel channel = acceptance.next();
-        number++;
-        accepted = number;
-        start(number, channel, Optional.empty());
+        start(acceptance.next(), Optional.empty());
       } catch (ClosedChannelException closed) {
         return;
       } catch (IOException failure) {
@@ -158,18 +240,49 @@ public final class Server {
     }
   }
 
+  /** Waits for a thread's end, even if interrupted. */
+  private static void await(Thread thread) {
+    boolean interrupted = false;
+    boolean ended = false;
+    while (!ended) {
+      try {
+        thread.join();
+        ended = true;
+      } catch (InterruptedException again) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private static void close(List<ServerSocketChannel> listening) {
+    for (ServerSocketChannel listener : listening) {
+      try {
+        listener.close();
+      } catch (IOException failure) {
+        Logger.debug("the listening socket: {}", failure.getMessage());
+      }
+    }
+  }
+
   /** Starts a client's connection, which releases the client's permit when it ends. */
-  private void start(long number, SocketChannel channel, Optional<PausedClient> resumed) {
+  private void start(SocketChannel channel, Optional<PausedClient> resumed) {
+    long number = accepted.incrementAndGet();
     boolean started = false;
     try {
-      startThread(number, channel, resumed);
-      started = true;
+      if (!stopping) {
+        startThread(number, channel, resumed);
+        started = true;
+      }
     } catch (IOException goneAlready) {
       Logger.debug("connection {}: {}", number, goneAlready.getMessage());
     } finally {
       if (!started) {
         permits.release();
         close(number, channel);
+        resumed.ifPresent(PausedClient::close);
       }
     }
   }
@@ -223,10 +336,6 @@ public final class Server {
     }
   }
 
-  private void paused(PausedClient client) {
-    throw new IllegalStateException(client.toString());
-  }
-
   private static void close(long number, SocketChannel channel) {
     try {
       channel.close();
@@ -238,6 +347,244 @@ public final class Server {
   /** Returns false only while there is a processor for each connection, and one for others. */
   private boolean isCrowded() {
     return connections.size() >= processors;
+  }
+
+  /**
+   * Stops serving, so that another process can go on with the clients: nobody is accepted, every
+   * connection stops between two requests, and all that was answered is flushed. Connections with
+   * TLS end, since no other process can go on with them; and those that have not chosen an export
+   * end soon.
+   *
+   * @param patience until everything has stopped; flushing may take longer
+   * @throws IOException if something does not stop in time, or a flush fails: the server goes on,
+   *     as if this had not been called
+   */
+  public Paused pause(Duration patience) throws IOException {
+    pauseLock.lock();
+    try {
+      if (pausing || stopping || left) {
+        throw new IOException(
+            pausing ? "another take-over is under way" : "the server is about to end");
+      }
+      pausing = true;
+    } finally {
+      pauseLock.unlock();
+    }
+    Paused made = new Paused();
+    boolean done = false;
+    try {
+      made.keepListeners();
+      awaitPause(patience);
+      flushPaused();
+      done = true;
+      return made;
+    } finally {
+      if (!done) {
+        made.resume();
+      }
+    }
+  }
+
+  private void awaitPause(Duration patience) throws IOException {
+    long begun = System.nanoTime();
+    while (!connections.isEmpty()) {
+      long elapsed = System.nanoTime() - begun;
+      if (elapsed > patience.toNanos()) {
+        throw new IOException(
+            "%d connections have not come to the end of a request in time"
+                .formatted(connections.size()));
+      }
+      for (Connection connection : connections.keySet()) {
+        if (elapsed > HANDSHAKE_NANOS && connection.isServingNothing()) {
+          connection.close();
+        } else {
+          connection.pause();
+        }
+      }
+      LockSupport.parkNanos(LOOK_NANOS);
+    }
+  }
+
+  private void flushPaused() throws IOException {
+    List<FutureTask<Boolean>> flushes = new ArrayList<>();
+    for (PausedClient client : pausedClients()) {
+      FutureTask<Boolean> flush =
+          new FutureTask<>(
+              () -> {
+                client.flush();
+                return true;
+              });
+      flushes.add(flush);
+      Thread.ofVirtual().name("flush before the take-over").start(flush);
+    }
+    for (FutureTask<Boolean> flush : flushes) {
+      BlockingCalls.resultOf(flush);
+    }
+  }
+
+  private List<PausedClient> pausedClients() {
+    pauseLock.lock();
+    try {
+      return List.copyOf(pausedClients);
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
+  /** Gets a client whose connection has paused. */
+  private void paused(PausedClient client) {
+    pauseLock.lock();
+    try {
+      pausedClients.add(client);
+      if (!pausing) {
+        // The wish for the pause was taken back meanwhile.
+        resumeClients();
+      }
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
+  /** Serves the clients that nobody serves. */
+  private void resumeClients() {
+    pauseLock.lock();
+    try {
+      pausedClients.forEach(this::resume);
+      pausedClients.clear();
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
+  private void resume(PausedClient client) {
+    SocketChannel channel;
+    try {
+      channel = AdoptedSocket.connected(client.socket().number());
+      int _ = client.socket().release();
+    } catch (IOException gone) {
+      Logger.debug("a client has gone: {}", gone.getMessage());
+      client.close();
+      return;
+    }
+    permits.acquireUninterruptibly();
+    start(channel, Optional.of(client));
+  }
+
+  /**
+   * Takes over another server's client, which is served from {@link #serve} on; called before it.
+   *
+   * @param socket owned by the server unless this fails
+   * @throws IOException if the client would not find what it was shown
+   */
+  public void adopt(ClientState state, Descriptor socket) throws IOException {
+    int most = exports.maxConnections();
+    if (most > 0 && pausedClients.size() >= most) {
+      throw new IOException("there are more clients than the %d that may be".formatted(most));
+    }
+    if (!exports.mayKnow(state.export())) {
+      throw new IOException(
+          "there is no export \"%s\" any more".formatted(Printable.name(state.export())));
+    }
+    OpenExport opened = exports.open(state.export());
+    boolean agreed = false;
+    try {
+      pausedClients.add(
+          new PausedClient(socket, state.agreedWith(opened), ByteBuffer.wrap(state.ahead())));
+      agreed = true;
+    } finally {
+      if (!agreed) {
+        opened.handle().close();
+      }
+    }
+  }
+
+  /** A server that has stopped serving; one of the methods that end that is called, once. */
+  public final class Paused {
+    private final List<Descriptor> kept = new ArrayList<>();
+
+    /** Keeps the listening sockets, and ends the accept loops. */
+    private void keepListeners() throws IOException {
+      try {
+        for (ServerSocketChannel listener : listeners) {
+          kept.add(Descriptor.of(listener));
+        }
+      } catch (IOException failure) {
+        kept.forEach(Descriptor::close);
+        kept.clear();
+        throw failure;
+      }
+      close(listeners);
+    }
+
+    /** Returns the listening sockets, in the server's order; they stay the server's. */
+    public List<Descriptor> listeners() {
+      return List.copyOf(kept);
+    }
+
+    /** Calls back for each client, with its state and its socket, which stays the server's. */
+    public void forEachClient(BiConsumer<ClientState, Descriptor> action) {
+      for (PausedClient client : pausedClients()) {
+        action.accept(ClientState.of(client.export(), client.ahead()), client.socket());
+      }
+    }
+
+    /** Goes on serving. */
+    public void resume() {
+      pauseLock.lock();
+      try {
+        pausing = false;
+        connections.keySet().forEach(Connection::withdrawPause);
+        if (stopping) {
+          closePausedClients();
+        } else {
+          listenAgain();
+          resumeClients();
+        }
+        pauseEnded.signalAll();
+      } finally {
+        pauseLock.unlock();
+      }
+    }
+
+    private void listenAgain() {
+      List<ServerSocketChannel> again = new ArrayList<>();
+      for (Descriptor socket : kept) {
+        try {
+          again.add(AdoptedSocket.listener(socket.number()));
+          int _ = socket.release();
+        } catch (IOException failure) {
+          socket.close();
+          Logger.error("a listening socket is lost: {}", failure.getMessage());
+        }
+      }
+      if (!again.isEmpty()) {
+        listeners = List.copyOf(again);
+      }
+    }
+
+    /** Leaves the clients to the other server; {@link Server#serve} returns. */
+    public void leave() {
+      pauseLock.lock();
+      try {
+        pausing = false;
+        left = true;
+        closePausedClients();
+        kept.forEach(Descriptor::close);
+        pauseEnded.signalAll();
+      } finally {
+        pauseLock.unlock();
+      }
+    }
+  }
+
+  private void closePausedClients() {
+    pauseLock.lock();
+    try {
+      pausedClients.forEach(PausedClient::close);
+      pausedClients.clear();
+    } finally {
+      pauseLock.unlock();
+    }
   }
 
   /** Counts the clients that are connected. */
@@ -258,12 +605,9 @@ public final class Server {
    */
   public boolean stop(Duration patience) {
     stopping = true;
-    permits.release();
-    try {
-      listener.close();
-    } catch (IOException failure) {
-      Logger.debug("the listening socket: {}", failure.getMessage());
-    }
+    // For the clients that wait for one.
+    permits.release(listeners.size());
+    close(listeners);
     connections.keySet().forEach(Connection::stop);
     boolean ended = awaitConnections(patience);
     if (!ended) {
@@ -271,6 +615,7 @@ public final class Server {
       connections.keySet().forEach(Connection::close);
       awaitConnections(patience);
     }
+    closePausedClients();
     timer.shutdownNow();
     threads.close();
     return ended;

@@ -39,7 +39,7 @@ public final class ServiceProbe {
                   exports.backend(),
                   channel ->
                       new Server(
-                          channel,
+                          List.of(channel),
                           exports,
                           Duration.ofSeconds(1),
                           Server.MINIMUM_MEMORY,

@@ -69,7 +69,9 @@ public final class TestServer implements AutoCloseable {
             options.description,
             options.readOnly,
             options.maxConnections);
-    server = new Server(listener, exports, options.handshakeTimeout, options.memory, options.tls);
+    server =
+        new Server(
+            List.of(listener), exports, options.handshakeTimeout, options.memory, options.tls);
     accepting = Thread.ofPlatform().name("accept under test").start(server::serve);
     witness = RawClient.connect(address);
     if (withWitness) {
