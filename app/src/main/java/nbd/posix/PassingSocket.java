@@ -32,6 +32,7 @@ public final class PassingSocket implements AutoCloseable {
   private static final int SOL_SOCKET = 1;
   private static final int SCM_RIGHTS = 1;
   private static final int MSG_CTRUNC = 0x8;
+  private static final int MSG_DONTWAIT = 0x40;
   private static final int MSG_NOSIGNAL = 0x4000;
   private static final int MSG_CMSG_CLOEXEC = 0x4000_0000;
   private static final short POLLIN = 1;
@@ -172,7 +173,9 @@ public final class PassingSocket implements AutoCloseable {
                   arena.allocate(MESSAGE_BYTES + VECTOR_BYTES, 8),
                   MemorySegment.ofBuffer(data),
                   files.isEmpty() ? MemorySegment.NULL : control);
-          return (long) calls.sendmsg.invokeExact(state, socket.number(), message, MSG_NOSIGNAL);
+          return (long)
+              calls.sendmsg.invokeExact(
+                  state, socket.number(), message, MSG_DONTWAIT | MSG_NOSIGNAL);
         });
   }
 
@@ -191,7 +194,8 @@ public final class PassingSocket implements AutoCloseable {
                       control);
               long received =
                   (long)
-                      calls.recvmsg.invokeExact(state, socket.number(), message, MSG_CMSG_CLOEXEC);
+                      calls.recvmsg.invokeExact(
+                          state, socket.number(), message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
               if (received >= 0 && message.get(JAVA_LONG, 40) >= CONTROL_BYTES) {
                 long end = control.get(JAVA_LONG, 0);
                 for (long at = CONTROL_BYTES; at + 4 <= end; at += 4) {
