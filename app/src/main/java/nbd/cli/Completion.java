@@ -11,6 +11,7 @@ import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.Model.ArgSpec;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Model.OptionSpec;
+import picocli.CommandLine.Model.PositionalParamSpec;
 import picocli.CommandLine.Spec;
 
 /**
@@ -80,12 +81,12 @@ final class Completion implements Callable<Integer> {
       }
 
       _nbd_multiconn() {
-        local line=${COMP_LINE:0:COMP_POINT} current value command="" before word
+        local line=${COMP_LINE:0:COMP_POINT} current value command="" before word position=-1
         current=${line##*[[:space:]]}
         COMPREPLY=()
         read -r -a before <<< "${line%"$current"}"
         for word in "${before[@]:1}"; do
-          [[ $word == -* ]] || { command=$word; break; }
+          [[ $word == -* ]] || { command=${command:-$word}; ((++position)); }
         done
         value=$current
         if [[ $command && $current == --*=* ]]; then
@@ -158,8 +159,11 @@ final class Completion implements Callable<Integer> {
         options.add(option.longestName() + "=");
       }
     }
-    String arguments =
-        command.positionalParameters().stream().findFirst().map(Completion::of).orElse("true");
+    StringJoiner arguments = new StringJoiner(" ", "case $position in ", " esac");
+    for (PositionalParamSpec argument : command.positionalParameters()) {
+      boolean last = argument.equals(command.positionalParameters().getLast());
+      arguments.add((last ? "*" : argument.index().toString()) + ") " + of(argument) + " ;;");
+    }
     return "case $value in -*) _nbd_multiconn_words \"%s\" ;; *) %s ;; esac ;;"
         .formatted(options, arguments);
   }
@@ -185,7 +189,7 @@ final class Completion implements Callable<Integer> {
     return switch (argument.paramLabel()) {
       case "BACKEND" -> "_nbd_multiconn_backend";
       case "URI" -> "_nbd_multiconn_uri";
-      case "PATH", "FILE" -> "_nbd_multiconn_files -f \"\"";
+      case "PATH", "FILE", "SOCKET" -> "_nbd_multiconn_files -f \"\"";
       case "DIR" -> "_nbd_multiconn_files -d \"\"";
       case "COMMAND" ->
           argument.isOption()

@@ -66,7 +66,15 @@ public final class Main {
       case "serve" -> List.of(Serve.class);
       case "info" -> List.of(Info.class);
       case "check" -> List.of(Check.class);
-      default -> List.of(Serve.class, Info.class, Check.class, HelpCommand.class, Completion.class);
+      case "control" -> List.of(Control.class);
+      default ->
+          List.of(
+              Serve.class,
+              Info.class,
+              Check.class,
+              Control.class,
+              HelpCommand.class,
+              Completion.class);
     };
   }
 

@@ -41,6 +41,11 @@ final class MultiConnOptions {
     return mode;
   }
 
+  /** Names the mode for people. */
+  String words() {
+    return OptionValues.nameOf(mode);
+  }
+
   /** Makes the filter's settings. */
   MultiConnSettings settings(int maxConnections) {
     return new MultiConnSettings(mode, tracking, byExportName, maxConnections == 1);

@@ -16,8 +16,10 @@ import java.util.regex.Pattern;
 import nbd.filter.ErrorRate;
 import nbd.protocol.NbdError;
 import picocli.CommandLine;
+import picocli.CommandLine.Model.ArgSpec;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Model.OptionSpec;
+import picocli.CommandLine.Model.PositionalParamSpec;
 
 /**
  * The values of options, as users write them: sizes, durations, rates of errors, file names, and
@@ -60,17 +62,35 @@ final class OptionValues {
       command.remove(option);
       command.addOption(option.type().isEnum() ? withNames(option) : option);
     }
+    for (PositionalParamSpec argument : List.copyOf(command.positionalParameters())) {
+      command.remove(argument);
+      command.addPositional(argument.type().isEnum() ? withNames(argument) : argument);
+    }
   }
 
   private static OptionSpec withNames(OptionSpec option) {
-    Map<String, Object> constants =
-        byName(
-            option.type().getEnumConstants(),
-            constant -> constant.toString().toLowerCase(Locale.ROOT).replace('_', '-'));
+    Map<String, Object> constants = constants(option);
     return option.toBuilder()
         .completionCandidates(constants.keySet())
         .converters(text -> oneOf(constants, text))
         .build();
+  }
+
+  private static PositionalParamSpec withNames(PositionalParamSpec argument) {
+    Map<String, Object> constants = constants(argument);
+    return argument.toBuilder()
+        .completionCandidates(constants.keySet())
+        .converters(text -> oneOf(constants, text))
+        .build();
+  }
+
+  private static Map<String, Object> constants(ArgSpec argument) {
+    return byName(argument.type().getEnumConstants(), OptionValues::nameOf);
+  }
+
+  /** Returns the name by which users know a constant of an enum. */
+  static String nameOf(Object constant) {
+    return constant.toString().toLowerCase(Locale.ROOT).replace('_', '-');
   }
 
   /** The values by their names; a value whose name is empty is left out. */

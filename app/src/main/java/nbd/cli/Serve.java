@@ -12,6 +12,7 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Predicate;
 import nbd.protocol.ExportRequest;
+import nbd.server.Export;
 import nbd.server.Exports;
 import nbd.server.Server;
 import nbd.server.TlsPolicy;
@@ -132,6 +133,14 @@ final class Serve implements Callable<Integer> {
   private @Nullable Path pidFile;
 
   @Option(
+      names = "--control",
+      paramLabel = "SOCKET",
+      description =
+          "Answer the command control on this Unix socket, which only this user can use; it is"
+              + " removed at exit.")
+  private @Nullable Path control;
+
+  @Option(
       names = "--stats",
       paramLabel = "FILE",
       description =
@@ -168,15 +177,23 @@ final class Serve implements Callable<Integer> {
     }
     List<String> names = hasOwnNames() ? List.of() : exportNames;
     int atMost = stack.maxConnections(maxConnections);
-    Exports exports = new Exports(stack.backend(), names, description, readOnly, atMost);
+    Exports exports = new Exports(atMost);
+    exports.add(
+        new Export(
+            stack.backend(),
+            names,
+            new Export.Settings(description, readOnly, 0, multiConnOptions.words())));
     Service service =
         new Service(
             classes,
-            exports.backend(),
+            exports,
             channel -> new Server(List.of(channel), exports, handshakeTimeout, memory.bytes(), tls),
             tls.server(),
             Optional.ofNullable(pidFile).map(PidFile::new),
             report);
+    if (control != null) {
+      service.controlBy(new ControlSocket(control, ControlRequests.of(exports, service)));
+    }
     boolean runs = run != null;
     Service.Listen where =
         () -> tlsOptions.announced(listen.listen(exportNames.getFirst(), runs), runs);

@@ -1,17 +1,22 @@
 package nbd.cli;
 
+import static java.util.stream.Collectors.joining;
+
 import java.io.IOException;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Function;
 import nbd.cli.ListenOptions.Listening;
+import nbd.server.ConnectionState;
+import nbd.server.Export;
+import nbd.server.Exports;
 import nbd.server.Server;
-import nbd.storage.Backend;
 import nbd.tls.CertificateFileException;
 import nbd.tls.TlsServer;
 import org.jspecify.annotations.Nullable;
@@ -24,9 +29,9 @@ import picocli.CommandLine.ExitCode;
  */
 final class Service {
   /** The time that clients have to take their last replies, and the command has to clean up. */
-  private static final Duration PATIENCE = Duration.ofSeconds(10);
+  static final Duration PATIENCE = Duration.ofSeconds(10);
 
-  private final Backend backend;
+  private final Exports exports;
   private final Function<ServerSocketChannel, Server> makeServer;
   private final Optional<TlsServer> tls;
   private final Optional<PidFile> pidFile;
@@ -36,6 +41,7 @@ final class Service {
   /** Guards the fields below. A signal may end the service before all of it has started. */
   private final ReentrantLock lock = new ReentrantLock();
 
+  private Optional<ControlSocket> control = Optional.empty();
   private @Nullable Listening listening;
   private @Nullable Server server;
   private @Nullable RunCommand command;
@@ -49,18 +55,33 @@ final class Service {
    */
   Service(
       CompletableFuture<Void> classes,
-      Backend backend,
+      Exports exports,
       Function<ServerSocketChannel, Server> makeServer,
       Optional<TlsServer> tls,
       Optional<PidFile> pidFile,
       Optional<StatisticsReport> report) {
     // The logger looks for its parts in the jar when it is first used.
     this.classes = classes.thenRun(Logger::isDebugEnabled);
-    this.backend = backend;
+    this.exports = exports;
     this.makeServer = makeServer;
     this.tls = tls;
     this.pidFile = pidFile;
     this.report = report;
+  }
+
+  /** Adds a control socket, before the service starts. */
+  void controlBy(ControlSocket socket) {
+    control = Optional.of(socket);
+  }
+
+  /** Describes the clients that are connected. */
+  List<ConnectionState> connections() {
+    lock.lock();
+    try {
+      return server == null ? List.of() : server.connectionStates();
+    } finally {
+      lock.unlock();
+    }
   }
 
   /** Makes the listening socket. */
@@ -84,6 +105,7 @@ final class Service {
       }
     } finally {
       end();
+      control.ifPresent(socket -> socket.awaitAnswers(PATIENCE));
     }
     return end();
   }
@@ -116,6 +138,7 @@ final class Service {
       return status == ExitCode.OK ? ending : status;
     } finally {
       end();
+      control.ifPresent(socket -> socket.awaitAnswers(PATIENCE));
     }
   }
 
@@ -157,11 +180,17 @@ final class Service {
       if (pidFile.isPresent()) {
         pidFile.get().write();
       }
+      if (control.isPresent()) {
+        control.get().open();
+      }
       if (announce) {
         System.out.println("nbd-multiconn: ready " + made.uri());
         System.out.flush();
       }
-      Logger.debug("{} is served at {}", backend.name(), made.uri());
+      Logger.debug(
+          "{} is served at {}",
+          exports.all().stream().map(each -> each.state().backend()).collect(joining(", ")),
+          made.uri());
       return started;
     } finally {
       lock.unlock();
@@ -199,13 +228,21 @@ final class Service {
     }
   }
 
-  /** Logs the signal, and ends everything. */
   private int endOnSignal() {
+    return end("a signal");
+  }
+
+  /**
+   * Logs why, and ends everything.
+   *
+   * @return the exit status
+   */
+  int end(String reason) {
     lock.lock();
     try {
       if (!ended) {
         int clients = server == null ? 0 : server.connections();
-        Logger.info("stopping on a signal, connections: {}", clients);
+        Logger.info("stopping on {}, connections: {}", reason, clients);
       }
       return end();
     } finally {
@@ -222,11 +259,16 @@ final class Service {
       // Before it is closed: afterwards another server may put its own socket there.
       well &= succeeds(listening::removeFiles);
     }
-    backend.stopWaiting();
+    if (control.isPresent()) {
+      well &= succeeds(control.get()::close);
+    }
+    exports.stopWaiting();
     if (server != null) {
       well &= server.stop(PATIENCE);
     }
-    well &= succeeds(() -> backend.close());
+    for (Export export : exports.stillOpen()) {
+      well &= succeeds(export::close);
+    }
     if (listening != null) {
       well &= succeeds(listening.channel()::close);
     }

@@ -8,6 +8,7 @@ import java.net.UnixDomainSocketAddress;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.Optional;
 import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledExecutorService;
@@ -36,7 +37,10 @@ import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /** One client's connection, from the greeting to the end; {@link #run} is its virtual thread's. */
-final class Connection implements Runnable {
+final class Connection implements Runnable, Export.Client {
+  private final long number;
+  private final Instant since;
+  private final String peer;
   private final String name;
   private final SocketChannel channel;
   private final Exports exports;
@@ -48,6 +52,7 @@ final class Connection implements Runnable {
   private final TlsPolicy tls;
   private final int ahead;
   private final Optional<PausedClient> resumed;
+  private final Seat seat;
   private final Consumer<PausedClient> pausing;
 
   /** Guards the three fields below. */
@@ -66,6 +71,9 @@ final class Connection implements Runnable {
 
   /** The socket again, if data may be spliced; the client sees its end when both are closed. */
   private volatile Optional<SpliceSocket> spliced = Optional.empty();
+
+  /** The export that is served; null before the client has chosen one. */
+  private volatile @Nullable OpenExport served;
 
   private enum Phase {
     HANDSHAKE,
@@ -96,7 +104,10 @@ final class Connection implements Runnable {
       Optional<PausedClient> resumed,
       Consumer<PausedClient> pausing)
       throws IOException {
-    this.name = "connection " + number + from(channel);
+    this.number = number;
+    this.since = Instant.now();
+    this.peer = from(channel);
+    this.name = "connection " + number + (peer.isEmpty() ? "" : " from " + peer);
     this.channel = channel;
     this.exports = exports;
     this.admission = admission;
@@ -107,21 +118,22 @@ final class Connection implements Runnable {
     this.tls = tls;
     this.ahead = ahead;
     this.resumed = resumed;
+    this.seat = resumed.map(PausedClient::seat).orElseGet(Seat::new);
     this.pausing = pausing;
   }
 
   private static String from(SocketChannel channel) throws IOException {
     return switch (AdoptedSocket.remoteAddress(channel)) {
-      case InetSocketAddress address -> " from " + address.toString().replace("/", "");
-      case UnixDomainSocketAddress _ ->
-          UnixPeer.of(channel).map(process -> " from " + process).orElse("");
+      case InetSocketAddress address -> address.toString().replace("/", "");
+      case UnixDomainSocketAddress _ -> UnixPeer.of(channel).orElse("");
       case null, default -> "";
     };
   }
 
   @Override
   public void run() {
-    Logger.debug("{}: accepted", name);
+    Logger.debug("{}: {}", name, resumed.isPresent() ? "resumed" : "accepted");
+    seat.give(this);
     try (channel) {
       serve();
       Logger.debug("{}: ended", name);
@@ -149,7 +161,7 @@ final class Connection implements Runnable {
               "{}: ended, no export was chosen within {} s",
               name,
               handshakeTimeout.toMillis() / 1000.0);
-      case STOPPING -> Logger.debug("{}: ended, the server stops", name);
+      case STOPPING -> Logger.debug("{}: ended, the server or the export stops", name);
       default -> Logger.debug("{}: ended, the peer is gone: {}", name, gone.getMessage());
     }
   }
@@ -188,6 +200,7 @@ final class Connection implements Runnable {
       if (!phase.compareAndSet(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
         return;
       }
+      served = export;
       Logger.debug(
           "{}: serves \"{}\" with {}", name, Printable.name(export.name()), export.offer());
       spliced =
@@ -210,7 +223,7 @@ final class Connection implements Runnable {
       }
     } finally {
       if (!paused) {
-        export.handle().close();
+        export.close();
       }
     }
   }
@@ -289,7 +302,7 @@ final class Connection implements Runnable {
       kept = null;
       transmission = null;
       Logger.debug("{}: pauses", name);
-      pausing.accept(new PausedClient(socket, export, in.takeBuffered()));
+      pausing.accept(new PausedClient(socket, export, seat, in.takeBuffered()));
       return true;
     } catch (IOException failure) {
       Logger.warn("{}: ended, it cannot be paused: {}", name, failure.getMessage());
@@ -318,14 +331,22 @@ final class Connection implements Runnable {
             handshakeTimeout.toNanos(),
             TimeUnit.NANOSECONDS);
     try {
-      return new Handshake(name, wire, exports, tls).run();
+      return new Handshake(name, wire, exports, seat, tls).run();
     } finally {
       deadline.cancel(false);
     }
   }
 
+  /** Describes the connection at this moment. */
+  ConnectionState state() {
+    OpenExport export = served;
+    return new ConnectionState(
+        number, peer, Optional.ofNullable(export).map(OpenExport::name), since);
+  }
+
   /** Ends the connection when the requests that it has received are answered. */
-  void stop() {
+  @Override
+  public void stop() {
     Phase before =
         phase.getAndUpdate(now -> now == Phase.TIMED_OUT ? Phase.TIMED_OUT : Phase.STOPPING);
     try {
@@ -340,7 +361,8 @@ final class Connection implements Runnable {
   }
 
   /** Ends the connection now. */
-  void close() {
+  @Override
+  public void close() {
     spliced.ifPresent(SpliceSocket::close);
     try {
       channel.close();

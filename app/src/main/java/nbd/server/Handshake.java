@@ -52,6 +52,7 @@ final class Handshake {
   private final String peer;
   private final Wire wire;
   private final Exports exports;
+  private final Export.Client client;
   private final TlsPolicy tls;
 
   private boolean fixed;
@@ -92,10 +93,11 @@ final class Handshake {
   }
 
   /** Begins with a client that has sent nothing yet, on a wire without TLS. */
-  Handshake(String peer, Wire wire, Exports exports, TlsPolicy tls) {
+  Handshake(String peer, Wire wire, Exports exports, Export.Client client, TlsPolicy tls) {
     this.peer = peer;
     this.wire = wire;
     this.exports = exports;
+    this.client = client;
     this.tls = tls;
   }
 
@@ -104,7 +106,7 @@ final class Handshake {
    * middle may have agreed on it. Only the client's flags stay, which are not sent again.
    */
   private Handshake(Handshake before) {
-    this(before.peer, before.wire, before.exports, before.tls);
+    this(before.peer, before.wire, before.exports, before.client, before.tls);
     this.fixed = before.fixed;
     this.padding = before.padding;
     this.lastRefusal = before.lastRefusal;
@@ -172,7 +174,7 @@ final class Handshake {
     OpenExport export = opened;
     opened = null;
     if (export != null) {
-      export.handle().close();
+      export.close();
     }
   }
 
@@ -401,7 +403,7 @@ final class Handshake {
 
   private OpenExport openAnew(String name) throws Refusal {
     try {
-      return exports.open(name);
+      return exports.open(name, client);
     } catch (IOException failure) {
       throw refusal(
           failure,

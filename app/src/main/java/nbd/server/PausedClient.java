@@ -4,10 +4,10 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import nbd.posix.Descriptor;
 import nbd.protocol.Printable;
+import nbd.storage.Capability;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.transmission.OpenExport;
-import nbd.storage.Capability;
 import org.tinylog.Logger;
 
 /**
@@ -15,9 +15,10 @@ import org.tinylog.Logger;
  * serve it from there on. Whoever has it closes it, or gives it to a connection.
  *
  * @param socket without TLS
+ * @param seat of the client in the export
  * @param ahead the bytes of its next requests that have been read
  */
-record PausedClient(Descriptor socket, OpenExport export, ByteBuffer ahead) {
+record PausedClient(Descriptor socket, OpenExport export, Seat seat, ByteBuffer ahead) {
   /**
    * Makes everything durable that was written. A failure is no report of a loss: the client never
    * sees it.
@@ -33,7 +34,7 @@ record PausedClient(Descriptor socket, OpenExport export, ByteBuffer ahead) {
   /** Closes the handle and this descriptor of the socket. */
   void close() {
     try {
-      export.handle().close();
+      export.close();
     } catch (IOException failure) {
       Logger.error("export \"{}\": {}", Printable.name(export.name()), failure.getMessage());
     } finally {

@@ -9,6 +9,7 @@ import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -485,15 +486,16 @@ public final class Server {
       throw new IOException(
           "there is no export \"%s\" any more".formatted(Printable.name(state.export())));
     }
-    OpenExport opened = exports.open(state.export());
+    Seat seat = new Seat();
+    OpenExport opened = exports.open(state.export(), seat);
     boolean agreed = false;
     try {
       pausedClients.add(
-          new PausedClient(socket, state.agreedWith(opened), ByteBuffer.wrap(state.ahead())));
+          new PausedClient(socket, state.agreedWith(opened), seat, ByteBuffer.wrap(state.ahead())));
       agreed = true;
     } finally {
       if (!agreed) {
-        opened.handle().close();
+        opened.close();
       }
     }
   }
@@ -590,6 +592,14 @@ public final class Server {
   /** Counts the clients that are connected. */
   public int connections() {
     return connections.size();
+  }
+
+  /** Describes the clients that are connected, in the order in which they came. */
+  public List<ConnectionState> connectionStates() {
+    return connections.keySet().stream()
+        .map(Connection::state)
+        .sorted(Comparator.comparingLong(ConnectionState::number))
+        .toList();
   }
 
   /** Returns the bytes that requests in flight hold. */

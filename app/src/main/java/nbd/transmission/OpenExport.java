@@ -1,5 +1,6 @@
 package nbd.transmission;
 
+import java.io.IOException;
 import java.util.Collections;
 import java.util.EnumSet;
 import java.util.Locale;
@@ -12,21 +13,49 @@ import nbd.protocol.TransmissionFlag;
 import nbd.storage.Handle;
 
 /**
- * An export that one connection has opened, and the agreements of server and client about it.
+ * An export that one connection has opened, and the agreements of server and client about it. It is
+ * closed once, by the thread that uses it.
  *
  * @param name the one that the client asked for
  * @param description a text for people; may be empty
  * @param handle the connection's own
  * @param format the form of replies
  * @param contexts the metadata contexts that the client has selected, in the order of the enum
+ * @param left run once, after the handle was closed
  */
 public record OpenExport(
-    String name, String description, Handle handle, ReplyFormat format, Set<MetaContext> contexts) {
+    String name,
+    String description,
+    Handle handle,
+    ReplyFormat format,
+    Set<MetaContext> contexts,
+    Runnable left)
+    implements AutoCloseable {
   /** Keeps a copy of the contexts. */
   public OpenExport {
     EnumSet<MetaContext> kept = EnumSet.noneOf(MetaContext.class);
     kept.addAll(contexts);
     contexts = Collections.unmodifiableSet(kept);
+  }
+
+  /** Describes one that nobody waits for. */
+  public OpenExport(
+      String name,
+      String description,
+      Handle handle,
+      ReplyFormat format,
+      Set<MetaContext> contexts) {
+    this(name, description, handle, format, contexts, () -> {});
+  }
+
+  /** Closes the handle. */
+  @Override
+  public void close() throws IOException {
+    try {
+      handle.close();
+    } finally {
+      left.run();
+    }
   }
 
   /**
@@ -37,7 +66,7 @@ public record OpenExport(
   public OpenExport agreed(ReplyFormat newFormat, Set<String> selected) {
     EnumSet<MetaContext> had = EnumSet.allOf(MetaContext.class);
     had.removeIf(context -> nameOf(context).filter(selected::contains).isEmpty());
-    return new OpenExport(name, description, handle, newFormat, had);
+    return new OpenExport(name, description, handle, newFormat, had, left);
   }
 
   /** Returns the names of the contexts, as the client knows them. */

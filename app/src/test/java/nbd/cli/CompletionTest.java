@@ -57,7 +57,7 @@ final class CompletionTest {
 
   @ParameterizedTest
   @CsvSource({
-    "'', serve info check help --help --version",
+    "'', serve info check control help --help --version",
     "se, serve",
     "help s, serve",
     "serve --cache=, none writeback writethrough unsafe",
@@ -86,6 +86,11 @@ final class CompletionTest {
     "info --is r, read-only rotational",
     "info --ma, --map --map=",
     "info --map nbds, nbds:// nbds+unix:///",
+    "serve --control=im, 'images|image file'",
+    "control im, 'images|image file'",
+    "control --json im, 'images|image file'",
+    "control x e, exports",
+    "control x --j, --json",
   })
   void bashOffers(String line, String answers) throws Exception {
     String separator = answers.contains("|") ? "\\|" : " ";
@@ -101,7 +106,7 @@ final class CompletionTest {
 
   @Test
   void everyOptionIsOfferedAndEveryValueThatHasAName() throws Exception {
-    for (String name : List.of("serve", "info")) {
+    for (String name : List.of("serve", "info", "control")) {
       String start = "nbd-multiconn " + name + " ";
       List<String> options = complete(start + "-");
       for (OptionSpec option :

@@ -36,7 +36,7 @@ public final class ServiceProbe {
           Service service =
               new Service(
                   CompletableFuture.completedFuture(null),
-                  exports.backend(),
+                  exports,
                   channel ->
                       new Server(
                           List.of(channel),

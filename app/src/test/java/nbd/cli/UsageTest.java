@@ -93,6 +93,15 @@ final class UsageTest {
         "check --overwrite --region=0:lots nbd://localhost",
         "check --history=x nbd://localhost",
         "check --history=x --seed=1",
+        "control",
+        "control socket",
+        "control socket destroy",
+        "control socket stop now",
+        "control socket drain",
+        "control socket drain a b",
+        "control --json socket stop",
+        "serve --control= null:1M",
+        "serve --control",
         "info",
         "info disk.img",
         "info nbd://localhost:x/",
@@ -185,7 +194,7 @@ final class UsageTest {
   /** Otherwise the last one would win, and the first one be ignored. */
   @Test
   void anOptionThatIsGivenTwiceIsRefused() {
-    for (String name : List.of("serve", "info", "check")) {
+    for (String name : List.of("serve", "info", "check", "control")) {
       for (OptionSpec option :
           Main.commandLine().getSubcommands().get(name).getCommandSpec().options()) {
         if (option.isMultiValue() || option.usageHelp()) {
