@@ -27,7 +27,9 @@ final class JavaFinder {
   private static final String[] HOME_VARIABLES = {"JAVA_HOME", "JDK_HOME"};
 
   /** Directories of Java homes; ~ is the user's home. */
-  private static final String[] USUAL_PLACES = {
+  static final String[] USUAL_PLACES = {
+    // Of the Debian package nbd-multiconn-jre.
+    "/usr/lib/nbd-multiconn",
     "/usr/lib/jvm",
     "/usr/lib64/jvm",
     "/usr/java",

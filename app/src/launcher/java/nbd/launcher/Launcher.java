@@ -46,12 +46,12 @@ public final class Launcher {
    * quick as the JDK's usual one, since a request for cached data leaves no garbage, and a fifth
    * less memory with 10,000 connections.
    */
-  private static final String[] SMALL_HEAP = {
+  static final String[] SMALL_HEAP = {
     "-XX:+UseSerialGC", "-XX:-ShrinkHeapInSteps", "-Xms16m"
   };
 
   /** The environment variables by which the user may give a JVM options. */
-  private static final String[] OPTION_VARIABLES = {
+  static final String[] OPTION_VARIABLES = {
     "JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"
   };
 
