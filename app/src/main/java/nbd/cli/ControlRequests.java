@@ -190,7 +190,7 @@ final class ControlRequests {
   }
 
   private void stop(String arguments, SocketChannel channel) throws IOException {
-    if (service.end("a request") == ExitCode.OK) {
+    if (service.end("stopping on a request") == ExitCode.OK) {
       Answer.ok(channel, "");
     } else {
       Answer.refused(channel, "it has stopped, but not well; its log says why");

@@ -10,90 +10,92 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Objects;
 import java.util.Optional;
 import nbd.client.NbdUri;
-import nbd.client.NbdUri.TlsParameters;
-import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
-/** The options of serve for the address on which it listens. */
+/** The options of serve for the addresses on which it listens. */
 final class ListenOptions {
   /** So many clients may connect at once. */
   private static final int BACKLOG = 1024;
 
   private static final String ADDRESS = "127.0.0.1";
   private static final int PORT = 10809;
+  private static final Path PRIVATE = Path.of("-");
 
   @Option(
       names = {"-i", "--address"},
       paramLabel = "ADDR",
-      description = "Listen on this address (default: " + ADDRESS + "); 0.0.0.0 or :: for all.")
-  private @Nullable String address;
+      description =
+          "Listen on this address (default: "
+              + ADDRESS
+              + "); 0.0.0.0 or :: for all. More than once: on each, with each --port.")
+  private List<String> addresses = List.of();
 
   @Option(
       names = {"-p", "--port"},
       paramLabel = "PORT",
-      description = "Listen on this TCP port (default: " + PORT + "); 0 for any free one.")
-  private @Nullable Integer port;
+      description =
+          "Listen on this TCP port (default: "
+              + PORT
+              + "); 0 for any free one. More than once: on each.")
+  private List<Integer> ports = List.of();
 
   @Option(
       names = {"-U", "--unix"},
       paramLabel = "PATH",
       description =
-          "Listen on this Unix socket instead of TCP; it is removed at exit. With -, on one in a"
-              + " new private directory, which is removed too.")
-  private @Nullable Path unix;
+          "Listen on this Unix socket, and on TCP only with --port or --address; it is removed at"
+              + " exit. With -, on one in a new private directory, which is removed too. More than"
+              + " once: on each.")
+  private List<Path> unix = List.of();
+
+  /** Throws a {@link UsageException} if the options are wrong. */
+  void check() {
+    for (int port : ports) {
+      UsageException.refuseIf(
+          port < 0 || port > 65535, "--port: " + port + " is not from 0 to 65535");
+    }
+  }
 
   /**
-   * A listening socket, and the URI by which clients reach an export on it.
+   * Listens as the options say: on each port of each address, then on each Unix socket.
    *
-   * @param socket the path of a Unix socket
-   * @param made the files that were made for it, in the order in which they are removed
+   * @param exportName the export in the URIs
+   * @param privately whether to listen on a private Unix socket if no option is given
+   * @return at least one
+   * @throws IOException with a message for the user; nothing that was made is left
    */
-  record Listening(
-      ServerSocketChannel channel, NbdUri uri, Optional<Path> socket, List<OwnFile> made) {
-    /** Makes the URI one of TLS. */
-    Listening withTls(TlsParameters parameters) {
-      return new Listening(channel, uri.withTls(parameters), socket, made);
-    }
-
-    /** Removes the files, except those that others have replaced. */
-    void removeFiles() throws IOException {
-      for (OwnFile file : made) {
-        file.remove();
+  List<Listening> listen(String exportName, boolean privately) throws IOException {
+    List<Listening> made = new ArrayList<>();
+    boolean done = false;
+    try {
+      if (isTcp(privately)) {
+        for (String address : addresses.isEmpty() ? List.of(ADDRESS) : addresses) {
+          for (int port : ports.isEmpty() ? List.of(PORT) : ports) {
+            made.add(listenTcp(address, port, exportName));
+          }
+        }
+      }
+      for (Path path : unix.isEmpty() && made.isEmpty() ? List.of(PRIVATE) : unix) {
+        made.add(
+            path.equals(PRIVATE)
+                ? listenPrivately(exportName)
+                : listenUnix(path, exportName, List.of()));
+      }
+      done = true;
+      return made;
+    } finally {
+      if (!done) {
+        for (Listening one : made) {
+          one.close();
+        }
       }
     }
   }
 
-  /** Throws a {@link UsageException} if the options are wrong. */
-  void check() {
-    UsageException.refuseIf(
-        unix != null && (address != null || port != null),
-        "--unix: not with " + (port != null ? "--port" : "--address"));
-    UsageException.refuseIf(
-        port != null && (port < 0 || port > 65535), "--port: " + port + " is not from 0 to 65535");
-  }
-
-  /**
-   * Listens as the options say.
-   *
-   * @param exportName the export in the URI
-   * @param privately whether to listen on a private Unix socket if no option is given
-   * @throws IOException with a message for the user
-   */
-  Listening listen(String exportName, boolean privately) throws IOException {
-    if (unix != null) {
-      return unix.equals(Path.of("-"))
-          ? listenPrivately(exportName)
-          : listenUnix(unix, exportName, List.of());
-    }
-    return privately && address == null && port == null
-        ? listenPrivately(exportName)
-        : listenTcp(
-            Objects.requireNonNullElse(address, ADDRESS),
-            Objects.requireNonNullElse(port, PORT),
-            exportName);
+  private boolean isTcp(boolean privately) {
+    return !addresses.isEmpty() || !ports.isEmpty() || (unix.isEmpty() && !privately);
   }
 
   private static Listening listenTcp(String address, int port, String exportName)
@@ -104,7 +106,7 @@ final class ListenOptions {
       channel.setOption(StandardSocketOptions.SO_REUSEADDR, true);
       channel.bind(new InetSocketAddress(host, port), BACKLOG);
       int bound = ((InetSocketAddress) channel.getLocalAddress()).getPort();
-      return new Listening(
+      return Listening.own(
           channel, NbdUri.tcp(host, bound, exportName), Optional.empty(), List.of());
     } catch (UnknownHostException unknown) {
       channel.close();
@@ -128,7 +130,7 @@ final class ListenOptions {
     try {
       List<OwnFile> made = new ArrayList<>(List.of(OwnFile.of(path)));
       made.addAll(around);
-      return new Listening(channel, NbdUri.unix(path, exportName), Optional.of(path), made);
+      return Listening.own(channel, NbdUri.unix(path, exportName), Optional.of(path), made);
     } catch (IOException gone) {
       channel.close();
       throw new IOException("cannot listen on %s: %s".formatted(path, Failure.reason(gone)), gone);

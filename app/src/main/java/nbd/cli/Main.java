@@ -130,10 +130,10 @@ public final class Main {
   public static void main(String[] args) {
     ExitStatus.exitAfter(
         () -> {
-          Long launcher = Long.getLong("nbd.launcher.pid");
-          if (launcher != null) {
+          OwnProcess visible = OwnProcess.visible();
+          if (visible.isLauncher()) {
             // On this thread, which lives as long as the program: the kernel ties it to the thread.
-            ParentProcess.endWith(launcher);
+            ParentProcess.endWith(visible.pid());
           }
           VirtualThreads.configure();
           return commandLine(args).execute(args);

@@ -24,6 +24,7 @@ final class RunCommand {
   static RunCommand start(String command, Map<String, String> variables) throws IOException {
     ProcessBuilder builder = new ProcessBuilder("/bin/sh", "-c", command).inheritIO();
     restoreLocale(builder.environment());
+    ServiceManager.VARIABLES.forEach(builder.environment()::remove);
     builder.environment().putAll(variables);
     return new RunCommand(builder.start());
   }

@@ -11,6 +11,7 @@ import java.util.Optional;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Predicate;
+import nbd.posix.OtherProcess;
 import nbd.protocol.ExportRequest;
 import nbd.server.Export;
 import nbd.server.Exports;
@@ -127,7 +128,24 @@ final class Serve implements Callable<Integer> {
   private @Nullable String run;
 
   @Option(
-      names = "--pid-file",
+      names = {"-s", "--single"},
+      description =
+          "Serve one client on standard input and output, a socket or pipes, and exit when it"
+              + " leaves.")
+  private boolean single;
+
+  @Option(
+      names = "--exit-last",
+      description = "Exit when the last client leaves, once one has chosen an export.")
+  private boolean exitLast;
+
+  @Option(
+      names = "--exit-with-parent",
+      description = "Exit in order when the process that started the server ends.")
+  private boolean exitWithParent;
+
+  @Option(
+      names = {"-P", "--pid-file"},
       paramLabel = "PATH",
       description = "Write the process ID to this file when ready; it is removed at exit.")
   private @Nullable Path pidFile;
@@ -162,8 +180,11 @@ final class Serve implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
-    check();
+    Optional<SocketActivation> activation = SocketActivation.of(System.getenv());
+    check(activation.isPresent());
     LogWriter.configure(verbose);
+    Optional<OtherProcess> parent =
+        exitWithParent ? Optional.of(OwnProcess.visible().parent()) : Optional.empty();
     VirtualThreads.openPollers();
     TlsPolicy tls = tlsOptions.policy();
     filters.warn();
@@ -176,7 +197,7 @@ final class Serve implements Callable<Integer> {
       warnIfRefused(stack);
     }
     List<String> names = hasOwnNames() ? List.of() : exportNames;
-    int atMost = stack.maxConnections(maxConnections);
+    int atMost = stack.maxConnections(limit());
     Exports exports = new Exports(atMost);
     exports.add(
         new Export(
@@ -187,7 +208,7 @@ final class Serve implements Callable<Integer> {
         new Service(
             classes,
             exports,
-            channel -> new Server(List.of(channel), exports, handshakeTimeout, memory.bytes(), tls),
+            channels -> new Server(channels, exports, handshakeTimeout, memory.bytes(), tls),
             tls.server(),
             Optional.ofNullable(pidFile).map(PidFile::new),
             report);
@@ -195,9 +216,21 @@ final class Serve implements Callable<Integer> {
       service.controlBy(new ControlSocket(control, ControlRequests.of(exports, service)));
     }
     boolean runs = run != null;
+    String name = exportNames.getFirst();
     Service.Listen where =
-        () -> tlsOptions.announced(listen.listen(exportNames.getFirst(), runs), runs);
-    return run == null ? service.serve(where) : service.serveCommand(run, where);
+        () ->
+            (activation.isPresent() ? activation.get().listen(name) : listen.listen(name, runs))
+                .stream().map(made -> tlsOptions.announced(made, runs)).toList();
+    if (exitLast) {
+      service.endAfterLastClient();
+    }
+    parent.ifPresent(service::endAfter);
+    if (single) {
+      return service.serveStandardStreams();
+    }
+    return run == null
+        ? service.serve(where, activation.isEmpty())
+        : service.serveCommand(run, where);
   }
 
   private Backend openStorage() throws IOException {
@@ -211,12 +244,17 @@ final class Serve implements Callable<Integer> {
   private FilterStack.Choice choice(Optional<StatisticsReport> report) {
     return new FilterStack.Choice(
         filters.fua(),
-        multiConnOptions.settings(maxConnections),
+        multiConnOptions.settings(limit()),
         filters.cache(),
         experiments::around,
         upstream::around,
         hasOwnNames(),
         report);
+  }
+
+  /** The most clients at a time; 0 for any number. */
+  private int limit() {
+    return single ? 1 : maxConnections;
   }
 
   /** True if the storage has several exports, which it names itself. */
@@ -233,9 +271,18 @@ final class Serve implements Callable<Integer> {
         .ifPresent(reason -> Logger.warn("every client will be refused: {}", reason));
   }
 
-  private void check() {
+  private void check(boolean isActivated) {
     Predicate<String> isGiven = spec.commandLine().getParseResult()::hasMatchedOption;
     listen.check();
+    List<String> listening = List.of("--port", "--address", "--unix", "--run");
+    if (single) {
+      UsageException.refuse(listening, isGiven, "not with --single");
+    }
+    if (isActivated) {
+      String reason = "not with sockets that the service manager has opened (LISTEN_FDS)";
+      UsageException.refuse(listening, isGiven, reason);
+      UsageException.refuse(List.of("--single"), isGiven, reason);
+    }
     filters.check(multiConnOptions.mode(), experiments.threadModel(), hasOwnNames(), isGiven);
     memory.check(filters.cacheBytes());
     if (!BackendArgument.isFiles(backend)) {

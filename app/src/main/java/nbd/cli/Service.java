@@ -4,7 +4,6 @@ import static java.util.stream.Collectors.joining;
 
 import java.io.IOException;
 import java.nio.channels.ServerSocketChannel;
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
@@ -12,7 +11,8 @@ import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Function;
-import nbd.cli.ListenOptions.Listening;
+import nbd.posix.OtherProcess;
+import nbd.posix.PosixException;
 import nbd.server.ConnectionState;
 import nbd.server.Export;
 import nbd.server.Exports;
@@ -24,7 +24,7 @@ import org.tinylog.Logger;
 import picocli.CommandLine.ExitCode;
 
 /**
- * The life of a server: it makes the socket and the pid file, perhaps starts a command that uses
+ * The life of a server: it makes the sockets and the pid file, perhaps starts a command that uses
  * the server, and on a signal ends all of these in order.
  */
 final class Service {
@@ -32,19 +32,21 @@ final class Service {
   static final Duration PATIENCE = Duration.ofSeconds(10);
 
   private final Exports exports;
-  private final Function<ServerSocketChannel, Server> makeServer;
+  private final Function<List<ServerSocketChannel>, Server> makeServer;
   private final Optional<TlsServer> tls;
   private final Optional<PidFile> pidFile;
   private final Optional<StatisticsReport> report;
   private final CompletableFuture<Void> classes;
+  private final ServiceManager manager = ServiceManager.of(System.getenv());
 
   /** Guards the fields below. A signal may end the service before all of it has started. */
   private final ReentrantLock lock = new ReentrantLock();
 
   private Optional<ControlSocket> control = Optional.empty();
-  private @Nullable Listening listening;
+  private List<Listening> listening = List.of();
   private @Nullable Server server;
   private @Nullable RunCommand command;
+  private boolean endsAfterLastClient;
   private boolean ended;
   private int endStatus;
 
@@ -56,7 +58,7 @@ final class Service {
   Service(
       CompletableFuture<Void> classes,
       Exports exports,
-      Function<ServerSocketChannel, Server> makeServer,
+      Function<List<ServerSocketChannel>, Server> makeServer,
       Optional<TlsServer> tls,
       Optional<PidFile> pidFile,
       Optional<StatisticsReport> report) {
@@ -84,22 +86,24 @@ final class Service {
     }
   }
 
-  /** Makes the listening socket. */
+  /** Makes the listening sockets. */
   @FunctionalInterface
   interface Listen {
-    Listening now() throws IOException;
+    List<Listening> now() throws IOException;
   }
 
   /**
    * Serves until a signal.
    *
+   * @param announce whether to print the ready lines: where a client started the server, standard
+   *     output is the client's
    * @return the exit status
    * @throws IOException if it could not start; the message is for the user
    */
-  int serve(Listen listen) throws IOException {
+  int serve(Listen listen, boolean announce) throws IOException {
     ExitStatus.onSignal(this::endOnSignal);
     try {
-      Server started = start(listen, true);
+      Server started = start(listen, announce);
       if (started != null) {
         started.serve();
       }
@@ -108,6 +112,52 @@ final class Service {
       control.ifPresent(socket -> socket.awaitAnswers(PATIENCE));
     }
     return end();
+  }
+
+  /**
+   * Serves the client on standard input and output until it leaves, or a signal.
+   *
+   * @return the exit status
+   * @throws IOException if it could not start; the message is for the user
+   */
+  int serveStandardStreams() throws IOException {
+    ExitStatus.onSignal(this::endOnSignal);
+    try {
+      SingleClient client = SingleClient.connect();
+      Server started = start(List::of, false);
+      if (started != null) {
+        started.serveClient(client.channel());
+        client.awaitOutput(PATIENCE);
+      }
+    } finally {
+      end();
+    }
+    return end();
+  }
+
+  /** Ends the service as a signal does when the last client has left. */
+  void endAfterLastClient() {
+    endsAfterLastClient = true;
+  }
+
+  /**
+   * Ends the service as a signal does when a process ends.
+   *
+   * @param parent waited for by a thread of its own
+   */
+  void endAfter(OtherProcess parent) {
+    Thread.ofPlatform()
+        .daemon()
+        .name("parent")
+        .start(
+            () -> {
+              try (parent) {
+                parent.awaitEnd();
+                end("stopping, since the parent process has ended");
+              } catch (PosixException failure) {
+                Logger.error("the parent's end will not be noticed: {}", failure.getMessage());
+              }
+            });
   }
 
   /**
@@ -146,13 +196,17 @@ final class Service {
   private @Nullable RunCommand run(String shellCommand) throws IOException {
     lock.lock();
     try {
-      if (ended || listening == null) {
+      if (ended) {
         return null;
       }
-      String socket = listening.socket().map(Path::toAbsolutePath).map(Path::toString).orElse("");
-      command =
-          RunCommand.start(
-              shellCommand, Map.of("uri", listening.uri().toString(), "unixsocket", socket));
+      String socket =
+          listening.stream()
+              .flatMap(one -> one.socket().stream())
+              .findFirst()
+              .map(path -> path.toAbsolutePath().toString())
+              .orElse("");
+      String uri = listening.getFirst().uri().toString();
+      command = RunCommand.start(shellCommand, Map.of("uri", uri, "unixsocket", socket));
       return command;
     } finally {
       lock.unlock();
@@ -162,7 +216,7 @@ final class Service {
   /**
    * Starts, unless a signal has come before.
    *
-   * @param announce whether to print the ready line; with a command, standard output is the
+   * @param announce whether to print the ready lines; with a command, standard output is the
    *     command's
    */
   private @Nullable Server start(Listen listen, boolean announce) throws IOException {
@@ -171,41 +225,54 @@ final class Service {
       if (ended) {
         return null;
       }
-      tls.ifPresent(Service::reloadOnHangUp);
-      Listening made = listen.now();
-      listening = made;
+      tls.ifPresent(this::reloadOnHangUp);
+      listening = listen.now();
       classes.join();
-      Server started = makeServer.apply(made.channel());
+      Server started = makeServer.apply(listening.stream().map(Listening::channel).toList());
       server = started;
+      if (endsAfterLastClient) {
+        started.whenLastLeaves(
+            () -> Thread.ofPlatform().name("last client").start(this::endAfterLast));
+      }
       if (pidFile.isPresent()) {
         pidFile.get().write();
       }
       if (control.isPresent()) {
         control.get().open();
       }
-      if (announce) {
-        System.out.println("nbd-multiconn: ready " + made.uri());
-        System.out.flush();
+      for (Listening one : listening) {
+        if (announce) {
+          System.out.println("nbd-multiconn: ready " + one.uri());
+        }
+        Logger.debug(
+            "{} is served at {}",
+            exports.all().stream().map(each -> each.state().backend()).collect(joining(", ")),
+            one.uri());
       }
-      Logger.debug(
-          "{} is served at {}",
-          exports.all().stream().map(each -> each.state().backend()).collect(joining(", ")),
-          made.uri());
+      System.out.flush();
+      manager.ready();
+      manager.watch(
+          () ->
+              "clients: %d now, %d since the start"
+                  .formatted(started.connections(), started.accepted()),
+          started::isAccepting);
       return started;
     } finally {
       lock.unlock();
     }
   }
 
-  private static void reloadOnHangUp(TlsServer server) {
+  private void reloadOnHangUp(TlsServer server) {
     HangUp.onSignal(
         () -> {
+          manager.reloading();
           try {
             server.reload();
             Logger.info("SIGHUP: the certificates were read again");
           } catch (CertificateFileException unusable) {
             Logger.error("SIGHUP: the certificates stay as they were: {}", unusable.getMessage());
           }
+          manager.ready();
         });
   }
 
@@ -229,11 +296,15 @@ final class Service {
   }
 
   private int endOnSignal() {
-    return end("a signal");
+    return end("stopping on a signal");
+  }
+
+  private void endAfterLast() {
+    end("stopping, since the last client has left");
   }
 
   /**
-   * Logs why, and ends everything.
+   * Logs the reason, and ends everything.
    *
    * @return the exit status
    */
@@ -242,7 +313,7 @@ final class Service {
     try {
       if (!ended) {
         int clients = server == null ? 0 : server.connections();
-        Logger.info("stopping on {}, connections: {}", reason, clients);
+        Logger.info("{}, connections: {}", reason, clients);
       }
       return end();
     } finally {
@@ -252,12 +323,13 @@ final class Service {
 
   private boolean endAll() {
     boolean well = true;
+    manager.stopping();
     if (command != null) {
       command.end(PATIENCE);
     }
-    if (listening != null) {
+    for (Listening one : listening) {
       // Before it is closed: afterwards another server may put its own socket there.
-      well &= succeeds(listening::removeFiles);
+      well &= succeeds(one::removeFiles);
     }
     if (control.isPresent()) {
       well &= succeeds(control.get()::close);
@@ -269,8 +341,8 @@ final class Service {
     for (Export export : exports.stillOpen()) {
       well &= succeeds(export::close);
     }
-    if (listening != null) {
-      well &= succeeds(listening.channel()::close);
+    for (Listening one : listening) {
+      well &= succeeds(one.channel()::close);
     }
     if (report.isPresent()) {
       well &= succeeds(report.get()::write);

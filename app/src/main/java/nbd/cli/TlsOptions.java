@@ -3,7 +3,6 @@ package nbd.cli;
 import java.nio.file.Path;
 import java.util.Objects;
 import java.util.Optional;
-import nbd.cli.ListenOptions.Listening;
 import nbd.client.NbdUri.TlsParameters;
 import nbd.server.TlsPolicy;
 import nbd.tls.CertificateFileException;

@@ -35,6 +35,7 @@ final class RawSocket {
   private static final int AF_INET6 = 10;
   private static final int F_GETFL = 3;
   private static final int F_SETFL = 4;
+  private static final int F_DUPFD_CLOEXEC = 1030;
   private static final int O_NONBLOCK = 0x800;
 
   /** The longest value of an option that is read here: a struct linger. */
@@ -58,6 +59,22 @@ final class RawSocket {
     this.fd = fd;
     this.socketCalls = SocketCalls.linked();
     this.calls = Calls.LINKED.orElseThrow();
+  }
+
+  /** Opens two Unix stream sockets that are connected to each other; returns the descriptors. */
+  static int[] pair() throws IOException {
+    SocketCalls calls = SocketCalls.linked();
+    try (Arena memory = Arena.ofConfined()) {
+      MemorySegment pair = memory.allocate(2 * Integer.BYTES, Integer.BYTES);
+      Calls.checked(
+          "socketpair",
+          "a pair of sockets",
+          (_, state) ->
+              (int)
+                  calls.socketpair.invokeExact(
+                      state, AF_UNIX, SOCK_STREAM | PosixFile.O_CLOEXEC, 0, pair));
+      return pair.toArray(JAVA_INT);
+    }
   }
 
   private String description() {
@@ -196,7 +213,12 @@ final class RawSocket {
     return fcntl(F_GETFL, 0);
   }
 
-  int fcntl(int command, int argument) throws PosixException {
+  /** Makes a second descriptor of it. */
+  int duplicate() throws PosixException {
+    return fcntl(F_DUPFD_CLOEXEC, 0);
+  }
+
+  private int fcntl(int command, int argument) throws PosixException {
     return (int)
         Calls.checked(
             "fcntl",

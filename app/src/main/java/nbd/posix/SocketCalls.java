@@ -2,6 +2,7 @@ package nbd.posix;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.io.IOException;
 import java.lang.foreign.FunctionDescriptor;
@@ -9,9 +10,9 @@ import java.lang.foreign.Linker;
 import java.lang.invoke.MethodHandle;
 
 /**
- * The system's calls for sockets that other processes made, beside those of {@link Calls}. A server
- * that was given none does without this class, whose making would delay every start. Each handle
- * takes a segment of {@link Calls#STATE} first.
+ * The system's calls for what a server shares with other processes: sockets, notices, the end of
+ * its parent. Most servers do without this class, whose making would delay every start; the other
+ * calls are {@link Calls}. Each handle takes a segment of {@link Calls#STATE} first.
  */
 @SuppressWarnings("restricted") // calling the system is what this package is for
 final class SocketCalls {
@@ -26,6 +27,34 @@ final class SocketCalls {
   final MethodHandle getpeername =
       withErrno("getpeername", FunctionDescriptor.of(JAVA_INT, JAVA_INT, ADDRESS, ADDRESS));
 
+  /** Family, type, protocol. */
+  final MethodHandle socket =
+      withErrno("socket", FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT));
+
+  /** Family, type, protocol, place for two descriptors. */
+  final MethodHandle socketpair =
+      withErrno(
+          "socketpair", FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS));
+
+  /** Descriptor, data, bytes, flags, address, its bytes. */
+  final MethodHandle sendto =
+      withErrno(
+          "sendto",
+          FunctionDescriptor.of(
+              JAVA_LONG, JAVA_INT, ADDRESS, JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT));
+
+  /** Entries, their number, milliseconds. */
+  final MethodHandle poll =
+      withErrno("poll", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_LONG, JAVA_INT));
+
+  /** Number of the call and three arguments, for calls without a function in the C library. */
+  final MethodHandle syscall =
+      linker.downcallHandle(
+          linker.defaultLookup().findOrThrow("syscall"),
+          FunctionDescriptor.of(JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
+          Linker.Option.captureCallState("errno"),
+          Linker.Option.firstVariadicArg(1));
+
   private SocketCalls() {}
 
   private static final class Holder {
@@ -39,7 +68,7 @@ final class SocketCalls {
    */
   static SocketCalls linked() throws IOException {
     if (Calls.LINKED.isEmpty()) {
-      throw new IOException("sockets of other processes can be taken on 64-bit Linux only");
+      throw new IOException("this needs 64-bit Linux");
     }
     return Holder.LINKED;
   }

@@ -19,6 +19,9 @@ final class Acceptance {
   /** The pause after a failure: the system may have no file descriptors or memory left. */
   private static final long PAUSE_MILLIS = 100;
 
+  /** The time that a client may wait because of the limit without a line in the log. */
+  private static final long SHORT_MILLIS = 250;
+
   private static final Duration BETWEEN_LINES = Duration.ofMinutes(1);
 
   /** A failure within this time after another one belongs to the same trouble. */
@@ -61,7 +64,7 @@ final class Acceptance {
     boolean taken = false;
     try {
       noteSuccess();
-      if (!permits.tryAcquire()) {
+      if (!acquireSoon()) {
         noteLimit();
         permits.acquireUninterruptibly();
       }
@@ -71,6 +74,15 @@ final class Acceptance {
       if (!taken) {
         channel.close();
       }
+    }
+  }
+
+  private boolean acquireSoon() {
+    try {
+      return permits.tryAcquire(SHORT_MILLIS, TimeUnit.MILLISECONDS);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      return false;
     }
   }
 

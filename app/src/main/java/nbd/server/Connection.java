@@ -344,6 +344,11 @@ final class Connection implements Runnable, Export.Client {
         number, peer, Optional.ofNullable(export).map(OpenExport::name), since);
   }
 
+  /** Says whether the client chose an export; known until the server stops. */
+  boolean hasExport() {
+    return phase.get() == Phase.TRANSMISSION;
+  }
+
   /** Ends the connection when the requests that it has received are answered. */
   @Override
   public void stop() {

@@ -79,6 +79,7 @@ public final class Server {
   private static final int UNLIMITED = Integer.MAX_VALUE / 2;
 
   private volatile List<ServerSocketChannel> listeners;
+  private volatile List<Thread> accepting = List.of();
   private final Exports exports;
   private final Duration handshakeTimeout;
   private final Admission admission;
@@ -93,6 +94,8 @@ public final class Server {
   /** The number of connections so far. */
   private final AtomicLong accepted = new AtomicLong();
 
+  private volatile boolean hasServed;
+  private volatile Runnable lastLeft = () -> {};
   private volatile boolean stopping;
 
   /** Guards the fields below. */
@@ -183,6 +186,15 @@ public final class Server {
     } while (goesOn());
   }
 
+  private boolean isPausing() {
+    pauseLock.lock();
+    try {
+      return pausing;
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
   /** Waits while the server pauses; returns whether it accepts clients afterwards. */
   private boolean goesOn() {
     pauseLock.lock();
@@ -198,14 +210,21 @@ public final class Server {
 
   private void accept(List<ServerSocketChannel> on) {
     AtomicReference<Error> failed = new AtomicReference<>();
-    List<Thread> accepting = new ArrayList<>();
-    for (ServerSocketChannel listener : on) {
-      accepting.add(
-          Thread.ofPlatform().name("accept").unstarted(() -> accept(listener, on, failed)));
-    }
+    accepting =
+        on.stream()
+            .map(
+                listener ->
+                    Thread.ofPlatform()
+                        .name("accept")
+                        .unstarted(() -> accept(listener, on, failed)))
+            .toList();
     try {
       accepting.forEach(Thread::start);
-      accepting.forEach(Server::await);
+      for (Thread thread : accepting) {
+        thread.join();
+      }
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
     } finally {
       close(on);
     }
@@ -219,7 +238,7 @@ public final class Server {
     try {
       accept(listener);
     } catch (Error failure) {
-      failed.compareAndSet(null, failure);
+      failed.set(failure);
       close(all);
     }
   }
@@ -241,23 +260,6 @@ public final class Server {
     }
   }
 
-  /** Waits for a thread's end, even if interrupted. */
-  private static void await(Thread thread) {
-    boolean interrupted = false;
-    boolean ended = false;
-    while (!ended) {
-      try {
-        thread.join();
-        ended = true;
-      } catch (InterruptedException again) {
-        interrupted = true;
-      }
-    }
-    if (interrupted) {
-      Thread.currentThread().interrupt();
-    }
-  }
-
   private static void close(List<ServerSocketChannel> listening) {
     for (ServerSocketChannel listener : listening) {
       try {
@@ -266,6 +268,31 @@ public final class Server {
         Logger.debug("the listening socket: {}", failure.getMessage());
       }
     }
+  }
+
+  /**
+   * Serves one client that is connected already, instead of those that are accepted, and waits
+   * until it has gone.
+   */
+  public void serveClient(SocketChannel client) {
+    permits.acquireUninterruptibly();
+    start(client, Optional.empty());
+    try {
+      for (Thread thread : connections.values()) {
+        thread.join();
+      }
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  /**
+   * Sets what to do whenever no client is left, once one has chosen an export; before clients come.
+   *
+   * @param action called by a connection's thread, which the action must not wait for
+   */
+  public void whenLastLeaves(Runnable action) {
+    lastLeft = action;
   }
 
   /** Starts a client's connection, which releases the client's permit when it ends. */
@@ -318,8 +345,7 @@ public final class Server {
                   try {
                     connection.run();
                   } finally {
-                    connections.remove(connection);
-                    permits.release();
+                    ended(connection);
                   }
                 });
     connections.put(connection, thread);
@@ -334,6 +360,17 @@ public final class Server {
     }
     if (stopping) {
       connection.stop();
+    }
+  }
+
+  private void ended(Connection connection) {
+    if (connection.hasExport()) {
+      hasServed = true;
+    }
+    connections.remove(connection);
+    permits.release();
+    if (hasServed && connections.isEmpty() && !isPausing()) {
+      lastLeft.run();
     }
   }
 
@@ -600,6 +637,16 @@ public final class Server {
         .map(Connection::state)
         .sorted(Comparator.comparingLong(ConnectionState::number))
         .toList();
+  }
+
+  /** Counts the clients so far. */
+  public long accepted() {
+    return accepted.get();
+  }
+
+  /** Says whether every listening socket has a thread that accepts, or waits for the limit. */
+  public boolean isAccepting() {
+    return isPausing() || accepting.stream().allMatch(Thread::isAlive);
   }
 
   /** Returns the bytes that requests in flight hold. */

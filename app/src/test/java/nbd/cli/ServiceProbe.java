@@ -12,7 +12,6 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
-import nbd.cli.ListenOptions.Listening;
 import nbd.client.NbdUri;
 import nbd.memory.NullBackend;
 import nbd.server.Exports;
@@ -37,9 +36,9 @@ public final class ServiceProbe {
               new Service(
                   CompletableFuture.completedFuture(null),
                   exports,
-                  channel ->
+                  channels ->
                       new Server(
-                          List.of(channel),
+                          channels,
                           exports,
                           Duration.ofSeconds(1),
                           Server.MINIMUM_MEMORY,
@@ -53,11 +52,11 @@ public final class ServiceProbe {
                   .getDeclaredConstructor()
                   .newInstance();
           Listening failing =
-              new Listening(
+              Listening.own(
                   new Failing(failure), NbdUri.unix(pid, ""), Optional.empty(), List.of());
           return arguments.length > 2
-              ? service.serveCommand(arguments[2], () -> failing)
-              : service.serve(() -> failing);
+              ? service.serveCommand(arguments[2], () -> List.of(failing))
+              : service.serve(() -> List.of(failing), true);
         });
   }
 

@@ -34,7 +34,6 @@ import org.junit.jupiter.params.provider.EnumSource.Mode;
 /** Sockets that are known by their descriptors, under channels of the JDK. */
 @Timeout(120)
 final class AdoptedSocketTest {
-  private static final int F_DUPFD_CLOEXEC = 1030;
   private static final int SIZE = 2 << 20;
 
   @TempDir private Path directory;
@@ -164,7 +163,7 @@ final class AdoptedSocketTest {
   }
 
   private static int duplicate(NetworkChannel channel) throws IOException {
-    return new RawSocket(SocketDescriptor.find(channel)).fcntl(F_DUPFD_CLOEXEC, 0);
+    return new RawSocket(SocketDescriptor.find(channel)).duplicate();
   }
 
   /** Closes a channel, and returns a descriptor of its socket. */

@@ -1,0 +1,123 @@
+package nbd.cli;
+
+import java.io.IOException;
+import java.time.Duration;
+import java.time.temporal.ChronoUnit;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
+import java.util.function.Supplier;
+import nbd.posix.UnixDatagram;
+import org.tinylog.Logger;
+
+/**
+ * The service manager that started this process, such as systemd, to which the server tells its
+ * state; without one, nothing is sent. Any thread may call. Sources: the manual pages sd_notify(3),
+ * sd_watchdog_enabled(3).
+ */
+final class ServiceManager {
+  /** The variables that concern this process only: a command that it starts does not get them. */
+  static final Set<String> VARIABLES =
+      Set.of(
+          "LISTEN_PID",
+          "LISTEN_FDS",
+          "LISTEN_FDNAMES",
+          "LISTEN_PIDFDID",
+          "NOTIFY_SOCKET",
+          "WATCHDOG_PID",
+          "WATCHDOG_USEC");
+
+  /** The longest time for which the status may be an old one. */
+  private static final long STATUS_MICROS = TimeUnit.SECONDS.toMicros(10);
+
+  private final String socket;
+  private final Optional<Duration> watchdog;
+  private volatile boolean failed;
+
+  private ServiceManager(String socket, Optional<Duration> watchdog) {
+    this.socket = socket;
+    this.watchdog = watchdog;
+  }
+
+  /** Reads the environment variables. */
+  static ServiceManager of(Map<String, String> environment) {
+    String pid = environment.getOrDefault("WATCHDOG_PID", "");
+    String micros = environment.getOrDefault("WATCHDOG_USEC", "");
+    boolean watches =
+        (pid.isEmpty() || OwnProcess.of(pid).isPresent()) && micros.matches("0*[1-9]\\d{0,17}");
+    return new ServiceManager(
+        environment.getOrDefault("NOTIFY_SOCKET", ""),
+        watches
+            ? Optional.of(Duration.of(Long.parseLong(micros), ChronoUnit.MICROS))
+            : Optional.empty());
+  }
+
+  /** Says that clients can connect. */
+  void ready() {
+    OwnProcess visible = OwnProcess.visible();
+    send("READY=1" + (visible.isLauncher() ? "\nMAINPID=" + ProcessHandle.current().pid() : ""));
+  }
+
+  /** Says that files are read again, until {@link #ready}. */
+  void reloading() {
+    // On Linux this is the clock CLOCK_MONOTONIC.
+    send("RELOADING=1\nMONOTONIC_USEC=" + TimeUnit.NANOSECONDS.toMicros(System.nanoTime()));
+  }
+
+  /** Says that the server ends. */
+  void stopping() {
+    send("STOPPING=1");
+  }
+
+  /**
+   * Tells the status from now on, by a thread of its own, whenever it has changed; and to a
+   * watchdog, twice in its time, that the server works.
+   *
+   * @param status a line for people
+   * @param works whether the server works; while it does not, the watchdog hears nothing, and may
+   *     kill the process
+   */
+  void watch(Supplier<String> status, BooleanSupplier works) {
+    if (socket.isEmpty()) {
+      return;
+    }
+    long half = watchdog.map(time -> time.dividedBy(2).toNanos() / 1000).orElse(STATUS_MICROS);
+    ScheduledExecutorService timer =
+        Executors.newSingleThreadScheduledExecutor(
+            Thread.ofPlatform().daemon().name("service manager").factory());
+    String[] last = {""};
+    Runnable tell =
+        () -> {
+          String now = status.get();
+          String text = now.equals(last[0]) ? "" : "STATUS=" + now + "\n";
+          last[0] = now;
+          String alive = watchdog.isPresent() && works.getAsBoolean() ? "WATCHDOG=1\n" : "";
+          if (!text.isEmpty() || !alive.isEmpty()) {
+            send((text + alive).stripTrailing());
+          }
+        };
+    Future<?> _ =
+        timer.scheduleAtFixedRate(
+            tell, 0, Math.max(1, Math.min(half, STATUS_MICROS)), TimeUnit.MICROSECONDS);
+  }
+
+  private void send(String state) {
+    if (socket.isEmpty()) {
+      return;
+    }
+    try {
+      UnixDatagram.send(socket, state);
+      failed = false;
+    } catch (IOException failure) {
+      if (!failed) {
+        Logger.warn("the service manager (NOTIFY_SOCKET) is not reached: {}", failure.getMessage());
+      }
+      failed = true;
+    }
+  }
+}

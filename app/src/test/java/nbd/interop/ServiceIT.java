@@ -1,0 +1,352 @@
+package nbd.interop;
+
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.DataInputStream;
+import java.io.DataOutputStream;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+import nbd.testing.Eventually;
+import nbd.testing.Missing;
+import nbd.testing.RawClient;
+import nbd.testing.TestCertificates;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** The server as others start it and look after it: systemd, libnbd, inetd, another program. */
+@Timeout(180)
+final class ServiceIT {
+  /** A service manager's end of NOTIFY_SOCKET, which prints a line for each message. */
+  private static final String MANAGER =
+      """
+      import socket, sys
+      s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+      s.bind(sys.argv[1].replace("@", "\\0", 1))
+      print("bound", flush=True)
+      while True: print(s.recv(4096).decode().replace("\\n", " "), flush=True)
+      """;
+
+  private final List<Process> started = new ArrayList<>();
+
+  @TempDir private Path directory;
+  private Path out;
+  private String socket;
+
+  @BeforeEach
+  void create() {
+    out = directory.resolve("out");
+    socket = directory.resolve("socket").toString();
+  }
+
+  @AfterEach
+  void end() {
+    started.forEach(Process::destroyForcibly);
+  }
+
+  /** The Java that the server runs on, and one from which the launcher starts it. */
+  static Stream<Path> javas() {
+    Path own = Path.of(System.getProperty("java.home"));
+    return Stream.of(own, Path.of(System.getProperty("nbd.maven.java.home", own.toString())))
+        .distinct()
+        .map(home -> home.resolve("bin/java"));
+  }
+
+  private static List<String> serve(Path java, String... arguments) {
+    List<String> command = new ArrayList<>(List.of(java.toString(), "-XX:TieredStopAtLevel=1"));
+    command.addAll(List.of("-jar", System.getProperty("nbd.jar"), "serve"));
+    command.addAll(List.of(arguments));
+    return command;
+  }
+
+  private static String[] words(List<String> before, List<String> command, String... after) {
+    return Stream.of(before, command, List.of(after)).flatMap(List::stream).toArray(String[]::new);
+  }
+
+  /** Makes a command of the shell, which runs the command that follows it as "$@". */
+  private static ProcessBuilder shell(String script, List<String> command) {
+    ProcessBuilder builder =
+        new ProcessBuilder(words(List.of("/bin/sh", "-c", script, "sh"), command));
+    builder.environment().put("JAVA_HOME", System.getProperty("java.home"));
+    builder.environment().put("PATH", Missing.path());
+    return builder;
+  }
+
+  private Process start(ProcessBuilder builder) throws IOException {
+    Process process = builder.start();
+    started.add(process);
+    return process;
+  }
+
+  private static String text(Path file) {
+    try {
+      return Files.exists(file) ? Files.readString(file, UTF_8) : "";
+    } catch (IOException failure) {
+      throw new UncheckedIOException(failure);
+    }
+  }
+
+  private static void awaitText(Path file, String text) throws InterruptedException {
+    Eventually.isTrue(text + " is said", () -> text(file).contains(text));
+  }
+
+  @Test
+  void everySocketIsListenedOnAndAnnouncedInOrder() throws Exception {
+    String other = directory.resolve("other").toString();
+    try (ServeProcess serve =
+        ServeProcess.ready(
+            "-i", "127.0.0.1", "-i", "::1", "-p", "0", "-U", socket, "-U", other, "memory:1M")) {
+      Eventually.isTrue("all are announced", () -> lines(serve) == 4);
+      assertThat(serve.out())
+          .matches(
+              """
+              nbd-multiconn: ready nbd://127\\.0\\.0\\.1:\\d+/
+              nbd-multiconn: ready nbd://\\[0:0:0:0:0:0:0:1\\]:\\d+/
+              nbd-multiconn: ready nbd\\+unix:///\\?socket=\\S*/socket
+              nbd-multiconn: ready nbd\\+unix:///\\?socket=\\S*/other
+              """);
+      Tools.need("nbdinfo");
+      for (String line : serve.out().lines().toList()) {
+        String uri = line.substring(line.lastIndexOf(' ') + 1);
+        assertThat(Tools.run("nbdinfo", "--size", uri).ok().out()).isEqualTo("1048576\n");
+      }
+      serve.signal("TERM");
+      assertThat(serve.awaitEnd()).isZero();
+      assertThat(serve.err()).isEmpty();
+    }
+    assertThat(directory).isEmptyDirectory();
+  }
+
+  private static long lines(ServeProcess serve) {
+    try {
+      return serve.out().lines().count();
+    } catch (IOException failure) {
+      throw new UncheckedIOException(failure);
+    }
+  }
+
+  @Test
+  void ifOneSocketCannotBeMadeNoneIsLeft() throws Exception {
+    assertThat(
+            ServeProcess.refusal("-p", "0", "-U", socket, "-U", directory + "/no/x", "memory:1M"))
+        .contains("/no/x");
+    assertThat(directory).isEmptyDirectory();
+  }
+
+  @Test
+  void theCommandThatRunsGetsTheFirstSockets() throws Exception {
+    Tools.Result result =
+        ServeProcess.run(
+            "--run=echo $uri $unixsocket",
+            "-p",
+            "0",
+            "-U",
+            socket,
+            "-U",
+            socket + "2",
+            "memory:1M");
+    assertThat(result.out()).matches("nbd://127.0.0.1:\\d+/ " + socket + "\n");
+  }
+
+  @ParameterizedTest
+  @MethodSource("javas")
+  void libnbdStartsItWithASocket(Path java) throws Exception {
+    Tools.need("nbdinfo");
+    List<String> before = List.of("nbdinfo", "--size", "--", "[");
+    assertThat(Tools.run(words(before, serve(java, "memory:3M"), "]")).ok().out())
+        .isEqualTo("3145728\n");
+  }
+
+  @ParameterizedTest
+  @MethodSource("javas")
+  void systemdsSocketsAreServed(Path java) throws Exception {
+    Tools.need("systemd-socket-activate", "nbdinfo");
+    ProcessBuilder builder =
+        shell(
+            "exec systemd-socket-activate -E JAVA_HOME -E PATH -l \"$socket\" -l \"$socket.2\""
+                + " --fdname=one:two \"$@\"",
+            serve(java, "-v", "memory:2M"));
+    builder.environment().put("socket", socket);
+    Process server = start(builder.redirectOutput(out.toFile()).redirectError(log().toFile()));
+    Eventually.isTrue("it listens", () -> Files.exists(Path.of(socket + ".2")));
+    for (String path : List.of(socket, socket + ".2", socket)) {
+      String uri = "nbd+unix:///?socket=" + path;
+      assertThat(Tools.run("nbdinfo", "--size", uri).ok().out()).isEqualTo("2097152\n");
+    }
+    server.destroy();
+    assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(server.exitValue()).as(text(log())).isZero();
+    assertThat(Path.of(socket)).as("systemd's socket").exists();
+    assertThat(out).isEmptyFile();
+  }
+
+  private Path log() {
+    return directory.resolve("log");
+  }
+
+  private String refusal(int status, String script, String... arguments) throws Exception {
+    ProcessBuilder builder = shell(script, serve(javas().toList().getFirst(), arguments));
+    Process process = start(builder.redirectOutput(out.toFile()).redirectError(log().toFile()));
+    assertThat(process.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(text(out)).isEmpty();
+    assertThat(text(log())).hasLineCount(1).startsWith("nbd-multiconn: ");
+    assertThat(process.exitValue()).as(text(log())).isEqualTo(status);
+    return text(log());
+  }
+
+  @Test
+  void whatIsNoListeningSocketIsRefused() throws Exception {
+    String passed = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
+    assertThat(refusal(1, passed + " 3</dev/null", "memory:1M"))
+        .contains("socket 1 of 1", "descriptor 3 is not a socket");
+    assertThat(refusal(2, passed, "-U", socket, "memory:1M")).contains("--unix", "LISTEN_FDS");
+    assertThat(refusal(2, passed, "--single", "memory:1M")).contains("--single", "LISTEN_FDS");
+    String names = "export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=one; exec \"$@\"";
+    assertThat(refusal(2, names, "memory:1M")).contains("LISTEN_FDNAMES", "1 names for 2");
+    String many = "export LISTEN_PID=$$ LISTEN_FDS=many; exec \"$@\"";
+    assertThat(refusal(2, many, "memory:1M")).contains("LISTEN_FDS", "\"many\"");
+  }
+
+  @Test
+  void variablesForAnotherProcessAreIgnoredAndNotPassedOn() throws Exception {
+    ProcessBuilder builder = ServeProcess.builder("--run=env", "memory:1M");
+    builder.environment().put("LISTEN_PID", "1");
+    builder.environment().put("LISTEN_FDS", "1");
+    builder.environment().put("WATCHDOG_USEC", "1");
+    builder.environment().put("NOTIFY_SOCKET", directory.resolve("nobody").toString());
+    Tools.Result result = ServeProcess.run(builder);
+    assertThat(result.status()).as(result.err()).isZero();
+    assertThat(result.out()).contains("unixsocket=");
+    assertThat(result.out()).doesNotContain("LISTEN_", "WATCHDOG_", "NOTIFY_SOCKET");
+    assertThat(result.err()).as("nobody hears").hasLineCount(1).contains("NOTIFY_SOCKET", "ENOENT");
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"", "@"})
+  void theServiceManagerHearsOfTheState(String kind) throws Exception {
+    String address = kind + directory.resolve("manager");
+    started.add(Tools.start(out, "python3", "-c", MANAGER, address));
+    awaitText(out, "bound\n");
+    ProcessBuilder builder =
+        ServeProcess.builder(
+            "-p", "0", "--tls-certificates", TestCertificates.GOOD.toString(), "memory:1M");
+    builder.environment().put("NOTIFY_SOCKET", address);
+    builder.environment().put("WATCHDOG_USEC", "100000");
+    try (ServeProcess serve = ServeProcess.ready(builder)) {
+      awaitText(out, "READY=1\n");
+      awaitText(out, "STATUS=clients: 0 now, 0 since the start WATCHDOG=1\n");
+      try (RawClient client = serve.client()) {
+        awaitText(out, "STATUS=clients: 1 now, 1 since the start");
+        client.disconnect();
+      }
+      awaitText(out, "STATUS=clients: 0 now, 1 since the start");
+      serve.signal("HUP");
+      Eventually.isTrue("it has reloaded", () -> text(out).split("READY=1\n", -1).length == 3);
+      serve.stop();
+    }
+    awaitText(out, "STOPPING=1\n");
+    assertThat(text(out).replaceAll("(?m)^(STATUS=.* )?WATCHDOG=1\\R", ""))
+        .matches("bound\nREADY=1\nRELOADING=1 MONOTONIC_USEC=\\d+\nREADY=1\nSTOPPING=1\n");
+  }
+
+  @ParameterizedTest
+  @MethodSource("javas")
+  void libnbdTalksToItOverItsStandardStreams(Path java) throws Exception {
+    Tools.need("nbdsh");
+    List<String> quoted =
+        serve(java, "-s", "-v", "memory:1M").stream().map(word -> '"' + word + '"').toList();
+    String script =
+        """
+        h.connect_command([%s])
+        h.pwrite(b"x" * 300000, 0)
+        h.flush()
+        print(h.pread(3, 299998), h.get_size(), h.can_multi_conn())
+        h.shutdown()
+        """
+            .formatted(String.join(", ", quoted));
+    assertThat(Tools.run("nbdsh", "-c", script).ok().out())
+        .isEqualTo("bytearray(b'xx\\x00') 1048576 False\n");
+  }
+
+  @ParameterizedTest
+  @MethodSource("javas")
+  void aClientIsServedOverPipes(Path java) throws Exception {
+    ProcessBuilder builder =
+        new ProcessBuilder(serve(java, "-s", "memory:1M")).redirectError(log().toFile());
+    builder.environment().put("JAVA_HOME", System.getProperty("java.home"));
+    Process server = start(builder);
+    try (DataInputStream in = new DataInputStream(server.getInputStream());
+        DataOutputStream to = new DataOutputStream(server.getOutputStream())) {
+      assertThat(new String(in.readNBytes(16), ISO_8859_1)).isEqualTo("NBDMAGICIHAVEOPT");
+      assertThat(in.readUnsignedShort() & 3).isEqualTo(3);
+      to.writeInt(3);
+      to.writeBytes("IHAVEOPT");
+      to.writeInt(RawClient.ABORT);
+      to.writeInt(0);
+      to.flush();
+      assertThat(in.readLong()).isEqualTo(0x3e889045565a9L);
+      assertThat(in.readInt()).isEqualTo(RawClient.ABORT);
+      assertThat(in.readInt()).as("NBD_REP_ACK").isEqualTo(1);
+      assertThat(in.readInt()).isZero();
+      assertThat(in.read()).as("the end").isEqualTo(-1);
+    }
+    assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(server.exitValue()).isZero();
+    assertThat(log()).isEmptyFile();
+  }
+
+  @Test
+  void aClientThatClosesItsPipesEndsTheServer() throws Exception {
+    Process server =
+        start(
+            new ProcessBuilder(serve(javas().toList().getFirst(), "-s", "memory:1M"))
+                .redirectError(log().toFile()));
+    server.getOutputStream().close();
+    assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(server.exitValue()).as(text(log())).isZero();
+  }
+
+  @Test
+  void theServerEndsWithItsLastClient() throws Exception {
+    try (ServeProcess serve = ServeProcess.ready("-U", socket, "--exit-last", "memory:1M")) {
+      try (RawClient none = RawClient.connect(serve.address())) {
+        none.hello(3).option(RawClient.ABORT).expectAck(RawClient.ABORT).expectEnd();
+      }
+      try (RawClient first = serve.client();
+          RawClient second = serve.client()) {
+        first.disconnect();
+        second.write(0, (byte) 1).flush().disconnect();
+      }
+      assertThat(serve.awaitEnd()).isZero();
+      assertThat(serve.log()).hasLineCount(1).contains("the last client has left");
+    }
+    assertThat(Path.of(socket)).doesNotExist();
+  }
+
+  @ParameterizedTest
+  @MethodSource("javas")
+  void theServerEndsInOrderWithItsParent(Path java) throws Exception {
+    Process parent =
+        start(
+            shell("\"$@\" & wait", serve(java, "--exit-with-parent", "-U", socket, "memory:1M"))
+                .redirectOutput(out.toFile())
+                .redirectError(log().toFile()));
+    awaitText(out, "ready");
+    parent.destroyForcibly();
+    Eventually.isTrue("its socket is removed", () -> !Files.exists(Path.of(socket)));
+    awaitText(log(), "the parent process has ended");
+  }
+}
