@@ -2,6 +2,7 @@ package nbd.cli;
 
 import java.io.IOException;
 import java.nio.channels.SocketChannel;
+import java.time.Duration;
 import java.time.Instant;
 import java.time.ZoneId;
 import java.time.format.DateTimeFormatter;
@@ -18,6 +19,7 @@ import nbd.server.ConnectionState;
 import nbd.server.Export;
 import nbd.server.ExportState;
 import nbd.server.Exports;
+import nbd.takeover.GivingServer;
 import org.tinylog.Logger;
 import picocli.CommandLine.ExitCode;
 
@@ -36,8 +38,12 @@ final class ControlRequests {
     this.service = service;
   }
 
-  /** Makes the handlers of all requests, by their names. */
-  static Map<String, Handler> of(Exports exports, Service service) {
+  /**
+   * Makes the handlers of all requests, by their names.
+   *
+   * @param takeOverTimeout the time that a server which takes over has until it is ready
+   */
+  static Map<String, Handler> of(Exports exports, Service service, Duration takeOverTimeout) {
     ControlRequests requests = new ControlRequests(exports, service);
     Map<String, Handler> handlers = new LinkedHashMap<>();
     handlers.put("exports", Handler.of(requests::exports));
@@ -46,6 +52,13 @@ final class ControlRequests {
     handlers.put("resume", Handler.of(requests::resume));
     handlers.put("remove", Handler.of(requests::remove));
     handlers.put("stop", requests::stop);
+    GivingServer giving = new GivingServer(service, takeOverTimeout);
+    handlers.put(
+        GivingServer.REQUEST,
+        (version, channel) -> {
+          Answer.ok(channel, "");
+          giving.give(channel, version);
+        });
     return handlers;
   }
 

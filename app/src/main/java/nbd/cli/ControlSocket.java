@@ -9,9 +9,12 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.nio.file.attribute.UserPrincipal;
 import java.time.Duration;
 import java.util.Map;
+import java.util.Objects;
+import java.util.Optional;
 import jdk.net.ExtendedSocketOptions;
 import nbd.control.ControlServer;
 import nbd.control.Handler;
+import nbd.posix.Descriptor;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
@@ -27,6 +30,7 @@ final class ControlSocket {
 
   private @Nullable ControlServer server;
   private @Nullable OwnFile file;
+  private @Nullable ServerSocketChannel listener;
 
   /** Answers requests by these handlers, once it is open. */
   ControlSocket(Path path, Map<String, Handler> handlers) {
@@ -35,12 +39,15 @@ final class ControlSocket {
   }
 
   /**
-   * Makes the socket, and starts to answer.
+   * Makes the socket, or goes on with another server's, and starts to answer.
    *
    * @throws IOException with a message for the user
    */
-  void open() throws IOException {
-    ServerSocketChannel channel = UnixSocket.listen(path, BACKLOG);
+  void open(InheritedSockets inherited) throws IOException {
+    Optional<ServerSocketChannel> taken = inherited.take(InheritedSockets.controlSocket());
+    ServerSocketChannel channel =
+        taken.isPresent() ? taken.get() : UnixSocket.listen(path, BACKLOG);
+    listener = channel;
     try {
       file = OwnFile.of(path);
       Files.setPosixFilePermissions(path, PosixFilePermissions.fromString("rw-------"));
@@ -72,6 +79,22 @@ final class ControlSocket {
     if (server != null) {
       server.stopAccepting();
     }
+  }
+
+  /** Returns the path of the socket. */
+  Path path() {
+    return path;
+  }
+
+  /** Returns the listening socket once more. */
+  Descriptor listener() throws IOException {
+    return Descriptor.of(Objects.requireNonNull(listener));
+  }
+
+  /** Leaves the socket to another server, and accepts no more clients. */
+  void leave() throws IOException {
+    file = null;
+    close();
   }
 
   /** Waits until all clients are answered, or the patience is at its end. */

@@ -10,8 +10,10 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import java.util.Optional;
 import nbd.client.NbdUri;
+import nbd.posix.AdoptedSocket;
 import picocli.CommandLine.Option;
 
 /** The options of serve for the addresses on which it listens. */
@@ -21,6 +23,7 @@ final class ListenOptions {
 
   private static final String ADDRESS = "127.0.0.1";
   private static final int PORT = 10809;
+  private static final String PRIVATE_PREFIX = "nbd-multiconn-";
   private static final Path PRIVATE = Path.of("-");
 
   @Option(
@@ -62,26 +65,28 @@ final class ListenOptions {
    * Listens as the options say: on each port of each address, then on each Unix socket.
    *
    * @param exportName the export in the URIs
+   * @param inherited sockets that are used instead of new ones
    * @param privately whether to listen on a private Unix socket if no option is given
    * @return at least one
    * @throws IOException with a message for the user; nothing that was made is left
    */
-  List<Listening> listen(String exportName, boolean privately) throws IOException {
+  List<Listening> listen(String exportName, boolean privately, InheritedSockets inherited)
+      throws IOException {
     List<Listening> made = new ArrayList<>();
     boolean done = false;
     try {
       if (isTcp(privately)) {
         for (String address : addresses.isEmpty() ? List.of(ADDRESS) : addresses) {
           for (int port : ports.isEmpty() ? List.of(PORT) : ports) {
-            made.add(listenTcp(address, port, exportName));
+            made.add(listenTcp(address, port, exportName, inherited));
           }
         }
       }
       for (Path path : unix.isEmpty() && made.isEmpty() ? List.of(PRIVATE) : unix) {
         made.add(
             path.equals(PRIVATE)
-                ? listenPrivately(exportName)
-                : listenUnix(path, exportName, List.of()));
+                ? listenPrivately(exportName, inherited)
+                : listenUnix(path, exportName, List.of(), inherited));
       }
       done = true;
       return made;
@@ -98,16 +103,25 @@ final class ListenOptions {
     return !addresses.isEmpty() || !ports.isEmpty() || (unix.isEmpty() && !privately);
   }
 
-  private static Listening listenTcp(String address, int port, String exportName)
-      throws IOException {
+  private static Listening listenTcp(
+      String address, int port, String exportName, InheritedSockets inherited) throws IOException {
     ServerSocketChannel channel = ServerSocketChannel.open();
     try {
       InetAddress host = InetAddress.getByName(address);
+      InetSocketAddress wanted = new InetSocketAddress(host, port);
+      Optional<ServerSocketChannel> taken =
+          port == 0
+              ? inherited.takeAnyPort(wanted)
+              : inherited.take(InheritedSockets.nameOf(wanted));
+      if (taken.isPresent()) {
+        channel.close();
+        int bound = ((InetSocketAddress) AdoptedSocket.localAddress(taken.get())).getPort();
+        return tcp(taken.get(), host, bound, exportName);
+      }
       channel.setOption(StandardSocketOptions.SO_REUSEADDR, true);
-      channel.bind(new InetSocketAddress(host, port), BACKLOG);
+      channel.bind(wanted, BACKLOG);
       int bound = ((InetSocketAddress) channel.getLocalAddress()).getPort();
-      return Listening.own(
-          channel, NbdUri.tcp(host, bound, exportName), Optional.empty(), List.of());
+      return tcp(channel, host, bound, exportName);
     } catch (UnknownHostException unknown) {
       channel.close();
       throw new IOException("the address " + address + " is not known", unknown);
@@ -119,14 +133,22 @@ final class ListenOptions {
     }
   }
 
+  private static Listening tcp(
+      ServerSocketChannel channel, InetAddress host, int port, String exportName) {
+    return Listening.own(channel, NbdUri.tcp(host, port, exportName), Optional.empty(), List.of());
+  }
+
   /**
    * Listens on a Unix socket.
    *
    * @param around the directory that was made for it, if any; removed after the socket
    */
-  private static Listening listenUnix(Path path, String exportName, List<OwnFile> around)
+  private static Listening listenUnix(
+      Path path, String exportName, List<OwnFile> around, InheritedSockets inherited)
       throws IOException {
-    ServerSocketChannel channel = UnixSocket.listen(path, BACKLOG);
+    Optional<ServerSocketChannel> taken = inherited.take(InheritedSockets.nameOf(path));
+    ServerSocketChannel channel =
+        taken.isPresent() ? taken.get() : UnixSocket.listen(path, BACKLOG);
     try {
       List<OwnFile> made = new ArrayList<>(List.of(OwnFile.of(path)));
       made.addAll(around);
@@ -138,16 +160,23 @@ final class ListenOptions {
   }
 
   /** Listens on a Unix socket that only this user can reach. */
-  private static Listening listenPrivately(String exportName) throws IOException {
+  private static Listening listenPrivately(String exportName, InheritedSockets inherited)
+      throws IOException {
     String temporary = System.getenv("TMPDIR");
     Path parent =
         Path.of(
             temporary == null || temporary.isEmpty()
                 ? System.getProperty("java.io.tmpdir", "/tmp")
                 : temporary);
+    Optional<Path> present = inherited.privateSocket(parent, PRIVATE_PREFIX);
+    if (present.isPresent()) {
+      Path socket = present.get();
+      OwnFile around = OwnFile.of(Objects.requireNonNull(socket.getParent()));
+      return listenUnix(socket, exportName, List.of(around), inherited);
+    }
     Path directory;
     try {
-      directory = Files.createTempDirectory(parent, "nbd-multiconn-").toAbsolutePath();
+      directory = Files.createTempDirectory(parent, PRIVATE_PREFIX).toAbsolutePath();
     } catch (IOException failure) {
       throw new IOException(
           "no directory for a private socket can be made in %s: %s; set TMPDIR to another"
@@ -155,7 +184,8 @@ final class ListenOptions {
           failure);
     }
     try {
-      return listenUnix(directory.resolve("socket"), exportName, List.of(OwnFile.of(directory)));
+      return listenUnix(
+          directory.resolve("socket"), exportName, List.of(OwnFile.of(directory)), inherited);
     } catch (IOException failure) {
       Files.deleteIfExists(directory);
       throw failure;

@@ -35,12 +35,14 @@ public final class Main {
   static final class Version implements IVersionProvider {
     @Override
     public String[] getVersion() {
-      String version = Main.class.getPackage().getImplementationVersion();
-      return new String[] {
-        "nbd-multiconn " + (version == null ? "(not from its jar)" : version),
-        "Java " + Runtime.version()
-      };
+      return new String[] {"nbd-multiconn " + version(), "Java " + Runtime.version()};
     }
+  }
+
+  /** Returns the program's version. */
+  static String version() {
+    String version = Main.class.getPackage().getImplementationVersion();
+    return version == null ? "(not from its jar)" : version;
   }
 
   /**

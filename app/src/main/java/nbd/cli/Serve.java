@@ -18,6 +18,7 @@ import nbd.server.Exports;
 import nbd.server.Server;
 import nbd.server.TlsPolicy;
 import nbd.storage.Backend;
+import nbd.takeover.TakingServer;
 import nbd.threads.VirtualThreads;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
@@ -150,13 +151,7 @@ final class Serve implements Callable<Integer> {
       description = "Write the process ID to this file when ready; it is removed at exit.")
   private @Nullable Path pidFile;
 
-  @Option(
-      names = "--control",
-      paramLabel = "SOCKET",
-      description =
-          "Answer the command control on this Unix socket, which only this user can use; it is"
-              + " removed at exit.")
-  private @Nullable Path control;
+  @Mixin private ControlOptions control = new ControlOptions();
 
   @Option(
       names = "--stats",
@@ -188,6 +183,26 @@ final class Serve implements Callable<Integer> {
     VirtualThreads.openPollers();
     TlsPolicy tls = tlsOptions.policy();
     filters.warn();
+    classes.join();
+    Optional<TakingServer> taking = control.begin();
+    try {
+      return serve(activation, parent, tls, taking);
+    } catch (IOException | RuntimeException | Error failure) {
+      taking.ifPresent(running -> running.refuse(String.valueOf(failure.getMessage())));
+      throw failure;
+    } finally {
+      if (taking.isPresent()) {
+        taking.get().close();
+      }
+    }
+  }
+
+  private int serve(
+      Optional<SocketActivation> activation,
+      Optional<OtherProcess> parent,
+      TlsPolicy tls,
+      Optional<TakingServer> taking)
+      throws IOException {
     Optional<StatisticsReport> report =
         statsFile == null
             ? Optional.empty()
@@ -212,14 +227,15 @@ final class Serve implements Callable<Integer> {
             tls.server(),
             Optional.ofNullable(pidFile).map(PidFile::new),
             report);
-    if (control != null) {
-      service.controlBy(new ControlSocket(control, ControlRequests.of(exports, service)));
-    }
+    control.socket(exports, service).ifPresent(service::controlBy);
+    taking.ifPresent(service::takeOver);
     boolean runs = run != null;
     String name = exportNames.getFirst();
     Service.Listen where =
-        () ->
-            (activation.isPresent() ? activation.get().listen(name) : listen.listen(name, runs))
+        inherited ->
+            (activation.isPresent()
+                    ? activation.get().listen(name)
+                    : listen.listen(name, runs, inherited))
                 .stream().map(made -> tlsOptions.announced(made, runs)).toList();
     if (exitLast) {
       service.endAfterLastClient();
@@ -284,6 +300,7 @@ final class Serve implements Callable<Integer> {
       UsageException.refuse(List.of("--single"), isGiven, reason);
     }
     filters.check(multiConnOptions.mode(), experiments.threadModel(), hasOwnNames(), isGiven);
+    control.check(isGiven);
     memory.check(filters.cacheBytes());
     if (!BackendArgument.isFiles(backend)) {
       refuseMixin("files", isGiven, "only with files as BACKEND");

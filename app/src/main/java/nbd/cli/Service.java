@@ -5,18 +5,25 @@ import static java.util.stream.Collectors.joining;
 import java.io.IOException;
 import java.nio.channels.ServerSocketChannel;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Function;
+import nbd.file.LockedImages;
+import nbd.posix.AdoptedSocket;
+import nbd.posix.Descriptor;
 import nbd.posix.OtherProcess;
 import nbd.posix.PosixException;
 import nbd.server.ConnectionState;
 import nbd.server.Export;
 import nbd.server.Exports;
 import nbd.server.Server;
+import nbd.takeover.GivingServer;
+import nbd.takeover.Handover;
+import nbd.takeover.TakingServer;
 import nbd.tls.CertificateFileException;
 import nbd.tls.TlsServer;
 import org.jspecify.annotations.Nullable;
@@ -27,7 +34,7 @@ import picocli.CommandLine.ExitCode;
  * The life of a server: it makes the sockets and the pid file, perhaps starts a command that uses
  * the server, and on a signal ends all of these in order.
  */
-final class Service {
+final class Service implements GivingServer.Giver {
   /** The time that clients have to take their last replies, and the command has to clean up. */
   static final Duration PATIENCE = Duration.ofSeconds(10);
 
@@ -43,6 +50,9 @@ final class Service {
   private final ReentrantLock lock = new ReentrantLock();
 
   private Optional<ControlSocket> control = Optional.empty();
+  private Optional<TakingServer> taking = Optional.empty();
+  private boolean single;
+  private boolean handedOver;
   private List<Listening> listening = List.of();
   private @Nullable Server server;
   private @Nullable RunCommand command;
@@ -76,6 +86,11 @@ final class Service {
     control = Optional.of(socket);
   }
 
+  /** Lets the service begin by taking over a running server. */
+  void takeOver(TakingServer running) {
+    taking = Optional.of(running);
+  }
+
   /** Describes the clients that are connected. */
   List<ConnectionState> connections() {
     lock.lock();
@@ -89,7 +104,7 @@ final class Service {
   /** Makes the listening sockets. */
   @FunctionalInterface
   interface Listen {
-    List<Listening> now() throws IOException;
+    List<Listening> now(InheritedSockets inherited) throws IOException;
   }
 
   /**
@@ -124,7 +139,8 @@ final class Service {
     ExitStatus.onSignal(this::endOnSignal);
     try {
       SingleClient client = SingleClient.connect();
-      Server started = start(List::of, false);
+      single = true;
+      Server started = start(_ -> List.of(), false);
       if (started != null) {
         started.serveClient(client.channel());
         client.awaitOutput(PATIENCE);
@@ -226,7 +242,11 @@ final class Service {
         return null;
       }
       tls.ifPresent(this::reloadOnHangUp);
-      listening = listen.now();
+      InheritedSockets inherited =
+          taking
+              .map(running -> new InheritedSockets(running.listeners()))
+              .orElseGet(InheritedSockets::none);
+      listening = listen.now(inherited);
       classes.join();
       Server started = makeServer.apply(listening.stream().map(Listening::channel).toList());
       server = started;
@@ -234,11 +254,21 @@ final class Service {
         started.whenLastLeaves(
             () -> Thread.ofPlatform().name("last client").start(this::endAfterLast));
       }
+      for (Handover.Client client : taking.map(TakingServer::clients).orElse(List.of())) {
+        started.adopt(client.state(), client.socket());
+      }
       if (pidFile.isPresent()) {
         pidFile.get().write();
       }
       if (control.isPresent()) {
-        control.get().open();
+        control.get().open(inherited);
+      }
+      if (taking.isPresent()) {
+        taking.get().take();
+        taking.get().close();
+        LockedImages.forget();
+        Logger.info(
+            "took over from another server, connections: {}", taking.get().clients().size());
       }
       for (Listening one : listening) {
         if (announce) {
@@ -321,18 +351,102 @@ final class Service {
     }
   }
 
+  @Override
+  public GivingServer.Paused pause(Duration patience) throws IOException {
+    Server running;
+    lock.lock();
+    try {
+      if (ended || server == null) {
+        throw new IOException("the server is about to end");
+      }
+      if (command != null || single) {
+        throw new IOException("the server ends with its " + (single ? "client" : "command"));
+      }
+      for (Export export : exports.all()) {
+        if (export.isVolatile()) {
+          throw new IOException(
+              "the content of export %s is in the memory of this process"
+                  .formatted(export.words()));
+        }
+      }
+      running = server;
+    } finally {
+      lock.unlock();
+    }
+    Logger.info("another server takes over, connections: {}", running.connections());
+    return new HandedOver(running.pause(patience));
+  }
+
+  /** The server while another one takes over. */
+  private final class HandedOver implements GivingServer.Paused {
+    private final Server.Paused paused;
+
+    HandedOver(Server.Paused paused) {
+      this.paused = paused;
+    }
+
+    @Override
+    public Handover handover() throws IOException {
+      List<Handover.Listener> sockets = new ArrayList<>();
+      List<Handover.Client> clients = new ArrayList<>();
+      Handover all = new Handover(Main.version(), sockets, new ArrayList<>(), clients);
+      boolean whole = false;
+      try {
+        for (Descriptor socket : paused.listeners()) {
+          String address = InheritedSockets.nameOf(AdoptedSocket.localAddress(socket.number()));
+          sockets.add(new Handover.Listener(address, socket.copy()));
+        }
+        if (control.isPresent()) {
+          sockets.add(
+              new Handover.Listener(InheritedSockets.controlSocket(), control.get().listener()));
+        }
+        all.images().addAll(LockedImages.copies());
+        for (Server.Client client : paused.clients()) {
+          clients.add(new Handover.Client(client.state(), client.socket().copy()));
+        }
+        whole = true;
+        return all;
+      } finally {
+        if (!whole) {
+          all.close();
+        }
+      }
+    }
+
+    @Override
+    public void resume() {
+      paused.resume();
+    }
+
+    @Override
+    public void leave() {
+      lock.lock();
+      try {
+        handedOver = true;
+        paused.leave();
+        end("another server has taken over");
+      } finally {
+        lock.unlock();
+      }
+    }
+  }
+
   private boolean endAll() {
     boolean well = true;
-    manager.stopping();
+    if (!handedOver) {
+      manager.stopping();
+    }
     if (command != null) {
       command.end(PATIENCE);
     }
-    for (Listening one : listening) {
-      // Before it is closed: afterwards another server may put its own socket there.
-      well &= succeeds(one::removeFiles);
+    if (!handedOver) {
+      for (Listening one : listening) {
+        // Before it is closed: afterwards another server may put its own socket there.
+        well &= succeeds(one::removeFiles);
+      }
     }
     if (control.isPresent()) {
-      well &= succeeds(control.get()::close);
+      well &= succeeds(handedOver ? control.get()::leave : control.get()::close);
     }
     exports.stopWaiting();
     if (server != null) {

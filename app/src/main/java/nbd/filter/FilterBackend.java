@@ -53,6 +53,11 @@ public abstract class FilterBackend implements Backend {
   }
 
   @Override
+  public boolean isVolatile() {
+    return next.isVolatile();
+  }
+
+  @Override
   public Optional<List<ListedExport>> exports() throws IOException {
     return next.exports();
   }

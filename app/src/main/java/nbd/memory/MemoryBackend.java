@@ -82,6 +82,11 @@ public final class MemoryBackend implements Backend {
   }
 
   @Override
+  public boolean isVolatile() {
+    return true;
+  }
+
+  @Override
   public Handle open(String exportName, boolean readOnly) {
     return new MemoryHandle(readOnly ? WRITABLE.readOnly() : WRITABLE);
   }

@@ -140,6 +140,15 @@ public final class AdoptedSocket {
   }
 
   /**
+   * Finds the address to which a channel is bound, whether the channel is adopted or not.
+   *
+   * @throws IOException if the channel is closed, or this is no 64-bit Linux
+   */
+  public static SocketAddress localAddress(NetworkChannel channel) throws IOException {
+    return localAddress(SocketDescriptor.find(channel));
+  }
+
+  /**
    * Finds the address of a channel's peer, whether the channel is adopted or not.
    *
    * @throws IOException if the channel is closed

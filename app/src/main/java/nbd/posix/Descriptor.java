@@ -69,6 +69,11 @@ public final class Descriptor implements AutoCloseable {
     return released;
   }
 
+  /** Returns the same file as another object's, which owns it from now on. */
+  public Descriptor handedOn() {
+    return new Descriptor(release());
+  }
+
   /** Closes the file, unless it was released or closed before. */
   @Override
   public void close() {

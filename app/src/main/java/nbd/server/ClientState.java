@@ -32,12 +32,10 @@ public record ClientState(
     long size,
     Set<TransmissionFlag> flags,
     BlockSizes blocks,
-    byte[] ahead) {
+    ByteBuffer ahead) {
 
   /** Describes the client of an export. */
   static ClientState of(OpenExport export, ByteBuffer ahead) {
-    byte[] bytes = new byte[ahead.remaining()];
-    ahead.duplicate().get(bytes);
     return new ClientState(
         export.name(),
         export.format(),
@@ -45,7 +43,7 @@ public record ClientState(
         export.handle().size(),
         export.flags(),
         export.handle().blockSizes(),
-        bytes);
+        ahead.asReadOnlyBuffer());
   }
 
   /**
@@ -62,7 +60,8 @@ public record ClientState(
     missing.removeAll(agreed.flags());
     requireSame(missing.isEmpty(), "does not show " + missing + " any more");
     requireSame(
-        agreed.contextNames().containsAll(contexts), "has other metadata contexts than " + contexts);
+        agreed.contextNames().containsAll(contexts),
+        "has other metadata contexts than " + contexts);
     BlockSizes now = agreed.handle().blockSizes();
     requireSame(
         now.minimum() <= blocks.minimum() && now.maximumPayload() >= blocks.maximumPayload(),
@@ -89,8 +88,10 @@ public record ClientState(
     to.writeInt(blocks.minimum());
     to.writeInt(blocks.preferred());
     to.writeInt(blocks.maximumPayload());
-    to.writeInt(ahead.length);
-    to.write(ahead);
+    byte[] bytes = new byte[ahead.remaining()];
+    ahead.duplicate().get(bytes);
+    to.writeInt(bytes.length);
+    to.write(bytes);
   }
 
   /**
@@ -111,7 +112,7 @@ public record ClientState(
       BlockSizes blocks = new BlockSizes(from.readInt(), from.readInt(), from.readInt());
       byte[] ahead = new byte[checked(from.readInt())];
       from.readFully(ahead);
-      return new ClientState(export, format, contexts, size, flags, blocks, ahead);
+      return new ClientState(export, format, contexts, size, flags, blocks, ByteBuffer.wrap(ahead));
     } catch (IllegalArgumentException unknown) {
       throw new IOException("a client's state is not understood: " + unknown.getMessage(), unknown);
     }

@@ -141,6 +141,11 @@ public final class Export {
     return backend;
   }
 
+  /** Says whether the content is lost when this process ends. */
+  public boolean isVolatile() {
+    return backend.isVolatile();
+  }
+
   String description() {
     return settings.description();
   }

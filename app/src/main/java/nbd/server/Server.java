@@ -3,7 +3,6 @@ package nbd.server;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.StandardSocketOptions;
-import java.nio.ByteBuffer;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
@@ -25,7 +24,6 @@ import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
-import java.util.function.BiConsumer;
 import nbd.posix.AdoptedSocket;
 import nbd.posix.Descriptor;
 import nbd.protocol.Printable;
@@ -511,7 +509,7 @@ public final class Server {
   /**
    * Takes over another server's client, which is served from {@link #serve} on; called before it.
    *
-   * @param socket owned by the server unless this fails
+   * @param socket released by the server unless this fails
    * @throws IOException if the client would not find what it was shown
    */
   public void adopt(ClientState state, Descriptor socket) throws IOException {
@@ -527,8 +525,8 @@ public final class Server {
     OpenExport opened = exports.open(state.export(), seat);
     boolean agreed = false;
     try {
-      pausedClients.add(
-          new PausedClient(socket, state.agreedWith(opened), seat, ByteBuffer.wrap(state.ahead())));
+      OpenExport same = state.agreedWith(opened);
+      pausedClients.add(new PausedClient(socket.handedOn(), same, seat, state.ahead().duplicate()));
       agreed = true;
     } finally {
       if (!agreed) {
@@ -536,6 +534,13 @@ public final class Server {
       }
     }
   }
+
+  /**
+   * A client of a server that has stopped serving.
+   *
+   * @param socket stays the server's
+   */
+  public record Client(ClientState state, Descriptor socket) {}
 
   /** A server that has stopped serving; one of the methods that end that is called, once. */
   public final class Paused {
@@ -560,11 +565,11 @@ public final class Server {
       return List.copyOf(kept);
     }
 
-    /** Calls back for each client, with its state and its socket, which stays the server's. */
-    public void forEachClient(BiConsumer<ClientState, Descriptor> action) {
-      for (PausedClient client : pausedClients()) {
-        action.accept(ClientState.of(client.export(), client.ahead()), client.socket());
-      }
+    /** Returns the clients. */
+    public List<Client> clients() {
+      return pausedClients().stream()
+          .map(each -> new Client(ClientState.of(each.export(), each.ahead()), each.socket()))
+          .toList();
     }
 
     /** Goes on serving. */

@@ -18,6 +18,11 @@ public interface Backend extends AutoCloseable {
   /** Returns which operations of its handles may run at the same time. */
   ThreadModel threadModel();
 
+  /** Says whether the content is in this process only, and lost with it. */
+  default boolean isVolatile() {
+    return false;
+  }
+
   /**
    * Lists the exports that the storage itself names. It may open others that it does not list.
    *

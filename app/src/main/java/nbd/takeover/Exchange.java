@@ -37,16 +37,22 @@ final class Exchange implements AutoCloseable {
 
   private final PassingSocket socket;
 
-  /** The kinds of messages, by their number on the wire. */
+  /** The kinds of messages, by their letters on the wire. */
   private enum Kind {
-    HELLO,
-    LISTENER,
-    IMAGE,
-    CLIENT,
-    END,
-    READY,
-    REFUSED,
-    GO
+    HELLO('H'),
+    LISTENER('L'),
+    IMAGE('I'),
+    CLIENT('C'),
+    END('E'),
+    READY('R'),
+    REFUSED('X'),
+    GO('G');
+
+    private final char letter;
+
+    Kind(char letter) {
+      this.letter = letter;
+    }
   }
 
   /** Writes the fields of a message. */
@@ -163,7 +169,7 @@ final class Exchange implements AutoCloseable {
       throws IOException {
     ByteArrayOutputStream bytes = new ByteArrayOutputStream();
     DataOutputStream to = new DataOutputStream(bytes);
-    to.writeByte(kind.ordinal());
+    to.writeByte(kind.letter);
     fields.write(to);
     socket.send(ByteBuffer.wrap(bytes.toByteArray()), files, patience);
   }
@@ -175,11 +181,13 @@ final class Exchange implements AutoCloseable {
   }
 
   private static Kind kind(DataInputStream in) throws IOException {
-    int number = in.readUnsignedByte();
-    if (number >= Kind.values().length) {
-      throw new IOException("an unknown message, " + number);
+    int letter = in.readUnsignedByte();
+    for (Kind kind : Kind.values()) {
+      if (kind.letter == letter) {
+        return kind;
+      }
     }
-    return Kind.values()[number];
+    throw new IOException("an unknown message, " + letter);
   }
 
   private static IOException unexpected(Kind kind) {

@@ -50,6 +50,11 @@ public final class TakingServer implements AutoCloseable {
     return handover.listeners();
   }
 
+  /** Returns the clients. */
+  public List<Handover.Client> clients() {
+    return handover.clients();
+  }
+
   /** Tells the other server why nothing is taken; it goes on. */
   public void refuse(String why) {
     try {

@@ -55,8 +55,8 @@ public final class ServiceProbe {
               Listening.own(
                   new Failing(failure), NbdUri.unix(pid, ""), Optional.empty(), List.of());
           return arguments.length > 2
-              ? service.serveCommand(arguments[2], () -> List.of(failing))
-              : service.serve(() -> List.of(failing), true);
+              ? service.serveCommand(arguments[2], _ -> List.of(failing))
+              : service.serve(_ -> List.of(failing), true);
         });
   }
 

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import java.io.IOException;
 import java.net.StandardProtocolFamily;
 import java.net.UnixDomainSocketAddress;
+import java.nio.ByteBuffer;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.nio.file.Path;
@@ -49,7 +50,7 @@ final class TakeOverTest {
           1L << 40,
           Set.of(TransmissionFlag.SEND_FLUSH, TransmissionFlag.CAN_MULTI_CONN),
           new BlockSizes(512, 4096, 32 << 20),
-          new byte[] {1, 2, 3});
+          ByteBuffer.wrap(new byte[] {1, 2, 3}));
 
   @BeforeEach
   void connect() throws IOException {

@@ -1,0 +1,87 @@
+package nbd.cli;
+
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.net.SocketAddress;
+import java.net.UnixDomainSocketAddress;
+import java.nio.channels.ServerSocketChannel;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.function.Predicate;
+import nbd.posix.AdoptedSocket;
+import nbd.takeover.Handover.Listener;
+
+/**
+ * The listening sockets of a server that is taken over: each is used instead of the one that the
+ * options ask for, at the same address. Used by one thread.
+ */
+final class InheritedSockets {
+  private static final String CONTROL = "control";
+
+  private final List<Listener> listeners;
+
+  /** Has these sockets; those that are not taken stay the caller's. */
+  InheritedSockets(List<Listener> listeners) {
+    this.listeners = new ArrayList<>(listeners);
+  }
+
+  /** Has none. */
+  static InheritedSockets none() {
+    return new InheritedSockets(List.of());
+  }
+
+  /** Names the control socket of any server. */
+  static String controlSocket() {
+    return CONTROL;
+  }
+
+  /** Names the address of a listening socket. */
+  static String nameOf(SocketAddress address) {
+    return switch (address) {
+      case InetSocketAddress internet ->
+          "tcp " + internet.getAddress().getHostAddress() + " " + internet.getPort();
+      case UnixDomainSocketAddress unix -> nameOf(unix.getPath());
+      default -> "";
+    };
+  }
+
+  /** Names the address of a Unix socket. */
+  static String nameOf(Path socket) {
+    return "unix " + socket.toAbsolutePath().normalize();
+  }
+
+  /** Takes the socket at an address, if there is one. */
+  Optional<ServerSocketChannel> take(String name) throws IOException {
+    return take(name::equals);
+  }
+
+  /** Takes the first socket at any port of an address, if there is one. */
+  Optional<ServerSocketChannel> takeAnyPort(InetSocketAddress address) throws IOException {
+    String prefix = nameOf(address).replaceFirst("\\d+$", "");
+    return take(name -> name.startsWith(prefix));
+  }
+
+  /** Finds a private socket: one in a directory that was made for it, in a directory. */
+  Optional<Path> privateSocket(Path parent, String prefix) {
+    String begin = nameOf(parent.resolve(prefix));
+    return listeners.stream()
+        .map(Listener::address)
+        .filter(name -> name.startsWith(begin))
+        .map(name -> Path.of(name.substring("unix ".length())))
+        .findFirst();
+  }
+
+  private Optional<ServerSocketChannel> take(Predicate<String> isWanted) throws IOException {
+    for (Listener each : listeners) {
+      if (isWanted.test(each.address())) {
+        ServerSocketChannel channel = AdoptedSocket.listener(each.socket().number());
+        int _ = each.socket().release();
+        listeners.remove(each);
+        return Optional.of(channel);
+      }
+    }
+    return Optional.empty();
+  }
+}
