@@ -293,6 +293,8 @@ final class Serve implements Callable<Integer> {
     List<String> listening = List.of("--port", "--address", "--unix", "--run");
     if (single) {
       UsageException.refuse(listening, isGiven, "not with --single");
+      UsageException.refuse(
+          List.of("--max-connections"), isGiven, "not with --single, which serves one client");
     }
     if (isActivated) {
       String reason = "not with sockets that the service manager has opened (LISTEN_FDS)";

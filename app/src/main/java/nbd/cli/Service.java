@@ -275,9 +275,10 @@ final class Service implements GivingServer.Giver {
           System.out.println("nbd-multiconn: ready " + one.uri());
         }
         Logger.debug(
-            "{} is served at {}",
+            "{} is served at {} {}",
             exports.all().stream().map(each -> each.state().backend()).collect(joining(", ")),
-            one.uri());
+            one.uri(),
+            one.name());
       }
       System.out.flush();
       manager.ready();

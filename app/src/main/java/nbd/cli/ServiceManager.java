@@ -71,7 +71,7 @@ final class ServiceManager {
 
   /** Says that the server ends. */
   void stopping() {
-    send("STOPPING=1");
+    send("STOPPING=1\nSTATUS=stopping");
   }
 
   /**

@@ -18,7 +18,7 @@ import nbd.server.Exports;
 import nbd.server.Server;
 import nbd.server.TlsPolicy;
 
-/** A server in a process of its own, whose accept loop fails. */
+/** A server in a process of its own with two sockets; accepting on the second one fails. */
 public final class ServiceProbe {
   private ServiceProbe() {}
 
@@ -54,9 +54,12 @@ public final class ServiceProbe {
           Listening failing =
               Listening.own(
                   new Failing(failure), NbdUri.unix(pid, ""), Optional.empty(), List.of());
+          ServerSocketChannel working = ServerSocketChannel.open().bind(null);
+          Listening first =
+              Listening.own(working, NbdUri.unix(pid, ""), Optional.empty(), List.of());
           return arguments.length > 2
-              ? service.serveCommand(arguments[2], _ -> List.of(failing))
-              : service.serve(_ -> List.of(failing), true);
+              ? service.serveCommand(arguments[2], _ -> List.of(first, failing))
+              : service.serve(_ -> List.of(first, failing), true);
         });
   }
 

@@ -190,6 +190,7 @@ final class ServiceIT {
     assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
     assertThat(server.exitValue()).as(text(log())).isZero();
     assertThat(Path.of(socket)).as("systemd's socket").exists();
+    assertThat(text(log())).contains("/socket one\n", "/socket.2 two\n");
     assertThat(out).isEmptyFile();
   }
 
@@ -257,9 +258,11 @@ final class ServiceIT {
       Eventually.isTrue("it has reloaded", () -> text(out).split("READY=1\n", -1).length == 3);
       serve.stop();
     }
-    awaitText(out, "STOPPING=1\n");
+    awaitText(out, "STOPPING=1 STATUS=stopping\n");
     assertThat(text(out).replaceAll("(?m)^(STATUS=.* )?WATCHDOG=1\\R", ""))
-        .matches("bound\nREADY=1\nRELOADING=1 MONOTONIC_USEC=\\d+\nREADY=1\nSTOPPING=1\n");
+        .matches(
+            "bound\nREADY=1\nRELOADING=1 MONOTONIC_USEC=\\d+\nREADY=1\nSTOPPING=1"
+                + " STATUS=stopping\n");
   }
 
   @ParameterizedTest
@@ -279,6 +282,28 @@ final class ServiceIT {
             .formatted(String.join(", ", quoted));
     assertThat(Tools.run("nbdsh", "-c", script).ok().out())
         .isEqualTo("bytearray(b'xx\\x00') 1048576 False\n");
+  }
+
+  @ParameterizedTest
+  @MethodSource("javas")
+  void nothingIsLoggedToASocketThatIsAllStreams(Path java) throws Exception {
+    Tools.need("nbdsh");
+    List<String> quoted =
+        serve(java, "-s", "-v", "memory:1M").stream().map(word -> '"' + word + '"').toList();
+    String script =
+        """
+        import socket, subprocess
+        ours, theirs = socket.socketpair()
+        server = subprocess.Popen([%s], stdin=theirs, stdout=theirs, stderr=theirs)
+        theirs.close()
+        h.connect_socket(ours.detach())
+        h.pwrite(b"x" * 300000, 0)
+        print(h.pread(3, 299998))
+        h.shutdown()
+        print(server.wait())
+        """
+            .formatted(String.join(", ", quoted));
+    assertThat(Tools.run("nbdsh", "-c", script).ok().out()).isEqualTo("bytearray(b'xx\\x00')\n0\n");
   }
 
   @ParameterizedTest

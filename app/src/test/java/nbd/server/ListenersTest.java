@@ -78,6 +78,8 @@ final class ListenersTest {
         RawClient other = client(unix)) {
       one.write(7, (byte) 8).flush();
       assertThat(other.read(7, 1)).containsExactly(8);
+      assertThat(server.isAccepting()).isTrue();
+      assertThat(server.accepted()).isEqualTo(2);
       one.disconnect();
       other.disconnect();
     }
@@ -112,6 +114,8 @@ final class ListenersTest {
       waiting.expectEnd();
       served.expectEnd();
     }
+    serving.get();
+    assertThat(server.isAccepting()).isFalse();
     assertThatThrownBy(() -> SocketChannel.open(address)).isInstanceOf(IOException.class);
   }
 }
