@@ -46,9 +46,7 @@ public final class Launcher {
    * quick as the JDK's usual one, since a request for cached data leaves no garbage, and a fifth
    * less memory with 10,000 connections.
    */
-  static final String[] SMALL_HEAP = {
-    "-XX:+UseSerialGC", "-XX:-ShrinkHeapInSteps", "-Xms16m"
-  };
+  static final String[] SMALL_HEAP = {"-XX:+UseSerialGC", "-XX:-ShrinkHeapInSteps", "-Xms16m"};
 
   /** The environment variables by which the user may give a JVM options. */
   static final String[] OPTION_VARIABLES = {

@@ -49,12 +49,7 @@ final class MemoryOptions {
   /** The memory, in bytes. */
   long bytes() {
     return given == null
-        ? byDefault(Runtime.getRuntime().maxMemory(), DirectMemory.JVM.limit())
+        ? Server.defaultMemory(Runtime.getRuntime().maxMemory(), DirectMemory.JVM.limit())
         : given;
-  }
-
-  /** Computes the default for a JVM with these limits of heap and direct memory, in bytes. */
-  static long byDefault(long heap, long direct) {
-    return Math.max(Server.MINIMUM_MEMORY, Math.min(heap, direct) / 4);
   }
 }

@@ -155,6 +155,16 @@ public final class Server {
             this::giveMemoryBack, QUIET_SECONDS, QUIET_SECONDS, TimeUnit.SECONDS);
   }
 
+  /**
+   * Computes the memory for requests in flight of a server without a choice of its own.
+   *
+   * @param heap the JVM's limit, in bytes
+   * @param direct the JVM's limit of memory outside the heap, in bytes
+   */
+  public static long defaultMemory(long heap, long direct) {
+    return Math.max(MINIMUM_MEMORY, Math.min(heap, direct) / 4);
+  }
+
   /** Counts a fixed interval, even if called late: a pause of the machine is no client's fault. */
   private void cutStalled() {
     try {

@@ -96,9 +96,9 @@ final class ArgumentsTest {
 
   @Test
   void requestsInFlightMayTakeAQuarterOfTheMemoryButNeverTooLittle() {
-    assertThat(MemoryOptions.byDefault(8L << 30, 4L << 30)).isEqualTo(1L << 30);
-    assertThat(MemoryOptions.byDefault(2L << 30, 4L << 30)).isEqualTo(512L << 20);
-    assertThat(MemoryOptions.byDefault(64L << 20, 64L << 20)).isEqualTo(Server.MINIMUM_MEMORY);
+    assertThat(Server.defaultMemory(8L << 30, 4L << 30)).isEqualTo(1L << 30);
+    assertThat(Server.defaultMemory(2L << 30, 4L << 30)).isEqualTo(512L << 20);
+    assertThat(Server.defaultMemory(64L << 20, 64L << 20)).isEqualTo(Server.MINIMUM_MEMORY);
   }
 
   @Test
