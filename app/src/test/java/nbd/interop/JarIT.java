@@ -1,20 +1,24 @@
 package nbd.interop;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.List;
+import java.util.jar.JarEntry;
+import java.util.jar.JarFile;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
-/** A server whose jar is overwritten: it goes on, and ends in order. */
+/** The jar's licences; and a server whose jar is overwritten: it goes on, and ends in order. */
 @Timeout(120)
 final class JarIT {
   @TempDir private Path directory;
@@ -47,6 +51,36 @@ final class JarIT {
       file.truncate(0);
     }
     Files.write(jar, new byte[(int) size], StandardOpenOption.WRITE);
+  }
+
+  @Test
+  void theLicencesOfTheJarAndOfThePackageNameEveryLibraryInIt() throws IOException {
+    String notice;
+    List<String> packages;
+    try (JarFile opened = new JarFile(jar.toFile())) {
+      packages =
+          opened.stream()
+              .map(JarEntry::getName)
+              .filter(name -> name.endsWith(".class"))
+              .map(name -> name.replaceFirst("^((org/)?[^/]+)/.*", "$1"))
+              .distinct()
+              .sorted()
+              .toList();
+      notice = text(opened, "META-INF/NOTICE");
+      assertThat(text(opened, "META-INF/LICENSE")).startsWith("BSD 3-Clause License");
+      assertThat(text(opened, "META-INF/licenses/Apache-2.0.txt")).contains("Apache License");
+    }
+    assertThat(packages).containsExactly("nbd", "org/tinylog", "picocli");
+    assertThat(notice).contains("\npicocli,", "\ntinylog,");
+    assertThat(Path.of("src/deb/copyright"))
+        .content()
+        .contains("\nFiles: picocli/*\n", "\nFiles: org/tinylog/*\n");
+  }
+
+  private static String text(JarFile opened, String entry) throws IOException {
+    try (InputStream in = opened.getInputStream(opened.getJarEntry(entry))) {
+      return new String(in.readAllBytes(), UTF_8);
+    }
   }
 
   @Test
