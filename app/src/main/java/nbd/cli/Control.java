@@ -32,6 +32,8 @@ final class Control implements Callable<Integer> {
             + " clients of it;",
         "resume NAME: serve a drained export again;",
         "remove NAME: drain an export, and close its storage;",
+        "add NAME=BACKEND: serve one more export, defined as by --export;",
+        "reload: read the file of --config and the certificates again, as on SIGHUP;",
         "stop: finish the requests that were received, flush, and end."
       })
   private Request request = Request.EXPORTS;
@@ -40,7 +42,7 @@ final class Control implements Callable<Integer> {
       index = "2..*",
       arity = "0..1",
       paramLabel = "NAME",
-      description = "The name of the export.")
+      description = "The name of the export; with add, its definition.")
   private List<String> arguments = List.of();
 
   @Option(names = "--json", description = "With exports and connections: print JSON.")
@@ -60,6 +62,8 @@ final class Control implements Callable<Integer> {
     DRAIN,
     RESUME,
     REMOVE,
+    ADD,
+    RELOAD,
     STOP;
 
     boolean hasJson() {
@@ -68,8 +72,8 @@ final class Control implements Callable<Integer> {
 
     int arguments() {
       return switch (this) {
-        case EXPORTS, CONNECTIONS, STOP -> 0;
-        case DRAIN, RESUME, REMOVE -> 1;
+        case EXPORTS, CONNECTIONS, RELOAD, STOP -> 0;
+        case DRAIN, RESUME, REMOVE, ADD -> 1;
       };
     }
   }

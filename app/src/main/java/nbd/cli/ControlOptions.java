@@ -58,11 +58,18 @@ final class ControlOptions {
     UsageException.refuseIf(takeOverTimeout.isZero(), TIMEOUT + ": has to be longer than 0");
   }
 
+  /** Says whether there is a control socket. */
+  boolean isGiven() {
+    return control != null;
+  }
+
   /** Makes the control socket of a service, if there is one. */
-  Optional<ControlSocket> socket(Exports exports, Service service) {
+  Optional<ControlSocket> socket(Exports exports, Service service, ExportChanges changes) {
     return Optional.ofNullable(control)
         .map(
-            path -> new ControlSocket(path, ControlRequests.of(exports, service, takeOverTimeout)));
+            path ->
+                new ControlSocket(
+                    path, ControlRequests.of(exports, service, changes, takeOverTimeout)));
   }
 
   /**

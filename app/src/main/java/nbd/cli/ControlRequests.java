@@ -32,10 +32,12 @@ final class ControlRequests {
 
   private final Exports exports;
   private final Service service;
+  private final ExportChanges changes;
 
-  private ControlRequests(Exports exports, Service service) {
+  private ControlRequests(Exports exports, Service service, ExportChanges changes) {
     this.exports = exports;
     this.service = service;
+    this.changes = changes;
   }
 
   /**
@@ -43,14 +45,17 @@ final class ControlRequests {
    *
    * @param takeOverTimeout the time that a server which takes over has until it is ready
    */
-  static Map<String, Handler> of(Exports exports, Service service, Duration takeOverTimeout) {
-    ControlRequests requests = new ControlRequests(exports, service);
+  static Map<String, Handler> of(
+      Exports exports, Service service, ExportChanges changes, Duration takeOverTimeout) {
+    ControlRequests requests = new ControlRequests(exports, service, changes);
     Map<String, Handler> handlers = new LinkedHashMap<>();
     handlers.put("exports", Handler.of(requests::exports));
     handlers.put("connections", Handler.of(requests::connections));
     handlers.put("drain", Handler.of(requests::drain));
     handlers.put("resume", Handler.of(requests::resume));
     handlers.put("remove", Handler.of(requests::remove));
+    handlers.put("add", Handler.of(requests::add));
+    handlers.put("reload", Handler.of(requests::reload));
     handlers.put("stop", requests::stop);
     GivingServer giving = new GivingServer(service, takeOverTimeout);
     handlers.put(
@@ -134,12 +139,15 @@ final class ControlRequests {
   }
 
   private static String connectionsText(List<ConnectionState> states) {
-    TextTable table = new TextTable("NUMBER", "STATE", "EXPORT", "SINCE", "CLIENT");
+    TextTable table =
+        new TextTable("NUMBER", "STATE", "EXPORT", "REQUESTS", "BYTES", "SINCE", "CLIENT");
     for (ConnectionState state : states) {
       table.add(
           "" + state.number(),
           state.export().isPresent() ? "serving" : "handshake",
           state.export().map(ControlRequests::shown).orElse("-"),
+          "" + state.requests(),
+          "" + state.bytes(),
           TIME.format(state.since()),
           Printable.line(state.peer()));
     }
@@ -158,7 +166,9 @@ final class ControlRequests {
                                 state.export().isPresent() ? "serving" : "handshake",
                                 state.export().map(ExportReport::quoted).orElse("null"),
                                 utc(state.since()))
-                        + " \"client\": %s}".formatted(ExportReport.quoted(state.peer())))
+                        + " \"requests\": %d, \"bytes\": %d, \"client\": %s}"
+                            .formatted(
+                                state.requests(), state.bytes(), ExportReport.quoted(state.peer())))
             .toList());
   }
 
@@ -190,6 +200,25 @@ final class ControlRequests {
       throw new IOException("it is removed, but its storage is not closed well; the log says why");
     }
     return "";
+  }
+
+  private String add(List<String> arguments) throws IOException {
+    if (arguments.size() != 1) {
+      throw new IllegalArgumentException("one NAME=BACKEND is needed");
+    }
+    try {
+      changes.add(arguments.getFirst());
+      return "";
+    } catch (UsageException wrong) {
+      throw new IOException(wrong.getMessage(), wrong);
+    }
+  }
+
+  private String reload(List<String> arguments) throws IOException {
+    if (!arguments.isEmpty()) {
+      throw new IllegalArgumentException("\"" + arguments.getFirst() + "\" is too much");
+    }
+    return service.reload("reload on a request");
   }
 
   private Export named(List<String> arguments) throws IOException {

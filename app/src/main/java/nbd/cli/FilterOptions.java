@@ -42,7 +42,7 @@ final class FilterOptions {
       paramLabel = "SIZE",
       defaultValue = "256M",
       description =
-          "With --cache: memory for cached data, for all exports together"
+          "With --cache: memory for cached data, for all exports of one BACKEND together"
               + " (default: ${DEFAULT-VALUE}).")
   private long cacheSize = CacheSettings.DEFAULT_SIZE;
 

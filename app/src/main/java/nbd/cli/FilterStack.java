@@ -105,13 +105,15 @@ final class FilterStack {
    * @throws IOException if the storage cannot be asked
    */
   Optional<String> refusal(String exportName, boolean readOnly) throws IOException {
+    // An export that comes again under its name goes on with its counts.
+    Optional<StatisticsReport> fresh = report.filter(counts -> !counts.hasCounted());
     try {
       backend.open(exportName, readOnly).close();
       return Optional.empty();
     } catch (NbdException refused) {
       return Optional.ofNullable(refused.getMessage());
     } finally {
-      report.ifPresent(StatisticsReport::forget);
+      fresh.ifPresent(StatisticsReport::forget);
     }
   }
 }

@@ -35,7 +35,7 @@ final class HangUp {
       Method handle = signal.getMethod("handle", signal, type);
       handle.invoke(null, signal.getConstructor(String.class).newInstance("HUP"), proxy);
     } catch (ReflectiveOperationException unavailable) {
-      Logger.warn("SIGHUP cannot be handled here: certificates are not read again");
+      Logger.warn("SIGHUP cannot be handled here: files are not read again");
       Logger.debug(unavailable);
     }
   }

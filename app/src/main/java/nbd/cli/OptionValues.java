@@ -53,6 +53,7 @@ final class OptionValues {
         .registerConverter(Duration.class, OptionValues::duration)
         .registerConverter(ErrorRate.class, OptionValues::errorRate)
         .registerConverter(Path.class, OptionValues::path);
+    nameConstants(program.getCommandSpec());
     program.getSubcommands().values().forEach(command -> nameConstants(command.getCommandSpec()));
   }
 

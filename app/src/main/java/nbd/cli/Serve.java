@@ -1,32 +1,28 @@
 package nbd.cli;
 
-import static java.nio.charset.StandardCharsets.UTF_8;
-
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
-import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Predicate;
 import nbd.posix.OtherProcess;
-import nbd.protocol.ExportRequest;
 import nbd.server.Export;
 import nbd.server.Exports;
 import nbd.server.Server;
 import nbd.server.TlsPolicy;
-import nbd.storage.Backend;
 import nbd.takeover.TakingServer;
 import nbd.threads.VirtualThreads;
 import org.jspecify.annotations.Nullable;
-import org.tinylog.Logger;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ParseResult;
 import picocli.CommandLine.Spec;
 
 /** The command {@code serve}, which serves a backend to NBD clients until a signal. */
@@ -48,8 +44,9 @@ final class Serve implements Callable<Integer> {
 
   @Parameters(
       paramLabel = "BACKEND",
+      arity = "0..1",
       description = {
-        "The storage to serve:",
+        "The storage to serve; not needed with --export or --config:",
         "PATH or file:PATH, an image file or block device;",
         "dir:PATH, every regular file in a directory, by its name;",
         "memory:SIZE, a sparse RAM disk that all connections share;",
@@ -60,7 +57,7 @@ final class Serve implements Callable<Integer> {
             + " server.",
         "SIZE and DURATION are explained at the end."
       })
-  private String backend = "";
+  private @Nullable String backend;
 
   @Option(
       names = {"-e", "--export-name"},
@@ -72,28 +69,26 @@ final class Serve implements Callable<Integer> {
   private List<String> exportNames = List.of("");
 
   @Option(
-      names = {"-D", "--description"},
-      paramLabel = "TEXT",
-      defaultValue = "",
-      description = "Describe the export to clients.")
-  private String description = "";
+      names = "--export",
+      paramLabel = "NAME=BACKEND",
+      description =
+          "Serve this storage under this name, too. More than once. With NAME={BACKEND OPTIONS} it"
+              + " has options of its own, --description, --read-only and those of the sections from"
+              + " \"Several connections\" to \"Experiments\"; the server's are the defaults. See"
+              + " EXPORTS in the manual page.")
+  private List<String> exportArguments = List.of();
 
   @Option(
-      names = {"-r", "--read-only"},
-      description = "Refuse every writing command.")
-  private boolean readOnly;
+      names = "--config",
+      paramLabel = "FILE",
+      description =
+          "Serve the exports of this file, too. It is read again on SIGHUP; see EXPORTS in the"
+              + " manual page.")
+  private @Nullable Path config;
+
+  @Mixin private ExportOptions own = new ExportOptions();
 
   @Mixin private ListenOptions listen = new ListenOptions();
-
-  @Mixin private MultiConnOptions multiConnOptions = new MultiConnOptions();
-
-  @Mixin private FilterOptions filters = new FilterOptions();
-
-  @Mixin private UpstreamOptions upstream = new UpstreamOptions();
-
-  @Mixin private FileOptions files = new FileOptions();
-
-  @Mixin private RbdOptions rbd = new RbdOptions();
 
   @Mixin private TlsOptions tlsOptions = new TlsOptions();
 
@@ -116,8 +111,6 @@ final class Serve implements Callable<Integer> {
   private Duration handshakeTimeout = Duration.ofSeconds(10);
 
   @Mixin private MemoryOptions memory = new MemoryOptions();
-
-  @Mixin private ExperimentOptions experiments = new ExperimentOptions();
 
   @Option(
       names = "--run",
@@ -175,18 +168,21 @@ final class Serve implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
+    ParseResult parsed = spec.commandLine().getParseResult();
+    ExportParser parser = new ExportParser(parsed);
+    List<ExportDefinition> definitions =
+        exportArguments.stream().map(each -> parser.parse("--export", each)).toList();
     Optional<SocketActivation> activation = SocketActivation.of(System.getenv());
-    check(activation.isPresent());
+    check(parsed, definitions, activation.isPresent());
     LogWriter.configure(verbose);
     Optional<OtherProcess> parent =
         exitWithParent ? Optional.of(OwnProcess.visible().parent()) : Optional.empty();
     VirtualThreads.openPollers();
     TlsPolicy tls = tlsOptions.policy();
-    filters.warn();
     classes.join();
     Optional<TakingServer> taking = control.begin();
     try {
-      return serve(activation, parent, tls, taking);
+      return serve(parser, definitions, activation, parent, tls, taking);
     } catch (IOException | RuntimeException | Error failure) {
       taking.ifPresent(running -> running.refuse(String.valueOf(failure.getMessage())));
       throw failure;
@@ -198,27 +194,19 @@ final class Serve implements Callable<Integer> {
   }
 
   private int serve(
+      ExportParser parser,
+      List<ExportDefinition> definitions,
       Optional<SocketActivation> activation,
       Optional<OtherProcess> parent,
       TlsPolicy tls,
       Optional<TakingServer> taking)
       throws IOException {
+    boolean caches = backend != null && own.cacheBytes() > 0;
     Optional<StatisticsReport> report =
-        statsFile == null
-            ? Optional.empty()
-            : Optional.of(StatisticsReport.to(statsFile, filters.cacheBytes() > 0));
-    FilterStack stack = new FilterStack(openStorage(), choice(report));
-    if (!BackendArgument.isUpstream(backend) && !hasOwnNames()) {
-      warnIfRefused(stack);
-    }
-    List<String> names = hasOwnNames() ? List.of() : exportNames;
-    int atMost = stack.maxConnections(limit());
-    Exports exports = new Exports(atMost);
-    exports.add(
-        new Export(
-            stack.backend(),
-            names,
-            new Export.Settings(description, readOnly, 0, multiConnOptions.words())));
+        statsFile == null ? Optional.empty() : Optional.of(StatisticsReport.to(statsFile, caches));
+    Exports exports = openBackend(report);
+    ExportChanges changes = new ExportChanges(exports, parser, config, limits(), report);
+    startExports(exports, changes, definitions);
     Service service =
         new Service(
             classes,
@@ -227,15 +215,18 @@ final class Serve implements Callable<Integer> {
             tls.server(),
             Optional.ofNullable(pidFile).map(PidFile::new),
             report);
-    control.socket(exports, service).ifPresent(service::controlBy);
+    if (config != null) {
+      service.reloadBy(changes::reload);
+    }
+    control.socket(exports, service, changes).ifPresent(service::controlBy);
     taking.ifPresent(service::takeOver);
     boolean runs = run != null;
-    String name = exportNames.getFirst();
+    String announced = announced(exports);
     Service.Listen where =
         inherited ->
             (activation.isPresent()
-                    ? activation.get().listen(name)
-                    : listen.listen(name, runs, inherited))
+                    ? activation.get().listen(announced)
+                    : listen.listen(announced, runs, inherited))
                 .stream().map(made -> tlsOptions.announced(made, runs)).toList();
     if (exitLast) {
       service.endAfterLastClient();
@@ -249,23 +240,43 @@ final class Serve implements Callable<Integer> {
         : service.serveCommand(run, where);
   }
 
-  private Backend openStorage() throws IOException {
-    try {
-      return BackendArgument.open(backend, files.settings(readOnly), upstream, rbd.settings());
-    } catch (UsageException wrong) {
-      throw new UsageException("BACKEND: " + wrong.getMessage());
+  /** Opens BACKEND, if there is one. */
+  private Exports openBackend(Optional<StatisticsReport> report) throws IOException {
+    if (backend == null) {
+      return new Exports(limit());
     }
+    Optional<StatisticsReport> counts =
+        isAlone()
+            ? report
+            : report.map(all -> all.part(exportNames.getFirst(), own.cacheBytes() > 0));
+    FilterStack stack = own.open(backend, counts, limit());
+    // Alone, clients wait in front of the server; beside others, in front of the export.
+    int atMost = stack.maxConnections(0);
+    Exports exports = new Exports(isAlone() && atMost > 0 ? atMost : limit());
+    List<String> names = own.hasOwnNames(backend) ? List.of() : exportNames;
+    exports.add(own.export(backend, stack, names, isAlone() ? 0 : atMost));
+    return exports;
   }
 
-  private FilterStack.Choice choice(Optional<StatisticsReport> report) {
-    return new FilterStack.Choice(
-        filters.fua(),
-        multiConnOptions.settings(limit()),
-        filters.cache(),
-        experiments::around,
-        upstream::around,
-        hasOwnNames(),
-        report);
+  /** True if there is and will be no export but BACKEND. */
+  private boolean isAlone() {
+    return exportArguments.isEmpty() && config == null && !control.isGiven();
+  }
+
+  private static void startExports(
+      Exports exports, ExportChanges changes, List<ExportDefinition> definitions)
+      throws IOException {
+    boolean started = false;
+    try {
+      changes.start(definitions);
+      started = true;
+    } finally {
+      if (!started) {
+        for (Export export : exports.stillOpen()) {
+          export.close();
+        }
+      }
+    }
   }
 
   /** The most clients at a time; 0 for any number. */
@@ -273,22 +284,33 @@ final class Serve implements Callable<Integer> {
     return single ? 1 : maxConnections;
   }
 
-  /** True if the storage has several exports, which it names itself. */
-  private boolean hasOwnNames() {
-    return upstream.dynamicExport()
-        || BackendArgument.isDirectory(backend)
-        || BackendArgument.isPool(backend);
+  /** Returns the name of the export in the URI that is announced. */
+  private String announced(Exports exports) {
+    return backend != null
+        ? exportNames.getFirst()
+        : exports.all().stream().map(export -> export.names().getFirst()).findFirst().orElse("");
   }
 
-  /** Another server may be down now and up when a client comes; other storage can be asked. */
-  private void warnIfRefused(FilterStack stack) throws IOException {
-    stack
-        .refusal(exportNames.getFirst(), readOnly)
-        .ifPresent(reason -> Logger.warn("every client will be refused: {}", reason));
+  private ExportChanges.Limits limits() {
+    long backends = backend == null ? 0 : own.cacheBytes();
+    return new ExportChanges.Limits() {
+      @Override
+      public int maxConnections() {
+        return limit();
+      }
+
+      @Override
+      public void checkCaches(long bytes) {
+        memory.check(bytes > Long.MAX_VALUE - backends ? Long.MAX_VALUE : bytes + backends);
+      }
+    };
   }
 
-  private void check(boolean isActivated) {
-    Predicate<String> isGiven = spec.commandLine().getParseResult()::hasMatchedOption;
+  private void check(ParseResult parsed, List<ExportDefinition> definitions, boolean isActivated) {
+    UsageException.refuseIf(
+        backend == null && definitions.isEmpty() && config == null,
+        "BACKEND is missing, or --export or --config");
+    Predicate<String> isGiven = parsed::hasMatchedOption;
     listen.check();
     List<String> listening = List.of("--port", "--address", "--unix", "--run");
     if (single) {
@@ -301,49 +323,30 @@ final class Serve implements Callable<Integer> {
       UsageException.refuse(listening, isGiven, reason);
       UsageException.refuse(List.of("--single"), isGiven, reason);
     }
-    filters.check(multiConnOptions.mode(), experiments.threadModel(), hasOwnNames(), isGiven);
     control.check(isGiven);
-    memory.check(filters.cacheBytes());
-    if (!BackendArgument.isFiles(backend)) {
-      refuseMixin("files", isGiven, "only with files as BACKEND");
+    List<String> backends = new ArrayList<>();
+    definitions.forEach(definition -> backends.add(definition.backend()));
+    if (backend == null) {
+      UsageException.refuse(List.of("--export-name"), isGiven, "only with BACKEND");
+    } else {
+      backends.add(backend);
     }
-    if (!BackendArgument.isUpstream(backend)) {
-      refuseMixin("upstream", isGiven, "only with another NBD server as BACKEND");
-    }
-    if (!BackendArgument.isCeph(backend)) {
-      refuseMixin("rbd", isGiven, "only with an image in a Ceph cluster as BACKEND");
-    }
-    upstream.check(isGiven);
-    rbd.check();
+    boolean mayChange = config != null || control.isGiven();
+    own.check(backends, mayChange ? option -> false : isGiven);
+    memory.check(backend == null ? 0 : own.cacheBytes());
     tlsOptions.check();
-    if (hasOwnNames()) {
+    if (backend != null && own.hasOwnNames(backend)) {
       UsageException.refuse(
           List.of("--export-name"),
           isGiven,
-          upstream.dynamicExport()
+          BackendArgument.isUpstream(backend)
               ? "not with --dynamic-export, which passes every name on"
               : "not with a directory or a pool, whose files or images are the exports");
     }
-    exportNames.forEach(name -> checkLength("--export-name", name));
-    checkLength("--description", description);
+    exportNames.forEach(name -> ExportOptions.checkLength("--export-name", name));
     UsageException.refuseIf(
         maxConnections < 0, "--max-connections: " + maxConnections + " is negative");
     UsageException.refuseIf(
         handshakeTimeout.isZero(), "--handshake-timeout: has to be longer than 0");
-  }
-
-  /** Refuses the options of a mixin, which has the name of its field. */
-  private void refuseMixin(String name, Predicate<String> isGiven, String reason) {
-    CommandSpec mixin = Objects.requireNonNull(spec.mixins().get(name));
-    UsageException.refuse(mixin.optionsMap().keySet(), isGiven, reason);
-  }
-
-  private static void checkLength(String option, String text) {
-    UsageException.refuseIf(
-        text.getBytes(UTF_8).length > ExportRequest.MAXIMUM_NAME_BYTES,
-        option
-            + ": longer than "
-            + ExportRequest.MAXIMUM_NAME_BYTES
-            + " bytes, the most that NBD allows");
   }
 }

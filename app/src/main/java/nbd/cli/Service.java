@@ -40,7 +40,7 @@ final class Service implements GivingServer.Giver {
 
   private final Exports exports;
   private final Function<List<ServerSocketChannel>, Server> makeServer;
-  private final Optional<TlsServer> tls;
+  private final List<Reload> reloads = new ArrayList<>();
   private final Optional<PidFile> pidFile;
   private final Optional<StatisticsReport> report;
   private final CompletableFuture<Void> classes;
@@ -76,7 +76,7 @@ final class Service implements GivingServer.Giver {
     this.classes = classes.thenRun(Logger::isDebugEnabled);
     this.exports = exports;
     this.makeServer = makeServer;
-    this.tls = tls;
+    tls.ifPresent(certificates -> reloads.add(() -> reloadCertificates(certificates)));
     this.pidFile = pidFile;
     this.report = report;
   }
@@ -241,7 +241,9 @@ final class Service implements GivingServer.Giver {
       if (ended) {
         return null;
       }
-      tls.ifPresent(this::reloadOnHangUp);
+      if (!reloads.isEmpty()) {
+        HangUp.onSignal(this::reloadOnHangUp);
+      }
       InheritedSockets inherited =
           taking
               .map(running -> new InheritedSockets(running.listeners()))
@@ -293,18 +295,68 @@ final class Service implements GivingServer.Giver {
     }
   }
 
-  private void reloadOnHangUp(TlsServer server) {
-    HangUp.onSignal(
-        () -> {
-          manager.reloading();
-          try {
-            server.reload();
-            Logger.info("SIGHUP: the certificates were read again");
-          } catch (CertificateFileException unusable) {
-            Logger.error("SIGHUP: the certificates stay as they were: {}", unusable.getMessage());
-          }
-          manager.ready();
-        });
+  /** Reads files again. */
+  @FunctionalInterface
+  interface Reload {
+    /**
+     * Reads them.
+     *
+     * @return what has been done, in words
+     * @throws IOException if something in them is wrong; the message is for the user
+     */
+    String now() throws IOException;
+  }
+
+  /** Reads these files, too, when the certificates are read again. Before the service starts. */
+  void reloadBy(Reload reload) {
+    reloads.add(reload);
+  }
+
+  private String reloadCertificates(TlsServer server) throws IOException {
+    try {
+      server.reload();
+      return "the certificates were read again";
+    } catch (CertificateFileException unusable) {
+      throw new IOException(
+          "the certificates stay as they were: " + unusable.getMessage(), unusable);
+    }
+  }
+
+  /**
+   * Reads all files again, and logs the outcome of each.
+   *
+   * @param reason begins the lines in the log
+   * @return what has been done, in lines
+   * @throws IOException if something in them is wrong; the message is for the user
+   */
+  String reload(String reason) throws IOException {
+    StringBuilder done = new StringBuilder();
+    List<String> failures = new ArrayList<>();
+    manager.reloading();
+    for (Reload reload : reloads) {
+      try {
+        String words = reload.now();
+        Logger.info("{}: {}", reason, words);
+        done.append(words).append('\n');
+      } catch (IOException wrong) {
+        Logger.error("{}: {}", reason, wrong.getMessage());
+        failures.add(String.valueOf(wrong.getMessage()));
+      }
+    }
+    manager.ready();
+    if (!failures.isEmpty()) {
+      throw new IOException(String.join("; ", failures));
+    }
+    return done.toString();
+  }
+
+  private void reloadOnHangUp() {
+    try {
+      reload("SIGHUP");
+    } catch (IOException wrong) {
+      // It is in the log, and there is nobody else to tell.
+      Logger.debug("SIGHUP: {}", wrong.getMessage());
+    }
   }
 
   /**

@@ -7,7 +7,9 @@ import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Predicate;
@@ -38,6 +40,9 @@ public final class ControlServer {
   private final Duration patience;
   private final Semaphore places = new Semaphore(MOST_CLIENTS);
   private final Thread accepting;
+
+  /** The clients whose request has not come yet. */
+  private final Set<SocketChannel> asking = ConcurrentHashMap.newKeySet();
 
   private ControlServer(
       ServerSocketChannel listener,
@@ -127,10 +132,7 @@ public final class ControlServer {
   private void answer(SocketChannel channel) throws IOException {
     Answer.send(channel, GREETING + "\n");
     try {
-      String line;
-      try (Deadline _ = Deadline.of(channel, patience)) {
-        line = LineInput.read(channel, LONGEST_REQUEST);
-      }
+      String line = request(channel);
       String[] parts = line.strip().split(" ", 2);
       Handler handler = handlers.get(parts[0]);
       if (handler == null) {
@@ -149,13 +151,28 @@ public final class ControlServer {
     }
   }
 
+  private String request(SocketChannel channel) throws IOException {
+    asking.add(channel);
+    try (Deadline _ = Deadline.of(channel, patience)) {
+      if (!listener.isOpen()) {
+        throw new ClosedChannelException();
+      }
+      return LineInput.read(channel, LONGEST_REQUEST);
+    } finally {
+      asking.remove(channel);
+    }
+  }
+
   private static String cut(String word) {
     return word.length() > 20 ? word.substring(0, 20) + "..." : word;
   }
 
-  /** Accepts no more clients; those that are there are answered. */
+  /** Accepts no more clients; those that have sent a request are answered, others are cut. */
   public void stopAccepting() throws IOException {
     listener.close();
+    for (SocketChannel channel : asking) {
+      channel.close();
+    }
   }
 
   /** After {@link #stopAccepting}, waits until all clients are answered, or for this long. */

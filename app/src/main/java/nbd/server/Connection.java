@@ -72,8 +72,11 @@ final class Connection implements Runnable, Export.Client {
   /** The socket again, if data may be spliced; the client sees its end when both are closed. */
   private volatile Optional<SpliceSocket> spliced = Optional.empty();
 
-  /** The export that is served; null before the client has chosen one. */
-  private volatile @Nullable OpenExport served;
+  /** Null before the client has chosen an export. */
+  private volatile @Nullable Serving serving;
+
+  /** The name of the export that is served, and its requests. */
+  private record Serving(String export, Transmission transmission) {}
 
   private enum Phase {
     HANDSHAKE,
@@ -200,7 +203,6 @@ final class Connection implements Runnable, Export.Client {
       if (!phase.compareAndSet(Phase.HANDSHAKE, Phase.TRANSMISSION)) {
         return;
       }
-      served = export;
       Logger.debug(
           "{}: serves \"{}\" with {}", name, Printable.name(export.name()), export.offer());
       spliced =
@@ -215,6 +217,7 @@ final class Connection implements Runnable, Export.Client {
             new Replies(wire.out(), spliced, sending, share.buffers(), share.sending());
         Transmission running =
             new Transmission(name, wire.in(), replies, export, share, slice, threads);
+        serving = new Serving(export.name(), running);
         begin(running, wire.isSecure());
         paused = running.run(() -> phase.get() == Phase.STOPPING) && handOver(export, wire.in());
       } finally {
@@ -339,9 +342,14 @@ final class Connection implements Runnable, Export.Client {
 
   /** Describes the connection at this moment. */
   ConnectionState state() {
-    OpenExport export = served;
+    Optional<Serving> now = Optional.ofNullable(serving);
     return new ConnectionState(
-        number, peer, Optional.ofNullable(export).map(OpenExport::name), since);
+        number,
+        peer,
+        now.map(Serving::export),
+        since,
+        now.map(each -> each.transmission().requests()).orElse(0L),
+        now.map(each -> each.transmission().bytes()).orElse(0L));
   }
 
   /** Says whether the client chose an export; known until the server stops. */

@@ -331,6 +331,16 @@ public final class Export {
     }
   }
 
+  /** Returns whether clients may open it. */
+  boolean isServing() {
+    lock.lock();
+    try {
+      return state == State.SERVING;
+    } finally {
+      lock.unlock();
+    }
+  }
+
   /** Returns whether the storage is closed. */
   boolean isClosed() {
     lock.lock();

@@ -231,7 +231,7 @@ public final class Exports {
   }
 
   /**
-   * Lists the exports.
+   * Lists the exports that can be opened: clients that look at all would fail at others.
    *
    * @throws nbd.protocol.OptionException if the backend refuses to list them
    * @throws IOException if the backend cannot find out
@@ -247,7 +247,12 @@ public final class Exports {
       lock.unlock();
     }
     List<ListedExport> list = new ArrayList<>();
-    named.forEach((name, export) -> list.add(new ListedExport(name, export.description())));
+    named.forEach(
+        (name, export) -> {
+          if (export.isServing()) {
+            list.add(new ListedExport(name, export.description()));
+          }
+        });
     if (own != null) {
       own.backend().exports().orElse(List.of()).stream()
           .filter(listed -> !named.containsKey(listed.name()))

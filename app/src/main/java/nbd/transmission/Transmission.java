@@ -7,6 +7,7 @@ import java.nio.channels.ClosedChannelException;
 import java.util.EnumSet;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.BooleanSupplier;
 import nbd.posix.Pipe;
 import nbd.posix.SpliceSocket;
@@ -76,6 +77,11 @@ public final class Transmission {
   private final Replies replies;
   private final boolean encrypted;
   private final ConnectionThreads threads;
+
+  /** Written by the thread that serves, and read by others. */
+  private final AtomicLong requests = new AtomicLong();
+
+  private final AtomicLong bytes = new AtomicLong();
 
   /** The call of the current request that waits for storage. */
   private Optional<Runnable> waiting = Optional.empty();
@@ -219,6 +225,21 @@ public final class Transmission {
     return Optional.empty();
   }
 
+  /** Counts; only one thread at a time does. */
+  private static void add(AtomicLong counter, long more) {
+    counter.setOpaque(counter.getPlain() + more);
+  }
+
+  /** Returns the number of requests that have been received; any thread may ask. */
+  public long requests() {
+    return requests.getOpaque();
+  }
+
+  /** Returns the bytes of the reads and writes that have been received; any thread may ask. */
+  public long bytes() {
+    return bytes.getOpaque();
+  }
+
   /** Waits for the next request; false at the end of the stream, and for the pause. */
   private boolean next() throws IOException {
     int bytes = request.bytes();
@@ -233,6 +254,7 @@ public final class Transmission {
       return false;
     }
     request.readFrom(in.buffer());
+    add(requests, 1);
     return true;
   }
 
@@ -281,6 +303,9 @@ public final class Transmission {
   /** Performs a request that is valid, as far as can be said without its payload. */
   private void perform(Command command, CommandFlags flags) throws IOException {
     int length = (int) request.length();
+    if (command == Command.READ || command == Command.WRITE) {
+      add(bytes, length);
+    }
     if (isFiltered(command, flags)) {
       filteredStatus(flags.without(CommandFlag.PAYLOAD_LEN));
     } else if (request.length() == 0 && command == Command.READ) {

@@ -86,10 +86,11 @@ final class CompletionTest {
     "info --is r, read-only rotational",
     "info --ma, --map --map=",
     "info --map nbds, nbds:// nbds+unix:///",
+    "serve --config=im, 'images|image file'",
     "serve --control=im, 'images|image file'",
     "control im, 'images|image file'",
     "control --json im, 'images|image file'",
-    "control x e, exports",
+    "control x r, resume remove reload",
     "control x --j, --json",
   })
   void bashOffers(String line, String answers) throws Exception {

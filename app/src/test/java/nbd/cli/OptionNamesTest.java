@@ -100,7 +100,7 @@ final class OptionNamesTest {
       }
       assertThat(start).as("the synopsis of " + spec.name()).isPositive();
       String synopsis =
-          page.substring(start, page.indexOf("\n.sp", start)).replaceFirst("\\[URI]$", "URI");
+          page.substring(start, page.indexOf("\n.sp", start)).replaceFirst("\\[([A-Z]+)]$", "$1");
       assertThat(synopsis).doesNotContain("] ]", "_", "I]").containsPattern("[A-Z]$");
       for (OptionSpec option : spec.options()) {
         String value = option.arity().max() == 0 ? "" : "=" + option.paramLabel();

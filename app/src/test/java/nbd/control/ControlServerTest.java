@@ -192,11 +192,14 @@ final class ControlServerTest {
   void twoClientsAreAnsweredAtTheSameTime() throws IOException {
     ControlServer server = start(LONG);
     Running held = Running.start(() -> assertThat(ask("hold")).isEqualTo("held\n"));
-    try (ControlClient other = ControlClient.connect(socket)) {
+    try (ControlClient other = ControlClient.connect(socket);
+        SocketChannel silent = raw()) {
       other.request("echo now");
       assertThat(other.lines()).isEqualTo("now\n");
+      assertThat(LineInput.read(silent, 100)).isEqualTo(ControlServer.GREETING);
       assertThat(held.isDone()).isFalse();
       server.stopAccepting();
+      assertThat(rest(silent)).isEmpty();
       hold.countDown();
       held.join(LONG);
       server.awaitAnswers(LONG);

@@ -56,22 +56,22 @@ final class ControlIT {
         assertThat(control("exports", "--json").ok().out())
             .contains("{\"names\": [\"disk\", \"two words\"], \"state\": \"serving\",")
             .contains("\"connections\": 1, \"size\": 1048576, \"read_only\": false");
+        client.write(0, (byte) 1).read(0, 512);
         String self = "pid " + ProcessHandle.current().pid() + ", uid \\d+";
         String time = "\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d[+-]\\d\\d:\\d\\d";
         silent.greeting();
         assertThat(control("connections").ok().out())
             .matches(
                 """
-                NUMBER +STATE +EXPORT +SINCE +CLIENT
-                1 +serving +disk +@ +%s
-                2 +handshake +- +@ +%s
+                NUMBER +STATE +EXPORT +REQUESTS +BYTES +SINCE +CLIENT
+                1 +serving +disk +2 +513 +@ +%s
+                2 +handshake +- +0 +0 +@ +%s
                 """
                     .formatted(self, self)
                     .replace("@", time));
         assertThat(control("--json", "connections").ok().out())
             .contains(
                 "{\"number\": 1, \"state\": \"serving\", \"export\": \"disk\", \"since\": \"2");
-        client.write(0, (byte) 1);
         assertThat(control("stop").ok().out()).isEmpty();
         client.expectEnd();
       }

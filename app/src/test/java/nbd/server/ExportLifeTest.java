@@ -314,6 +314,7 @@ final class ExportLifeTest {
     Eventually.await(client.stopped);
     assertRefused(() -> exports.open("a", new Noting()), OptionReplyType.ERR_SHUTDOWN);
     assertThat(exports.mayKnow("a")).isTrue();
+    assertThat(exports.list()).isEmpty();
     assertThat(fake.count(Command.FLUSH)).isZero();
     opened.close();
     draining.join(LONG);
@@ -321,6 +322,7 @@ final class ExportLifeTest {
     assertThat(export.state().serving()).isFalse();
     assertThat(backend.closed).hasValue(0);
     export.resume();
+    assertThat(exports.list()).hasSize(1);
     exports.open("a", new Noting()).close();
     assertThat(remove("a", LONG)).isTrue();
     export.resume();
