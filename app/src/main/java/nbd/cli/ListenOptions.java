@@ -116,7 +116,7 @@ final class ListenOptions {
       if (taken.isPresent()) {
         channel.close();
         int bound = ((InetSocketAddress) AdoptedSocket.localAddress(taken.get())).getPort();
-        return tcp(taken.get(), host, bound, exportName);
+        return tcp(taken.get(), host, bound, exportName).asInherited();
       }
       channel.setOption(StandardSocketOptions.SO_REUSEADDR, true);
       channel.bind(wanted, BACKLOG);
@@ -152,7 +152,9 @@ final class ListenOptions {
     try {
       List<OwnFile> made = new ArrayList<>(List.of(OwnFile.of(path)));
       made.addAll(around);
-      return Listening.own(channel, NbdUri.unix(path, exportName), Optional.of(path), made);
+      Listening listening =
+          Listening.own(channel, NbdUri.unix(path, exportName), Optional.of(path), made);
+      return taken.isPresent() ? listening.asInherited() : listening;
     } catch (IOException gone) {
       channel.close();
       throw new IOException("cannot listen on %s: %s".formatted(path, Failure.reason(gone)), gone);

@@ -16,22 +16,29 @@ import nbd.client.NbdUri.TlsParameters;
  * @param socket the path of a Unix socket
  * @param made the files that were made for it, in the order in which they are removed; none for a
  *     socket that another process opened
+ * @param inherited whether it is, with its files, still another server's, which may go on with it
  */
 record Listening(
     ServerSocketChannel channel,
     NbdUri uri,
     String name,
     Optional<Path> socket,
-    List<OwnFile> made) {
+    List<OwnFile> made,
+    boolean inherited) {
   /** Describes a socket of this process's own. */
   static Listening own(
       ServerSocketChannel channel, NbdUri uri, Optional<Path> socket, List<OwnFile> made) {
-    return new Listening(channel, uri, "", socket, made);
+    return new Listening(channel, uri, "", socket, made, false);
+  }
+
+  /** Says that it comes from a server that is taken over. */
+  Listening asInherited() {
+    return new Listening(channel, uri, name, socket, made, true);
   }
 
   /** Makes the URI one of TLS. */
   Listening withTls(TlsParameters parameters) {
-    return new Listening(channel, uri.withTls(parameters), name, socket, made);
+    return new Listening(channel, uri.withTls(parameters), name, socket, made, inherited);
   }
 
   /** Removes the files, except those that others have replaced. */
@@ -41,11 +48,13 @@ record Listening(
     }
   }
 
-  /** Removes the files and closes the socket. */
+  /** Closes the socket, and removes the files that are not another server's. */
   void close() throws IOException {
     // Before it is closed: afterwards another server may put its own socket there.
     try (channel) {
-      removeFiles();
+      if (!inherited) {
+        removeFiles();
+      }
     }
   }
 }

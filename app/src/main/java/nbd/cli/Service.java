@@ -53,6 +53,7 @@ final class Service implements GivingServer.Giver {
   private Optional<TakingServer> taking = Optional.empty();
   private boolean single;
   private boolean handedOver;
+  private boolean taken;
   private List<Listening> listening = List.of();
   private @Nullable Server server;
   private @Nullable RunCommand command;
@@ -259,18 +260,19 @@ final class Service implements GivingServer.Giver {
       for (Handover.Client client : taking.map(TakingServer::clients).orElse(List.of())) {
         started.adopt(client.state(), client.socket());
       }
-      if (pidFile.isPresent()) {
-        pidFile.get().write();
-      }
       if (control.isPresent()) {
         control.get().open(inherited);
       }
       if (taking.isPresent()) {
         taking.get().take();
+        taken = true;
         taking.get().close();
         LockedImages.forget();
         Logger.info(
             "took over from another server, connections: {}", taking.get().clients().size());
+      }
+      if (pidFile.isPresent()) {
+        writePid(pidFile.get());
       }
       for (Listening one : listening) {
         if (announce) {
@@ -484,6 +486,23 @@ final class Service implements GivingServer.Giver {
     }
   }
 
+  /** Writes the process ID; a server that has clients already does without. */
+  private void writePid(PidFile file) throws IOException {
+    try {
+      file.write();
+    } catch (IOException failure) {
+      if (!taken) {
+        throw failure;
+      }
+      Logger.error("{}", failure.getMessage());
+    }
+  }
+
+  /** Says whether a listening socket is another server's, which goes on with it. */
+  private boolean isOthers(boolean inherited) {
+    return handedOver || (inherited && taking.isPresent() && !taken);
+  }
+
   private boolean endAll() {
     boolean well = true;
     if (!handedOver) {
@@ -492,14 +511,14 @@ final class Service implements GivingServer.Giver {
     if (command != null) {
       command.end(PATIENCE);
     }
-    if (!handedOver) {
-      for (Listening one : listening) {
-        // Before it is closed: afterwards another server may put its own socket there.
+    for (Listening one : listening) {
+      // Before it is closed: afterwards another server may put its own socket there.
+      if (!isOthers(one.inherited())) {
         well &= succeeds(one::removeFiles);
       }
     }
     if (control.isPresent()) {
-      well &= succeeds(handedOver ? control.get()::leave : control.get()::close);
+      well &= succeeds(isOthers(true) ? control.get()::leave : control.get()::close);
     }
     exports.stopWaiting();
     if (server != null) {

@@ -104,7 +104,7 @@ final class SocketActivation {
           failure);
     }
     String name = names.isEmpty() ? "" : names.get(index);
-    return new Listening(channel, uri(address, exportName), name, path(address), List.of());
+    return new Listening(channel, uri(address, exportName), name, path(address), List.of(), false);
   }
 
   private int fromLauncher(int fd) throws IOException {
