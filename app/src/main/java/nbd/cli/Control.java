@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.concurrent.Callable;
 import nbd.control.ControlClient;
 import nbd.control.Words;
+import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.Option;
@@ -39,11 +40,11 @@ final class Control implements Callable<Integer> {
   private Request request = Request.EXPORTS;
 
   @Parameters(
-      index = "2..*",
+      index = "2",
       arity = "0..1",
       paramLabel = "NAME",
       description = "The name of the export; with add, its definition.")
-  private List<String> arguments = List.of();
+  private @Nullable String argument;
 
   @Option(names = "--json", description = "With exports and connections: print JSON.")
   private boolean json;
@@ -70,10 +71,10 @@ final class Control implements Callable<Integer> {
       return this == EXPORTS || this == CONNECTIONS;
     }
 
-    int arguments() {
+    boolean hasArgument() {
       return switch (this) {
-        case EXPORTS, CONNECTIONS, RELOAD, STOP -> 0;
-        case DRAIN, RESUME, REMOVE, ADD -> 1;
+        case DRAIN, RESUME, REMOVE, ADD -> true;
+        case EXPORTS, CONNECTIONS, RELOAD, STOP -> false;
       };
     }
   }
@@ -84,13 +85,13 @@ final class Control implements Callable<Integer> {
     String name = OptionValues.nameOf(request);
     UsageException.refuseIf(
         json && !request.hasJson(), "--json: only with exports and connections");
-    UsageException.refuseIf(
-        arguments.size() < request.arguments(), name + ": the name of an export is missing");
-    UsageException.refuseIf(
-        arguments.size() > request.arguments(),
-        name + ": \"" + (arguments.isEmpty() ? "" : arguments.getLast()) + "\" is too much");
     List<String> words = new ArrayList<>(List.of(name));
-    words.addAll(arguments);
+    if (argument != null) {
+      UsageException.refuseIf(!request.hasArgument(), name + ": \"" + argument + "\" is too much");
+      words.add(argument);
+    } else {
+      UsageException.refuseIf(request.hasArgument(), name + ": the name of an export is missing");
+    }
     if (json) {
       words.add("--json");
     }

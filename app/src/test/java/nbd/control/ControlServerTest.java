@@ -34,6 +34,7 @@ final class ControlServerTest {
   private static final int MORE_THAN_PLACES = 40;
 
   @TempDir private Path directory;
+  private final CountDownLatch reached = new CountDownLatch(1);
   private final CountDownLatch hold = new CountDownLatch(1);
   private final AtomicBoolean allowed = new AtomicBoolean(true);
   private Path socket;
@@ -56,6 +57,7 @@ final class ControlServerTest {
           "hold",
           Handler.of(
               words -> {
+                reached.countDown();
                 Eventually.await(hold);
                 return "held\n";
               }),
@@ -197,6 +199,7 @@ final class ControlServerTest {
       other.request("echo now");
       assertThat(other.lines()).isEqualTo("now\n");
       assertThat(LineInput.read(silent, 100)).isEqualTo(ControlServer.GREETING);
+      Eventually.await(reached);
       assertThat(held.isDone()).isFalse();
       server.stopAccepting();
       assertThat(rest(silent)).isEmpty();
