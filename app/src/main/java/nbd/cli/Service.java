@@ -51,12 +51,12 @@ final class Service implements GivingServer.Giver {
 
   private Optional<ControlSocket> control = Optional.empty();
   private Optional<TakingServer> taking = Optional.empty();
-  private boolean single;
   private boolean handedOver;
   private boolean taken;
   private List<Listening> listening = List.of();
   private @Nullable Server server;
   private @Nullable RunCommand command;
+  private @Nullable SingleClient singleClient;
   private boolean endsAfterLastClient;
   private boolean ended;
   private int endStatus;
@@ -139,17 +139,28 @@ final class Service implements GivingServer.Giver {
   int serveStandardStreams() throws IOException {
     ExitStatus.onSignal(this::endOnSignal);
     try {
-      SingleClient client = SingleClient.connect();
-      single = true;
       Server started = start(_ -> List.of(), false);
-      if (started != null) {
+      SingleClient client = connectSingleClient();
+      if (started != null && client != null) {
         started.serveClient(client.channel());
-        client.awaitOutput(PATIENCE);
       }
     } finally {
       end();
     }
     return end();
+  }
+
+  /** Takes the client over, unless a signal has come before. */
+  private @Nullable SingleClient connectSingleClient() throws IOException {
+    lock.lock();
+    try {
+      if (!ended) {
+        singleClient = SingleClient.connect();
+      }
+      return singleClient;
+    } finally {
+      lock.unlock();
+    }
   }
 
   /** Ends the service as a signal does when the last client has left. */
@@ -414,8 +425,9 @@ final class Service implements GivingServer.Giver {
       if (ended || server == null) {
         throw new IOException("the server is about to end");
       }
-      if (command != null || single) {
-        throw new IOException("the server ends with its " + (single ? "client" : "command"));
+      if (command != null || singleClient != null) {
+        throw new IOException(
+            "the server ends with its " + (command == null ? "client" : "command"));
       }
       for (Export export : exports.all()) {
         if (export.isVolatile()) {
@@ -523,6 +535,10 @@ final class Service implements GivingServer.Giver {
     exports.stopWaiting();
     if (server != null) {
       well &= server.stop(PATIENCE);
+    }
+    if (singleClient != null) {
+      SingleClient client = singleClient;
+      well &= succeeds(() -> client.finish(PATIENCE));
     }
     for (Export export : exports.stillOpen()) {
       well &= succeeds(export::close);

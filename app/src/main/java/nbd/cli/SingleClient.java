@@ -50,8 +50,13 @@ final class SingleClient {
     return channel;
   }
 
-  /** Waits until the client has been sent everything, after the channel was closed. */
-  void awaitOutput(Duration patience) {
+  /**
+   * Closes the channel, and waits until the client has been sent everything.
+   *
+   * @param patience the time that the client has to take it
+   */
+  void finish(Duration patience) throws IOException {
+    channel.close();
     try {
       for (Thread thread : output) {
         boolean _ = thread.join(patience);

@@ -248,7 +248,8 @@ final class ServiceIT {
     builder.environment().put("WATCHDOG_USEC", "100000");
     try (ServeProcess serve = ServeProcess.ready(builder)) {
       awaitText(out, "READY=1\n");
-      awaitText(out, "STATUS=clients: 0 now, 0 since the start WATCHDOG=1\n");
+      awaitText(out, "STATUS=clients: 0 now, 0 since the start");
+      awaitText(out, "WATCHDOG=1\n");
       try (RawClient client = serve.client()) {
         awaitText(out, "STATUS=clients: 1 now, 1 since the start");
         client.disconnect();
@@ -259,7 +260,7 @@ final class ServiceIT {
       serve.stop();
     }
     awaitText(out, "STOPPING=1 STATUS=stopping\n");
-    assertThat(text(out).replaceAll("(?m)^(STATUS=.* )?WATCHDOG=1\\R", ""))
+    assertThat(text(out).replaceAll("(?m)^(STATUS|WATCHDOG)=.*\\R", ""))
         .matches(
             "bound\nREADY=1\nRELOADING=1 MONOTONIC_USEC=\\d+\nREADY=1\nSTOPPING=1"
                 + " STATUS=stopping\n");
@@ -331,6 +332,23 @@ final class ServiceIT {
     assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
     assertThat(server.exitValue()).isZero();
     assertThat(log()).isEmptyFile();
+  }
+
+  @Test
+  void aSignalEndsTheServerOfPipes() throws Exception {
+    Process server =
+        start(
+            new ProcessBuilder(serve(javas().toList().getFirst(), "-s", "memory:1M"))
+                .redirectError(log().toFile()));
+    try (DataInputStream in = new DataInputStream(server.getInputStream())) {
+      assertThat(new String(in.readNBytes(16), ISO_8859_1)).isEqualTo("NBDMAGICIHAVEOPT");
+      // Process.destroy() would close the pipe, too.
+      Tools.run("kill", "-TERM", "" + server.pid()).ok();
+      assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+      assertThat(in.readAllBytes()).as("the flags").hasSize(2);
+    }
+    assertThat(server.exitValue()).as(text(log())).isZero();
+    assertThat(text(log())).hasLineCount(1).contains("stopping on a signal, connections: 1");
   }
 
   @Test
