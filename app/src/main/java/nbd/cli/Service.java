@@ -486,10 +486,11 @@ final class Service implements GivingServer.Giver {
     }
 
     @Override
-    public void leave() {
+    public void leave(long process) {
       lock.lock();
       try {
         handedOver = true;
+        manager.replacedBy(process);
         paused.leave();
         end("another server has taken over");
       } finally {

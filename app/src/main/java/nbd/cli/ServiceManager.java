@@ -69,6 +69,11 @@ final class ServiceManager {
     send("RELOADING=1\nMONOTONIC_USEC=" + TimeUnit.NANOSECONDS.toMicros(System.nanoTime()));
   }
 
+  /** Says that another process is the service's main one from now on. */
+  void replacedBy(long process) {
+    send("MAINPID=" + process);
+  }
+
   /** Says that the server ends. */
   void stopping() {
     send("STOPPING=1\nSTATUS=stopping");

@@ -47,22 +47,37 @@ public final class UnixPeer {
     }
   }
 
+  /**
+   * Returns the process ID.
+   *
+   * @param channel of a Unix socket, open
+   * @throws IOException where the system does not tell
+   */
+  public static long pidOf(SocketChannel channel) throws IOException {
+    Calls calls = Calls.LINKED.orElseThrow(() -> new IOException("the system does not tell"));
+    return credentials(calls, SocketDescriptor.find(channel)) >> 32;
+  }
+
   private static String ask(Calls calls, int fd) throws PosixException {
-    long found =
-        Calls.checked(
-            "getsockopt",
-            "a Unix socket",
-            (arena, state) -> {
-              MemorySegment credentials = arena.allocate(UCRED_BYTES, Integer.BYTES);
-              MemorySegment length = arena.allocateFrom(JAVA_INT, UCRED_BYTES);
-              int result =
-                  (int)
-                      calls.getsockopt.invokeExact(
-                          state, fd, SOL_SOCKET, SO_PEERCRED, credentials, length);
-              long pid = credentials.get(JAVA_INT, 0);
-              long uid = Integer.toUnsignedLong(credentials.get(JAVA_INT, 4));
-              return result < 0 ? result : pid << 32 | uid;
-            });
+    long found = credentials(calls, fd);
     return "pid %d, uid %d".formatted(found >> 32, found & 0xffff_ffffL);
+  }
+
+  /** Returns the process ID in the upper half, and the user ID in the lower one. */
+  private static long credentials(Calls calls, int fd) throws PosixException {
+    return Calls.checked(
+        "getsockopt",
+        "a Unix socket",
+        (arena, state) -> {
+          MemorySegment credentials = arena.allocate(UCRED_BYTES, Integer.BYTES);
+          MemorySegment length = arena.allocateFrom(JAVA_INT, UCRED_BYTES);
+          int result =
+              (int)
+                  calls.getsockopt.invokeExact(
+                      state, fd, SOL_SOCKET, SO_PEERCRED, credentials, length);
+          long pid = credentials.get(JAVA_INT, 0);
+          long uid = Integer.toUnsignedLong(credentials.get(JAVA_INT, 4));
+          return result < 0 ? result : pid << 32 | uid;
+        });
   }
 }

@@ -4,6 +4,7 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
+import nbd.posix.UnixPeer;
 import org.tinylog.Logger;
 
 /**
@@ -38,8 +39,12 @@ public final class GivingServer {
     /** Goes on serving. */
     void resume();
 
-    /** Closes the storage, since the new server has taken everything. */
-    void leave();
+    /**
+     * Closes the storage, since the new server has taken everything.
+     *
+     * @param process the ID of the new server's process
+     */
+    void leave(long process);
   }
 
   /**
@@ -60,6 +65,7 @@ public final class GivingServer {
    * @return true if the new server has taken over
    */
   public boolean give(SocketChannel channel, String version) throws IOException {
+    long process = UnixPeer.pidOf(channel);
     try (Exchange exchange = new Exchange(channel)) {
       Paused paused;
       try {
@@ -89,7 +95,7 @@ public final class GivingServer {
           paused.resume();
         }
       }
-      paused.leave();
+      paused.leave(process);
       exchange.sendGo(GO_PATIENCE);
       return true;
     }

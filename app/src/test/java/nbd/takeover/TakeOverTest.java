@@ -96,7 +96,8 @@ final class TakeOverTest {
     }
 
     @Override
-    public void leave() {
+    public void leave(long process) {
+      assertThat(process).isEqualTo(ProcessHandle.current().pid());
       events.add("leave");
     }
   }
