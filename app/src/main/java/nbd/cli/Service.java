@@ -280,7 +280,9 @@ final class Service implements GivingServer.Giver {
         taking.get().close();
         LockedImages.forget();
         Logger.info(
-            "took over from another server, connections: {}", taking.get().clients().size());
+            "took over from nbd-multiconn {}, connections: {}",
+            taking.get().handover().program(),
+            taking.get().clients().size());
       }
       if (pidFile.isPresent()) {
         writePid(pidFile.get());

@@ -352,9 +352,9 @@ final class Connection implements Runnable, Export.Client {
         now.map(each -> each.transmission().bytes()).orElse(0L));
   }
 
-  /** Says whether the client chose an export; known until the server stops. */
+  /** Says whether the client chose an export. */
   boolean hasExport() {
-    return phase.get() == Phase.TRANSMISSION;
+    return serving != null;
   }
 
   /** Ends the connection when the requests that it has received are answered. */

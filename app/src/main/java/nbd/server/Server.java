@@ -3,7 +3,6 @@ package nbd.server;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.StandardSocketOptions;
-import java.nio.channels.ClosedChannelException;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
@@ -20,7 +19,6 @@ import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
-import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
@@ -73,16 +71,28 @@ public final class Server {
   /** The interval for looking whether the connections have paused. */
   private static final long LOOK_NANOS = 500_000;
 
+  /** The permits for clients, of which a client that is served already may take one too many. */
+  private static final class Permits extends Semaphore {
+    private static final long serialVersionUID = 1;
+
+    Permits(int count) {
+      super(count, true);
+    }
+
+    void takeAnyhow() {
+      reducePermits(1);
+    }
+  }
+
   /** The permits of a server without a limit; leaves room for those that stopping adds. */
   private static final int UNLIMITED = Integer.MAX_VALUE / 2;
 
-  private volatile List<ServerSocketChannel> listeners;
-  private volatile List<Thread> accepting = List.of();
+  private volatile Listeners listeners;
   private final Exports exports;
   private final Duration handshakeTimeout;
   private final Admission admission;
   private final TlsPolicy tls;
-  private final Semaphore permits;
+  private final Permits permits;
   private final Map<Connection, Thread> connections = new ConcurrentHashMap<>();
   private final ConnectionThreads threads = new ConnectionThreads(connections::size);
   private final ScheduledThreadPoolExecutor timer;
@@ -133,13 +143,15 @@ public final class Server {
       Duration handshakeTimeout,
       Admission admission,
       TlsPolicy tls) {
-    this.listeners = List.copyOf(listeners);
     this.exports = exports;
     this.handshakeTimeout = handshakeTimeout;
     this.admission = admission;
     this.tls = tls;
     int maxConnections = exports.maxConnections();
-    this.permits = new Semaphore(maxConnections == 0 ? UNLIMITED : maxConnections, true);
+    this.permits = new Permits(maxConnections == 0 ? UNLIMITED : maxConnections);
+    this.listeners =
+        new Listeners(
+            listeners, permits, maxConnections, client -> start(client, Optional.empty()));
     this.timer =
         new ScheduledThreadPoolExecutor(
             1, Thread.ofPlatform().daemon().name("handshake timer").factory());
@@ -190,7 +202,7 @@ public final class Server {
   public void serve() {
     resumeClients();
     do {
-      accept(listeners);
+      listeners.accept();
     } while (goesOn());
   }
 
@@ -213,68 +225,6 @@ public final class Server {
       return !stopping && !left;
     } finally {
       pauseLock.unlock();
-    }
-  }
-
-  private void accept(List<ServerSocketChannel> on) {
-    AtomicReference<Error> failed = new AtomicReference<>();
-    accepting =
-        on.stream()
-            .map(
-                listener ->
-                    Thread.ofPlatform()
-                        .name("accept")
-                        .unstarted(() -> accept(listener, on, failed)))
-            .toList();
-    try {
-      accepting.forEach(Thread::start);
-      for (Thread thread : accepting) {
-        thread.join();
-      }
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
-    } finally {
-      close(on);
-    }
-    if (failed.get() != null) {
-      throw failed.get();
-    }
-  }
-
-  private void accept(
-      ServerSocketChannel listener, List<ServerSocketChannel> all, AtomicReference<Error> failed) {
-    try {
-      accept(listener);
-    } catch (Error failure) {
-      failed.set(failure);
-      close(all);
-    }
-  }
-
-  private void accept(ServerSocketChannel listener) {
-    Acceptance acceptance =
-        new Acceptance(listener, permits, exports.maxConnections(), System::nanoTime);
-    while (!stopping) {
-      try {
-        start(acceptance.next(), Optional.empty());
-      } catch (ClosedChannelException closed) {
-        return;
-      } catch (IOException failure) {
-        acceptance.failed(failure);
-      } catch (RuntimeException | OutOfMemoryError failure) {
-        // It concerns one connection, or passes; any other Error ends the server.
-        acceptance.failed(new IOException(failure.toString(), failure));
-      }
-    }
-  }
-
-  private static void close(List<ServerSocketChannel> listening) {
-    for (ServerSocketChannel listener : listening) {
-      try {
-        listener.close();
-      } catch (IOException failure) {
-        Logger.debug("the listening socket: {}", failure.getMessage());
-      }
     }
   }
 
@@ -416,10 +366,10 @@ public final class Server {
     } finally {
       pauseLock.unlock();
     }
-    Paused made = new Paused();
     boolean done = false;
+    Paused made = new Paused(List.of());
     try {
-      made.keepListeners();
+      made = new Paused(listeners.keep());
       awaitPause(patience);
       flushPaused();
       done = true;
@@ -512,7 +462,7 @@ public final class Server {
       client.close();
       return;
     }
-    permits.acquireUninterruptibly();
+    permits.takeAnyhow();
     start(channel, Optional.of(client));
   }
 
@@ -554,20 +504,10 @@ public final class Server {
 
   /** A server that has stopped serving; one of the methods that end that is called, once. */
   public final class Paused {
-    private final List<Descriptor> kept = new ArrayList<>();
+    private final List<Descriptor> kept;
 
-    /** Keeps the listening sockets, and ends the accept loops. */
-    private void keepListeners() throws IOException {
-      try {
-        for (ServerSocketChannel listener : listeners) {
-          kept.add(Descriptor.of(listener));
-        }
-      } catch (IOException failure) {
-        kept.forEach(Descriptor::close);
-        kept.clear();
-        throw failure;
-      }
-      close(listeners);
+    private Paused(List<Descriptor> kept) {
+      this.kept = kept;
     }
 
     /** Returns the listening sockets, in the server's order; they stay the server's. */
@@ -591,28 +531,14 @@ public final class Server {
         if (stopping) {
           closePausedClients();
         } else {
-          listenAgain();
+          if (!kept.isEmpty()) {
+            listeners = listeners.again(kept);
+          }
           resumeClients();
         }
         pauseEnded.signalAll();
       } finally {
         pauseLock.unlock();
-      }
-    }
-
-    private void listenAgain() {
-      List<ServerSocketChannel> again = new ArrayList<>();
-      for (Descriptor socket : kept) {
-        try {
-          again.add(AdoptedSocket.listener(socket.number()));
-          int _ = socket.release();
-        } catch (IOException failure) {
-          socket.close();
-          Logger.error("a listening socket is lost: {}", failure.getMessage());
-        }
-      }
-      if (!again.isEmpty()) {
-        listeners = List.copyOf(again);
       }
     }
 
@@ -661,7 +587,7 @@ public final class Server {
 
   /** Says whether every listening socket has a thread that accepts, or waits for the limit. */
   public boolean isAccepting() {
-    return isPausing() || accepting.stream().allMatch(Thread::isAlive);
+    return isPausing() || listeners.areAccepting();
   }
 
   /** Returns the bytes that requests in flight hold. */
@@ -678,8 +604,8 @@ public final class Server {
   public boolean stop(Duration patience) {
     stopping = true;
     // For the clients that wait for one.
-    permits.release(listeners.size());
-    close(listeners);
+    permits.release(listeners.count());
+    listeners.close();
     connections.keySet().forEach(Connection::stop);
     boolean ended = awaitConnections(patience);
     if (!ended) {

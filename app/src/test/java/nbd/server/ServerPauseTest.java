@@ -249,6 +249,35 @@ final class ServerPauseTest {
   }
 
   @Test
+  void aClientThatWaitsForItsPlaceDoesNotBlockThePause() throws Exception {
+    List<ServerSocketChannel> listeners = listen();
+    SocketAddress address = listeners.getFirst().getLocalAddress();
+    Server server =
+        new Server(
+            listeners,
+            new Exports(storage, List.of("disk"), "", false, 1),
+            LONG,
+            Server.MINIMUM_MEMORY,
+            TlsPolicy.OFF);
+    Running running = start(server);
+    try (RawClient first = RawClient.connect(address);
+        RawClient second = RawClient.connect(address)) {
+      first.enter("disk");
+      first.write(0, (byte) 1);
+      running.server().pause(LONG).resume();
+      first.write(1, (byte) 2);
+      first.disconnect();
+      // It had no place, got the one of the client that paused, and was cut or goes on.
+      try {
+        second.enter("disk");
+        assertThat(second.read(0, 2)).containsExactly(1, 2);
+      } catch (IOException | AssertionError cut) {
+        second.close();
+      }
+    }
+  }
+
+  @Test
   void bytesThatWereReadAheadGoAlong() throws Exception {
     List<ServerSocketChannel> listeners = listen();
     Running running = start(server(listeners, storage));
