@@ -22,12 +22,12 @@ import nbd.server.ClientState;
  * <pre>
  * old: HELLO, a LISTENER, IMAGE or CLIENT with each descriptor, END     (it serves nobody now)
  * new: READY, or REFUSED and why                                        (old goes on)
- * old: GO, when it has closed the storage                               (new serves)
+ * old: GO, when it has closed the storage (new serves), or REFUSED      (old goes on)
  * </pre>
  *
  * <p>Whoever sees the end of the stream before READY goes on, or gives up, as if there had been no
- * take-over. A new server that has sent READY has everything that it needs: it serves at the end of
- * the stream too.
+ * take-over. A new server that has sent READY serves at the end of the stream, too: the old one
+ * sends REFUSED before the end if it goes on. So one of them serves, and never both.
  *
  * <p>Used by one thread, which is a platform thread.
  */

@@ -18,6 +18,9 @@ public final class GivingServer {
   /** The time that the new server has to take GO; if it does not, it is gone. */
   private static final Duration GO_PATIENCE = Duration.ofSeconds(10);
 
+  /** The same for REFUSED; if it does not read, it has not said that it is ready. */
+  private static final Duration REFUSAL_PATIENCE = Duration.ofSeconds(1);
+
   private final Giver giver;
   private final Duration patience;
 
@@ -73,7 +76,7 @@ public final class GivingServer {
         paused = giver.pause(patience);
       } catch (IOException cannot) {
         Logger.error("no take-over: {}", cannot.getMessage());
-        exchange.sendRefused(String.valueOf(cannot.getMessage()), GO_PATIENCE);
+        refuse(exchange, String.valueOf(cannot.getMessage()));
         return false;
       }
       boolean taken = false;
@@ -93,11 +96,24 @@ public final class GivingServer {
       } finally {
         if (!taken) {
           paused.resume();
+          refuse(exchange, "it was not ready in time");
         }
       }
       paused.leave(process);
       exchange.sendGo(GO_PATIENCE);
       return true;
+    }
+  }
+
+  /**
+   * Tells the new server that this one goes on. It may have said in the last moment that it is
+   * ready; if it saw nothing but the end of the stream, it would serve, too.
+   */
+  private static void refuse(Exchange exchange, String why) {
+    try {
+      exchange.sendRefused(why, REFUSAL_PATIENCE);
+    } catch (IOException gone) {
+      Logger.debug("the new server is gone: {}", gone.getMessage());
     }
   }
 

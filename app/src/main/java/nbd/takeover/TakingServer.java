@@ -64,7 +64,11 @@ public final class TakingServer implements AutoCloseable {
     }
   }
 
-  /** Takes everything: returns when the other server has closed its storage, or is gone. */
+  /**
+   * Takes everything: returns when the other server has closed its storage, or is gone.
+   *
+   * @throws RefusedException if the other server goes on, since this one was not ready in time
+   */
   public void take() throws IOException {
     exchange.sendReady(PATIENCE);
     try {

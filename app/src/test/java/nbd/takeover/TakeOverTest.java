@@ -165,6 +165,17 @@ final class TakeOverTest {
   }
 
   @Test
+  void aServerThatIsReadyTooLateDoesNotServe() throws Exception {
+    // The old side's own end is open still, as if it had just run out of patience.
+    FutureTask<Boolean> giving = give(Duration.ofSeconds(1), "1");
+    try (TakingServer late = new TakingServer(newSide)) {
+      assertThat(result(giving)).isFalse();
+      assertThat(events).containsExactly("pause", "resume");
+      assertThatThrownBy(late::take).isInstanceOf(RefusedException.class);
+    }
+  }
+
+  @Test
   void theNewServerServesIfTheOldOneDiesAfterwards() throws Exception {
     Exchange old = new Exchange(oldSide);
     FutureTask<Boolean> giving =
