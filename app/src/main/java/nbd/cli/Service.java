@@ -520,7 +520,8 @@ final class Service implements GivingServer.Giver {
 
   private boolean endAll() {
     boolean well = true;
-    if (!handedOver) {
+    // The service goes on where another server has taken over, or this one has not taken over.
+    if (!isOthers(true)) {
       manager.stopping();
     }
     if (command != null) {
