@@ -103,6 +103,12 @@ public final class CacheFilter extends FilterBackend {
     this.frames = new Frames(settings.blockSize(), settings.blocks());
   }
 
+  /** A cache that writes at the end only may hold writes that no flush has stored. */
+  @Override
+  public boolean isVolatile() {
+    return settings.mode() == CacheMode.UNSAFE || super.isVolatile();
+  }
+
   /**
    * All calls may come at the same time. Only where the storage has one handle at a time, and more
    * than one export, the clients still have to come one after the other.

@@ -1,6 +1,7 @@
 package nbd.cli;
 
 import java.io.IOException;
+import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.SocketAddress;
 import java.net.UnixDomainSocketAddress;
@@ -41,10 +42,15 @@ final class InheritedSockets {
   static String nameOf(SocketAddress address) {
     return switch (address) {
       case InetSocketAddress internet ->
-          "tcp " + internet.getAddress().getHostAddress() + " " + internet.getPort();
+          "tcp " + nameOf(internet.getAddress()) + " " + internet.getPort();
       case UnixDomainSocketAddress unix -> nameOf(unix.getPath());
       default -> "";
     };
+  }
+
+  /** Names a host; the wildcards of IPv4 and IPv6 are one socket's, and a scope is not told. */
+  private static String nameOf(InetAddress host) {
+    return host.isAnyLocalAddress() ? "*" : host.getHostAddress().replaceFirst("%.*", "");
   }
 
   /** Names the address of a Unix socket. */

@@ -394,7 +394,10 @@ final class Service implements GivingServer.Giver {
   }
 
   private int endOnSignal() {
-    return end("stopping on a signal");
+    int status = end("stopping on a signal");
+    // One of them may be a server that takes over, which has to hear that there is no service.
+    control.ifPresent(socket -> socket.awaitAnswers(PATIENCE));
+    return status;
   }
 
   private void endAfterLast() {
@@ -488,9 +491,12 @@ final class Service implements GivingServer.Giver {
     }
 
     @Override
-    public void leave(long process) {
+    public void leave(long process) throws IOException {
       lock.lock();
       try {
+        if (ended) {
+          throw new IOException("the server was told to end");
+        }
         handedOver = true;
         manager.replacedBy(process);
         paused.leave();

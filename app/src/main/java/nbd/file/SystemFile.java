@@ -64,7 +64,8 @@ final class SystemFile implements OpenFile {
     }
     List<AutoCloseable> open = new ArrayList<>(file.stream().toList());
     try {
-      return Optional.of(new SystemFile(file.get(), name, settings, isDevice, calls, open));
+      return Optional.of(
+          new SystemFile(file.get(), inherited.isPresent(), name, settings, isDevice, calls, open));
     } catch (IOException | RuntimeException | Error failure) {
       close(open);
       throw failure;
@@ -73,6 +74,7 @@ final class SystemFile implements OpenFile {
 
   private SystemFile(
       PosixFile file,
+      boolean isLocked,
       String name,
       FileSettings settings,
       boolean isDevice,
@@ -83,7 +85,10 @@ final class SystemFile implements OpenFile {
     this.file = file;
     this.open = open;
     if (settings.lock()) {
-      ImageLock.take(file, writable, name);
+      // Locks that are inherited are another process's still, which may go on with them.
+      if (!isLocked) {
+        ImageLock.take(file, writable, name);
+      }
       open.add(LockedImages.hold(file));
     }
     if (isDevice) {

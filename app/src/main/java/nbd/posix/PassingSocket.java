@@ -124,7 +124,7 @@ public final class PassingSocket implements AutoCloseable {
     List<Descriptor> with = sends ? files : List.of();
     while (data.hasRemaining()) {
       await(sends ? POLLOUT : POLLIN, deadline);
-      long count = sends ? sendSome(data, with) : receiveSome(data, files);
+      long count = sends ? sendSome(data, with) : receiveUnlessReset(data, files);
       if (count == 0) {
         throw new EOFException("the other process is gone");
       }
@@ -177,6 +177,18 @@ public final class PassingSocket implements AutoCloseable {
               calls.sendmsg.invokeExact(
                   state, socket.number(), message, MSG_DONTWAIT | MSG_NOSIGNAL);
         });
+  }
+
+  /** Receives; a process that died with messages unread resets the stream, which is its end. */
+  private long receiveUnlessReset(ByteBuffer data, List<Descriptor> files) throws IOException {
+    try {
+      return receiveSome(data, files);
+    } catch (PosixException failure) {
+      if (failure.errno() == Errno.ECONNRESET) {
+        return 0;
+      }
+      throw failure;
+    }
   }
 
   private long receiveSome(ByteBuffer data, List<Descriptor> files) throws IOException {

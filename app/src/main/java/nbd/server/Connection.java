@@ -299,20 +299,22 @@ final class Connection implements Runnable, Export.Client {
    * Gives the client to whoever wanted the pause; false if it cannot be had without its channel.
    */
   private boolean handOver(OpenExport export, WireInput in) {
+    Descriptor socket;
     pauseLock.lock();
     try {
-      Descriptor socket = kept == null ? Descriptor.of(channel) : kept;
+      socket = kept == null ? Descriptor.of(channel) : kept;
       kept = null;
       transmission = null;
-      Logger.debug("{}: pauses", name);
-      pausing.accept(new PausedClient(socket, export, seat, in.takeBuffered()));
-      return true;
     } catch (IOException failure) {
       Logger.warn("{}: ended, it cannot be paused: {}", name, failure.getMessage());
       return false;
     } finally {
       pauseLock.unlock();
     }
+    Logger.debug("{}: pauses", name);
+    // Without the lock: the other side has one, too, under which it may call this connection.
+    pausing.accept(new PausedClient(socket, export, seat, in.takeBuffered()));
+    return true;
   }
 
   private void cutStalled() {

@@ -8,16 +8,19 @@ import java.nio.channels.SocketChannel;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.LockSupport;
@@ -25,7 +28,6 @@ import java.util.concurrent.locks.ReentrantLock;
 import nbd.posix.AdoptedSocket;
 import nbd.posix.Descriptor;
 import nbd.protocol.Printable;
-import nbd.threads.BlockingCalls;
 import nbd.threads.ConnectionThreads;
 import nbd.transmission.Admission;
 import nbd.transmission.OpenExport;
@@ -113,6 +115,9 @@ public final class Server {
 
   /** True from {@link #pause} to {@link Paused#resume} or {@link Paused#leave}. */
   private boolean pausing;
+
+  /** True while the server pauses and has no connections: none begins. */
+  private boolean settled;
 
   /** True once the clients are another server's. */
   private boolean left;
@@ -306,7 +311,7 @@ public final class Server {
                     ended(connection);
                   }
                 });
-    connections.put(connection, thread);
+    enter(connection, thread, resumed.isPresent());
     boolean started = false;
     try {
       thread.start();
@@ -318,6 +323,22 @@ public final class Server {
     }
     if (stopping) {
       connection.stop();
+    }
+  }
+
+  /**
+   * Counts a connection in, unless the server has stopped serving. While it is about to, no client
+   * gets the place of one that pauses.
+   */
+  private void enter(Connection connection, Thread thread, boolean isResumed) throws IOException {
+    pauseLock.lock();
+    try {
+      if (!isResumed && (settled || (pausing && exports.maxConnections() > 0))) {
+        throw new IOException("another server takes over");
+      }
+      connections.put(connection, thread);
+    } finally {
+      pauseLock.unlock();
     }
   }
 
@@ -351,7 +372,7 @@ public final class Server {
    * TLS end, since no other process can go on with them; and those that have not chosen an export
    * end soon.
    *
-   * @param patience until everything has stopped; flushing may take longer
+   * @param patience until everything has stopped and is flushed
    * @throws IOException if something does not stop in time, or a flush fails: the server goes on,
    *     as if this had not been called
    */
@@ -370,8 +391,9 @@ public final class Server {
     Paused made = new Paused(List.of());
     try {
       made = new Paused(listeners.keep());
-      awaitPause(patience);
-      flushPaused();
+      long deadline = System.nanoTime() + patience.toNanos();
+      awaitPause(deadline);
+      flushPaused(deadline);
       done = true;
       return made;
     } finally {
@@ -381,17 +403,17 @@ public final class Server {
     }
   }
 
-  private void awaitPause(Duration patience) throws IOException {
+  private void awaitPause(long deadline) throws IOException {
     long begun = System.nanoTime();
-    while (!connections.isEmpty()) {
-      long elapsed = System.nanoTime() - begun;
-      if (elapsed > patience.toNanos()) {
+    while (!isSettled()) {
+      long now = System.nanoTime();
+      if (now > deadline) {
         throw new IOException(
             "%d connections have not come to the end of a request in time"
                 .formatted(connections.size()));
       }
       for (Connection connection : connections.keySet()) {
-        if (elapsed > HANDSHAKE_NANOS && connection.isServingNothing()) {
+        if (now - begun > HANDSHAKE_NANOS && connection.isServingNothing()) {
           connection.close();
         } else {
           connection.pause();
@@ -401,8 +423,19 @@ public final class Server {
     }
   }
 
-  private void flushPaused() throws IOException {
-    List<FutureTask<Boolean>> flushes = new ArrayList<>();
+  /** Says whether no connection is left; from then on none begins. */
+  private boolean isSettled() {
+    pauseLock.lock();
+    try {
+      settled = connections.isEmpty();
+      return settled;
+    } finally {
+      pauseLock.unlock();
+    }
+  }
+
+  private void flushPaused(long deadline) throws IOException {
+    Map<PausedClient, FutureTask<Boolean>> flushes = new LinkedHashMap<>();
     for (PausedClient client : pausedClients()) {
       FutureTask<Boolean> flush =
           new FutureTask<>(
@@ -410,12 +443,43 @@ public final class Server {
                 client.flush();
                 return true;
               });
-      flushes.add(flush);
+      flushes.put(client, flush);
       Thread.ofVirtual().name("flush before the take-over").start(flush);
     }
-    for (FutureTask<Boolean> flush : flushes) {
-      BlockingCalls.resultOf(flush);
+    List<IOException> failures = new ArrayList<>();
+    flushes.forEach((client, flush) -> awaitFlush(client, flush, deadline, failures));
+    if (!failures.isEmpty()) {
+      throw failures.getFirst();
     }
+  }
+
+  /**
+   * Waits for a flush. The client of one that fails is cut: it must not take the success of its own
+   * next flush for that of this one.
+   */
+  private void awaitFlush(
+      PausedClient client, FutureTask<Boolean> flush, long deadline, List<IOException> failures) {
+    try {
+      flush.get(Math.max(0, deadline - System.nanoTime()), TimeUnit.NANOSECONDS);
+    } catch (TimeoutException late) {
+      failures.add(new IOException("a flush does not end in time", late));
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      failures.add(new IOException("interrupted", interrupted));
+    } catch (ExecutionException failed) {
+      cut(client);
+      failures.add(new IOException("a flush failed: " + failed.getCause(), failed));
+    }
+  }
+
+  private void cut(PausedClient client) {
+    pauseLock.lock();
+    try {
+      pausedClients.remove(client);
+    } finally {
+      pauseLock.unlock();
+    }
+    client.close();
   }
 
   private List<PausedClient> pausedClients() {
@@ -432,10 +496,8 @@ public final class Server {
     pauseLock.lock();
     try {
       pausedClients.add(client);
-      if (!pausing) {
-        // The wish for the pause was taken back meanwhile.
-        resumeClients();
-      }
+      // The wish for the pause may have been taken back meanwhile.
+      resumeClients();
     } finally {
       pauseLock.unlock();
     }
@@ -445,8 +507,11 @@ public final class Server {
   private void resumeClients() {
     pauseLock.lock();
     try {
-      pausedClients.forEach(this::resume);
-      pausedClients.clear();
+      if (!pausing) {
+        List<PausedClient> waiting = List.copyOf(pausedClients);
+        pausedClients.clear();
+        waiting.forEach(this::resume);
+      }
     } finally {
       pauseLock.unlock();
     }
@@ -527,6 +592,7 @@ public final class Server {
       pauseLock.lock();
       try {
         pausing = false;
+        settled = false;
         connections.keySet().forEach(Connection::withdrawPause);
         if (stopping) {
           closePausedClients();

@@ -46,8 +46,9 @@ public final class GivingServer {
      * Closes the storage, since the new server has taken everything.
      *
      * @param process the ID of the new server's process
+     * @throws IOException if this server has been told to end meanwhile, and the service with it
      */
-    void leave(long process);
+    void leave(long process) throws IOException;
   }
 
   /**
@@ -99,7 +100,12 @@ public final class GivingServer {
           refuse(exchange, "it was not ready in time");
         }
       }
-      paused.leave(process);
+      try {
+        paused.leave(process);
+      } catch (IOException ending) {
+        refuse(exchange, String.valueOf(ending.getMessage()));
+        return false;
+      }
       exchange.sendGo(GO_PATIENCE);
       return true;
     }

@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
 import java.util.List;
+import nbd.posix.PosixException;
 import org.tinylog.Logger;
 
 /** The side of a take-over that takes. Used by one platform thread. */
@@ -14,6 +15,8 @@ public final class TakingServer implements AutoCloseable {
 
   /** Longer than the other server takes to finish its clients' requests and to flush. */
   private static final Duration PATIENCE = Duration.ofMinutes(5);
+
+  private static final Duration FOREVER = Duration.ofDays(365);
 
   private final SocketChannel channel;
   private final Exchange exchange;
@@ -70,9 +73,15 @@ public final class TakingServer implements AutoCloseable {
    * @throws RefusedException if the other server goes on, since this one was not ready in time
    */
   public void take() throws IOException {
-    exchange.sendReady(PATIENCE);
     try {
-      exchange.awaitGo(PATIENCE);
+      exchange.sendReady(PATIENCE);
+    } catch (PosixException closed) {
+      // What it said last tells whether it goes on.
+      Logger.debug("the other server does not listen: {}", closed.getMessage());
+    }
+    try {
+      // However long it takes to close its storage: two servers must not have it.
+      exchange.awaitGo(FOREVER);
     } catch (EOFException gone) {
       Logger.warn("the other server ended before it had closed its storage");
     }

@@ -182,7 +182,7 @@ public final class BlockingCalls implements AutoCloseable {
   }
 
   /** Waits, also when interrupted: the call goes on, and uses the caller's buffer. */
-  public static <T> T resultOf(FutureTask<T> result) throws IOException {
+  static <T> T resultOf(FutureTask<T> result) throws IOException {
     boolean interrupted = false;
     try {
       while (true) {

@@ -256,6 +256,10 @@ final class TakeOverIT {
       try (RawClient late = RawClient.connect(UnixDomainSocketAddress.of(unix))) {
         late.enter("");
       }
+      Missing.unlessInstalled("qemu-io");
+      assertThat(Tools.run("qemu-io", "-f", "raw", "-c", "quit", image.toString()).err())
+          .as("the image is locked still")
+          .contains("lock");
       takeOver(arguments("file:" + image));
       assertThat(client.read(0, 4)).containsExactly(1, 2, 3, 4);
     }

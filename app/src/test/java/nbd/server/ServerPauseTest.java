@@ -19,6 +19,8 @@ import java.util.Map;
 import java.util.Random;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
+import nbd.filter.ErrorFilter;
+import nbd.filter.ErrorRate;
 import nbd.filter.FuaFilter;
 import nbd.filter.FuaMode;
 import nbd.filter.SerializeFilter;
@@ -28,6 +30,7 @@ import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
 import nbd.multiconn.TrackDirty;
 import nbd.posix.Descriptor;
+import nbd.protocol.NbdError;
 import nbd.storage.Backend;
 import nbd.storage.ThreadModel;
 import nbd.testing.Log;
@@ -274,6 +277,31 @@ final class ServerPauseTest {
       third.enter("disk");
       assertThat(third.read(0, 2)).containsExactly(1, 2);
     }
+  }
+
+  @Test
+  void clientsWhoseFlushFailsAreCutAndTheServerGoesOn() throws Exception {
+    List<ServerSocketChannel> listeners = listen();
+    SocketAddress address = listeners.getFirst().getLocalAddress();
+    Backend failing =
+        new ErrorFilter(
+            storage, ErrorRate.NONE, ErrorRate.NONE, new ErrorRate(1, NbdError.EIO), seed);
+    Running running = start(server(listeners, failing));
+    try (RawClient first = RawClient.connect(address);
+        RawClient second = RawClient.connect(address)) {
+      first.enter("disk");
+      second.enter("disk");
+      first.write(0, (byte) 1);
+      second.write(1, (byte) 2);
+      assertThatThrownBy(() -> running.server().pause(LONG)).hasMessageContaining("a flush failed");
+      first.expectEnd();
+      second.expectEnd();
+    }
+    try (RawClient late = RawClient.connect(address)) {
+      late.enter("disk");
+      assertThat(late.read(0, 2)).containsExactly(1, 2);
+    }
+    Log.clear();
   }
 
   @Test

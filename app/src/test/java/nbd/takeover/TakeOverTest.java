@@ -38,6 +38,7 @@ final class TakeOverTest {
 
   @TempDir private Path directory;
   private final List<String> events = new CopyOnWriteArrayList<>();
+  private boolean isToldToEnd;
   private ServerSocketChannel listener;
   private SocketChannel newSide;
   private SocketChannel oldSide;
@@ -96,7 +97,10 @@ final class TakeOverTest {
     }
 
     @Override
-    public void leave(long process) {
+    public void leave(long process) throws IOException {
+      if (isToldToEnd) {
+        throw new IOException("the server was told to end");
+      }
       assertThat(process).isEqualTo(ProcessHandle.current().pid());
       events.add("leave");
     }
@@ -173,6 +177,18 @@ final class TakeOverTest {
       assertThat(events).containsExactly("pause", "resume");
       assertThatThrownBy(late::take).isInstanceOf(RefusedException.class);
     }
+  }
+
+  @Test
+  void theNewServerEndsWithAServiceThatIsToldToEnd() throws Exception {
+    isToldToEnd = true;
+    FutureTask<Boolean> giving = give(LONG, "1");
+    try (TakingServer taking = new TakingServer(newSide)) {
+      assertThatThrownBy(taking::take)
+          .isInstanceOf(RefusedException.class)
+          .hasMessage("the server was told to end");
+    }
+    assertThat(result(giving)).isFalse();
   }
 
   @Test
