@@ -258,7 +258,7 @@ final class Service implements GivingServer.Giver {
       }
       InheritedSockets inherited =
           taking
-              .map(running -> new InheritedSockets(running.listeners()))
+              .map(running -> new InheritedSockets(running.handover().listeners()))
               .orElseGet(InheritedSockets::none);
       listening = listen.now(inherited);
       classes.join();
@@ -268,7 +268,8 @@ final class Service implements GivingServer.Giver {
         started.whenLastLeaves(
             () -> Thread.ofPlatform().name("last client").start(this::endAfterLast));
       }
-      for (Handover.Client client : taking.map(TakingServer::clients).orElse(List.of())) {
+      for (Server.Client client :
+          taking.map(running -> running.handover().clients()).orElse(List.of())) {
         started.adopt(client.state(), client.socket());
       }
       if (control.isPresent()) {
@@ -282,7 +283,7 @@ final class Service implements GivingServer.Giver {
         Logger.info(
             "took over from nbd-multiconn {}, connections: {}",
             taking.get().handover().program(),
-            taking.get().clients().size());
+            taking.get().handover().clients().size());
       }
       if (pidFile.isPresent()) {
         writePid(pidFile.get());
@@ -460,7 +461,7 @@ final class Service implements GivingServer.Giver {
     @Override
     public Handover handover() throws IOException {
       List<Handover.Listener> sockets = new ArrayList<>();
-      List<Handover.Client> clients = new ArrayList<>();
+      List<Server.Client> clients = new ArrayList<>();
       Handover all = new Handover(Main.version(), sockets, new ArrayList<>(), clients);
       boolean whole = false;
       try {
@@ -474,7 +475,7 @@ final class Service implements GivingServer.Giver {
         }
         all.images().addAll(LockedImages.copies());
         for (Server.Client client : paused.clients()) {
-          clients.add(new Handover.Client(client.state(), client.socket().copy()));
+          clients.add(new Server.Client(client.state(), client.socket().copy()));
         }
         whole = true;
         return all;

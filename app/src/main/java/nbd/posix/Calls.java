@@ -90,17 +90,6 @@ final class Calls {
           FunctionDescriptor.of(
               JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG, JAVA_INT));
 
-  /** Socket, message, flags. */
-  final MethodHandle sendmsg =
-      withErrno("sendmsg", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT));
-
-  final MethodHandle recvmsg =
-      withErrno("recvmsg", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT));
-
-  /** Entries, their number, milliseconds. */
-  final MethodHandle poll =
-      withErrno("poll", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_LONG, JAVA_INT));
-
   final MethodHandle schedYield = plain("sched_yield", FunctionDescriptor.of(JAVA_INT));
   final MethodHandle cachestat =
       linker.downcallHandle(

@@ -44,7 +44,7 @@ public final class PassingSocket implements AutoCloseable {
   private static final int VECTOR_BYTES = 16;
   private static final int CONTROL_BYTES = 16;
 
-  private final Calls calls;
+  private final SocketCalls calls;
   private final Descriptor socket;
 
   /** A message, and the files that came with it, which the receiver owns. */
@@ -61,8 +61,8 @@ public final class PassingSocket implements AutoCloseable {
    * @throws IOException if the system or the JDK does not let files be passed
    */
   public PassingSocket(SocketChannel channel) throws IOException {
+    calls = SocketCalls.linked();
     socket = Descriptor.of(channel);
-    calls = Calls.LINKED.orElseThrow();
   }
 
   /**

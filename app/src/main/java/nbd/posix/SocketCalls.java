@@ -43,6 +43,13 @@ final class SocketCalls {
           FunctionDescriptor.of(
               JAVA_LONG, JAVA_INT, ADDRESS, JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT));
 
+  /** Socket, message, flags. */
+  final MethodHandle sendmsg =
+      withErrno("sendmsg", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT));
+
+  final MethodHandle recvmsg =
+      withErrno("recvmsg", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT));
+
   /** Entries, their number, milliseconds. */
   final MethodHandle poll =
       withErrno("poll", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_LONG, JAVA_INT));

@@ -560,11 +560,7 @@ public final class Server {
     }
   }
 
-  /**
-   * A client of a server that has stopped serving.
-   *
-   * @param socket stays the server's
-   */
+  /** A client between two servers; whoever gives it away says whose the socket is. */
   public record Client(ClientState state, Descriptor socket) {}
 
   /** A server that has stopped serving; one of the methods that end that is called, once. */
@@ -580,7 +576,7 @@ public final class Server {
       return List.copyOf(kept);
     }
 
-    /** Returns the clients. */
+    /** Returns the clients, whose sockets stay the server's. */
     public List<Client> clients() {
       return pausedClients().stream()
           .map(each -> new Client(ClientState.of(each.export(), each.ahead()), each.socket()))

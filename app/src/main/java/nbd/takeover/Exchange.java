@@ -14,6 +14,7 @@ import nbd.posix.Descriptor;
 import nbd.posix.PassingSocket;
 import nbd.posix.PassingSocket.Message;
 import nbd.server.ClientState;
+import nbd.server.Server;
 
 /**
  * The messages of a take-over, behind the request line {@code take-over VERSION} on the control
@@ -74,7 +75,7 @@ final class Exchange implements AutoCloseable {
     for (Descriptor each : all.images()) {
       send(Kind.IMAGE, _ -> {}, List.of(each), patience);
     }
-    for (Handover.Client each : all.clients()) {
+    for (Server.Client each : all.clients()) {
       send(Kind.CLIENT, each.state()::write, List.of(each.socket()), patience);
     }
     send(Kind.END, _ -> {}, List.of(), patience);
@@ -101,7 +102,7 @@ final class Exchange implements AutoCloseable {
                 all.listeners().add(new Handover.Listener(in.readUTF(), only(message)));
             case IMAGE -> all.images().add(only(message));
             case CLIENT ->
-                all.clients().add(new Handover.Client(ClientState.read(in), only(message)));
+                all.clients().add(new Server.Client(ClientState.read(in), only(message)));
             case REFUSED -> throw new RefusedException(in.readUTF());
             case END -> whole = true;
             case READY, GO -> throw unexpected(kind);

@@ -2,7 +2,7 @@ package nbd.takeover;
 
 import java.util.List;
 import nbd.posix.Descriptor;
-import nbd.server.ClientState;
+import nbd.server.Server;
 
 /**
  * What one server hands over to another. Whoever has it closes the descriptors.
@@ -13,7 +13,7 @@ import nbd.server.ClientState;
  * @param clients the connected clients, between two requests
  */
 public record Handover(
-    String program, List<Listener> listeners, List<Descriptor> images, List<Client> clients)
+    String program, List<Listener> listeners, List<Descriptor> images, List<Server.Client> clients)
     implements AutoCloseable {
   /**
    * A listening socket.
@@ -21,9 +21,6 @@ public record Handover(
    * @param address by which the new server finds the one that it would otherwise make
    */
   public record Listener(String address, Descriptor socket) {}
-
-  /** A client's connection. */
-  public record Client(ClientState state, Descriptor socket) {}
 
   /** Closes the descriptors that nobody has released. */
   @Override

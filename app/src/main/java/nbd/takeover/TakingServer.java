@@ -4,7 +4,6 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
-import java.util.List;
 import nbd.posix.PosixException;
 import org.tinylog.Logger;
 
@@ -46,16 +45,6 @@ public final class TakingServer implements AutoCloseable {
   /** Returns what was handed over; {@link #close} closes those descriptors nobody has released. */
   public Handover handover() {
     return handover;
-  }
-
-  /** Returns the listening sockets. */
-  public List<Handover.Listener> listeners() {
-    return handover.listeners();
-  }
-
-  /** Returns the clients. */
-  public List<Handover.Client> clients() {
-    return handover.clients();
   }
 
   /** Tells the other server why nothing is taken; it goes on. */

@@ -22,6 +22,7 @@ import nbd.protocol.BlockSizes;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.TransmissionFlag;
 import nbd.server.ClientState;
+import nbd.server.Server;
 import nbd.testing.Log;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -80,9 +81,9 @@ final class TakeOverTest {
 
     @Override
     public Handover handover() throws IOException {
-      List<Handover.Client> clients = new ArrayList<>();
+      List<Server.Client> clients = new ArrayList<>();
       for (int i = 0; i < 300; i++) {
-        clients.add(new Handover.Client(client, Descriptor.of(listener)));
+        clients.add(new Server.Client(client, Descriptor.of(listener)));
       }
       return new Handover(
           "1.0.0",
