@@ -406,6 +406,17 @@ public final class RawClient implements Closeable {
     return request(flags, type, cookie, offset, length, payload).expectReply(error, cookie);
   }
 
+  /** Sends a request, waits for its reply's header, and returns the error. */
+  public int errorOf(int flags, int type, long offset, long length, byte... payload)
+      throws IOException {
+    long cookie = nextCookie++;
+    ByteBuffer header = request(flags, type, cookie, offset, length, payload).takeBuffer(16);
+    assertThat(header.getInt()).as("the reply's magic").isEqualTo(SIMPLE_REPLY);
+    int error = header.getInt();
+    assertThat(header.getLong()).as("the reply's cookie").isEqualTo(cookie);
+    return error;
+  }
+
   public byte[] read(long offset, int length) throws IOException {
     call(0, 0, READ, offset, length);
     return take(length);
