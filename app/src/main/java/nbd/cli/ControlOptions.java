@@ -7,9 +7,8 @@ import java.util.List;
 import java.util.Optional;
 import java.util.function.Predicate;
 import nbd.control.ControlClient;
-import nbd.file.LockedImages;
-import nbd.posix.Descriptor;
 import nbd.server.Exports;
+import nbd.takeover.Predecessor;
 import nbd.takeover.TakingServer;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
@@ -77,18 +76,14 @@ final class ControlOptions {
    *
    * @throws IOException if there is none, or it refuses; the message is for the user
    */
-  Optional<TakingServer> begin() throws IOException {
+  Optional<Predecessor> begin() throws IOException {
     if (control == null || !takeOver) {
       return Optional.empty();
     }
     try {
       ControlClient client = ControlClient.connect(control);
       client.request(TakingServer.REQUEST);
-      TakingServer taking = new TakingServer(client.channel());
-      for (Descriptor image : taking.handover().images()) {
-        LockedImages.inherit(image.handedOn());
-      }
-      return Optional.of(taking);
+      return Optional.of(new TakingServer(client.channel()));
     } catch (IOException failure) {
       throw new IOException(
           "no take-over of the server at %s: %s".formatted(control, Failure.reason(failure)),

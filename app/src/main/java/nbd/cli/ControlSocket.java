@@ -100,7 +100,7 @@ final class ControlSocket {
   /** Waits until all clients are answered, or the patience is at its end. */
   void awaitAnswers(Duration patience) {
     if (server != null) {
-      server.awaitAnswers(patience);
+      boolean _ = server.awaitAnswers(patience);
     }
   }
 }

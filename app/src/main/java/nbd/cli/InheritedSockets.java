@@ -20,6 +20,7 @@ import nbd.takeover.Handover.Listener;
  */
 final class InheritedSockets {
   private static final String CONTROL = "control";
+  private static final String TCP = "tcp ";
 
   private final List<Listener> listeners;
 
@@ -42,7 +43,7 @@ final class InheritedSockets {
   static String nameOf(SocketAddress address) {
     return switch (address) {
       case InetSocketAddress internet ->
-          "tcp " + nameOf(internet.getAddress()) + " " + internet.getPort();
+          TCP + nameOf(internet.getAddress()) + " " + internet.getPort();
       case UnixDomainSocketAddress unix -> nameOf(unix.getPath());
       default -> "";
     };
@@ -56,6 +57,11 @@ final class InheritedSockets {
   /** Names the address of a Unix socket. */
   static String nameOf(Path socket) {
     return "unix " + socket.toAbsolutePath().normalize();
+  }
+
+  /** Says whether it listens on TCP. */
+  static boolean isTcp(Listener listener) {
+    return listener.address().startsWith(TCP);
   }
 
   /** Takes the socket at an address, if there is one. */

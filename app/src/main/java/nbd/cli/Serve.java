@@ -9,12 +9,13 @@ import java.util.Optional;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Predicate;
+import nbd.file.LockedImages;
 import nbd.posix.OtherProcess;
 import nbd.server.Export;
 import nbd.server.Exports;
 import nbd.server.Server;
 import nbd.server.TlsPolicy;
-import nbd.takeover.TakingServer;
+import nbd.takeover.Predecessor;
 import nbd.threads.VirtualThreads;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
@@ -172,7 +173,8 @@ final class Serve implements Callable<Integer> {
     ExportParser parser = new ExportParser(parsed);
     List<ExportDefinition> definitions =
         exportArguments.stream().map(each -> parser.parse("--export", each)).toList();
-    Optional<SocketActivation> activation = SocketActivation.of(System.getenv());
+    Optional<SocketActivation> passed = SocketActivation.of(System.getenv());
+    Optional<SocketActivation> activation = passed.filter(SocketActivation::hasSockets);
     check(parsed, definitions, activation.isPresent());
     LogWriter.configure(verbose);
     Optional<OtherProcess> parent =
@@ -180,17 +182,31 @@ final class Serve implements Callable<Integer> {
     VirtualThreads.openPollers();
     TlsPolicy tls = tlsOptions.policy();
     classes.join();
-    Optional<TakingServer> taking = control.begin();
+    ServiceManager manager = ServiceManager.of(System.getenv());
+    Optional<Predecessor> predecessor = predecessor(manager, passed);
     try {
-      return serve(parser, definitions, activation, parent, tls, taking);
+      return serve(parser, definitions, activation, parent, tls, manager, predecessor);
     } catch (IOException | RuntimeException | Error failure) {
-      taking.ifPresent(running -> running.refuse(String.valueOf(failure.getMessage())));
+      predecessor.ifPresent(other -> other.refuse(String.valueOf(failure.getMessage())));
       throw failure;
     } finally {
-      if (taking.isPresent()) {
-        taking.get().close();
+      if (predecessor.isPresent()) {
+        predecessor.get().close();
       }
     }
+  }
+
+  /** Finds the server with whose clients this one goes on, if there is one. */
+  private Optional<Predecessor> predecessor(
+      ServiceManager manager, Optional<SocketActivation> passed) throws IOException {
+    Optional<Predecessor> found = control.begin();
+    if (found.isEmpty() && passed.isPresent()) {
+      found = DescriptorStore.find(manager, passed.get().stored());
+    }
+    for (Predecessor other : found.stream().toList()) {
+      other.handover().images().forEach(image -> LockedImages.inherit(image.handedOn()));
+    }
+    return found;
   }
 
   private int serve(
@@ -199,7 +215,8 @@ final class Serve implements Callable<Integer> {
       Optional<SocketActivation> activation,
       Optional<OtherProcess> parent,
       TlsPolicy tls,
-      Optional<TakingServer> taking)
+      ServiceManager manager,
+      Optional<Predecessor> predecessor)
       throws IOException {
     boolean caches = backend != null && own.cacheBytes() > 0;
     Optional<StatisticsReport> report =
@@ -214,12 +231,13 @@ final class Serve implements Callable<Integer> {
             channels -> new Server(channels, exports, handshakeTimeout, memory.bytes(), tls),
             tls.server(),
             Optional.ofNullable(pidFile).map(PidFile::new),
-            report);
+            report,
+            manager);
     if (config != null) {
       service.reloadBy(changes::reload);
     }
     control.socket(exports, service, changes).ifPresent(service::controlBy);
-    taking.ifPresent(service::takeOver);
+    predecessor.ifPresent(service::takeOver);
     boolean runs = run != null;
     String announced = announced(exports);
     Service.Listen where =

@@ -23,7 +23,7 @@ import nbd.server.Exports;
 import nbd.server.Server;
 import nbd.takeover.GivingServer;
 import nbd.takeover.Handover;
-import nbd.takeover.TakingServer;
+import nbd.takeover.Predecessor;
 import nbd.tls.CertificateFileException;
 import nbd.tls.TlsServer;
 import org.jspecify.annotations.Nullable;
@@ -44,13 +44,13 @@ final class Service implements GivingServer.Giver {
   private final Optional<PidFile> pidFile;
   private final Optional<StatisticsReport> report;
   private final CompletableFuture<Void> classes;
-  private final ServiceManager manager = ServiceManager.of(System.getenv());
+  private final ServiceManager manager;
 
   /** Guards the fields below. A signal may end the service before all of it has started. */
   private final ReentrantLock lock = new ReentrantLock();
 
   private Optional<ControlSocket> control = Optional.empty();
-  private Optional<TakingServer> taking = Optional.empty();
+  private Optional<Predecessor> predecessor = Optional.empty();
   private boolean handedOver;
   private boolean taken;
   private List<Listening> listening = List.of();
@@ -72,7 +72,8 @@ final class Service implements GivingServer.Giver {
       Function<List<ServerSocketChannel>, Server> makeServer,
       Optional<TlsServer> tls,
       Optional<PidFile> pidFile,
-      Optional<StatisticsReport> report) {
+      Optional<StatisticsReport> report,
+      ServiceManager manager) {
     // The logger looks for its parts in the jar when it is first used.
     this.classes = classes.thenRun(Logger::isDebugEnabled);
     this.exports = exports;
@@ -80,6 +81,7 @@ final class Service implements GivingServer.Giver {
     tls.ifPresent(certificates -> reloads.add(() -> reloadCertificates(certificates)));
     this.pidFile = pidFile;
     this.report = report;
+    this.manager = manager;
   }
 
   /** Adds a control socket, before the service starts. */
@@ -87,9 +89,9 @@ final class Service implements GivingServer.Giver {
     control = Optional.of(socket);
   }
 
-  /** Lets the service begin by taking over a running server. */
-  void takeOver(TakingServer running) {
-    taking = Optional.of(running);
+  /** Lets the service go on with another server's clients. */
+  void takeOver(Predecessor other) {
+    predecessor = Optional.of(other);
   }
 
   /** Describes the clients that are connected. */
@@ -257,8 +259,8 @@ final class Service implements GivingServer.Giver {
         HangUp.onSignal(this::reloadOnHangUp);
       }
       InheritedSockets inherited =
-          taking
-              .map(running -> new InheritedSockets(running.handover().listeners()))
+          predecessor
+              .map(other -> new InheritedSockets(other.handover().listeners()))
               .orElseGet(InheritedSockets::none);
       listening = listen.now(inherited);
       classes.join();
@@ -268,22 +270,21 @@ final class Service implements GivingServer.Giver {
         started.whenLastLeaves(
             () -> Thread.ofPlatform().name("last client").start(this::endAfterLast));
       }
-      for (Server.Client client :
-          taking.map(running -> running.handover().clients()).orElse(List.of())) {
-        started.adopt(client.state(), client.socket());
+      if (predecessor.isPresent()) {
+        adoptClients(started, predecessor.get());
       }
       if (control.isPresent()) {
         control.get().open(inherited);
       }
-      if (taking.isPresent()) {
-        taking.get().take();
+      if (predecessor.isPresent()) {
+        predecessor.get().take();
         taken = true;
-        taking.get().close();
+        predecessor.get().close();
         LockedImages.forget();
         Logger.info(
             "took over from nbd-multiconn {}, connections: {}",
-            taking.get().handover().program(),
-            taking.get().handover().clients().size());
+            predecessor.get().handover().program(),
+            predecessor.get().handover().clients().size());
       }
       if (pidFile.isPresent()) {
         writePid(pidFile.get());
@@ -308,6 +309,19 @@ final class Service implements GivingServer.Giver {
       return started;
     } finally {
       lock.unlock();
+    }
+  }
+
+  private static void adoptClients(Server started, Predecessor from) throws IOException {
+    for (Server.Client client : from.handover().clients()) {
+      try {
+        started.adopt(client.state(), client.socket());
+      } catch (IOException different) {
+        if (from.mayGoOn()) {
+          throw different;
+        }
+        Logger.error("a client of the server before is cut: {}", different.getMessage());
+      }
     }
   }
 
@@ -395,6 +409,7 @@ final class Service implements GivingServer.Giver {
   }
 
   private int endOnSignal() {
+    leaveClients();
     int status = end("stopping on a signal");
     // One of them may be a server that takes over, which has to hear that there is no service.
     control.ifPresent(socket -> socket.awaitAnswers(PATIENCE));
@@ -423,8 +438,69 @@ final class Service implements GivingServer.Giver {
     }
   }
 
+  /**
+   * Leaves the clients to the service's next start, if the service manager keeps them until then;
+   * if it does not start again, the service manager closes them.
+   */
+  private void leaveClients() {
+    int room = DescriptorStore.room(manager);
+    if (room < 1) {
+      return;
+    }
+    try {
+      HandedOver paused = stopServing(PATIENCE);
+      boolean left = false;
+      try (Handover handover = paused.handover()) {
+        leaveOut(handover, room);
+        DescriptorStore.leave(handover, manager);
+        left = true;
+        Logger.info("connections left to the next start: {}", handover.clients().size());
+      } finally {
+        if (left) {
+          paused.leave();
+        } else {
+          paused.resume();
+        }
+      }
+    } catch (IOException | RuntimeException cannot) {
+      Logger.info(
+          "the connections end, and are not left to the next start: {}", Failure.words(cannot));
+    }
+  }
+
+  /**
+   * Leaves out the sockets that the next start makes anew, and clients for which there is no room.
+   */
+  private static void leaveOut(Handover handover, int room) {
+    for (Handover.Listener each : List.copyOf(handover.listeners())) {
+      if (!InheritedSockets.isTcp(each)) {
+        each.socket().close();
+        handover.listeners().remove(each);
+      }
+    }
+    int most = Math.max(0, room - handover.listeners().size() - handover.images().size());
+    List<Server.Client> beyond =
+        handover
+            .clients()
+            .subList(Math.min(most, handover.clients().size()), handover.clients().size());
+    if (!beyond.isEmpty()) {
+      Logger.warn(
+          "{} connections end, since the service manager keeps {} files (FileDescriptorStoreMax)",
+          beyond.size(),
+          room + 1);
+    }
+    beyond.forEach(client -> client.socket().close());
+    beyond.clear();
+  }
+
   @Override
   public GivingServer.Paused pause(Duration patience) throws IOException {
+    HandedOver paused = stopServing(patience);
+    Logger.info("another server takes over, connections: {}", paused.clients());
+    return paused;
+  }
+
+  private HandedOver stopServing(Duration patience) throws IOException {
     Server running;
     lock.lock();
     try {
@@ -446,7 +522,6 @@ final class Service implements GivingServer.Giver {
     } finally {
       lock.unlock();
     }
-    Logger.info("another server takes over, connections: {}", running.connections());
     return new HandedOver(running.pause(patience));
   }
 
@@ -456,6 +531,10 @@ final class Service implements GivingServer.Giver {
 
     HandedOver(Server.Paused paused) {
       this.paused = paused;
+    }
+
+    int clients() {
+      return paused.clients().size();
     }
 
     @Override
@@ -506,6 +585,11 @@ final class Service implements GivingServer.Giver {
         lock.unlock();
       }
     }
+
+    /** Leaves the clients to a server that is not there yet. */
+    void leave() {
+      paused.leave();
+    }
   }
 
   /** Writes the process ID; a server that has clients already does without. */
@@ -522,7 +606,8 @@ final class Service implements GivingServer.Giver {
 
   /** Says whether a listening socket is another server's, which goes on with it. */
   private boolean isOthers(boolean inherited) {
-    return handedOver || (inherited && taking.isPresent() && !taken);
+    boolean waits = predecessor.isPresent() && predecessor.get().mayGoOn() && !taken;
+    return handedOver || (inherited && waits);
   }
 
   private boolean endAll() {

@@ -3,6 +3,7 @@ package nbd.cli;
 import java.io.IOException;
 import java.time.Duration;
 import java.time.temporal.ChronoUnit;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -12,6 +13,7 @@ import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
 import java.util.function.Supplier;
+import nbd.posix.Descriptor;
 import nbd.posix.UnixDatagram;
 import org.tinylog.Logger;
 
@@ -28,6 +30,7 @@ final class ServiceManager {
           "LISTEN_FDS",
           "LISTEN_FDNAMES",
           "LISTEN_PIDFDID",
+          "FDSTORE",
           "NOTIFY_SOCKET",
           "WATCHDOG_PID",
           "WATCHDOG_USEC");
@@ -37,11 +40,13 @@ final class ServiceManager {
 
   private final String socket;
   private final Optional<Duration> watchdog;
+  private final int storeSize;
   private volatile boolean failed;
 
-  private ServiceManager(String socket, Optional<Duration> watchdog) {
+  private ServiceManager(String socket, Optional<Duration> watchdog, int storeSize) {
     this.socket = socket;
     this.watchdog = watchdog;
+    this.storeSize = storeSize;
   }
 
   /** Reads the environment variables. */
@@ -50,11 +55,14 @@ final class ServiceManager {
     String micros = environment.getOrDefault("WATCHDOG_USEC", "");
     boolean watches =
         (pid.isEmpty() || OwnProcess.of(pid).isPresent()) && micros.matches("0*[1-9]\\d{0,17}");
+    String socket = environment.getOrDefault("NOTIFY_SOCKET", "");
+    String store = environment.getOrDefault("FDSTORE", "");
     return new ServiceManager(
-        environment.getOrDefault("NOTIFY_SOCKET", ""),
+        socket,
         watches
             ? Optional.of(Duration.of(Long.parseLong(micros), ChronoUnit.MICROS))
-            : Optional.empty());
+            : Optional.empty(),
+        !socket.isEmpty() && store.matches("\\d{1,9}") ? Integer.parseInt(store) : 0);
   }
 
   /** Says that clients can connect. */
@@ -77,6 +85,36 @@ final class ServiceManager {
   /** Says that the server ends. */
   void stopping() {
     send("STOPPING=1\nSTATUS=stopping");
+  }
+
+  /** Returns how many files it keeps for the service's next start; 0 if it keeps none. */
+  int storeSize() {
+    return storeSize;
+  }
+
+  /**
+   * Lets it keep a file for the service's next start.
+   *
+   * @param file stays the caller's
+   * @throws IOException if it is not reached
+   */
+  void store(String name, Descriptor file) throws IOException {
+    // Without FDPOLL=0 it drops a connection that the client has ended.
+    UnixDatagram.send(socket, "FDSTORE=1\nFDPOLL=0\nFDNAME=" + name, List.of(file));
+  }
+
+  /** Lets it close a file that it keeps. */
+  void dropStored(String name) {
+    send("FDSTOREREMOVE=1\nFDNAME=" + name);
+  }
+
+  /**
+   * Waits until it has taken in all that was sent.
+   *
+   * @throws IOException if it does not in time, or is not reached
+   */
+  void awaitTaken(Duration patience) throws IOException {
+    UnixDatagram.sendAndWait(socket, "BARRIER=1", patience);
   }
 
   /**
@@ -116,7 +154,7 @@ final class ServiceManager {
       return;
     }
     try {
-      UnixDatagram.send(socket, state);
+      UnixDatagram.send(socket, state, List.of());
       failed = false;
     } catch (IOException failure) {
       if (!failed) {

@@ -7,6 +7,8 @@ import java.net.UnixDomainSocketAddress;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -14,25 +16,25 @@ import nbd.client.Endpoint;
 import nbd.client.NbdUri;
 import nbd.client.NbdUri.TlsParameters;
 import nbd.posix.AdoptedSocket;
+import nbd.posix.Descriptor;
 import nbd.posix.OtherProcess;
 import nbd.posix.PosixException;
 
 /**
  * Listening sockets that the service manager, or a client such as libnbd, opened and left to this
- * process. Source: the manual page sd_listen_fds(3).
+ * process, and the files of a {@link DescriptorStore}. Source: the manual page sd_listen_fds(3).
  */
 final class SocketActivation {
   /** The first descriptor that is passed. */
   private static final int FIRST = 3;
 
-  private final int count;
+  /** The names of the descriptors. */
   private final List<String> names;
 
   /** The process that has the descriptors. */
   private final OwnProcess holder;
 
-  private SocketActivation(int count, List<String> names, OwnProcess holder) {
-    this.count = count;
+  private SocketActivation(List<String> names, OwnProcess holder) {
     this.names = names;
     this.holder = holder;
   }
@@ -40,7 +42,7 @@ final class SocketActivation {
   /**
    * Reads the environment variables.
    *
-   * @return empty if no sockets were passed to this process, or to the launcher that started it
+   * @return empty if nothing was passed to this process, or to the launcher that started it
    * @throws UsageException if the variables are wrong
    */
   static Optional<SocketActivation> of(Map<String, String> environment) {
@@ -48,7 +50,7 @@ final class SocketActivation {
     if (holder.isEmpty()) {
       return Optional.empty();
     }
-    String fds = environment.getOrDefault("LISTEN_FDS", "");
+    String fds = environment.getOrDefault("LISTEN_FDS", "0");
     UsageException.refuseIf(
         !fds.matches("\\d{1,5}"), "LISTEN_FDS: \"" + fds + "\" is not a number of sockets");
     int count = Integer.parseInt(fds);
@@ -56,11 +58,32 @@ final class SocketActivation {
       return Optional.empty();
     }
     String given = environment.get("LISTEN_FDNAMES");
-    List<String> names = given == null ? List.of() : List.of(given.split(":", -1));
+    List<String> names =
+        given == null ? Collections.nCopies(count, "") : List.of(given.split(":", -1));
     UsageException.refuseIf(
         given != null && names.size() != count,
         "LISTEN_FDNAMES: %d names for %d sockets".formatted(names.size(), count));
-    return Optional.of(new SocketActivation(count, names, holder.get()));
+    return Optional.of(new SocketActivation(names, holder.get()));
+  }
+
+  /** Says whether there are listening sockets. */
+  boolean hasSockets() {
+    return !names.stream().allMatch(DescriptorStore::has);
+  }
+
+  /**
+   * Takes the files of a store over, by their names.
+   *
+   * @throws IOException with a message for the user
+   */
+  Map<String, Descriptor> stored() throws IOException {
+    Map<String, Descriptor> stored = new LinkedHashMap<>();
+    for (int i = 0; i < names.size(); i++) {
+      if (DescriptorStore.has(names.get(i))) {
+        stored.put(names.get(i), Descriptor.own(descriptor(i)));
+      }
+    }
+    return stored;
   }
 
   /**
@@ -73,8 +96,10 @@ final class SocketActivation {
     List<Listening> made = new ArrayList<>();
     boolean done = false;
     try {
-      for (int i = 0; i < count; i++) {
-        made.add(taken(i, exportName));
+      for (int i = 0; i < names.size(); i++) {
+        if (!DescriptorStore.has(names.get(i))) {
+          made.add(taken(i, exportName));
+        }
       }
       done = true;
       return made;
@@ -88,10 +113,7 @@ final class SocketActivation {
   }
 
   private Listening taken(int index, String exportName) throws IOException {
-    int fd = FIRST + index;
-    if (holder.isLauncher()) {
-      fd = fromLauncher(fd);
-    }
+    int fd = descriptor(index);
     SocketAddress address;
     ServerSocketChannel channel;
     try {
@@ -100,11 +122,16 @@ final class SocketActivation {
     } catch (IOException failure) {
       throw new IOException(
           "socket %d of %d of the service manager (LISTEN_FDS) cannot be used: %s"
-              .formatted(index + 1, count, failure.getMessage()),
+              .formatted(index + 1, names.size(), failure.getMessage()),
           failure);
     }
-    String name = names.isEmpty() ? "" : names.get(index);
-    return new Listening(channel, uri(address, exportName), name, path(address), List.of(), false);
+    return new Listening(
+        channel, uri(address, exportName), names.get(index), path(address), List.of(), false);
+  }
+
+  private int descriptor(int index) throws IOException {
+    int fd = FIRST + index;
+    return holder.isLauncher() ? fromLauncher(fd) : fd;
   }
 
   private int fromLauncher(int fd) throws IOException {

@@ -175,14 +175,22 @@ public final class ControlServer {
     }
   }
 
-  /** After {@link #stopAccepting}, waits until all clients are answered, or for this long. */
-  public void awaitAnswers(Duration most) {
+  /**
+   * After {@link #stopAccepting}, waits until all clients are answered, or for this long. Several
+   * threads may wait.
+   *
+   * @return whether all are answered
+   */
+  public boolean awaitAnswers(Duration most) {
     try {
-      if (!places.tryAcquire(MOST_CLIENTS, most.toNanos(), TimeUnit.NANOSECONDS)) {
-        Logger.debug("control: clients are still waiting for an answer");
+      if (places.tryAcquire(MOST_CLIENTS, most.toNanos(), TimeUnit.NANOSECONDS)) {
+        places.release(MOST_CLIENTS);
+        return true;
       }
+      Logger.debug("control: clients are still waiting for an answer");
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
     }
+    return false;
   }
 }

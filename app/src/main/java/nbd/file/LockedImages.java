@@ -63,7 +63,7 @@ public final class LockedImages {
   static Optional<PosixFile> take(Path image, boolean writable, String name) {
     for (Descriptor each : INHERITED) {
       try {
-        if (Files.isSameFile(image, Path.of("/proc/self/fd/" + each.number()))) {
+        if (Files.isSameFile(image, each.path())) {
           Optional<PosixFile> file = PosixFile.of(each, writable, name);
           file.ifPresent(_ -> INHERITED.remove(each));
           return file;

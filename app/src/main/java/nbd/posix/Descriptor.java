@@ -3,6 +3,8 @@ package nbd.posix;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.channels.NetworkChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
 
 /**
  * An open file of the system that no channel has, until somebody {@linkplain #release takes} its
@@ -10,6 +12,7 @@ import java.nio.channels.NetworkChannel;
  */
 public final class Descriptor implements AutoCloseable {
   private static final int F_DUPFD_CLOEXEC = 1030;
+  private static final int MFD_CLOEXEC = 1;
   private static final int NONE = -1;
 
   private int number;
@@ -17,6 +20,11 @@ public final class Descriptor implements AutoCloseable {
   /** Owns a descriptor from now on. */
   Descriptor(int number) {
     this.number = number;
+  }
+
+  /** Owns a descriptor that another process has passed, by its number. */
+  public static Descriptor own(int passed) {
+    return new Descriptor(passed);
   }
 
   /**
@@ -47,6 +55,46 @@ public final class Descriptor implements AutoCloseable {
                     (int)
                         calls.fcntl.invokeExact(
                             state, number, F_DUPFD_CLOEXEC, MemorySegment.NULL)));
+  }
+
+  /**
+   * Makes a file that is in memory only.
+   *
+   * @param name for people, in /proc/PID/fd
+   * @throws IOException if there is no memory, or this is no 64-bit Linux
+   */
+  public static Descriptor ofMemory(String name, byte[] content) throws IOException {
+    SocketCalls calls = SocketCalls.linked();
+    Descriptor made =
+        new Descriptor(
+            (int)
+                Calls.checked(
+                    "memfd_create",
+                    name,
+                    (arena, state) ->
+                        (int)
+                            calls.memfdCreate.invokeExact(
+                                state, arena.allocateFrom(name), MFD_CLOEXEC)));
+    boolean written = false;
+    try {
+      Files.write(made.path(), content);
+      written = true;
+      return made;
+    } finally {
+      if (!written) {
+        made.close();
+      }
+    }
+  }
+
+  /** Reads a regular file from its start, whatever the descriptor's position is. */
+  public byte[] content() throws IOException {
+    return Files.readAllBytes(path());
+  }
+
+  /** Returns the name by which this process opens the file anew. */
+  public Path path() {
+    return Path.of("/proc/self/fd/" + number());
   }
 
   /** Opens the file once more. */

@@ -1,8 +1,6 @@
 package nbd.posix;
 
-import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
-import static java.lang.foreign.ValueLayout.JAVA_LONG;
 import static java.lang.foreign.ValueLayout.JAVA_SHORT;
 
 import java.io.EOFException;
@@ -22,38 +20,21 @@ import java.util.List;
  * <p>A message has its length before it, four bytes, big-endian; the files come with these. Used by
  * one platform thread at a time, which waits in the system's calls. Linux only.
  */
-public final class PassingSocket implements AutoCloseable {
+public final class PassingSocket implements FilePassing {
   /** The longest message, in bytes. */
   public static final int LONGEST = 1 << 20;
 
   /** The most files of a message; Linux allows 253. */
   public static final int MOST_FILES = 64;
 
-  private static final int SOL_SOCKET = 1;
-  private static final int SCM_RIGHTS = 1;
-  private static final int MSG_CTRUNC = 0x8;
   private static final int MSG_DONTWAIT = 0x40;
   private static final int MSG_NOSIGNAL = 0x4000;
   private static final int MSG_CMSG_CLOEXEC = 0x4000_0000;
   private static final short POLLIN = 1;
   private static final short POLLOUT = 4;
 
-  /** The sizes of struct msghdr, struct iovec and struct cmsghdr on 64-bit systems. */
-  private static final int MESSAGE_BYTES = 56;
-
-  private static final int VECTOR_BYTES = 16;
-  private static final int CONTROL_BYTES = 16;
-
   private final SocketCalls calls;
   private final Descriptor socket;
-
-  /** A message, and the files that came with it, which the receiver owns. */
-  public record Message(ByteBuffer data, List<Descriptor> files) {
-    /** Closes the files that nobody has released. */
-    public void closeFiles() {
-      files.forEach(Descriptor::close);
-    }
-  }
 
   /**
    * Uses a channel's socket, by a descriptor of its own.
@@ -61,17 +42,16 @@ public final class PassingSocket implements AutoCloseable {
    * @throws IOException if the system or the JDK does not let files be passed
    */
   public PassingSocket(SocketChannel channel) throws IOException {
-    calls = SocketCalls.linked();
-    socket = Descriptor.of(channel);
+    this(Descriptor.of(channel));
   }
 
-  /**
-   * Sends a message.
-   *
-   * @param files stay the caller's
-   * @param patience for the whole of it
-   * @throws SocketTimeoutException if the other process does not take it in time
-   */
+  /** Uses a socket, and owns it from now on. */
+  PassingSocket(Descriptor socket) throws IOException {
+    calls = SocketCalls.linked();
+    this.socket = socket;
+  }
+
+  @Override
   public void send(ByteBuffer message, List<Descriptor> files, Duration patience)
       throws IOException {
     if (message.remaining() > LONGEST || files.size() > MOST_FILES) {
@@ -85,13 +65,7 @@ public final class PassingSocket implements AutoCloseable {
     transfer(true, rest.put(message.duplicate()).flip(), List.of(), deadline);
   }
 
-  /**
-   * Waits for a message.
-   *
-   * @param patience for the whole of it
-   * @throws SocketTimeoutException if it does not come in time
-   * @throws EOFException if the other process is gone
-   */
+  @Override
   public Message receive(Duration patience) throws IOException {
     long deadline = System.nanoTime() + patience.toNanos();
     List<Descriptor> files = new ArrayList<>();
@@ -160,19 +134,8 @@ public final class PassingSocket implements AutoCloseable {
         "sendmsg",
         "a Unix socket",
         (arena, state) -> {
-          long bytes = files.size() * (long) Integer.BYTES;
-          MemorySegment control = arena.allocate(CONTROL_BYTES + (bytes + 7) / 8 * 8, 8);
-          control.set(JAVA_LONG, 0, CONTROL_BYTES + bytes);
-          control.set(JAVA_INT, 8, SOL_SOCKET);
-          control.set(JAVA_INT, 12, SCM_RIGHTS);
-          for (int i = 0; i < files.size(); i++) {
-            control.set(JAVA_INT, CONTROL_BYTES + 4L * i, files.get(i).number());
-          }
           MemorySegment message =
-              message(
-                  arena.allocate(MESSAGE_BYTES + VECTOR_BYTES, 8),
-                  MemorySegment.ofBuffer(data),
-                  files.isEmpty() ? MemorySegment.NULL : control);
+              SocketMessage.of(arena, MemorySegment.NULL, MemorySegment.ofBuffer(data), files);
           return (long)
               calls.sendmsg.invokeExact(
                   state, socket.number(), message, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -198,42 +161,24 @@ public final class PassingSocket implements AutoCloseable {
             "recvmsg",
             "a Unix socket",
             (arena, state) -> {
-              MemorySegment control = arena.allocate(CONTROL_BYTES + 4 * MOST_FILES, 8);
+              MemorySegment control = SocketMessage.control(arena, MOST_FILES);
               MemorySegment message =
-                  message(
-                      arena.allocate(MESSAGE_BYTES + VECTOR_BYTES, 8),
-                      MemorySegment.ofBuffer(data),
-                      control);
+                  SocketMessage.of(
+                      arena, MemorySegment.NULL, MemorySegment.ofBuffer(data), control);
               long received =
                   (long)
                       calls.recvmsg.invokeExact(
                           state, socket.number(), message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-              if (received >= 0 && message.get(JAVA_LONG, 40) >= CONTROL_BYTES) {
-                long end = control.get(JAVA_LONG, 0);
-                for (long at = CONTROL_BYTES; at + 4 <= end; at += 4) {
-                  files.add(new Descriptor(control.get(JAVA_INT, at)));
-                }
+              if (received >= 0) {
+                files.addAll(SocketMessage.files(message, control));
+                cut[0] = SocketMessage.isCut(message);
               }
-              cut[0] = received >= 0 && (message.get(JAVA_INT, 48) & MSG_CTRUNC) != 0;
               return received;
             });
     if (cut[0]) {
       throw new IOException("files are missing: too few file descriptors (ulimit -n)?");
     }
     return count;
-  }
-
-  /** Fills a struct msghdr, and the struct iovec behind it. */
-  private static MemorySegment message(
-      MemorySegment memory, MemorySegment data, MemorySegment control) {
-    MemorySegment vector = memory.asSlice(MESSAGE_BYTES, VECTOR_BYTES);
-    vector.set(ADDRESS, 0, data);
-    vector.set(JAVA_LONG, 8, data.byteSize());
-    memory.set(ADDRESS, 16, vector);
-    memory.set(JAVA_LONG, 24, 1);
-    memory.set(ADDRESS, 32, control);
-    memory.set(JAVA_LONG, 40, control.byteSize());
-    return memory;
   }
 
   @Override

@@ -36,19 +36,16 @@ final class SocketCalls {
       withErrno(
           "socketpair", FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS));
 
-  /** Descriptor, data, bytes, flags, address, its bytes. */
-  final MethodHandle sendto =
-      withErrno(
-          "sendto",
-          FunctionDescriptor.of(
-              JAVA_LONG, JAVA_INT, ADDRESS, JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT));
-
   /** Socket, message, flags. */
   final MethodHandle sendmsg =
       withErrno("sendmsg", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT));
 
   final MethodHandle recvmsg =
       withErrno("recvmsg", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT));
+
+  /** Name, flags. */
+  final MethodHandle memfdCreate =
+      withErrno("memfd_create", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_INT));
 
   /** Entries, their number, milliseconds. */
   final MethodHandle poll =

@@ -4,9 +4,12 @@ import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_SHORT;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import java.io.EOFException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.time.Duration;
+import java.util.List;
 
 /**
  * Datagrams to Unix sockets, which the JDK cannot send. Any thread may call. Source: the manual
@@ -27,9 +30,10 @@ public final class UnixDatagram {
    *
    * @param address a path, or @ and an abstract name
    * @param text sent in UTF-8
+   * @param files sent with it; they stay the caller's
    * @throws IOException if nobody receives at the address, or this is no 64-bit Linux
    */
-  public static void send(String address, String text) throws IOException {
+  public static void send(String address, String text, List<Descriptor> files) throws IOException {
     SocketCalls calls = SocketCalls.linked();
     byte[] path = address.getBytes(UTF_8);
     if (path.length == 0 || path.length > PATH_BYTES) {
@@ -53,14 +57,34 @@ public final class UnixDatagram {
       MemorySegment.copy(path, 0, name, JAVA_BYTE, Short.BYTES, path.length);
       MemorySegment data = memory.allocateFrom(JAVA_BYTE, text.getBytes(UTF_8));
       Calls.checked(
-          "sendto",
+          "sendmsg",
           address,
-          (_, state) ->
+          (arena, state) ->
               (long)
-                  calls.sendto.invokeExact(
-                      state, fd, data, data.byteSize(), MSG_NOSIGNAL, name, (int) name.byteSize()));
+                  calls.sendmsg.invokeExact(
+                      state, fd, SocketMessage.of(arena, name, data, files), MSG_NOSIGNAL));
     } finally {
       PosixFile.closeDescriptor(Calls.LINKED.orElseThrow(), fd);
+    }
+  }
+
+  /**
+   * Sends a datagram with one file, and waits until the receiver has closed it.
+   *
+   * @param patience for the receiver
+   * @throws java.net.SocketTimeoutException if it does not close the file in time
+   * @throws IOException if nobody receives at the address, or this is no 64-bit Linux
+   */
+  public static void sendAndWait(String address, String text, Duration patience)
+      throws IOException {
+    int[] ends = RawSocket.pair();
+    try (PassingSocket ours = new PassingSocket(new Descriptor(ends[0]))) {
+      try (Descriptor theirs = new Descriptor(ends[1])) {
+        send(address, text, List.of(theirs));
+      }
+      ours.receive(patience).closeFiles();
+    } catch (EOFException closed) {
+      return;
     }
   }
 }

@@ -6,13 +6,12 @@ import java.io.DataInputStream;
 import java.io.DataOutputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.nio.channels.SocketChannel;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import nbd.posix.Descriptor;
-import nbd.posix.PassingSocket;
-import nbd.posix.PassingSocket.Message;
+import nbd.posix.FilePassing;
+import nbd.posix.FilePassing.Message;
 import nbd.server.ClientState;
 import nbd.server.Server;
 
@@ -36,7 +35,7 @@ final class Exchange implements AutoCloseable {
   /** The version of the messages. */
   static final int VERSION = 1;
 
-  private final PassingSocket socket;
+  private final FilePassing way;
 
   /** The kinds of messages, by their letters on the wire. */
   private enum Kind {
@@ -62,8 +61,9 @@ final class Exchange implements AutoCloseable {
     void write(DataOutputStream to) throws IOException;
   }
 
-  Exchange(SocketChannel channel) throws IOException {
-    socket = new PassingSocket(channel);
+  /** Sends and receives on a way that is closed with it. */
+  Exchange(FilePassing way) {
+    this.way = way;
   }
 
   /** Sends all that is handed over; the descriptors stay the caller's. */
@@ -92,7 +92,7 @@ final class Exchange implements AutoCloseable {
     boolean whole = false;
     try {
       while (!whole) {
-        Message message = socket.receive(patience);
+        Message message = way.receive(patience);
         try {
           DataInputStream in = fields(message.data());
           Kind kind = kind(in);
@@ -154,7 +154,7 @@ final class Exchange implements AutoCloseable {
   }
 
   private void await(Kind wanted, Duration patience) throws IOException {
-    Message message = socket.receive(patience);
+    Message message = way.receive(patience);
     message.closeFiles();
     DataInputStream in = fields(message.data());
     Kind kind = kind(in);
@@ -172,7 +172,7 @@ final class Exchange implements AutoCloseable {
     DataOutputStream to = new DataOutputStream(bytes);
     to.writeByte(kind.letter);
     fields.write(to);
-    socket.send(ByteBuffer.wrap(bytes.toByteArray()), files, patience);
+    way.send(ByteBuffer.wrap(bytes.toByteArray()), files, patience);
   }
 
   private static DataInputStream fields(ByteBuffer data) {
@@ -197,6 +197,6 @@ final class Exchange implements AutoCloseable {
 
   @Override
   public void close() {
-    socket.close();
+    way.close();
   }
 }

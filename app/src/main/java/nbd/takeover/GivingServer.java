@@ -4,6 +4,7 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
+import nbd.posix.PassingSocket;
 import nbd.posix.UnixPeer;
 import org.tinylog.Logger;
 
@@ -70,7 +71,7 @@ public final class GivingServer {
    */
   public boolean give(SocketChannel channel, String version) throws IOException {
     long process = UnixPeer.pidOf(channel);
-    try (Exchange exchange = new Exchange(channel)) {
+    try (Exchange exchange = new Exchange(new PassingSocket(channel))) {
       Paused paused;
       try {
         requireVersion(version);

@@ -4,11 +4,12 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
+import nbd.posix.PassingSocket;
 import nbd.posix.PosixException;
 import org.tinylog.Logger;
 
-/** The side of a take-over that takes. Used by one platform thread. */
-public final class TakingServer implements AutoCloseable {
+/** The side of a take-over that takes, from a running server. Used by one platform thread. */
+public final class TakingServer implements Predecessor {
   /** The line that asks for the take-over. */
   public static final String REQUEST = GivingServer.REQUEST + " " + Exchange.VERSION;
 
@@ -29,7 +30,7 @@ public final class TakingServer implements AutoCloseable {
    */
   public TakingServer(SocketChannel channel) throws IOException {
     this.channel = channel;
-    this.exchange = new Exchange(channel);
+    this.exchange = new Exchange(new PassingSocket(channel));
     boolean received = false;
     try {
       this.handover = exchange.receive(PATIENCE);
@@ -42,12 +43,17 @@ public final class TakingServer implements AutoCloseable {
     }
   }
 
-  /** Returns what was handed over; {@link #close} closes those descriptors nobody has released. */
+  @Override
   public Handover handover() {
     return handover;
   }
 
-  /** Tells the other server why nothing is taken; it goes on. */
+  @Override
+  public boolean mayGoOn() {
+    return true;
+  }
+
+  @Override
   public void refuse(String why) {
     try {
       exchange.sendRefused(why, PATIENCE);
@@ -56,11 +62,7 @@ public final class TakingServer implements AutoCloseable {
     }
   }
 
-  /**
-   * Takes everything: returns when the other server has closed its storage, or is gone.
-   *
-   * @throws RefusedException if the other server goes on, since this one was not ready in time
-   */
+  @Override
   public void take() throws IOException {
     try {
       exchange.sendReady(PATIENCE);

@@ -9,6 +9,7 @@ import java.nio.channels.spi.SelectorProvider;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
@@ -45,7 +46,8 @@ public final class ServiceProbe {
                           TlsPolicy.OFF),
                   Optional.empty(),
                   Optional.of(new PidFile(pid)),
-                  Optional.empty());
+                  Optional.empty(),
+                  ServiceManager.of(Map.of()));
           Error failure =
               Class.forName(arguments[1])
                   .asSubclass(Error.class)

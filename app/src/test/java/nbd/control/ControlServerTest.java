@@ -205,7 +205,8 @@ final class ControlServerTest {
       assertThat(rest(silent)).isEmpty();
       hold.countDown();
       held.join(LONG);
-      server.awaitAnswers(LONG);
+      assertThat(server.awaitAnswers(LONG)).isTrue();
+      assertThat(server.awaitAnswers(LONG)).as("another one waits").isTrue();
     }
   }
 

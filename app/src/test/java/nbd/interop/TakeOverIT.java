@@ -3,6 +3,7 @@ package nbd.interop;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
+import java.net.ServerSocket;
 import java.net.SocketAddress;
 import java.net.UnixDomainSocketAddress;
 import java.nio.ByteBuffer;
@@ -141,6 +142,38 @@ final class TakeOverIT {
     String[] arguments = arguments("file:" + image, "-p", "0");
     serving = ServeProcess.ready(arguments);
     String tcp = serving.out().lines().findFirst().orElseThrow().replaceFirst(".*ready ", "");
+    worksWhile(tcp, () -> takeOver(arguments));
+  }
+
+  @Test
+  void clientsNoticeNoRestartByTheServiceManager() throws Exception {
+    Missing.unlessInstalled("fio", "qemu-io", "python3");
+    int port;
+    try (ServerSocket free = new ServerSocket(0)) {
+      port = free.getLocalPort();
+    }
+    String[] arguments = arguments("file:" + image, "-p", String.valueOf(port));
+    try (StoringManager manager = new StoringManager(directory, 100, log(), arguments)) {
+      // Five clients, a TCP socket, the image's lock, and the messages.
+      worksWhile("nbd://127.0.0.1:" + port + "/", () -> manager.restart(8, arguments));
+      manager.stop(3);
+      assertThat(Files.readString(log())).doesNotContain("ERROR", "WARN");
+    }
+    assertThat(unix).doesNotExist();
+    assertThat(control).doesNotExist();
+  }
+
+  private Path log() {
+    return directory.resolve("log");
+  }
+
+  /** Something that happens to the server while clients work. */
+  @FunctionalInterface
+  private interface Event {
+    void happen() throws Exception;
+  }
+
+  private void worksWhile(String tcp, Event event) throws Exception {
     List<Process> load = new ArrayList<>();
     List<Path> said = new ArrayList<>();
     int part = 0;
@@ -168,7 +201,7 @@ final class TakeOverIT {
     awaitClients(5);
     FutureTask<Integer> intruder = start(this::writeTheImageOtherwise);
     for (int i = 0; i < TAKEOVERS; i++) {
-      takeOver(arguments);
+      event.happen();
       awaitClients(5);
     }
     enough = true;
@@ -271,6 +304,60 @@ final class TakeOverIT {
 
   private static void assertRefused(String why, String... arguments) throws Exception {
     assertThat(ServeProcess.refusal(with("--take-over", arguments))).contains(why);
+  }
+
+  @Test
+  void aRestartKeepsTheClientsThatItCan() throws Exception {
+    Missing.unlessInstalled("python3");
+    SocketAddress address = UnixDomainSocketAddress.of(unix);
+    // The messages, the image's lock, and one client.
+    try (StoringManager manager =
+            new StoringManager(directory, 3, log(), arguments("file:" + image));
+        RawClient one = RawClient.connect(address)) {
+      one.enter("");
+      one.write(0, (byte) 1);
+      try (RawClient two = RawClient.connect(address)) {
+        two.enter("");
+        two.write(1, (byte) 2);
+        manager.restart(3, arguments("file:" + image));
+        // Either may be the one that is kept.
+        assertThat(isServed(one)).isNotEqualTo(isServed(two));
+      }
+    }
+    assertThat(Files.readString(log())).contains("1 connections end, since");
+  }
+
+  private static boolean isServed(RawClient client) {
+    try {
+      return client.read(0, 2).length == 2;
+    } catch (IOException | AssertionError gone) {
+      return false;
+    }
+  }
+
+  @Test
+  void aRestartCutsTheClientsThatWouldNotFindWhatTheyHad() throws Exception {
+    Missing.unlessInstalled("python3");
+    SocketAddress address = UnixDomainSocketAddress.of(unix);
+    String other = "--export=other=file:" + image + "2";
+    Files.write(Path.of(image + "2"), new byte[BLOCK]);
+    try (StoringManager manager =
+            new StoringManager(directory, 100, log(), arguments("file:" + image, other));
+        RawClient cut = RawClient.connect(address);
+        RawClient kept = RawClient.connect(address)) {
+      cut.enter("other");
+      kept.enter("");
+      Files.write(Path.of(image + "2"), new byte[2 * BLOCK]);
+      manager.restart(5, arguments("file:" + image, other));
+      kept.write(0, (byte) 1);
+      cut.expectEnd();
+      manager.restart(4, arguments("memory:1M"));
+      kept.expectEnd();
+      manager.restart(0, arguments("memory:1M"));
+    }
+    assertThat(Files.readString(log()))
+        .contains("a client of the server before is cut: export \"other\" has 8192 bytes")
+        .contains("are not left to the next start: ");
   }
 
   @Test

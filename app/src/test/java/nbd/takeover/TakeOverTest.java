@@ -18,6 +18,7 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
 import nbd.posix.Descriptor;
+import nbd.posix.PassingSocket;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.TransmissionFlag;
@@ -194,7 +195,7 @@ final class TakeOverTest {
 
   @Test
   void theNewServerServesIfTheOldOneDiesAfterwards() throws Exception {
-    Exchange old = new Exchange(oldSide);
+    Exchange old = new Exchange(new PassingSocket(oldSide));
     FutureTask<Boolean> giving =
         new FutureTask<>(
             () -> {
