@@ -29,7 +29,6 @@ import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
 import nbd.multiconn.TrackDirty;
-import nbd.posix.Descriptor;
 import nbd.protocol.NbdError;
 import nbd.storage.Backend;
 import nbd.storage.ThreadModel;
@@ -91,7 +90,12 @@ final class ServerPauseTest {
   }
 
   private Server server(List<ServerSocketChannel> listeners, Backend backend) {
-    return new Server(listeners, exports(backend), LONG, Server.MINIMUM_MEMORY, TlsPolicy.OFF);
+    return new Server(
+        ListeningSocket.own(listeners),
+        exports(backend),
+        LONG,
+        Server.MINIMUM_MEMORY,
+        TlsPolicy.OFF);
   }
 
   private List<ServerSocketChannel> listen() throws IOException {
@@ -214,8 +218,8 @@ final class ServerPauseTest {
       awaitClients(running.server(), clients);
       Server.Paused paused = running.server().pause(LONG);
       List<ServerSocketChannel> handedOn = new ArrayList<>();
-      for (Descriptor each : paused.listeners()) {
-        handedOn.add(nbd.posix.AdoptedSocket.listener(each.copy().release()));
+      for (ListeningSocket.Kept each : paused.listeners()) {
+        handedOn.add(nbd.posix.AdoptedSocket.listener(each.socket().copy().release()));
       }
       Server next = server(handedOn, storage);
       for (Server.Client client : paused.clients()) {
@@ -257,7 +261,7 @@ final class ServerPauseTest {
     SocketAddress address = listeners.getFirst().getLocalAddress();
     Server server =
         new Server(
-            listeners,
+            ListeningSocket.own(listeners),
             new Exports(storage, List.of("disk"), "", false, 1),
             LONG,
             Server.MINIMUM_MEMORY,
