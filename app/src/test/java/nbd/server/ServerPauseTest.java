@@ -36,6 +36,7 @@ import nbd.testing.Log;
 import nbd.testing.Model;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -60,6 +61,11 @@ final class ServerPauseTest {
 
   /** A server, and the thread that serves. */
   private record Running(Server server, FutureTask<Void> serving) {}
+
+  @BeforeEach
+  void forgetLog() {
+    Log.clear();
+  }
 
   @AfterEach
   void stop() throws Exception {
