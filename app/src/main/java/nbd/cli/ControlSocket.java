@@ -15,6 +15,7 @@ import jdk.net.ExtendedSocketOptions;
 import nbd.control.ControlServer;
 import nbd.control.Handler;
 import nbd.posix.Descriptor;
+import nbd.server.ListeningSocket;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
@@ -44,9 +45,9 @@ final class ControlSocket {
    * @throws IOException with a message for the user
    */
   void open(InheritedSockets inherited) throws IOException {
-    Optional<ServerSocketChannel> taken = inherited.take(InheritedSockets.controlSocket());
+    Optional<ListeningSocket> taken = inherited.take(InheritedSockets.controlSocket());
     ServerSocketChannel channel =
-        taken.isPresent() ? taken.get() : UnixSocket.listen(path, BACKLOG);
+        taken.isPresent() ? taken.get().channel() : UnixSocket.listen(path, BACKLOG);
     listener = channel;
     try {
       file = OwnFile.of(path);

@@ -5,13 +5,12 @@ import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.SocketAddress;
 import java.net.UnixDomainSocketAddress;
-import java.nio.channels.ServerSocketChannel;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.function.Predicate;
-import nbd.posix.AdoptedSocket;
+import nbd.server.ListeningSocket;
 import nbd.takeover.Handover.Listener;
 
 /**
@@ -59,20 +58,25 @@ final class InheritedSockets {
     return "unix " + socket.toAbsolutePath().normalize();
   }
 
-  /** Says whether it listens on TCP. */
-  static boolean isTcp(Listener listener) {
-    return listener.address().startsWith(TCP);
+  /** Says whether it listens on TCP, and the service manager has not opened it. */
+  static boolean isOwnTcp(Listener listener) {
+    return listener.name().isEmpty() && listener.address().startsWith(TCP);
   }
 
   /** Takes the socket at an address, if there is one. */
-  Optional<ServerSocketChannel> take(String name) throws IOException {
-    return take(name::equals);
+  Optional<ListeningSocket> take(String name) throws IOException {
+    return take(each -> each.address().equals(name));
   }
 
   /** Takes the first socket at any port of an address, if there is one. */
-  Optional<ServerSocketChannel> takeAnyPort(InetSocketAddress address) throws IOException {
+  Optional<ListeningSocket> takeAnyPort(InetSocketAddress address) throws IOException {
     String prefix = nameOf(address).replaceFirst("\\d+$", "");
-    return take(name -> name.startsWith(prefix));
+    return take(each -> each.address().startsWith(prefix));
+  }
+
+  /** Takes the first socket that the service manager opened, if there is one. */
+  Optional<ListeningSocket> takeOfServiceManager() throws IOException {
+    return take(each -> each.name().isPresent());
   }
 
   /** Finds a private socket: one in a directory that was made for it, in a directory. */
@@ -85,13 +89,12 @@ final class InheritedSockets {
         .findFirst();
   }
 
-  private Optional<ServerSocketChannel> take(Predicate<String> isWanted) throws IOException {
+  private Optional<ListeningSocket> take(Predicate<Listener> isWanted) throws IOException {
     for (Listener each : listeners) {
-      if (isWanted.test(each.address())) {
-        ServerSocketChannel channel = AdoptedSocket.listener(each.socket().number());
-        int _ = each.socket().release();
+      if (isWanted.test(each)) {
+        ListeningSocket taken = new ListeningSocket.Kept(each.socket(), each.name()).again();
         listeners.remove(each);
-        return Optional.of(channel);
+        return Optional.of(taken);
       }
     }
     return Optional.empty();

@@ -14,6 +14,7 @@ import java.util.Objects;
 import java.util.Optional;
 import nbd.client.NbdUri;
 import nbd.posix.AdoptedSocket;
+import nbd.server.ListeningSocket;
 import picocli.CommandLine.Option;
 
 /** The options of serve for the addresses on which it listens. */
@@ -62,7 +63,8 @@ final class ListenOptions {
   }
 
   /**
-   * Listens as the options say: on each port of each address, then on each Unix socket.
+   * Listens as the options say: on each port of each address, then on each Unix socket. Without
+   * options, those inherited sockets are used that the service manager opened, if there are any.
    *
    * @param exportName the export in the URIs
    * @param inherited sockets that are used instead of new ones
@@ -75,7 +77,14 @@ final class ListenOptions {
     List<Listening> made = new ArrayList<>();
     boolean done = false;
     try {
-      if (isTcp(privately)) {
+      if (isDefault()) {
+        for (var given = inherited.takeOfServiceManager();
+            given.isPresent();
+            given = inherited.takeOfServiceManager()) {
+          made.add(Listening.ofServiceManager(given.get(), exportName).asInherited());
+        }
+      }
+      if (made.isEmpty() && isTcp(privately)) {
         for (String address : addresses.isEmpty() ? List.of(ADDRESS) : addresses) {
           for (int port : ports.isEmpty() ? List.of(PORT) : ports) {
             made.add(listenTcp(address, port, exportName, inherited));
@@ -99,6 +108,10 @@ final class ListenOptions {
     }
   }
 
+  private boolean isDefault() {
+    return addresses.isEmpty() && ports.isEmpty() && unix.isEmpty();
+  }
+
   private boolean isTcp(boolean privately) {
     return !addresses.isEmpty() || !ports.isEmpty() || (unix.isEmpty() && !privately);
   }
@@ -109,14 +122,18 @@ final class ListenOptions {
     try {
       InetAddress host = InetAddress.getByName(address);
       InetSocketAddress wanted = new InetSocketAddress(host, port);
-      Optional<ServerSocketChannel> taken =
+      Optional<ListeningSocket> taken =
           port == 0
               ? inherited.takeAnyPort(wanted)
               : inherited.take(InheritedSockets.nameOf(wanted));
       if (taken.isPresent()) {
         channel.close();
-        int bound = ((InetSocketAddress) AdoptedSocket.localAddress(taken.get())).getPort();
-        return tcp(taken.get(), host, bound, exportName).asInherited();
+        if (taken.get().name().isPresent()) {
+          return Listening.ofServiceManager(taken.get(), exportName).asInherited();
+        }
+        ServerSocketChannel present = taken.get().channel();
+        int bound = ((InetSocketAddress) AdoptedSocket.localAddress(present)).getPort();
+        return tcp(present, host, bound, exportName).asInherited();
       }
       channel.setOption(StandardSocketOptions.SO_REUSEADDR, true);
       channel.bind(wanted, BACKLOG);
@@ -146,10 +163,13 @@ final class ListenOptions {
   private static Listening listenUnix(
       Path path, String exportName, List<OwnFile> around, InheritedSockets inherited)
       throws IOException {
-    Optional<ServerSocketChannel> taken = inherited.take(InheritedSockets.nameOf(path));
+    Optional<ListeningSocket> taken = inherited.take(InheritedSockets.nameOf(path));
     ServerSocketChannel channel =
-        taken.isPresent() ? taken.get() : UnixSocket.listen(path, BACKLOG);
+        taken.isPresent() ? taken.get().channel() : UnixSocket.listen(path, BACKLOG);
     try {
+      if (taken.isPresent() && taken.get().name().isPresent()) {
+        return Listening.ofServiceManager(taken.get(), exportName).asInherited();
+      }
       List<OwnFile> made = new ArrayList<>(List.of(OwnFile.of(path)));
       made.addAll(around);
       Listening listening =

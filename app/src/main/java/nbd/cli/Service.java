@@ -3,7 +3,6 @@ package nbd.cli;
 import static java.util.stream.Collectors.joining;
 
 import java.io.IOException;
-import java.nio.channels.ServerSocketChannel;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -17,9 +16,11 @@ import nbd.posix.AdoptedSocket;
 import nbd.posix.Descriptor;
 import nbd.posix.OtherProcess;
 import nbd.posix.PosixException;
+import nbd.protocol.Printable;
 import nbd.server.ConnectionState;
 import nbd.server.Export;
 import nbd.server.Exports;
+import nbd.server.ListeningSocket;
 import nbd.server.Server;
 import nbd.takeover.GivingServer;
 import nbd.takeover.Handover;
@@ -39,7 +40,7 @@ final class Service implements GivingServer.Giver {
   static final Duration PATIENCE = Duration.ofSeconds(10);
 
   private final Exports exports;
-  private final Function<List<ServerSocketChannel>, Server> makeServer;
+  private final Function<List<ListeningSocket>, Server> makeServer;
   private final List<Reload> reloads = new ArrayList<>();
   private final Optional<PidFile> pidFile;
   private final Optional<StatisticsReport> report;
@@ -69,7 +70,7 @@ final class Service implements GivingServer.Giver {
   Service(
       CompletableFuture<Void> classes,
       Exports exports,
-      Function<List<ServerSocketChannel>, Server> makeServer,
+      Function<List<ListeningSocket>, Server> makeServer,
       Optional<TlsServer> tls,
       Optional<PidFile> pidFile,
       Optional<StatisticsReport> report,
@@ -264,7 +265,7 @@ final class Service implements GivingServer.Giver {
               .orElseGet(InheritedSockets::none);
       listening = listen.now(inherited);
       classes.join();
-      Server started = makeServer.apply(listening.stream().map(Listening::channel).toList());
+      Server started = makeServer.apply(listening.stream().map(Listening::listener).toList());
       server = started;
       if (endsAfterLastClient) {
         started.whenLastLeaves(
@@ -289,15 +290,8 @@ final class Service implements GivingServer.Giver {
       if (pidFile.isPresent()) {
         writePid(pidFile.get());
       }
-      for (Listening one : listening) {
-        if (announce) {
-          System.out.println("nbd-multiconn: ready " + one.uri());
-        }
-        Logger.debug(
-            "{} is served at {} {}",
-            exports.all().stream().map(each -> each.state().backend()).collect(joining(", ")),
-            one.uri(),
-            one.name());
+      for (int i = 0; i < listening.size(); i++) {
+        announce(i, announce);
       }
       System.out.flush();
       manager.ready();
@@ -323,6 +317,39 @@ final class Service implements GivingServer.Giver {
         Logger.error("a client of the server before is cut: {}", different.getMessage());
       }
     }
+  }
+
+  /**
+   * Tells people of a listening socket.
+   *
+   * @param ready whether to print the ready line
+   */
+  private void announce(int index, boolean ready) {
+    Listening one = listening.get(index);
+    if (ready) {
+      System.out.println("nbd-multiconn: ready " + one.uri());
+    }
+    Optional<String> only = one.listener().onlyExport();
+    Logger.debug(
+        "{} is served at {}{}",
+        only.map(Service::quoted)
+            .orElseGet(
+                () ->
+                    exports.all().stream()
+                        .map(each -> each.state().backend())
+                        .collect(joining(", "))),
+        one.uri(),
+        one.listener().name().map(name -> ", socket " + quoted(name)).orElse(""));
+    if (only.isPresent() && !exports.mayKnow(only.get())) {
+      Logger.warn(
+          "socket {} of the service manager, {}: there is no export of this name",
+          index + 1,
+          quoted(only.get()));
+    }
+  }
+
+  private static String quoted(String name) {
+    return "\"" + Printable.name(name) + "\"";
   }
 
   /** Reads files again. */
@@ -473,7 +500,7 @@ final class Service implements GivingServer.Giver {
    */
   private static void leaveOut(Handover handover, int room) {
     for (Handover.Listener each : List.copyOf(handover.listeners())) {
-      if (!InheritedSockets.isTcp(each)) {
+      if (!InheritedSockets.isOwnTcp(each)) {
         each.socket().close();
         handover.listeners().remove(each);
       }
@@ -544,13 +571,15 @@ final class Service implements GivingServer.Giver {
       Handover all = new Handover(Main.version(), sockets, new ArrayList<>(), clients);
       boolean whole = false;
       try {
-        for (Descriptor socket : paused.listeners()) {
+        for (ListeningSocket.Kept each : paused.listeners()) {
+          Descriptor socket = each.socket();
           String address = InheritedSockets.nameOf(AdoptedSocket.localAddress(socket.number()));
-          sockets.add(new Handover.Listener(address, socket.copy()));
+          sockets.add(new Handover.Listener(address, each.name(), socket.copy()));
         }
         if (control.isPresent()) {
           sockets.add(
-              new Handover.Listener(InheritedSockets.controlSocket(), control.get().listener()));
+              new Handover.Listener(
+                  InheritedSockets.controlSocket(), Optional.empty(), control.get().listener()));
         }
         all.images().addAll(LockedImages.copies());
         for (Server.Client client : paused.clients()) {

@@ -1,24 +1,18 @@
 package nbd.cli;
 
 import java.io.IOException;
-import java.net.InetSocketAddress;
-import java.net.SocketAddress;
-import java.net.UnixDomainSocketAddress;
 import java.nio.channels.ServerSocketChannel;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import nbd.client.Endpoint;
-import nbd.client.NbdUri;
-import nbd.client.NbdUri.TlsParameters;
 import nbd.posix.AdoptedSocket;
 import nbd.posix.Descriptor;
 import nbd.posix.OtherProcess;
 import nbd.posix.PosixException;
+import nbd.server.ListeningSocket;
 
 /**
  * Listening sockets that the service manager, or a client such as libnbd, opened and left to this
@@ -89,7 +83,7 @@ final class SocketActivation {
   /**
    * Takes the sockets over, in their order.
    *
-   * @param exportName the export in the URIs
+   * @param exportName the export in the URIs of sockets that are not restricted to another
    * @throws IOException with a message for the user
    */
   List<Listening> listen(String exportName) throws IOException {
@@ -114,19 +108,16 @@ final class SocketActivation {
 
   private Listening taken(int index, String exportName) throws IOException {
     int fd = descriptor(index);
-    SocketAddress address;
-    ServerSocketChannel channel;
     try {
-      address = AdoptedSocket.localAddress(fd);
-      channel = AdoptedSocket.listener(fd);
+      ServerSocketChannel channel = AdoptedSocket.listener(fd);
+      ListeningSocket listener = new ListeningSocket(channel, Optional.of(names.get(index)));
+      return Listening.ofServiceManager(listener, exportName);
     } catch (IOException failure) {
       throw new IOException(
           "socket %d of %d of the service manager (LISTEN_FDS) cannot be used: %s"
               .formatted(index + 1, names.size(), failure.getMessage()),
           failure);
     }
-    return new Listening(
-        channel, uri(address, exportName), names.get(index), path(address), List.of(), false);
   }
 
   private int descriptor(int index) throws IOException {
@@ -145,19 +136,5 @@ final class SocketActivation {
               + " UTF-8",
           failure);
     }
-  }
-
-  private static NbdUri uri(SocketAddress address, String exportName) {
-    if (address instanceof InetSocketAddress internet) {
-      return NbdUri.tcp(internet.getAddress(), internet.getPort(), exportName);
-    }
-    Path path = ((UnixDomainSocketAddress) address).getPath();
-    return new NbdUri(new Endpoint.Unix(path), false, exportName, TlsParameters.NONE);
-  }
-
-  private static Optional<Path> path(SocketAddress address) {
-    return address instanceof UnixDomainSocketAddress unix
-        ? Optional.of(unix.getPath())
-        : Optional.empty();
   }
 }

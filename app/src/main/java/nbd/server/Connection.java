@@ -43,7 +43,7 @@ final class Connection implements Runnable, Export.Client {
   private final String peer;
   private final String name;
   private final SocketChannel channel;
-  private final Exports exports;
+  private final ExportView exports;
   private final Admission admission;
   private final Duration handshakeTimeout;
   private final ScheduledExecutorService timer;
@@ -88,6 +88,7 @@ final class Connection implements Runnable, Export.Client {
   /**
    * Makes a connection of an accepted client.
    *
+   * @param exports those that the client finds
    * @param crowded whether other connections may be waiting for a processor
    * @param ahead how many bytes of requests to read ahead
    * @param resumed the client, if it comes from a connection that has paused
@@ -96,7 +97,7 @@ final class Connection implements Runnable, Export.Client {
   Connection(
       long number,
       SocketChannel channel,
-      Exports exports,
+      ExportView exports,
       Admission admission,
       Duration handshakeTimeout,
       ScheduledExecutorService timer,

@@ -221,7 +221,7 @@ public final class Exports {
   }
 
   /** Returns false if the name is certainly unknown; only opening it shows that it exists. */
-  boolean mayKnow(String name) {
+  public boolean mayKnow(String name) {
     lock.lock();
     try {
       return ownNames != null || byName.containsKey(name);

@@ -51,7 +51,7 @@ final class Handshake {
 
   private final String peer;
   private final Wire wire;
-  private final Exports exports;
+  private final ExportView exports;
   private final Export.Client client;
   private final TlsPolicy tls;
 
@@ -93,7 +93,7 @@ final class Handshake {
   }
 
   /** Begins with a client that has sent nothing yet, on a wire without TLS. */
-  Handshake(String peer, Wire wire, Exports exports, Export.Client client, TlsPolicy tls) {
+  Handshake(String peer, Wire wire, ExportView exports, Export.Client client, TlsPolicy tls) {
     this.peer = peer;
     this.wire = wire;
     this.exports = exports;
@@ -258,7 +258,7 @@ final class Handshake {
     }
     OpenExport export;
     try {
-      export = open(ExportRequest.name(data(request)));
+      export = open(exports.resolve(ExportRequest.name(data(request))));
     } catch (MalformedException malformed) {
       throw new ProtocolException("EXPORT_NAME: " + malformed.reason());
     } catch (Refusal refusal) {
@@ -317,8 +317,9 @@ final class Handshake {
           OptionReplyType.ERR_INVALID, "contexts need STRUCTURED_REPLY or EXTENDED_HEADERS first");
     }
     MetaContextRequest question = MetaContextRequest.parse(data);
-    requireKnown(question.name());
-    Optional<String> bitmap = dirtyBitmap(question, select);
+    String export = exports.resolve(question.name());
+    requireKnown(export);
+    Optional<String> bitmap = dirtyBitmap(export, question, select);
     Set<String> matched = new HashSet<>();
     for (MetaContext context : MetaContext.values()) {
       Optional<String> name =
@@ -334,7 +335,7 @@ final class Handshake {
     }
     if (select) {
       selected = matched;
-      selectedFor = question.name();
+      selectedFor = export;
     }
     acknowledge(request);
   }
@@ -343,10 +344,10 @@ final class Handshake {
    * Returns the name of the export's dirty bitmap, if the queries may name it. Only the storage
    * knows it, and opening that may be slow: clients that do not ask do not wait.
    */
-  private Optional<String> dirtyBitmap(MetaContextRequest question, boolean select)
+  private Optional<String> dirtyBitmap(String export, MetaContextRequest question, boolean select)
       throws IOException, Refusal {
     boolean mayName = select ? question.maySelectBitmap() : question.mayListBitmap();
-    return mayName ? open(question.name()).handle().facts().dirtyBitmap() : Optional.empty();
+    return mayName ? open(export).handle().facts().dirtyBitmap() : Optional.empty();
   }
 
   private void list(OptionRequest request) throws IOException, Refusal {
@@ -366,7 +367,7 @@ final class Handshake {
 
   private void describe(OptionRequest request) throws IOException, Refusal, MalformedException {
     ExportRequest question = ExportRequest.parse(data(request));
-    OpenExport export = open(question.name());
+    OpenExport export = open(exports.resolve(question.name()));
     Set<InfoType> infos = question.infos();
     reply(request, OptionReply.export(export.handle().size(), export.flags()));
     if (infos.contains(InfoType.NAME)) {
@@ -383,7 +384,7 @@ final class Handshake {
 
   private void requireKnown(String name) throws Refusal {
     if (!exports.mayKnow(name)) {
-      String why = "there is no export \"" + Printable.name(name) + "\"";
+      String why = exports.unknown(name);
       throw new Refusal(OptionReplyType.ERR_UNKNOWN, why + "; LIST names the exports", why);
     }
   }

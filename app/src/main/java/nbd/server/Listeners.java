@@ -2,15 +2,12 @@ package nbd.server;
 
 import java.io.IOException;
 import java.nio.channels.ClosedChannelException;
-import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicReference;
-import java.util.function.Consumer;
-import nbd.posix.AdoptedSocket;
-import nbd.posix.Descriptor;
+import java.util.function.BiConsumer;
 import org.tinylog.Logger;
 
 /**
@@ -18,25 +15,24 @@ import org.tinylog.Logger;
  * any thread may call the other methods.
  */
 final class Listeners {
-  private final List<ServerSocketChannel> sockets;
+  private final List<ListeningSocket> sockets;
   private final Semaphore permits;
   private final int limit;
-  private final Consumer<SocketChannel> clients;
+  private final BiConsumer<SocketChannel, ListeningSocket> clients;
   private volatile List<Thread> threads = List.of();
 
   /**
    * Accepts nobody yet.
    *
-   * @param sockets bound, in blocking mode
    * @param permits one for each client that there may be at a time
    * @param limit the number of permits, for the log
-   * @param clients gets each client, and with it a permit
+   * @param clients gets each client with its socket, and with it a permit
    */
   Listeners(
-      List<ServerSocketChannel> sockets,
+      List<ListeningSocket> sockets,
       Semaphore permits,
       int limit,
-      Consumer<SocketChannel> clients) {
+      BiConsumer<SocketChannel, ListeningSocket> clients) {
     this.sockets = List.copyOf(sockets);
     this.permits = permits;
     this.limit = limit;
@@ -67,19 +63,19 @@ final class Listeners {
     }
   }
 
-  private void accept(ServerSocketChannel socket, AtomicReference<Error> failed) {
+  private void accept(ListeningSocket socket, AtomicReference<Error> failed) {
     try {
-      accept(new Acceptance(socket, permits, limit, System::nanoTime));
+      accept(socket, new Acceptance(socket.channel(), permits, limit, System::nanoTime));
     } catch (Error failure) {
       failed.set(failure);
       close();
     }
   }
 
-  private void accept(Acceptance acceptance) {
+  private void accept(ListeningSocket socket, Acceptance acceptance) {
     while (true) {
       try {
-        clients.accept(acceptance.next());
+        clients.accept(acceptance.next(), socket);
       } catch (ClosedChannelException closed) {
         return;
       } catch (IOException failure) {
@@ -103,9 +99,9 @@ final class Listeners {
 
   /** Closes the sockets, which ends {@link #accept}. */
   void close() {
-    for (ServerSocketChannel socket : sockets) {
+    for (ListeningSocket socket : sockets) {
       try {
-        socket.close();
+        socket.channel().close();
       } catch (IOException failure) {
         Logger.debug("the listening socket: {}", failure.getMessage());
       }
@@ -118,14 +114,14 @@ final class Listeners {
    * @return the sockets, in their order, which the caller closes
    * @throws IOException if there are too many descriptors; nothing has changed then
    */
-  List<Descriptor> keep() throws IOException {
-    List<Descriptor> kept = new ArrayList<>();
+  List<ListeningSocket.Kept> keep() throws IOException {
+    List<ListeningSocket.Kept> kept = new ArrayList<>();
     try {
-      for (ServerSocketChannel socket : sockets) {
-        kept.add(Descriptor.of(socket));
+      for (ListeningSocket socket : sockets) {
+        kept.add(socket.keep());
       }
     } catch (IOException failure) {
-      kept.forEach(Descriptor::close);
+      kept.forEach(each -> each.socket().close());
       throw failure;
     }
     close();
@@ -133,14 +129,13 @@ final class Listeners {
   }
 
   /** Makes listeners that go on with the sockets that were kept. */
-  Listeners again(List<Descriptor> kept) {
-    List<ServerSocketChannel> again = new ArrayList<>();
-    for (Descriptor socket : kept) {
+  Listeners again(List<ListeningSocket.Kept> kept) {
+    List<ListeningSocket> again = new ArrayList<>();
+    for (ListeningSocket.Kept each : kept) {
       try {
-        again.add(AdoptedSocket.listener(socket.number()));
-        int _ = socket.release();
+        again.add(each.again());
       } catch (IOException failure) {
-        socket.close();
+        each.socket().close();
         Logger.error("a listening socket is lost: {}", failure.getMessage());
       }
     }

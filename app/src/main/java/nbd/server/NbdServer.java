@@ -179,7 +179,7 @@ public final class NbdServer implements AutoCloseable {
           Server.defaultMemory(Runtime.getRuntime().maxMemory(), DirectMemory.JVM.limit());
       Server server =
           new Server(
-              List.of(listening.channel()),
+              ListeningSocket.own(List.of(listening.channel())),
               new Exports(filtered, names, description, readOnly, most),
               HANDSHAKE_TIMEOUT,
               memory,

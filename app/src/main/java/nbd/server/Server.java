@@ -3,7 +3,6 @@ package nbd.server;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.StandardSocketOptions;
-import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -128,13 +127,12 @@ public final class Server {
   /**
    * Serves exports on sockets.
    *
-   * @param listeners bound, in blocking mode
    * @param handshakeTimeout limit on the time that a client takes to choose an export
    * @param memory for requests in flight, in bytes, at least {@link #MINIMUM_MEMORY}: connections
    *     share it, beside half a MiB that each has of its own
    */
   public Server(
-      List<ServerSocketChannel> listeners,
+      List<ListeningSocket> listeners,
       Exports exports,
       Duration handshakeTimeout,
       long memory,
@@ -143,7 +141,7 @@ public final class Server {
   }
 
   Server(
-      List<ServerSocketChannel> listeners,
+      List<ListeningSocket> listeners,
       Exports exports,
       Duration handshakeTimeout,
       Admission admission,
@@ -156,7 +154,10 @@ public final class Server {
     this.permits = new Permits(maxConnections == 0 ? UNLIMITED : maxConnections);
     this.listeners =
         new Listeners(
-            listeners, permits, maxConnections, client -> start(client, Optional.empty()));
+            listeners,
+            permits,
+            maxConnections,
+            (client, socket) -> start(client, new ExportView(exports, socket.onlyExport())));
     this.timer =
         new ScheduledThreadPoolExecutor(
             1, Thread.ofPlatform().daemon().name("handshake timer").factory());
@@ -239,7 +240,7 @@ public final class Server {
    */
   public void serveClient(SocketChannel client) {
     permits.acquireUninterruptibly();
-    start(client, Optional.empty());
+    start(client, new ExportView(exports));
     try {
       for (Thread thread : connections.values()) {
         thread.join();
@@ -258,13 +259,17 @@ public final class Server {
     lastLeft = action;
   }
 
+  private void start(SocketChannel channel, ExportView found) {
+    start(channel, found, Optional.empty());
+  }
+
   /** Starts a client's connection, which releases the client's permit when it ends. */
-  private void start(SocketChannel channel, Optional<PausedClient> resumed) {
+  private void start(SocketChannel channel, ExportView found, Optional<PausedClient> resumed) {
     long number = accepted.incrementAndGet();
     boolean started = false;
     try {
       if (!stopping) {
-        startThread(number, channel, resumed);
+        startThread(number, channel, found, resumed);
         started = true;
       }
     } catch (IOException goneAlready) {
@@ -278,7 +283,8 @@ public final class Server {
     }
   }
 
-  private void startThread(long number, SocketChannel channel, Optional<PausedClient> resumed)
+  private void startThread(
+      long number, SocketChannel channel, ExportView found, Optional<PausedClient> resumed)
       throws IOException {
     if (channel.getLocalAddress() instanceof InetSocketAddress) {
       channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
@@ -290,7 +296,7 @@ public final class Server {
         new Connection(
             number,
             channel,
-            exports,
+            found,
             admission,
             handshakeTimeout,
             timer,
@@ -528,7 +534,7 @@ public final class Server {
       return;
     }
     permits.takeAnyhow();
-    start(channel, Optional.of(client));
+    start(channel, new ExportView(exports), Optional.of(client));
   }
 
   /**
@@ -565,14 +571,14 @@ public final class Server {
 
   /** A server that has stopped serving; one of the methods that end that is called, once. */
   public final class Paused {
-    private final List<Descriptor> kept;
+    private final List<ListeningSocket.Kept> kept;
 
-    private Paused(List<Descriptor> kept) {
+    private Paused(List<ListeningSocket.Kept> kept) {
       this.kept = kept;
     }
 
     /** Returns the listening sockets, in the server's order; they stay the server's. */
-    public List<Descriptor> listeners() {
+    public List<ListeningSocket.Kept> listeners() {
       return List.copyOf(kept);
     }
 
@@ -611,7 +617,7 @@ public final class Server {
         pausing = false;
         left = true;
         closePausedClients();
-        kept.forEach(Descriptor::close);
+        kept.forEach(each -> each.socket().close());
         pauseEnded.signalAll();
       } finally {
         pauseLock.unlock();

@@ -70,7 +70,7 @@ final class Exchange implements AutoCloseable {
   void send(Handover all, Duration patience) throws IOException {
     send(Kind.HELLO, to -> to.writeUTF(all.program()), List.of(), patience);
     for (Handover.Listener each : all.listeners()) {
-      send(Kind.LISTENER, to -> to.writeUTF(each.address()), List.of(each.socket()), patience);
+      send(Kind.LISTENER, each::write, List.of(each.socket()), patience);
     }
     for (Descriptor each : all.images()) {
       send(Kind.IMAGE, _ -> {}, List.of(each), patience);
@@ -98,8 +98,7 @@ final class Exchange implements AutoCloseable {
           Kind kind = kind(in);
           switch (kind) {
             case HELLO -> program = in.readUTF();
-            case LISTENER ->
-                all.listeners().add(new Handover.Listener(in.readUTF(), only(message)));
+            case LISTENER -> all.listeners().add(Handover.Listener.read(in, only(message)));
             case IMAGE -> all.images().add(only(message));
             case CLIENT ->
                 all.clients().add(new Server.Client(ClientState.read(in), only(message)));

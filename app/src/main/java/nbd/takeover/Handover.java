@@ -1,7 +1,12 @@
 package nbd.takeover;
 
+import java.io.DataInput;
+import java.io.DataOutput;
+import java.io.IOException;
 import java.util.List;
+import java.util.Optional;
 import nbd.posix.Descriptor;
+import nbd.server.ListeningSocket;
 import nbd.server.Server;
 
 /**
@@ -19,8 +24,24 @@ public record Handover(
    * A listening socket.
    *
    * @param address by which the new server finds the one that it would otherwise make
+   * @param name see {@link ListeningSocket#name}
    */
-  public record Listener(String address, Descriptor socket) {}
+  public record Listener(String address, Optional<String> name, Descriptor socket) {
+    /** Writes all but the socket, for {@link #read}. */
+    void write(DataOutput to) throws IOException {
+      to.writeUTF(address);
+      to.writeBoolean(name.isPresent());
+      to.writeUTF(name.orElse(""));
+    }
+
+    /** Reads what {@link #write} has written. */
+    static Listener read(DataInput from, Descriptor socket) throws IOException {
+      String address = from.readUTF();
+      boolean isNamed = from.readBoolean();
+      String name = from.readUTF();
+      return new Listener(address, isNamed ? Optional.of(name) : Optional.empty(), socket);
+    }
+  }
 
   /** Closes the descriptors that nobody has released. */
   @Override

@@ -8,11 +8,13 @@ import java.io.DataInputStream;
 import java.io.DataOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.net.UnixDomainSocketAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import nbd.testing.Eventually;
 import nbd.testing.Missing;
@@ -177,25 +179,113 @@ final class ServiceIT {
     ProcessBuilder builder =
         shell(
             "exec systemd-socket-activate -E JAVA_HOME -E PATH -l \"$socket\" -l \"$socket.2\""
-                + " --fdname=one:two \"$@\"",
-            serve(java, "-v", "memory:2M"));
+                + " -l \"$socket.3\" --fdname=one:two:disk.socket \"$@\"",
+            serve(java, "-v", "--export=one=memory:1M", "--export=two=memory:2M", "memory:3M"));
     builder.environment().put("socket", socket);
     Process server = start(builder.redirectOutput(out.toFile()).redirectError(log().toFile()));
-    Eventually.isTrue("it listens", () -> Files.exists(Path.of(socket + ".2")));
-    for (String path : List.of(socket, socket + ".2", socket)) {
+    Eventually.isTrue("it listens", () -> Files.exists(Path.of(socket + ".3")));
+    int size = 0;
+    for (String path : List.of(socket, socket + ".2", socket + ".3")) {
       String uri = "nbd+unix:///?socket=" + path;
-      assertThat(Tools.run("nbdinfo", "--size", uri).ok().out()).isEqualTo("2097152\n");
+      size += 1 << 20;
+      assertThat(Tools.run("nbdinfo", "--size", uri).ok().out()).isEqualTo(size + "\n");
     }
+    assertThat(listed(socket)).containsExactly("one");
+    assertThat(listed(socket + ".2")).containsExactly("two");
+    assertThat(listed(socket + ".3")).containsExactlyInAnyOrder("", "one", "two");
+    assertThat(Tools.run("nbdinfo", "nbd+unix:///one?socket=" + socket + ".2").status())
+        .isEqualTo(1);
     server.destroy();
     assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
     assertThat(server.exitValue()).as(text(log())).isZero();
     assertThat(Path.of(socket)).as("systemd's socket").exists();
-    assertThat(text(log())).contains("/socket one\n", "/socket.2 two\n");
+    assertThat(text(log()))
+        .contains(
+            "\"one\" is served at nbd+unix:///one?socket=" + socket + ", socket \"one\"\n",
+            "nbd+unix:///?socket=" + socket + ".3, socket \"disk.socket\"\n")
+        .doesNotContain("WARN  socket");
     assertThat(out).isEmptyFile();
+  }
+
+  /** Lists the exports that nbdinfo finds on a Unix socket. */
+  private static List<String> listed(String path) throws Exception {
+    String json = Tools.run("nbdinfo", "--json", "--list", "nbd+unix://?socket=" + path).ok().out();
+    return Pattern.compile("\"export-name\": \"(.*)\"")
+        .matcher(json)
+        .results()
+        .map(each -> each.group(1))
+        .toList();
   }
 
   private Path log() {
     return directory.resolve("log");
+  }
+
+  @Test
+  void socketsWhoseExportsAreMissingAreNamedInTheLog() throws Exception {
+    Path control = directory.resolve("control");
+    String odd = "a\n\u202eb\u001b[31m";
+    Process server =
+        activated(
+            "disk:" + odd + ":connection:missing",
+            "--control=" + control,
+            "--export=disk=memory:1M");
+    try (RawClient client = RawClient.connect(UnixDomainSocketAddress.of(socket + 0))) {
+      assertThat(client.enter("").size()).isEqualTo(1 << 20);
+      client.disconnect();
+    }
+    awaitText(log(), "\"missing\"");
+    assertThat(text(log()))
+        .hasLineCount(2)
+        .contains(
+            "WARN  socket 2 of the service manager, \"a??b?[31m\": there is no export of this name",
+            "WARN  socket 4 of the service manager, \"missing\": there is no export of this name");
+    try (RawClient client = RawClient.connect(UnixDomainSocketAddress.of(socket + 3)).hello(3)) {
+      client.option(RawClient.GO, RawClient.infoData(""));
+      client.expectError(RawClient.GO, RawClient.ERR_UNKNOWN);
+      ServeProcess.command("control", control.toString(), "add", "missing=memory:2M");
+      assertThat(client.go("").size()).isEqualTo(2 << 20);
+      client.disconnect();
+    }
+    server.destroy();
+    assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(server.exitValue()).as(text(log())).isZero();
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"dir", "dynamic"})
+  void storageThatNamesItsExportsMayHaveAny(String kind) throws Exception {
+    Files.write(Files.createDirectory(directory.resolve("images")).resolve("disk"), new byte[512]);
+    try (ServeProcess upstream = ServeProcess.on(directory, "dir:" + directory + "/images")) {
+      List<String> backend =
+          kind.equals("dir")
+              ? List.of("dir:" + directory + "/images")
+              : List.of("--dynamic-export", upstream.uri());
+      Process server = activated("disk:late", backend.toArray(String[]::new));
+      try (RawClient client = RawClient.connect(UnixDomainSocketAddress.of(socket + 0));
+          RawClient late = RawClient.connect(UnixDomainSocketAddress.of(socket + 1)).hello(3)) {
+        assertThat(client.enter("").size()).isEqualTo(512);
+        client.disconnect();
+        late.option(RawClient.GO, RawClient.infoData(""));
+        late.expectError(RawClient.GO, RawClient.ERR_UNKNOWN);
+        Files.write(directory.resolve("images/late"), new byte[1024]);
+        assertThat(late.go("").size()).isEqualTo(1024);
+        late.disconnect();
+      }
+      server.destroy();
+      assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+      assertThat(text(log())).doesNotContain("WARN  socket");
+    }
+  }
+
+  /** Starts the server with sockets of these names; their paths have numbers at the end. */
+  private Process activated(String names, String... arguments) throws Exception {
+    List<String> command = new ArrayList<>(List.of("python3", "-c", Tools.ACTIVATE, names, socket));
+    command.addAll(serve(javas().toList().getFirst(), arguments));
+    ProcessBuilder builder = new ProcessBuilder(command);
+    Process server = start(builder.redirectOutput(out.toFile()).redirectError(log().toFile()));
+    Tools.awaitListening(UnixDomainSocketAddress.of(socket + (names.split(":").length - 1)));
+    return server;
   }
 
   private String refusal(int status, String script, String... arguments) throws Exception {

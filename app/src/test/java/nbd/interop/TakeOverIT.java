@@ -3,6 +3,7 @@ package nbd.interop;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.net.ServerSocket;
 import java.net.SocketAddress;
 import java.net.UnixDomainSocketAddress;
@@ -304,6 +305,78 @@ final class TakeOverIT {
 
   private static void assertRefused(String why, String... arguments) throws Exception {
     assertThat(ServeProcess.refusal(with("--take-over", arguments))).contains(why);
+  }
+
+  /** The new server has no sockets of the service manager by itself, and no options for others. */
+  @Test
+  void socketsOfTheServiceManagerGoOn() throws Exception {
+    Missing.unlessInstalled("python3");
+    String[] options = {
+      "--control=" + control, "--export=disk={file:" + image + "}", "--export=free=null:1M"
+    };
+    List<String> command =
+        new ArrayList<>(List.of("python3", "-c", Tools.ACTIVATE, "disk:x.socket", "" + unix));
+    command.addAll(ServeProcess.builder(options).command());
+    Path said = directory.resolve("said");
+    Process activated =
+        new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(said.toFile()).start();
+    SocketAddress disk = UnixDomainSocketAddress.of(unix + "0");
+    SocketAddress all = UnixDomainSocketAddress.of(unix + "1");
+    Tools.awaitListening(all);
+    try (RawClient restricted = RawClient.connect(disk);
+        RawClient free = RawClient.connect(all)) {
+      restricted.enter("");
+      free.enter("free");
+      restricted.write(0, (byte) 1);
+      serving = ServeProcess.ready(with("--take-over", options));
+      assertThat(activated.waitFor(60, TimeUnit.SECONDS)).isTrue();
+      assertThat(activated.exitValue()).as("%s", Files.readString(said)).isZero();
+      for (int round = 0; round < 2; round++) {
+        Eventually.isTrue("both are announced", () -> readyLines().size() == 2);
+        assertThat(readyLines())
+            .containsExactly(
+                "nbd+unix:///disk?socket=" + unix + "0", "nbd+unix:///disk?socket=" + unix + "1");
+        assertThat(restricted.read(0, 1)).containsExactly(1);
+        free.read(0, 1);
+        assertOnlyDisk(disk);
+        try (RawClient late = RawClient.connect(all)) {
+          assertThat(late.enter("free").size()).isEqualTo(1 << 20);
+          late.disconnect();
+        }
+        takeOver(options);
+      }
+      takeOver(with("--unix=" + unix + "0", options));
+      assertThat(readyLines()).containsExactly("nbd+unix:///disk?socket=" + unix + "0");
+      assertOnlyDisk(disk);
+      takeOver(with("--port=0", options));
+      assertThat(readyLines()).singleElement().asString().startsWith("nbd://127.0.0.1:");
+      assertThat(restricted.read(0, 1)).containsExactly(1);
+      free.read(0, 1);
+      restricted.disconnect();
+      free.disconnect();
+      serving.stop();
+      assertThat(Path.of(unix + "0")).as("the service manager's socket").exists();
+      assertThat(Path.of(unix + "1")).as("the service manager's socket").exists();
+    } finally {
+      activated.destroyForcibly();
+    }
+  }
+
+  private List<String> readyLines() {
+    try {
+      return serving.out().lines().map(line -> line.replaceFirst(".*ready ", "")).toList();
+    } catch (IOException failure) {
+      throw new UncheckedIOException(failure);
+    }
+  }
+
+  private static void assertOnlyDisk(SocketAddress address) throws IOException {
+    try (RawClient client = RawClient.connect(address).hello(3)) {
+      client.option(RawClient.GO, RawClient.infoData("free"));
+      client.expectError(RawClient.GO, RawClient.ERR_UNKNOWN);
+      assertThat(client.go("").size()).isEqualTo(SIZE);
+      client.disconnect();
+    }
   }
 
   @Test

@@ -6,12 +6,15 @@ import static org.junit.jupiter.api.Assertions.fail;
 
 import java.io.File;
 import java.io.IOException;
+import java.net.SocketAddress;
+import java.nio.channels.SocketChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
+import nbd.testing.Eventually;
 import nbd.testing.Missing;
 
 /**
@@ -20,6 +23,29 @@ import nbd.testing.Missing;
  */
 final class Tools {
   private static final long HANG_SECONDS = 120;
+
+  /**
+   * Python that becomes a command with listening sockets, as a service manager starts it. Its
+   * arguments: the sockets' names, with colons between them; the path of the sockets, behind which
+   * comes the number of each, from 0; the command.
+   */
+  static final String ACTIVATE =
+      """
+      import fcntl, os, socket, sys
+      names, path, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+      count = names.count(":") + 1
+      for i in range(count):
+          s = socket.socket(socket.AF_UNIX)
+          s.bind(path + str(i))
+          s.listen()
+          fcntl.fcntl(s, fcntl.F_DUPFD, 100 + i)
+          s.close()
+      for i in range(count):
+          os.dup2(100 + i, 3 + i)
+          os.close(100 + i)
+      os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count), LISTEN_FDNAMES=names)
+      os.execvp(command[0], command)
+      """;
 
   private Tools() {}
 
@@ -30,6 +56,19 @@ final class Tools {
       assertThat(status).as("status; it said %s%s", out, err).isZero();
       return this;
     }
+  }
+
+  /** Waits until somebody listens on a socket. */
+  static void awaitListening(SocketAddress address) throws InterruptedException {
+    Eventually.isTrue(
+        "somebody listens",
+        () -> {
+          try (SocketChannel _ = SocketChannel.open(address)) {
+            return true;
+          } catch (IOException notYet) {
+            return false;
+          }
+        });
   }
 
   /** Skips the test unless all of them are installed. */

@@ -93,7 +93,7 @@ public final class FuzzedServer {
     new Connection(
             1,
             socket,
-            exports,
+            new ExportView(exports),
             memory,
             LONG,
             TIMER,

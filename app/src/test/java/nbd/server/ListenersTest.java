@@ -49,7 +49,12 @@ final class ListenersTest {
     Exports exports =
         new Exports(new MemoryBackend(1 << 20), List.of(""), "", false, maxConnections);
     server =
-        new Server(List.of(tcp, unix), exports, PATIENCE, Server.MINIMUM_MEMORY, TlsPolicy.OFF);
+        new Server(
+            ListeningSocket.own(List.of(tcp, unix)),
+            exports,
+            PATIENCE,
+            Server.MINIMUM_MEMORY,
+            TlsPolicy.OFF);
     serving = threads.submit(server::serve);
   }
 

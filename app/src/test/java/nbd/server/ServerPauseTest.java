@@ -29,7 +29,6 @@ import nbd.multiconn.MultiConnFilter;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
 import nbd.multiconn.TrackDirty;
-import nbd.posix.Descriptor;
 import nbd.protocol.NbdError;
 import nbd.storage.Backend;
 import nbd.storage.ThreadModel;
@@ -37,6 +36,7 @@ import nbd.testing.Log;
 import nbd.testing.Model;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -61,6 +61,11 @@ final class ServerPauseTest {
 
   /** A server, and the thread that serves. */
   private record Running(Server server, FutureTask<Void> serving) {}
+
+  @BeforeEach
+  void forgetLog() {
+    Log.clear();
+  }
 
   @AfterEach
   void stop() throws Exception {
@@ -91,7 +96,12 @@ final class ServerPauseTest {
   }
 
   private Server server(List<ServerSocketChannel> listeners, Backend backend) {
-    return new Server(listeners, exports(backend), LONG, Server.MINIMUM_MEMORY, TlsPolicy.OFF);
+    return new Server(
+        ListeningSocket.own(listeners),
+        exports(backend),
+        LONG,
+        Server.MINIMUM_MEMORY,
+        TlsPolicy.OFF);
   }
 
   private List<ServerSocketChannel> listen() throws IOException {
@@ -214,8 +224,8 @@ final class ServerPauseTest {
       awaitClients(running.server(), clients);
       Server.Paused paused = running.server().pause(LONG);
       List<ServerSocketChannel> handedOn = new ArrayList<>();
-      for (Descriptor each : paused.listeners()) {
-        handedOn.add(nbd.posix.AdoptedSocket.listener(each.copy().release()));
+      for (ListeningSocket.Kept each : paused.listeners()) {
+        handedOn.add(nbd.posix.AdoptedSocket.listener(each.socket().copy().release()));
       }
       Server next = server(handedOn, storage);
       for (Server.Client client : paused.clients()) {
@@ -257,7 +267,7 @@ final class ServerPauseTest {
     SocketAddress address = listeners.getFirst().getLocalAddress();
     Server server =
         new Server(
-            listeners,
+            ListeningSocket.own(listeners),
             new Exports(storage, List.of("disk"), "", false, 1),
             LONG,
             Server.MINIMUM_MEMORY,

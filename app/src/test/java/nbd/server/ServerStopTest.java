@@ -186,7 +186,7 @@ final class ServerStopTest {
             new Connection(
                 1,
                 listener.accept(),
-                new Exports(fake, List.of(""), "", false, 0),
+                new ExportView(new Exports(fake, List.of(""), "", false, 0)),
                 new Admission(Admission.MINIMUM_BYTES, LONG),
                 LONG,
                 timer,

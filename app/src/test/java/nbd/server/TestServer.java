@@ -71,7 +71,11 @@ public final class TestServer implements AutoCloseable {
             options.maxConnections);
     server =
         new Server(
-            List.of(listener), exports, options.handshakeTimeout, options.memory, options.tls);
+            ListeningSocket.own(List.of(listener)),
+            exports,
+            options.handshakeTimeout,
+            options.memory,
+            options.tls);
     accepting = Thread.ofPlatform().name("accept under test").start(server::serve);
     witness = RawClient.connect(address);
     if (withWitness) {

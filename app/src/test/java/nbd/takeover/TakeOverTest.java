@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.FutureTask;
@@ -88,7 +89,10 @@ final class TakeOverTest {
       }
       return new Handover(
           "1.0.0",
-          List.of(new Handover.Listener("unix:/x", Descriptor.of(listener))),
+          List.of(
+              new Handover.Listener("unix:/x", Optional.of("disk é"), Descriptor.of(listener)),
+              new Handover.Listener("unix:/y", Optional.of(""), Descriptor.of(listener)),
+              new Handover.Listener("", Optional.empty(), Descriptor.of(listener))),
           List.of(Descriptor.of(listener)),
           clients);
     }
@@ -125,7 +129,12 @@ final class TakeOverTest {
     try (TakingServer taking = new TakingServer(newSide)) {
       Handover all = taking.handover();
       assertThat(all.program()).isEqualTo("1.0.0");
-      assertThat(all.listeners()).extracting(Handover.Listener::address).containsExactly("unix:/x");
+      assertThat(all.listeners())
+          .extracting(Handover.Listener::address)
+          .containsExactly("unix:/x", "unix:/y", "");
+      assertThat(all.listeners())
+          .extracting(Handover.Listener::name)
+          .containsExactly(Optional.of("disk é"), Optional.of(""), Optional.empty());
       assertThat(all.images()).hasSize(1);
       assertThat(all.clients()).hasSize(300);
       assertThat(all.clients().getLast().state()).usingRecursiveComparison().isEqualTo(client);
