@@ -292,6 +292,34 @@ final class RbdIT {
   }
 
   @Test
+  void aClusterThatHangsDoesNotStopTheImagesOfAnother() throws Exception {
+    image("here");
+    try (CephCluster own = CephCluster.start()) {
+      own.run("rbd", "create", "there", "--size", "32M");
+      String export = "--export=%s={rbd:rbd/%s --ceph-conf=%s --ceph-timeout=4s}";
+      String[] options = {
+        export.formatted("a", "here", cluster.conf()), export.formatted("b", "there", own.conf())
+      };
+      String socket = directory.resolve("socket").toString();
+      try (ServeProcess serve = ServeProcess.ready("-U", socket, options[0], options[1])) {
+        RawClient here = serve.client("a").write(0, block(1));
+        RawClient there = serve.client("b").write(0, block(2));
+        own.stopOsd();
+        there.request(0, RawClient.WRITE, 1, 0, BLOCK, block(3));
+        here.write(BLOCK, block(4)).flush();
+        assertThat(here.read(0, BLOCK)).isEqualTo(block(1));
+        try (RawClient later = serve.client("a")) {
+          assertThat(later.read(BLOCK, BLOCK)).isEqualTo(block(4));
+        }
+        there.expectReply(EIO, 1);
+        own.continueOsd();
+        there.write(0, block(5));
+        assertThat(there.read(0, BLOCK)).isEqualTo(block(5));
+      }
+    }
+  }
+
+  @Test
   void bytesAreAnywhere() throws Exception {
     try (ServeProcess serve = serve(image("bytes"))) {
       RawClient client = serve.client();
