@@ -5,7 +5,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
-import java.net.ServerSocket;
 import java.net.SocketAddress;
 import java.net.UnixDomainSocketAddress;
 import java.nio.channels.SocketChannel;
@@ -14,6 +13,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import nbd.testing.Eventually;
+import nbd.testing.FreePort;
 
 /** Another project's NBD server in a process of its own, which can be killed and started again. */
 final class UpstreamProcess implements AutoCloseable {
@@ -161,11 +161,8 @@ final class UpstreamProcess implements AutoCloseable {
     return directory.resolve("upstream");
   }
 
-  /** Finds a free port; a test fails if another process takes it before the server does. */
   private static InetSocketAddress free() throws IOException {
-    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-      return new InetSocketAddress(socket.getInetAddress(), socket.getLocalPort());
-    }
+    return new InetSocketAddress(InetAddress.getLoopbackAddress(), FreePort.find());
   }
 
   /** Makes the URI of an export. */

@@ -5,8 +5,6 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import java.io.File;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.net.InetAddress;
-import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -30,7 +28,7 @@ import org.jspecify.annotations.Nullable;
  * installed without librbd.
  */
 public final class CephCluster implements AutoCloseable {
-  private static final long HANG_SECONDS = 60;
+  private static final long HANG_SECONDS = 180;
   private static final Set<CephCluster> OPEN = ConcurrentHashMap.newKeySet();
   private static @Nullable CephCluster shared;
 
@@ -77,7 +75,7 @@ public final class CephCluster implements AutoCloseable {
 
   private void create() throws IOException {
     String cluster = UUID.randomUUID().toString();
-    String address = "v2:127.0.0.1:" + freePort();
+    String address = "v2:127.0.0.1:" + FreePort.find();
     Path keys = directory.resolve("keyring");
     Files.writeString(conf(), configuration(cluster, address, keys));
     key(keys, "mon.", "mon", "allow *");
@@ -137,13 +135,6 @@ public final class CephCluster implements AutoCloseable {
     }
     command.add(keys.toString());
     run(command.toArray(String[]::new));
-  }
-
-  /** Finds a free port; the start fails if another process takes it before the monitor does. */
-  private static int freePort() throws IOException {
-    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-      return socket.getLocalPort();
-    }
   }
 
   /** Returns the configuration file, which names the monitor and the key of client.admin. */
