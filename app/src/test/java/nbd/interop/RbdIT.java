@@ -2,6 +2,8 @@ package nbd.interop;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -233,7 +235,8 @@ final class RbdIT {
         assertThat(error).isIn(EIO, NBD_ESHUTDOWN);
         RawClient next = serve.client();
         assertThat(next.read(BLOCK, BLOCK)).isEqualTo(block(2));
-        assertThat(serve.err()).contains("is locked by 127.0.0.1:", "has shut this client out");
+        assertThat(serve.err()).contains("is locked by 127.0.0.1:");
+        Eventually.isTrue("it is logged", () -> serve.said("has shut this client out"));
       }
     }
   }
@@ -268,7 +271,7 @@ final class RbdIT {
 
   private static Tools.Result check(ServeProcess serve) throws Exception {
     return ServeProcess.command(
-        "check", "--overwrite", "--region=0:4M", "--duration=2s", serve.uri());
+        "check", "--overwrite", "--region=0:4M", "--duration=4s", serve.uri());
   }
 
   @Test
@@ -276,19 +279,33 @@ final class RbdIT {
     try (CephCluster own = CephCluster.start()) {
       own.run("rbd", "create", "disk", "--size", "64M");
       try (ServeProcess serve =
-          ServeProcess.on(directory, "rbd:rbd/disk", with(own, "--ceph-timeout=4s"))) {
+          ServeProcess.on(directory, "rbd:rbd/disk", with(own, "--ceph-timeout=12s"))) {
         RawClient client = serve.client();
-        client.write(0, block(1));
+        awaitAnswer(client, RawClient.WRITE, block(1));
         own.stopOsd();
         client.call(EIO, 0, RawClient.WRITE, 0, BLOCK, block(2));
         own.continueOsd();
-        client.write(0, block(3));
-        client.flush();
+        awaitAnswer(client, RawClient.WRITE, block(3));
+        awaitAnswer(client, RawClient.FLUSH);
         assertThat(client.read(0, BLOCK)).isEqualTo(block(3));
-        assertThat(serve.err()).contains("the cluster has not answered in time (ETIMEDOUT)");
+        Eventually.isTrue(
+            "it is logged", () -> serve.said("the cluster has not answered in time (ETIMEDOUT)"));
         assertThat(own.run("rbd", "info", "disk")).contains("object-map").doesNotContain("invalid");
       }
     }
+  }
+
+  /** Asks until the cluster answers in time, which it may fail to do while the machine is busy. */
+  private static void awaitAnswer(RawClient client, int type, byte... data) throws Exception {
+    Eventually.isTrue(
+        "the cluster answers in time",
+        () -> {
+          try {
+            return client.errorOf(0, type, 0, data.length, data) == 0;
+          } catch (IOException failure) {
+            throw new UncheckedIOException(failure);
+          }
+        });
   }
 
   @Test
