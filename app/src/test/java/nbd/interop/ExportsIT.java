@@ -55,6 +55,10 @@ final class ExportsIT {
     }
   }
 
+  private boolean hasNoClients() {
+    return refusal("exports").lines().skip(1).allMatch(line -> line.matches(".* serving +0 .*"));
+  }
+
   private static List<String> listed(ServeProcess serve) throws Exception {
     return Tools.run("nbdinfo", "--list", serve.uri())
         .ok()
@@ -83,6 +87,8 @@ final class ExportsIT {
       Tools.qemuIo(serve.uri(), "write -P 1 0 4096", "flush");
       Tools.qemuIo(serve.uri("b"), "write -P 2 0 4096", "read -P 2 0 4096");
       Tools.qemuIo(serve.uri(), "read -P 1 0 4096");
+      // A client that has ended is served until the server has seen its end.
+      Eventually.isTrue("no client is left", this::hasNoClients);
       assertThat(ask("exports"))
           .containsPattern("\"\" +serving +0 +4M +writable +auto +memory\n")
           .containsPattern("a +serving +0 +1M +read-only +auto +file .*disk one.img\n")

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /** The command serve as users start it: its options, its output, its end. */
-@Timeout(120)
+@Timeout(300)
 final class ServeIT {
   private static final int SIZE = 1 << 20;
 
@@ -160,11 +160,11 @@ final class ServeIT {
   @Test
   void aSilentClientIsDroppedAfterTheTimeout() throws Exception {
     try (ServeProcess serve =
-            ServeProcess.ready("-U", socket, "--handshake-timeout=200ms", "null:1M");
+            ServeProcess.ready("-U", socket, "--handshake-timeout=3s", "null:1M");
         RawClient silent = RawClient.connect(serve.address())) {
       silent.greeting().expectEnd();
       serve.stop();
-      assertThat(serve.err()).hasLineCount(1).contains("0.2 s");
+      assertThat(serve.err()).hasLineCount(1).contains("3.0 s");
     }
   }
 
@@ -172,7 +172,12 @@ final class ServeIT {
   void garbageIsOneLogLine() throws Exception {
     try (ServeProcess serve = ServeProcess.ready("-p", "0", "null:1M")) {
       try (RawClient garbage = RawClient.connect(serve.address())) {
-        garbage.send(Bytes.random(1, 100_000)).greeting().expectEnd();
+        try {
+          garbage.send(Bytes.random(1, 100_000));
+        } catch (IOException theServerHasReadEnough) {
+          // The greeting was sent before.
+        }
+        garbage.greeting().expectEnd();
       }
       serve.stop();
       assertThat(serve.err())

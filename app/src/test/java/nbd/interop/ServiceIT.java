@@ -30,7 +30,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** The server as others start it and look after it: systemd, libnbd, inetd, another program. */
-@Timeout(180)
+@Timeout(300)
 final class ServiceIT {
   /** A service manager's end of NOTIFY_SOCKET, which prints a line for each message. */
   private static final String MANAGER =
@@ -183,7 +183,8 @@ final class ServiceIT {
             serve(java, "-v", "--export=one=memory:1M", "--export=two=memory:2M", "memory:3M"));
     builder.environment().put("socket", socket);
     Process server = start(builder.redirectOutput(out.toFile()).redirectError(log().toFile()));
-    Eventually.isTrue("it listens", () -> Files.exists(Path.of(socket + ".3")));
+    // It logs that after it listens; the file is there before.
+    awaitText(log(), "Listening on " + socket + ".3");
     int size = 0;
     for (String path : List.of(socket, socket + ".2", socket + ".3")) {
       String uri = "nbd+unix:///?socket=" + path;
@@ -196,7 +197,7 @@ final class ServiceIT {
     assertThat(Tools.run("nbdinfo", "nbd+unix:///one?socket=" + socket + ".2").status())
         .isEqualTo(1);
     server.destroy();
-    assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(server.waitFor(2, TimeUnit.MINUTES)).isTrue();
     assertThat(server.exitValue()).as(text(log())).isZero();
     assertThat(Path.of(socket)).as("systemd's socket").exists();
     assertThat(text(log()))
@@ -291,7 +292,7 @@ final class ServiceIT {
   private String refusal(int status, String script, String... arguments) throws Exception {
     ProcessBuilder builder = shell(script, serve(javas().toList().getFirst(), arguments));
     Process process = start(builder.redirectOutput(out.toFile()).redirectError(log().toFile()));
-    assertThat(process.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(process.waitFor(2, TimeUnit.MINUTES)).isTrue();
     assertThat(text(out)).isEmpty();
     assertThat(text(log())).hasLineCount(1).startsWith("nbd-multiconn: ");
     assertThat(process.exitValue()).as(text(log())).isEqualTo(status);
@@ -419,7 +420,7 @@ final class ServiceIT {
       assertThat(in.readInt()).isZero();
       assertThat(in.read()).as("the end").isEqualTo(-1);
     }
-    assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(server.waitFor(2, TimeUnit.MINUTES)).isTrue();
     assertThat(server.exitValue()).isZero();
     assertThat(log()).isEmptyFile();
   }
@@ -434,7 +435,7 @@ final class ServiceIT {
       assertThat(new String(in.readNBytes(16), ISO_8859_1)).isEqualTo("NBDMAGICIHAVEOPT");
       // Process.destroy() would close the pipe, too.
       Tools.run("kill", "-TERM", "" + server.pid()).ok();
-      assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+      assertThat(server.waitFor(2, TimeUnit.MINUTES)).isTrue();
       assertThat(in.readAllBytes()).as("the flags").hasSize(2);
     }
     assertThat(server.exitValue()).as(text(log())).isZero();
@@ -448,7 +449,7 @@ final class ServiceIT {
             new ProcessBuilder(serve(javas().toList().getFirst(), "-s", "memory:1M"))
                 .redirectError(log().toFile()));
     server.getOutputStream().close();
-    assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(server.waitFor(2, TimeUnit.MINUTES)).isTrue();
     assertThat(server.exitValue()).as(text(log())).isZero();
   }
 

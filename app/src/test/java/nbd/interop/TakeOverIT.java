@@ -126,7 +126,7 @@ final class TakeOverIT {
 
   /** Waits until somebody serves as many clients. */
   private void awaitClients(int count) throws Exception {
-    long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+    long end = System.nanoTime() + TimeUnit.MINUTES.toNanos(2);
     while (ServeProcess.command("control", control.toString(), "connections")
             .out()
             .lines()
@@ -206,10 +206,10 @@ final class TakeOverIT {
       awaitClients(5);
     }
     enough = true;
-    assertThat(intruder.get(60, TimeUnit.SECONDS)).as("tries to open the image").isPositive();
+    assertThat(intruder.get(2, TimeUnit.MINUTES)).as("tries to open the image").isPositive();
     System.out.printf(
         "TakeOverIT: %d take-overs, longest time of three requests %d ms%n",
-        TAKEOVERS, TimeUnit.NANOSECONDS.toMillis(session.get(60, TimeUnit.SECONDS)));
+        TAKEOVERS, TimeUnit.NANOSECONDS.toMillis(session.get(2, TimeUnit.MINUTES)));
     for (int i = 0; i < load.size(); i++) {
       assertThat(load.get(i).isAlive()).as("%s", Files.readString(said.get(i))).isTrue();
       // fio ends its jobs, with what they have seen so far.
@@ -225,11 +225,11 @@ final class TakeOverIT {
   /** Tries to write the image past its lock, which somebody holds at any time. */
   private int writeTheImageOtherwise() throws Exception {
     int tries = 0;
-    while (!enough) {
+    do {
       Tools.Result result = Tools.run("qemu-io", "-f", "raw", "-c", "quit", image.toString());
       assertThat(result.err()).contains("lock");
       tries++;
-    }
+    } while (!enough);
     return tries;
   }
 
@@ -264,8 +264,8 @@ final class TakeOverIT {
         awaitClients(2);
       }
       enough = true;
-      first.get(60, TimeUnit.SECONDS);
-      second.get(60, TimeUnit.SECONDS);
+      first.get(2, TimeUnit.MINUTES);
+      second.get(2, TimeUnit.MINUTES);
     } finally {
       nbdkit.destroyForcibly();
     }
