@@ -546,7 +546,7 @@ class CacheFlushTest {
             new CacheSettings(CacheMode.WRITEBACK, 64L * BLOCK, BLOCK),
             true,
             new CacheStatistics(),
-            Duration.ofMillis(500),
+            Duration.ofSeconds(3),
             Storage.PAUSE);
     Handle silent = filter.open("silent", false);
     write(silent, 0, 1);
@@ -590,7 +590,7 @@ class CacheFlushTest {
             new CacheSettings(CacheMode.WRITEBACK, 64L * BLOCK, BLOCK),
             true,
             new CacheStatistics(),
-            Duration.ofMillis(500),
+            Duration.ofSeconds(3),
             Storage.PAUSE);
     try (Handle handle = filter.open("silent", false)) {
       write(handle, 0, 1);

@@ -20,7 +20,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** {@link Driver}, where a server ends or stops answering. */
-@Timeout(60)
+@Timeout(300)
 final class DriverTest {
   private static final int CONNECTIONS = 4;
   private static final int ANSWERED = 1000;
@@ -82,10 +82,10 @@ final class DriverTest {
   @Test
   void aServerThatStopsAnsweringIsAFinding() throws Exception {
     try (ScriptedServer server = ScriptedServer.always(new FallingSilent())) {
-      Driver driver = driver(server.uri(), Duration.ofSeconds(2), Duration.ofSeconds(2));
+      Driver driver = driver(server.uri(), Duration.ofSeconds(4), Duration.ofSeconds(4));
       driver.drive(LONG);
       assertThat(sentences(driver))
-          .contains("requests were not answered", "sent nothing for 2 s", "no new connection");
+          .contains("requests were not answered", "sent nothing for 4 s", "no new connection");
     }
   }
 
@@ -94,7 +94,7 @@ final class DriverTest {
     TestServer server = TestServer.of(new MemoryBackend(1 << 20));
     String socket = ((UnixDomainSocketAddress) server.address()).getPath().toString();
     Driver driver =
-        driver("nbd+unix:///?socket=" + socket, Duration.ofSeconds(2), Duration.ofMinutes(1));
+        driver("nbd+unix:///?socket=" + socket, Duration.ofSeconds(30), Duration.ofMinutes(1));
     Running drive = Running.start(() -> driver.drive(LONG));
     Eventually.isTrue("requests are made", () -> driver.counts().requests() > ANSWERED);
     assertThat(server.stop(Duration.ZERO)).isFalse();
@@ -109,7 +109,7 @@ final class DriverTest {
   void aConnectionThatIsRefusedOnceIsTriedAgain() throws Exception {
     RefusingOnce refusing = new RefusingOnce();
     try (ScriptedServer server = ScriptedServer.always(refusing)) {
-      Driver driver = driver(server.uri(), Duration.ofSeconds(10), Duration.ofMinutes(1));
+      Driver driver = driver(server.uri(), Duration.ofSeconds(30), Duration.ofMinutes(1));
       Running drive = Running.start(() -> driver.drive(LONG));
       Eventually.isTrue(
           "connections are made again", () -> refusing.hasAcceptedMore() || drive.isDone());

@@ -20,14 +20,14 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** {@link Examination}, where it is ended early and the server does not answer. */
-@Timeout(60)
+@Timeout(300)
 final class ExaminationTest {
   private static final int CONNECTIONS = 4;
   private static final int ANSWERED = 1000;
   private static final int FUA = 1;
   private static final int LONGEST_OF_FIRST_CONTENTS = 512 * Driver.SECTORS;
   private static final Duration LONG = Duration.ofHours(1);
-  private static final Duration SHORT = Duration.ofMillis(100);
+  private static final Duration SHORT = Duration.ofSeconds(3);
 
   /** A server that answers no more, and makes no connection, from some request on. */
   private static class Hanging extends WireServer {

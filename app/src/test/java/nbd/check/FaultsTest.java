@@ -48,6 +48,9 @@ final class FaultsTest {
   private static final long SEED =
       Long.getLong("nbd.check.seed", ThreadLocalRandom.current().nextInt(1 << 30));
 
+  /** Limits on finding a fault, which takes a moment, and on making its history smaller. */
+  private static final Duration LONG = Duration.ofMinutes(1);
+
   private static final Duration LIMIT = Duration.ofSeconds(10);
 
   private static Target target(TestServer server) throws IOException {
@@ -68,7 +71,7 @@ final class FaultsTest {
       Target target = target(server);
       for (int run = 0; run < SEEDS; run++) {
         long start = System.nanoTime();
-        RandomHistory history = RandomHistory.drive(target, SEED + run, LIMIT);
+        RandomHistory history = RandomHistory.drive(target, SEED + run, LONG);
         missed += history.violation().isEmpty() ? 1 : 0;
         millis.add((System.nanoTime() - start) / 1_000_000);
         if (shrunk.size() < SHRUNK) {
@@ -125,7 +128,7 @@ final class FaultsTest {
 
   @Test
   void isFoundAfterACrash(@TempDir Path directory) throws IOException {
-    Verdict verdict = checked(Fault.RESURRECTED, directory, LIMIT);
+    Verdict verdict = checked(Fault.RESURRECTED, directory, LONG);
     assertThat(verdict.durable()).as("seed " + SEED).isEqualTo(Answer.NO);
     Counterexample found = verdict.proofs().getFirst().counterexample().orElseThrow();
     report(Fault.RESURRECTED, List.of(), List.of(found));

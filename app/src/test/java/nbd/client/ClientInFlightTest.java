@@ -37,7 +37,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** Many callers on one connection, and their failures when it breaks. */
-@Timeout(120)
+@Timeout(300)
 final class ClientInFlightTest {
   private static final long SIZE = 1L << 30;
   private static final int FLAGS = 0xdff;
@@ -88,7 +88,7 @@ final class ClientInFlightTest {
 
     void join() throws InterruptedException {
       for (Thread thread : threads) {
-        assertThat(thread.join(Duration.ofSeconds(30))).as("it hangs").isTrue();
+        assertThat(thread.join(Duration.ofMinutes(2))).as("it hangs").isTrue();
       }
     }
 
@@ -343,7 +343,7 @@ final class ClientInFlightTest {
           callers.startAndWait(() -> client.write(data.duplicate(), 0, CommandFlags.NONE));
         }
         queued.countDown();
-        assertThat(leader.join(Duration.ofSeconds(20))).as("the leader left").isTrue();
+        assertThat(leader.join(Duration.ofMinutes(2))).as("the leader left").isTrue();
         leaderLeft.countDown();
         callers.joinWithoutFailure();
       }
@@ -467,11 +467,11 @@ final class ClientInFlightTest {
                   client.open(Replies.SIMPLE, SIZE, FLAGS);
                   client.done(client.request()).awaitEnd();
                 });
-        NbdClient client = open(server, Duration.ofSeconds(1))) {
+        NbdClient client = open(server, Duration.ofSeconds(3))) {
       client.flush();
       assertThatThrownBy(client::flush)
           .isInstanceOf(LostException.class)
-          .hasMessage(server.uri() + ": the server has sent nothing for 1 s while a reply was due");
+          .hasMessage(server.uri() + ": the server has sent nothing for 3 s while a reply was due");
     }
   }
 
@@ -499,9 +499,9 @@ final class ClientInFlightTest {
         };
     try (ScriptedServer idling = ScriptedServer.of(idle);
         ScriptedServer silenced = ScriptedServer.of(silent);
-        NbdClient quiet = open(idling, Duration.ofSeconds(1))) {
+        NbdClient quiet = open(idling, Duration.ofSeconds(3))) {
       // The other connection is given up first, though its timeout is longer.
-      try (NbdClient client = open(silenced, Duration.ofMillis(1500))) {
+      try (NbdClient client = open(silenced, Duration.ofMillis(3500))) {
         assertThatThrownBy(client::flush).isInstanceOf(LostException.class);
       }
       quiet.flush();

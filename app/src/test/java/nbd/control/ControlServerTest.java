@@ -27,10 +27,10 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The control socket, its clients, and what hostile clients can do to others: nothing. */
-@Timeout(120)
+@Timeout(300)
 final class ControlServerTest {
   private static final Duration LONG = Duration.ofSeconds(60);
-  private static final Duration SHORT = Duration.ofSeconds(1);
+  private static final Duration SHORT = Duration.ofSeconds(3);
   private static final int MORE_THAN_PLACES = 40;
 
   @TempDir private Path directory;

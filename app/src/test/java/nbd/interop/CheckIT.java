@@ -14,7 +14,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The command check against our own server. */
-@Timeout(240)
+@Timeout(300)
 final class CheckIT {
   private static final String JAVA =
       Path.of(System.getProperty("java.home"), "bin", "java").toString();
@@ -35,7 +35,7 @@ final class CheckIT {
     byte[] content = Bytes.random(15, size);
     Path disk = Files.write(directory.resolve("disk.img"), content);
     try (ServeProcess serve = ServeProcess.on(directory, disk.toString())) {
-      Tools.Result said = check("--overwrite", "--duration=1s", "--region=1M:1M", serve.uri());
+      Tools.Result said = check("--overwrite", "--duration=3s", "--region=1M:1M", serve.uri());
       assertThat(said.status()).as(said.out() + said.err()).isZero();
       assertThat(said.err()).isEmpty();
       assertThat(said.out())
@@ -71,7 +71,7 @@ final class CheckIT {
   @Test
   void oneConnectionTellsNothingOfSeveral() throws Exception {
     try (ServeProcess serve = ServeProcess.on(directory, "memory:4M")) {
-      Tools.Result said = check("--overwrite", "--duration=1s", "--connections=1", serve.uri());
+      Tools.Result said = check("--overwrite", "--duration=3s", "--connections=1", serve.uri());
       assertThat(said.status()).as(said.out() + said.err()).isZero();
       assertThat(said.out())
           .contains(

@@ -30,8 +30,8 @@ final class CheckedServersIT {
       Long.getLong("nbd.check.seed", ThreadLocalRandom.current().nextInt(1 << 30));
 
   private static final Duration SHORT = Duration.ofMillis(150);
-  private static final Duration SOME = Duration.ofSeconds(2);
-  private static final Duration LONG = Duration.ofSeconds(10);
+  private static final Duration SOME = Duration.ofSeconds(4);
+  private static final Duration LONG = Duration.ofMinutes(1);
   private static final int SIZE = 1 << 20;
 
   /** Storage in which each connection has a cache of its own, for reads and for writes. */

@@ -30,7 +30,7 @@ import org.junit.jupiter.api.Timeout;
 import org.tinylog.Level;
 
 /** Exports that are added, drained and removed while clients open, use and leave them. */
-@Timeout(120)
+@Timeout(300)
 final class ExportLifeTest {
   private static final Duration LONG = Duration.ofSeconds(60);
   private static final Duration SHORT = Duration.ofMillis(20);
@@ -241,7 +241,7 @@ final class ExportLifeTest {
               Eventually.await(client.cut);
               opened.close();
             });
-    assertThat(exports.remove(exports.all(), Duration.ofSeconds(1))).isTrue();
+    assertThat(exports.remove(exports.all(), Duration.ofSeconds(3))).isTrue();
     leaving.join(LONG);
     assertThat(backend.mistakes).isEmpty();
     assertThat(backend.closed).hasValue(1);

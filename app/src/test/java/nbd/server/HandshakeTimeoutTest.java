@@ -14,7 +14,7 @@ import org.junit.jupiter.api.Timeout;
 import org.tinylog.Level;
 
 /** Clients that do not finish the handshake: they cost little, disturb nobody, and are dropped. */
-@Timeout(60)
+@Timeout(300)
 final class HandshakeTimeoutTest {
   private static final long SIZE = 1 << 20;
 
@@ -70,6 +70,6 @@ final class HandshakeTimeoutTest {
   }
 
   private static TestServer impatient() throws IOException {
-    return TestServer.with(new NullBackend(SIZE)).handshakeTimeout(Duration.ofMillis(300)).start();
+    return TestServer.with(new NullBackend(SIZE)).handshakeTimeout(Duration.ofSeconds(3)).start();
   }
 }

@@ -25,14 +25,14 @@ import org.junit.jupiter.params.provider.EnumSource;
 /**
  * Clients that stall in payloads or never read their replies hold others up for moments at most.
  */
-@Timeout(120)
+@Timeout(300)
 final class StalledClientsTest {
   private static final int LONGEST = 32 << 20;
   private static final long BUDGETS = 64 << 20;
   private static final long SHARED = BUDGETS + Admission.MINIMUM_BYTES;
 
   /** A patience of a few intervals between two searches for stalled clients. */
-  private static final Duration SHORT = Duration.ofSeconds(1);
+  private static final Duration SHORT = Duration.ofSeconds(3);
 
   private static final Duration NEVER = Duration.ofDays(1);
 
