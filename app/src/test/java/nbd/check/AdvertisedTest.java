@@ -41,7 +41,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** The findings of {@link Advertised} about servers with one fault each, and about others. */
-@Timeout(120)
+@Timeout(300)
 final class AdvertisedTest {
   private static final int SIZE = 4 << 20;
 

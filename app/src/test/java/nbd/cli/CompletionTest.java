@@ -19,7 +19,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import picocli.CommandLine.Model.OptionSpec;
 
 /** The answers of bash to the TAB key at the end of a line; bash runs the script. */
-@Timeout(60)
+@Timeout(300)
 final class CompletionTest {
   @TempDir private Path directory;
 

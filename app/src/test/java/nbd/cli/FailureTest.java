@@ -18,7 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** The end of the program after an unexpected failure: in order, with status 1 and one line. */
-@Timeout(60)
+@Timeout(300)
 final class FailureTest {
   @TempDir private Path directory;
 
@@ -37,7 +37,7 @@ final class FailureTest {
     CompletableFuture<Process> _ =
         process
             .onExit()
-            .orTimeout(50, TimeUnit.SECONDS)
+            .orTimeout(2, TimeUnit.MINUTES)
             .whenComplete((ended, late) -> process.destroyForcibly());
     String said = new String(process.getErrorStream().readAllBytes(), UTF_8);
     assertThat(process.waitFor()).as(said).isEqualTo(1);
@@ -63,7 +63,7 @@ final class FailureTest {
     try {
       Eventually.isTrue("it serves", () -> Files.exists(directory.resolve("pid")));
       process.destroy();
-      assertThat(process.waitFor(50, TimeUnit.SECONDS)).isTrue();
+      assertThat(process.waitFor(2, TimeUnit.MINUTES)).isTrue();
       assertThat(process.exitValue()).isZero();
     } finally {
       process.destroyForcibly();

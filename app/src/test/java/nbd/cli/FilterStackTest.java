@@ -32,7 +32,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** The effects of filters on each other that the manual's tables do not have. */
-@Timeout(30)
+@Timeout(300)
 final class FilterStackTest {
   private static final FilterStack.Choice DEFAULT = with(FuaMode.PASS, MultiConnMode.AUTO);
 

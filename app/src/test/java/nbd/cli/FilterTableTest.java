@@ -38,7 +38,7 @@ import org.junit.jupiter.api.Timeout;
  * that reach the storage. Each row is played: three connections have each written, and then one of
  * them flushes, or writes, with or without FUA.
  */
-@Timeout(60)
+@Timeout(300)
 final class FilterTableTest {
   private static final Path MANUAL = Path.of("../man/nbd-multiconn.adoc");
   private static final int CONNECTIONS = 3;

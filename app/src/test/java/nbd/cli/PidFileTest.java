@@ -14,7 +14,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The pid file: only this server's own is written and removed. */
-@Timeout(60)
+@Timeout(300)
 final class PidFileTest {
   private static final String OWN = ProcessHandle.current().pid() + "\n";
 

@@ -12,7 +12,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The end of the command of {@code --run}. */
-@Timeout(60)
+@Timeout(300)
 final class RunCommandTest {
   @TempDir private Path directory;
 

@@ -24,7 +24,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /** The environment variables of a service manager, and the watchdog's signs of life. */
-@Timeout(60)
+@Timeout(300)
 final class ServiceManagerTest {
   private static final String OWN = Long.toString(ProcessHandle.current().pid());
 
@@ -65,7 +65,7 @@ final class ServiceManagerTest {
   @AfterEach
   void end() throws InterruptedException {
     receiver.destroyForcibly();
-    assertThat(receiver.waitFor(30, TimeUnit.SECONDS)).isTrue();
+    assertThat(receiver.waitFor(2, TimeUnit.MINUTES)).isTrue();
   }
 
   private ServiceManager manager(String watchdogPid) {

@@ -22,7 +22,7 @@ import org.junit.jupiter.api.io.TempDir;
 /**
  * A file with the new socket's name: replaced only if it is a socket on which no server answers.
  */
-@Timeout(60)
+@Timeout(300)
 final class UnixSocketTest {
   @TempDir private Path directory;
   private Path path;

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 import picocli.CommandLine.Model.OptionSpec;
 
 /** Wrong usage, which is answered with status 2 and one line. */
-@Timeout(30)
+@Timeout(300)
 final class UsageTest {
   /** 4098 bytes, 2049 characters. */
   private static final String TOO_LONG = "\u00e9".repeat(2049);

@@ -32,7 +32,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Replies to the client, in every form, right and wrong. */
-@Timeout(60)
+@Timeout(300)
 final class ClientRepliesTest {
   private static final int SIZE = 1 << 20;
   private static final int FLAGS = 0xdff;

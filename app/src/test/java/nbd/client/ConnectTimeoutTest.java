@@ -15,7 +15,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** The time limit for resolving a host's name. */
-@Timeout(60)
+@Timeout(300)
 final class ConnectTimeoutTest {
   private static final NbdUri URI = NbdUri.parse("nbd://host.example/");
 

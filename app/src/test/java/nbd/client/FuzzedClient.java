@@ -9,7 +9,7 @@ import nbd.testing.MemorySocket;
 
 /** A client on a socket in memory, whose other end may say anything. */
 public final class FuzzedClient implements AutoCloseable {
-  private static final Duration HANG = Duration.ofSeconds(20);
+  private static final Duration HANG = Duration.ofMinutes(2);
   private static final NbdUri SERVER = NbdUri.parse("nbd://server.invalid/disk");
 
   private final NbdClient client;

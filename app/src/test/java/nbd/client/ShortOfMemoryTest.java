@@ -13,7 +13,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** Failures without memory left to describe them. */
-@Timeout(60)
+@Timeout(300)
 final class ShortOfMemoryTest {
   private static final class Indescribable extends RuntimeException {
     private static final long serialVersionUID = 1;

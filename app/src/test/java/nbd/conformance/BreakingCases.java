@@ -25,7 +25,7 @@ import org.junit.platform.commons.support.AnnotationSupport;
  * broken. After each test the server lives, a connection opened before still works, and
  * descriptors, threads and memory are back where they were.
  */
-@Timeout(120)
+@Timeout(300)
 abstract class BreakingCases {
   static final int EINVAL = 22;
   static final int LONGEST = 32 << 20;

@@ -14,7 +14,7 @@ import org.junit.jupiter.params.Parameter;
  * Cases that run on each of some {@link Storage}s: one server for all cases, which at the end has
  * to have survived them, and to have given everything back.
  */
-@Timeout(120)
+@Timeout(300)
 abstract class StorageCases {
   /** A multiple of the minimum block size of every storage. */
   static final int UNIT = 4096;

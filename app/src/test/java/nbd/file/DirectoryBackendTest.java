@@ -41,7 +41,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** A directory whose files are exports. */
-@Timeout(60)
+@Timeout(300)
 final class DirectoryBackendTest {
   @TempDir private Path above;
   private Path directory;

@@ -27,7 +27,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The openings of a file by which single ranges are written through to the disk. */
-@Timeout(120)
+@Timeout(300)
 final class DurableWritesTest {
   @TempDir private Path directory;
 

@@ -30,7 +30,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** A real file, served. */
-@Timeout(60)
+@Timeout(300)
 final class FileBackendTest {
   private static final int SIZE = 1 << 20;
 

@@ -26,7 +26,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** Flushes and writes with FUA of a file: the kernel reports a loss once, this server for ever. */
-@Timeout(60)
+@Timeout(300)
 final class FileFlushTest {
   private final Queue<FakeDisk.Sync> syncs = new ArrayDeque<>();
   private final Queue<PosixException> failingWrites = new ArrayDeque<>();

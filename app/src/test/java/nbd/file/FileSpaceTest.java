@@ -33,7 +33,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The blocks of a real file, on the file system of the temporary directory and on a tmpfs. */
-@Timeout(120)
+@Timeout(300)
 final class FileSpaceTest {
   private static final int BLOCK = 4096;
 

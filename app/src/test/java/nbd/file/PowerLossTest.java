@@ -28,7 +28,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** A loss of power at any moment, which data must survive that a client was told is durable. */
-@Timeout(120)
+@Timeout(300)
 @SuppressWarnings("ThreadPriorityCheck") // yields for the sake of more interleavings
 final class PowerLossTest {
   private static final int SIZE = 2048;

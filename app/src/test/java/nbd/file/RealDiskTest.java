@@ -34,7 +34,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.tinylog.Level;
 
 /** Real file systems that are full or read-only, block devices, and a real page cache. */
-@Timeout(120)
+@Timeout(300)
 final class RealDiskTest {
   private static final int MIB = 1 << 20;
 

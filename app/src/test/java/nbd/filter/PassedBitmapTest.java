@@ -26,7 +26,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /** The dirty bitmap of storage, asked for through filters. */
-@Timeout(60)
+@Timeout(300)
 final class PassedBitmapTest {
   private static final int PAGE = BitmapBackend.PAGE;
   private static final long SIZE = 10 * PAGE;

@@ -55,7 +55,7 @@ class SerializeFilterTest {
 
     first.close();
 
-    assertThat(opened.await(30, TimeUnit.SECONDS)).isTrue();
+    assertThat(opened.await(2, TimeUnit.MINUTES)).isTrue();
     second.get().close();
     filter.open("", false).close();
   }

@@ -25,7 +25,7 @@ import org.junit.jupiter.params.provider.EnumSource;
  * Upstreams that break the protocol: the client gets an error, the log has a line, and other
  * clients notice nothing.
  */
-@Timeout(120)
+@Timeout(300)
 final class BadUpstreamIT {
   private static final int SIZE = 1 << 20;
   private static final int ESHUTDOWN = 108;

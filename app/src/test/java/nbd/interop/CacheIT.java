@@ -28,7 +28,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** {@code --cache} between real clients and servers, also when the server is killed. */
-@Timeout(240)
+@Timeout(300)
 final class CacheIT {
   private static final int MIB = 1 << 20;
   private static final int SECTOR = 512;

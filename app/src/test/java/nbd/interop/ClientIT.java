@@ -33,7 +33,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The project's client with other projects' servers. */
-@Timeout(120)
+@Timeout(300)
 final class ClientIT {
   private static final int SIZE = 64 << 20;
 

@@ -22,7 +22,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Images that common programs copy to and from the server. */
-@Timeout(180)
+@Timeout(300)
 final class CopyIT {
   private static final int SIZE = 48 << 20;
 

@@ -13,7 +13,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** Other programs' clients, which read a dirty bitmap of a server in this process. */
-@Timeout(240)
+@Timeout(300)
 final class DirtyBitmapIT {
   private static final int PAGE = BitmapBackend.PAGE;
   private static final String DAY = "qemu:dirty-bitmap:day";

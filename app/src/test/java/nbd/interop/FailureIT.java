@@ -9,7 +9,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** A server that has too few descriptors ends with status 1 and one line. */
-@Timeout(120)
+@Timeout(300)
 final class FailureIT {
   @TempDir private Path directory;
 

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Image files and directories of them, together with other programs that use the same files. */
-@Timeout(180)
+@Timeout(300)
 final class FilesIT {
   private static final int MIB = 1 << 20;
 

@@ -15,7 +15,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /** {@code --fua} between real clients and a real server behind. */
-@Timeout(120)
+@Timeout(300)
 final class FuaIT {
   @TempDir private Path directory;
 

@@ -12,7 +12,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The output of the command info, which is nbdinfo's. */
-@Timeout(240)
+@Timeout(300)
 final class InfoCommandIT {
   @TempDir private Path directory;
 

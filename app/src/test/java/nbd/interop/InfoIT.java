@@ -11,7 +11,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The exports as nbdinfo, nbd-client and nbdsh see them. */
-@Timeout(120)
+@Timeout(300)
 final class InfoIT {
   @TempDir private static Path directory;
   private static ServeProcess tcp;

@@ -19,7 +19,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** The jar's licences; and a server whose jar is overwritten: it goes on, and ends in order. */
-@Timeout(120)
+@Timeout(300)
 final class JarIT {
   @TempDir private Path directory;
   private Path jar;

@@ -8,7 +8,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /** The data that several connections of a real client read in each mode. */
-@Timeout(120)
+@Timeout(300)
 final class MultiConnIT {
   /** Three connections: b has read before a writes, and only c flushes. */
   private static final String STALE_READER =

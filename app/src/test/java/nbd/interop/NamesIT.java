@@ -22,7 +22,7 @@ import org.junit.jupiter.params.provider.MethodSource;
  * Names with characters outside ASCII, in every locale and with every Java. A shell makes the
  * files, since the tests' own JVM may be unable to name them.
  */
-@Timeout(120)
+@Timeout(300)
 final class NamesIT {
   @TempDir private Path directory;
   private Path out;

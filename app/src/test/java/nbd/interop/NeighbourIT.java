@@ -24,7 +24,7 @@ import org.junit.jupiter.params.provider.ValueSource;
  * processors hang on it, clients of another file are served. The test's file system holds the
  * calls, and releases them only when the other clients have been served.
  */
-@Timeout(240)
+@Timeout(300)
 final class NeighbourIT {
   private static final int KIB = 1 << 10;
   private static final int CLIENTS = 8;

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /** serve --run: the command's socket, its status, and its end with the server. */
-@Timeout(120)
+@Timeout(300)
 final class RunIT {
   @TempDir private Path directory;
   private Path temporary;

@@ -21,7 +21,7 @@ import nbd.testing.RawClient;
 /** The command {@code serve} in a process of its own, from the jar. */
 final class ServeProcess implements AutoCloseable {
   private static final String READY = "nbd-multiconn: ready ";
-  private static final long HANG_SECONDS = 60;
+  private static final long HANG_SECONDS = 120;
 
   private final Process process;
   private final Path out;

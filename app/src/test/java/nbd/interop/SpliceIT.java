@@ -31,7 +31,7 @@ import org.junit.jupiter.params.provider.EnumSource;
  * Large requests to a proxy, which splices their data from one socket to the other. The jar serves,
  * since only its manifest gives access to the sockets' descriptors.
  */
-@Timeout(120)
+@Timeout(300)
 final class SpliceIT {
   private static final int SIZE = 4 << 20;
   private static final int LENGTH = 256 << 10;

@@ -24,7 +24,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** TLS with common clients and servers. */
-@Timeout(180)
+@Timeout(300)
 final class TlsIT {
   private static final int SIZE = 24 << 20;
   private static final String GOOD = TestCertificates.GOOD.toString();

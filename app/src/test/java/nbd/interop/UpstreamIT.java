@@ -19,7 +19,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /** The server in front of other projects' servers: its clients see the features of those. */
-@Timeout(180)
+@Timeout(300)
 final class UpstreamIT {
   private static final int SIZE = 48 << 20;
   private static final String MEMORY = "memory";

@@ -21,7 +21,7 @@ import org.junit.jupiter.api.io.TempDir;
  * the clients read and the disk holds, and at the order of requests in the server's log. Clients
  * are numbered from 1, as are the server's connections.
  */
-@Timeout(120)
+@Timeout(300)
 final class UpstreamKnownFailuresIT {
   private static final int ENOSPC = RawClient.ENOSPC;
 

@@ -19,7 +19,7 @@ import org.junit.jupiter.params.provider.CsvSource;
  * is one step in any order, "/" separates client flushes, and "-" is a client flush that flushes
  * none.
  */
-@Timeout(120)
+@Timeout(300)
 final class UpstreamScenarioIT {
   private static final List<String> SCENARIOS =
       List.of("F0 R0 F0", "R0 Z1 F3 Z2 R0 F3 F3", "R0 T1 F0 F1 R0 T2 F0 F2");

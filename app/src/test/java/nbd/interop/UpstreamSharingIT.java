@@ -19,7 +19,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Several clients on one connection, and the end while the server behind is away. */
-@Timeout(180)
+@Timeout(300)
 final class UpstreamSharingIT {
   private static final int SIZE = 4 << 20;
   private static final int NBD_ESHUTDOWN = 108;

@@ -9,7 +9,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** The jar as users get it, started on a Java that is too old for it. */
-@Timeout(60)
+@Timeout(300)
 final class LauncherIT {
   private static final Path JAR = Path.of(System.getProperty("nbd.jar"));
 

@@ -25,7 +25,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 /**
  * The arguments, streams, signals and status between the launcher on an old Java and the program.
  */
-@Timeout(60)
+@Timeout(300)
 final class LauncherTest {
   @TempDir private Path directory;
 

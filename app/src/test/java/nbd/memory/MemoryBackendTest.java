@@ -24,7 +24,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** The RAM disk, and the null backend. */
-@Timeout(60)
+@Timeout(300)
 final class MemoryBackendTest {
   private static final int PAGE = MemoryBackend.PAGE;
 

@@ -25,7 +25,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** Errors at any moment: each fails the calls that it meets, and leaves nobody waiting. */
-@Timeout(120)
+@Timeout(300)
 class ShortOfMemoryTest {
   private final FakeBackend fake = Scene.storage(Scene.WRITABLE);
 

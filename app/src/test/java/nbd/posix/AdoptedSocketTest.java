@@ -32,7 +32,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.EnumSource.Mode;
 
 /** Sockets that are known by their descriptors, under channels of the JDK. */
-@Timeout(120)
+@Timeout(300)
 final class AdoptedSocketTest {
   private static final int SIZE = 2 << 20;
 

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Reading ahead from a stream that arrives in pieces. */
-@Timeout(60)
+@Timeout(300)
 final class WireInputTest {
   private static final int CAPACITY = 64;
 

@@ -21,7 +21,7 @@ import org.junit.jupiter.api.Timeout;
 import org.tinylog.Level;
 
 /** The log's lines on clients that have to wait for their connection, which do not fill the log. */
-@Timeout(60)
+@Timeout(300)
 final class AcceptanceTest {
   private final AtomicLong now = new AtomicLong();
   private final Semaphore places = new Semaphore(1);

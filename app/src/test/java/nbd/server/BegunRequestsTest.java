@@ -27,7 +27,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Requests to storage that begins them and reports their end later. */
-@Timeout(60)
+@Timeout(300)
 final class BegunRequestsTest {
   private static final int BLOCK = 512;
   private static final int BLOCKS = 256;

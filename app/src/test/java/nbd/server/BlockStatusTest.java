@@ -29,7 +29,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /** The answers to BLOCK_STATUS for data, holes and zeroes. */
-@Timeout(60)
+@Timeout(300)
 final class BlockStatusTest {
   private static final int EINVAL = RawClient.EINVAL;
   private static final int PAGE = 1 << 16;

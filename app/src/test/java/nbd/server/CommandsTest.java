@@ -30,7 +30,7 @@ import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /** The effect of each command, for one client that keeps to the protocol. */
-@Timeout(60)
+@Timeout(300)
 final class CommandsTest {
   private static final long FOUR_GIB = (1L << 32) - 4096;
 

@@ -27,7 +27,7 @@ import org.junit.jupiter.params.provider.ValueSource;
  * connection has a cache of its own: the others lose no request, and what was answered on the one
  * that was cut is visible on them after their next flush.
  */
-@Timeout(120)
+@Timeout(300)
 final class CutConnectionsTest {
   private static final int OTHERS = 3;
   private static final int CUTS = 100;

@@ -33,7 +33,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /** The metadata context of a dirty bitmap: its negotiation, and the answers to BLOCK_STATUS. */
-@Timeout(60)
+@Timeout(300)
 final class DirtyBitmapTest {
   private static final int PAGE = BitmapBackend.PAGE;
   private static final long SIZE = 20 * PAGE;

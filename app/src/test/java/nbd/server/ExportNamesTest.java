@@ -20,7 +20,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Exports that are found by their names, listed, and opened or not. */
-@Timeout(60)
+@Timeout(300)
 final class ExportNamesTest {
   private static final String[] NAMES = {"disk", "", "naïve ☃"};
   private static final long SIZE = 123_456_789;

@@ -24,7 +24,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Requests of clients that go away: nothing half received is done, nothing is left over. */
-@Timeout(120)
+@Timeout(300)
 final class GoneClientTest {
   private static final int SIZE = 4 << 20;
 

@@ -12,7 +12,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** The memory of many connections that are idle. */
-@Timeout(60)
+@Timeout(300)
 final class IdleConnectionsTest {
   private static final int COUNT = 512;
 

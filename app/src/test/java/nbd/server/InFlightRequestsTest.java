@@ -22,7 +22,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Requests that take long, fail, or are in flight when the client says goodbye. */
-@Timeout(60)
+@Timeout(300)
 final class InFlightRequestsTest {
   private static final int SIZE = 1 << 16;
 

@@ -28,7 +28,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.tinylog.Level;
 
 /** A server with several listening sockets. */
-@Timeout(120)
+@Timeout(300)
 final class ListenersTest {
   private static final Duration PATIENCE = Duration.ofSeconds(60);
 

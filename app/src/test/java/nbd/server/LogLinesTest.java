@@ -43,7 +43,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 import org.tinylog.Level;
 
 /** The log's lines on clients and failures, and the details in them that clients do not get. */
-@Timeout(60)
+@Timeout(300)
 final class LogLinesTest {
   private static final int EIO = RawClient.EIO;
 

@@ -19,7 +19,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** A long READ, whose data goes from the file to the client's socket. */
-@Timeout(60)
+@Timeout(300)
 final class LongReadTest {
   private static final int BYTES = 4 << 20;
   private static final int O_NONBLOCK = 0x800;

@@ -17,7 +17,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** Connections that are now few enough for platform threads, and now too many. */
-@Timeout(120)
+@Timeout(300)
 final class ManyConnectionsTest {
   private static final int WRITERS = 3;
   private static final int BLOCK = 512;

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** A server whose JVM has no memory left outside the heap, and which answers every request. */
-@Timeout(60)
+@Timeout(300)
 final class NoMemoryTest {
   private static final int SIZE = 4 << 20;
   private static final int ENOMEM = 12;

@@ -41,7 +41,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** The project's client, connected to the project's server. */
-@Timeout(120)
+@Timeout(300)
 final class OurOwnClientTest {
   private static final int SIZE = 64 << 20;
 

@@ -20,7 +20,7 @@ import org.junit.jupiter.api.Timeout;
  * The thread that makes a write with FUA where the storage says that these are quick: the
  * connection's own, unless another request would have to wait for it.
  */
-@Timeout(60)
+@Timeout(300)
 final class QuickFuaTest {
   private static final int SIZE = 1 << 20;
   private static final int FUA = CommandFlag.FUA.bit();

@@ -37,7 +37,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Replies in chunks, with either header: data, holes and errors. */
-@Timeout(120)
+@Timeout(300)
 final class StructuredReplyTest {
   private static final int SIZE = 4 << 20;
 

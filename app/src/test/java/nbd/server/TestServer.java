@@ -35,7 +35,7 @@ import org.tinylog.Level;
  * and the server blamed no failure on itself.
  */
 public final class TestServer implements AutoCloseable {
-  private static final Duration PATIENCE = Duration.ofSeconds(20);
+  private static final Duration PATIENCE = Duration.ofMinutes(1);
   private static final long MEMORY = 256L << 20;
 
   static {

@@ -36,7 +36,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** The server as a proxy in front of another one of its kind. */
-@Timeout(120)
+@Timeout(300)
 final class UpstreamTest {
   private static final int BLOCK = 1000;
   private static final int BLOCKS = 300;

@@ -15,7 +15,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** Buffers that are lent to one user at a time, while the JVM has memory. */
-@Timeout(60)
+@Timeout(300)
 final class BufferPoolTest {
   private static final long MIB = 1 << 20;
 

@@ -10,7 +10,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** The memory outside the heap, in a JVM that does not say how much is used. */
-@Timeout(60)
+@Timeout(300)
 final class DirectMemoryTest {
   /** Run by the JVM that the test starts. */
   static final class Allocation {

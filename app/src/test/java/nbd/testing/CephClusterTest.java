@@ -12,7 +12,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** Data and processes of the tests' Ceph cluster, when its daemons are killed and at its end. */
-@Timeout(180)
+@Timeout(300)
 final class CephClusterTest {
   @TempDir private Path directory;
 

@@ -9,7 +9,7 @@ import java.util.function.BooleanSupplier;
 
 /** Ways to wait for another thread, with a time limit that only a hang reaches. */
 public final class Eventually {
-  private static final Duration HANG = Duration.ofSeconds(20);
+  private static final Duration HANG = Duration.ofMinutes(2);
 
   private Eventually() {}
 

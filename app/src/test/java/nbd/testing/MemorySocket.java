@@ -24,7 +24,7 @@ import java.util.concurrent.locks.ReentrantLock;
  * <p>Invariant: everything is guarded by the lock, so the peer is called by one thread at a time.
  */
 public final class MemorySocket extends SocketChannel {
-  private static final long HANG_SECONDS = 20;
+  private static final long HANG_SECONDS = 120;
 
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition changed = lock.newCondition();

@@ -34,7 +34,7 @@ public record Running(Thread thread, CompletableFuture<Void> end) {
 
   /** Waits for the call's end, and throws its failure; a call that hangs fails the test. */
   public void join() throws IOException {
-    join(Duration.ofSeconds(30));
+    join(Duration.ofMinutes(2));
   }
 
   /** Waits as {@link #join()} does, but with a longer patience. */

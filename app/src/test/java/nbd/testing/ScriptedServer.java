@@ -46,7 +46,7 @@ public final class ScriptedServer implements AutoCloseable {
   /** The number that this server gives to base:allocation. */
   public static final int CONTEXT = 7;
 
-  private static final long HANG_SECONDS = 30;
+  private static final long HANG_SECONDS = 120;
   private static final int SIMPLE = 0x67446698;
   private static final int CHUNK = 0x668e33ef;
   private static final int EXTENDED = 0x6e8a278c;

@@ -19,7 +19,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** Calls that may wait for a disk. */
-@Timeout(60)
+@Timeout(300)
 final class BlockingCallsTest {
   private final BlockingCalls calls = BlockingCalls.ofFile("test");
   private final CountDownLatch go = new CountDownLatch(1);

@@ -16,7 +16,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** The choice of the thread that does a connection's work. */
-@Timeout(60)
+@Timeout(300)
 final class ConnectionThreadsTest {
   private final AtomicInteger connections = new AtomicInteger(ConnectionThreads.MOST);
   private final ConnectionThreads threads = new ConnectionThreads(connections::get);

@@ -15,7 +15,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** Callers with the same key, one after the other. */
-@Timeout(60)
+@Timeout(300)
 final class KeyedLocksTest {
   private final KeyedLocks locks = new KeyedLocks();
 

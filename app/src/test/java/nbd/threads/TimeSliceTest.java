@@ -11,7 +11,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** Connections whose clients are so quick that they never wait. */
-@Timeout(60)
+@Timeout(300)
 final class TimeSliceTest {
   private static final int CARRIERS =
       Integer.getInteger(

@@ -16,7 +16,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Accepted and refused certificates. */
-@Timeout(60)
+@Timeout(300)
 final class PeerVerificationTest {
   private static final String UNTRUSTED =
       "the TLS handshake failed: unable to find valid certification path";

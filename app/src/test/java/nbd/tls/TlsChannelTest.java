@@ -27,7 +27,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Data in both directions, KeyUpdates, ends and attacks. */
-@Timeout(120)
+@Timeout(300)
 final class TlsChannelTest {
   private static final int ALERT = 0x15;
 

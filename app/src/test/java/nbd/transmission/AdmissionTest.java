@@ -23,7 +23,7 @@ import org.junit.jupiter.api.Timeout;
 /**
  * Requests are admitted while there is memory, and clients that hold others up are disconnected.
  */
-@Timeout(60)
+@Timeout(300)
 final class AdmissionTest {
   private static final long MIB = 1 << 20;
   private static final long BOUND = Admission.MINIMUM_BYTES;

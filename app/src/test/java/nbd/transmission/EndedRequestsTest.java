@@ -33,7 +33,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /** Replies over a socket, sent by the thread that has them as far as the client takes them. */
-@Timeout(60)
+@Timeout(300)
 final class EndedRequestsTest {
   private static final long SEED = Long.getLong("nbd.seed", System.nanoTime());
 

@@ -28,7 +28,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Requests with a thread of their own, without a connection. */
-@Timeout(60)
+@Timeout(300)
 final class PendingRequestsTest {
   private static final long SHARED = 64 << 20;
 

@@ -23,7 +23,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Replies of several threads over a channel that takes 13 bytes at a time. */
-@Timeout(60)
+@Timeout(300)
 final class RepliesTest {
   private final BufferPool buffers = new BufferPool(1L << 30);
 

@@ -31,7 +31,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /** The patience with which the handle is asked: more each time, and never twice the same. */
-@Timeout(60)
+@Timeout(300)
 final class TransmissionTest {
   private static final int SIZE = 1 << 20;
 

@@ -32,7 +32,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Connections whose storage crashes and comes back. */
-@Timeout(120)
+@Timeout(300)
 final class ReconnectingBackendTest {
   private static final int SIZE = 4096;
   private static final Duration LONG = Duration.ofMinutes(1);
