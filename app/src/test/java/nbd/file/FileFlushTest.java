@@ -199,7 +199,7 @@ final class FileFlushTest {
     for (int i = 0; i < 100; i++) {
       flushes.add(Running.start(one::flush));
     }
-    flushes.forEach(Running::awaitParked);
+    Running.awaitParked(flushes);
     go.countDown();
     join(flushes);
     assertThat(disk.syncs()).isEqualTo(2);

@@ -141,7 +141,7 @@ final class Scene {
     for (int i = 0; i < connections; i++) {
       flushes.add(startFlush(i));
     }
-    flushes.forEach(Running::awaitParked);
+    Running.awaitParked(flushes);
     return flushes;
   }
 

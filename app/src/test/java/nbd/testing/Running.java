@@ -2,6 +2,7 @@ package nbd.testing;
 
 import java.io.IOException;
 import java.time.Duration;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
@@ -55,10 +56,27 @@ public record Running(Thread thread, CompletableFuture<Void> end) {
     return end.isDone();
   }
 
+  private boolean isParked() {
+    Thread.State state = thread.getState();
+    return state == Thread.State.WAITING || state == Thread.State.TIMED_WAITING;
+  }
+
+  /**
+   * Waits until the threads of all calls are waiting at the same time. If one is seen to run, those
+   * before it are looked at again: they may have waited for a lock that it had.
+   */
+  public static void awaitParked(List<Running> calls) {
+    int quietRounds = 0;
+    while (quietRounds < 3) {
+      boolean isQuiet = calls.stream().allMatch(Running::isParked);
+      calls.forEach(Running::awaitParked);
+      quietRounds = isQuiet ? quietRounds + 1 : 0;
+    }
+  }
+
   /** Waits until the call's thread is waiting, and fails if the call ends instead. */
   public void awaitParked() {
-    while (thread.getState() != Thread.State.WAITING
-        && thread.getState() != Thread.State.TIMED_WAITING) {
+    while (!isParked()) {
       if (end.isDone()) {
         throw new AssertionError("it ended instead of waiting");
       }
