@@ -42,7 +42,14 @@ final class ControlIT {
   void aServerTellsWhatItServesToWhomAndStops() throws Exception {
     try (ServeProcess serve =
         ServeProcess.on(
-            directory, "memory:1M", "--control=" + control, "-e", "disk", "-e", "two words")) {
+            directory,
+            "memory:1M",
+            "--control=" + control,
+            "--handshake-timeout=10m",
+            "-e",
+            "disk",
+            "-e",
+            "two words")) {
       assertThat(PosixFilePermissions.toString(Files.getPosixFilePermissions(control)))
           .isEqualTo("rw-------");
       try (RawClient client = serve.client("disk");

@@ -63,7 +63,9 @@ final class TakeOverIT {
   }
 
   private String[] arguments(String backend, String... options) {
-    List<String> all = new ArrayList<>(List.of("--control=" + control, "-U", unix.toString()));
+    List<String> all =
+        new ArrayList<>(
+            List.of("--control=" + control, "--take-over-timeout=2m", "-U", unix.toString()));
     all.addAll(List.of(options));
     all.add(backend);
     return all.toArray(String[]::new);

@@ -146,7 +146,7 @@ final class UpstreamBreaksIT {
       throws Exception {
     CachingPlugin plugin = new CachingPlugin(directory);
     try (UpstreamProcess nbdkit = UpstreamProcess.nbdkit(directory, plugin.arguments());
-        ServeProcess serve = serve(nbdkit.uri())) {
+        ServeProcess serve = serve(nbdkit.uri(), "--connect-timeout=2m")) {
       List<RawClient> clients = connect(serve, 2);
       byte[] block = new byte[CachingPlugin.BLOCK];
       plugin.hold("pwrite", 1);

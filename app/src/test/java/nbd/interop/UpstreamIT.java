@@ -302,7 +302,7 @@ final class UpstreamIT {
   void theRequestsOfOneClientAreTogetherUpstream() throws Exception {
     CachingPlugin plugin = new CachingPlugin(directory);
     try (UpstreamProcess upstream = UpstreamProcess.nbdkit(directory, plugin.arguments());
-        ServeProcess serve = serve(upstream.uri());
+        ServeProcess serve = serve(upstream.uri(), "--connect-timeout=2m");
         RawClient client = serve.client()) {
       plugin.hold("pread", 1);
       for (int i = 0; i < 16; i++) {
@@ -385,7 +385,7 @@ final class UpstreamIT {
   @Test
   void whileTheUpstreamIsDownClientsAreToldAndLaterServed() throws Exception {
     Path socket = UpstreamProcess.socket(directory);
-    try (ServeProcess serve = serve("nbd+unix:///?socket=" + socket)) {
+    try (ServeProcess serve = serve("nbd+unix:///?socket=" + socket, "--handshake-timeout=10m")) {
       assertThat(Tools.run("nbdinfo", serve.uri()).status()).isEqualTo(1);
       assertThat(Tools.run("qemu-img", "info", serve.uri()).err())
           .contains("the server's log says why");

@@ -51,9 +51,11 @@ final class UpstreamKnownFailuresIT {
     serve.close();
   }
 
-  /** Starts the server with options, and connects clients. */
+  /** Starts the server with options, and connects clients. No opening that is held times out. */
   private List<RawClient> serve(int count, String... options) throws Exception {
-    serve = ServeProcess.on(directory, nbdkit.uri(), options);
+    List<String> all = new ArrayList<>(List.of(options));
+    all.addAll(List.of("--connect-timeout=10m", "--handshake-timeout=10m"));
+    serve = ServeProcess.on(directory, nbdkit.uri(), all.toArray(String[]::new));
     for (int i = 0; i < count; i++) {
       connect("");
     }
