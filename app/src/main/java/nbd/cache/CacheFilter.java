@@ -67,6 +67,7 @@ public final class CacheFilter extends FilterBackend {
   private final CacheStatistics statistics;
   private final Duration patience;
   private final Duration pause;
+  private final Executor background;
   private final Frames frames;
   private final BufferPool buffers = new BufferPool(MOST_KEPT);
 
@@ -83,23 +84,35 @@ public final class CacheFilter extends FilterBackend {
    */
   public CacheFilter(
       Backend next, CacheSettings settings, boolean hasOwnNames, CacheStatistics statistics) {
-    this(next, settings, hasOwnNames, statistics, PATIENCE, Storage.PAUSE);
+    this(
+        next,
+        settings,
+        hasOwnNames,
+        statistics,
+        PATIENCE,
+        Storage.PAUSE,
+        Thread.ofVirtual().name("write-back")::start);
   }
 
-  /** For tests, with the patience at the end, and the pause after a failed attempt to open. */
+  /**
+   * For tests, with the patience at the end, the pause after a failed attempt to open, and the
+   * executor of what is written back without anybody asking for it.
+   */
   CacheFilter(
       Backend next,
       CacheSettings settings,
       boolean hasOwnNames,
       CacheStatistics statistics,
       Duration patience,
-      Duration pause) {
+      Duration pause,
+      Executor background) {
     super(next);
     this.settings = settings;
     this.hasOwnNames = hasOwnNames;
     this.statistics = statistics;
     this.patience = patience;
     this.pause = pause;
+    this.background = background;
     this.frames = new Frames(settings.blockSize(), settings.blocks());
   }
 
@@ -192,14 +205,7 @@ public final class CacheFilter extends FilterBackend {
     private ExportCache make(String exportName) throws IOException {
       try {
         return new ExportCache(
-            next,
-            exportName,
-            settings,
-            frames,
-            buffers,
-            statistics,
-            pause,
-            Thread.ofVirtual().name("write-back")::start);
+            next, exportName, settings, frames, buffers, statistics, pause, background);
       } catch (IOException met) {
         failure = met;
         throw met;

@@ -503,7 +503,7 @@ class CacheFlushTest {
 
   @Test
   void whatWaitsForLongIsWrittenBackWithoutAFlush() throws Exception {
-    try (Scene scene = new Scene(CacheMode.UNSAFE, 16)) {
+    try (Scene scene = Scene.withBackground(CacheMode.UNSAFE, 16)) {
       write(scene.open(), 0, 1);
       Eventually.isTrue("it is written back", () -> scene.storage.valueAt(0) == 1);
     }
@@ -511,13 +511,15 @@ class CacheFlushTest {
 
   @Test
   void muchThatWaitsIsWrittenBackAtOnce() throws Exception {
-    Handle handle = scene.open();
-    for (int block = 0; block < 6; block++) {
-      write(handle, 2L * block * BLOCK, 100 + block);
+    try (Scene scene = Scene.withBackground(CacheMode.WRITEBACK, 16)) {
+      Handle handle = scene.open();
+      for (int block = 0; block < 6; block++) {
+        write(handle, 2L * block * BLOCK, 100 + block);
+      }
+      Eventually.isTrue("it is written back", () -> scene.statistics.dirtyBytes() == 0);
+      assertThat(scene.storage.valueAt(10 * BLOCK)).isEqualTo(105);
+      assertThat(scene.storage.count(Command.FLUSH)).isZero();
     }
-    Eventually.isTrue("it is written back", () -> scene.statistics.dirtyBytes() == 0);
-    assertThat(scene.storage.valueAt(10 * BLOCK)).isEqualTo(105);
-    assertThat(scene.storage.count(Command.FLUSH)).isZero();
   }
 
   @Test
@@ -547,7 +549,8 @@ class CacheFlushTest {
             true,
             new CacheStatistics(),
             Duration.ofSeconds(3),
-            Storage.PAUSE);
+            Storage.PAUSE,
+            task -> {});
     Handle silent = filter.open("silent", false);
     write(silent, 0, 1);
     silent.flush();
@@ -591,7 +594,8 @@ class CacheFlushTest {
             true,
             new CacheStatistics(),
             Duration.ofSeconds(3),
-            Storage.PAUSE);
+            Storage.PAUSE,
+            task -> {});
     try (Handle handle = filter.open("silent", false)) {
       write(handle, 0, 1);
     }

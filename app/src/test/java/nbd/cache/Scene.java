@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.List;
+import java.util.concurrent.Executor;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.NbdError;
@@ -31,9 +32,14 @@ final class Scene implements AutoCloseable {
     this(mode, blocks, numbered(1 << 20));
   }
 
+  /** Nothing is written back in the background: that would depend on a test's speed. */
   Scene(CacheMode mode, int blocks, FakeBackend storage) {
+    this(mode, blocks, storage, task -> {});
+  }
+
+  private Scene(CacheMode mode, int blocks, FakeBackend storage, Executor background) {
     this.storage = storage;
-    // The last argument is a pause that no test outlasts.
+    // The last duration is a pause that no test outlasts.
     this.filter =
         new CacheFilter(
             storage,
@@ -41,7 +47,13 @@ final class Scene implements AutoCloseable {
             true,
             statistics,
             Duration.ofMinutes(1),
-            Duration.ofHours(1));
+            Duration.ofHours(1),
+            background);
+  }
+
+  /** Makes one in which much, or what waits for long, is written back in the background. */
+  static Scene withBackground(CacheMode mode, int blocks) {
+    return new Scene(mode, blocks, numbered(1 << 20), Thread.ofVirtual()::start);
   }
 
   /** Makes storage of zeroes. */
