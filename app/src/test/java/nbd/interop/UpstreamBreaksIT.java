@@ -178,7 +178,8 @@ final class UpstreamBreaksIT {
   void fioFailsAndNothingHangs() throws Exception {
     try (UpstreamProcess nbdkit = UpstreamProcess.nbdkit(directory, "file", disk.toString());
         ServeProcess serve = serve(nbdkit.uri())) {
-      Fio fio = new Fio(directory, serve);
+      // It would not come to its end by itself.
+      Fio fio = new Fio(directory, serve, "--time_based", "--runtime=1h");
       fio.awaitProgress(disk);
       nbdkit.kill();
       assertThat(fio.awaitEnd()).as(fio.said()).isNotZero();
@@ -310,14 +311,12 @@ final class UpstreamBreaksIT {
     private final Path said;
     private byte[] seen = new byte[SIZE];
 
-    Fio(Path directory, ServeProcess serve) throws IOException {
+    Fio(Path directory, ServeProcess serve, String... more) throws IOException {
       Tools.need("fio");
       said = directory.resolve("fio");
-      process =
-          Tools.start(
-              said,
-              Tools.fio(
-                  serve.uri(),
+      List<String> options =
+          new ArrayList<>(
+              List.of(
                   "--rw=randrw",
                   "--bs=4k",
                   "--numjobs=" + JOBS,
@@ -326,6 +325,8 @@ final class UpstreamBreaksIT {
                   "--iodepth=8",
                   "--fsync=16",
                   "--rate_iops=100,100"));
+      options.addAll(List.of(more));
+      process = Tools.start(said, Tools.fio(serve.uri(), options.toArray(String[]::new)));
     }
 
     /** Waits until every job has changed its part of the disk since the last call. */
