@@ -249,7 +249,7 @@ final class ServiceIT {
       client.disconnect();
     }
     server.destroy();
-    assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(server.waitFor(2, TimeUnit.MINUTES)).isTrue();
     assertThat(server.exitValue()).as(text(log())).isZero();
   }
 
@@ -274,7 +274,7 @@ final class ServiceIT {
         late.disconnect();
       }
       server.destroy();
-      assertThat(server.waitFor(60, TimeUnit.SECONDS)).isTrue();
+      assertThat(server.waitFor(2, TimeUnit.MINUTES)).isTrue();
       assertThat(text(log())).doesNotContain("WARN  socket");
     }
   }

@@ -103,7 +103,7 @@ final class StoringManager implements AutoCloseable {
   /** Stops it; all that is kept is closed. */
   void stop(int kept) throws Exception {
     order("stop", "stopped 0 " + kept);
-    assertThat(process.waitFor(60, TimeUnit.SECONDS)).isTrue();
+    assertThat(process.waitFor(2, TimeUnit.MINUTES)).isTrue();
   }
 
   private void order(String order, String answer) throws IOException {

@@ -4,7 +4,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.net.ServerSocket;
 import java.net.SocketAddress;
 import java.net.UnixDomainSocketAddress;
 import java.nio.ByteBuffer;
@@ -18,6 +17,7 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
 import nbd.testing.Eventually;
+import nbd.testing.FreePort;
 import nbd.testing.Missing;
 import nbd.testing.RawClient;
 import org.junit.jupiter.api.AfterEach;
@@ -151,10 +151,7 @@ final class TakeOverIT {
   @Test
   void clientsNoticeNoRestartByTheServiceManager() throws Exception {
     Missing.unlessInstalled("fio", "qemu-io", "python3");
-    int port;
-    try (ServerSocket free = new ServerSocket(0)) {
-      port = free.getLocalPort();
-    }
+    int port = FreePort.find();
     String[] arguments = arguments("file:" + image, "-p", String.valueOf(port));
     try (StoringManager manager = new StoringManager(directory, 100, log(), arguments)) {
       // Five clients, a TCP socket, the image's lock, and the messages.
@@ -314,7 +311,10 @@ final class TakeOverIT {
   void socketsOfTheServiceManagerGoOn() throws Exception {
     Missing.unlessInstalled("python3");
     String[] options = {
-      "--control=" + control, "--export=disk={file:" + image + "}", "--export=free=null:1M"
+      "--control=" + control,
+      "--take-over-timeout=2m",
+      "--export=disk={file:" + image + "}",
+      "--export=free=null:1M"
     };
     List<String> command =
         new ArrayList<>(List.of("python3", "-c", Tools.ACTIVATE, "disk:x.socket", "" + unix));
@@ -331,7 +331,7 @@ final class TakeOverIT {
       free.enter("free");
       restricted.write(0, (byte) 1);
       serving = ServeProcess.ready(with("--take-over", options));
-      assertThat(activated.waitFor(60, TimeUnit.SECONDS)).isTrue();
+      assertThat(activated.waitFor(2, TimeUnit.MINUTES)).isTrue();
       assertThat(activated.exitValue()).as("%s", Files.readString(said)).isZero();
       for (int round = 0; round < 2; round++) {
         Eventually.isTrue("both are announced", () -> readyLines().size() == 2);

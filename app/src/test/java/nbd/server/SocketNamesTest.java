@@ -46,9 +46,9 @@ import org.junit.jupiter.params.provider.ValueSource;
 import org.tinylog.Level;
 
 /** Listening sockets whose names restrict their clients to one export. */
-@Timeout(120)
+@Timeout(300)
 final class SocketNamesTest {
-  private static final Duration PATIENCE = Duration.ofSeconds(60);
+  private static final Duration PATIENCE = Duration.ofMinutes(2);
   private static final long SIZE = 1 << 20;
   private static final long OTHER_SIZE = 2 << 20;
 
@@ -68,7 +68,7 @@ final class SocketNamesTest {
   @AfterEach
   void stop() throws Exception {
     assertThat(server.stop(PATIENCE)).isTrue();
-    serving.get(60, TimeUnit.SECONDS);
+    serving.get(2, TimeUnit.MINUTES);
     assertThat(disk.violations()).isEmpty();
     assertThat(disk.openHandles()).isZero();
     assertThat(Log.at(Level.ERROR)).isEmpty();
@@ -325,7 +325,7 @@ final class SocketNamesTest {
       } else {
         Server next = next(paused);
         paused.leave();
-        serving.get(60, TimeUnit.SECONDS);
+        serving.get(2, TimeUnit.MINUTES);
         server = next;
         serving = new FutureTask<>(next::serve, null);
         Thread.ofPlatform().start(serving);
