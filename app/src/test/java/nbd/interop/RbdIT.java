@@ -313,7 +313,7 @@ final class RbdIT {
     image("here");
     try (CephCluster own = CephCluster.start()) {
       own.run("rbd", "create", "there", "--size", "32M");
-      String export = "--export=%s={rbd:rbd/%s --ceph-conf=%s --ceph-timeout=4s}";
+      String export = "--export=%s={rbd:rbd/%s --ceph-conf=%s --ceph-timeout=12s}";
       String[] options = {
         export.formatted("a", "here", cluster.conf()), export.formatted("b", "there", own.conf())
       };
@@ -330,7 +330,7 @@ final class RbdIT {
         }
         there.expectReply(EIO, 1);
         own.continueOsd();
-        there.write(0, block(5));
+        awaitAnswer(there, RawClient.WRITE, block(5));
         assertThat(there.read(0, BLOCK)).isEqualTo(block(5));
       }
     }
