@@ -8,22 +8,24 @@ import java.nio.BufferUnderflowException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import nbd.posix.Descriptor;
 import nbd.posix.FilePassing;
 import nbd.takeover.Handover;
 import nbd.takeover.Predecessor;
 import nbd.takeover.StoredServer;
-import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
 
 /**
  * The service manager's store of open files, in which a server that ends leaves its clients for the
- * service's next start. Each file has a name of its own; the last one is a file in memory with the
- * messages, so without it the others mean nothing. Used by one thread. Sources: FDSTORE in
- * sd_notify(3), FileDescriptorStoreMax in systemd.service(5).
+ * service's next start. Each file has a name of its own; the first one is a file in memory with the
+ * messages. A message whose files the service manager has not kept is left out. Used by one thread.
+ * Sources: FDSTORE in sd_notify(3), FileDescriptorStoreMax in systemd.service(5).
  */
 final class DescriptorStore implements FilePassing {
   /** Begins the names of all files here. */
@@ -31,16 +33,22 @@ final class DescriptorStore implements FilePassing {
 
   private static final String MESSAGES = PREFIX + "messages " + StoredServer.VERSION;
 
-  private static final Duration PATIENCE = Duration.ofSeconds(10);
+  /** The most files: the next start gets all their names in one environment variable. */
+  private static final int MOST_FILES = 4096;
+
+  private static final Duration PATIENCE = Duration.ofSeconds(5);
 
   private final ServiceManager manager;
 
   /** Each message has its length and the number of its files before it, four bytes each. */
   private final ByteArrayOutputStream sent = new ByteArrayOutputStream();
 
+  /** The files of the messages, in their order. */
+  private final List<Descriptor> sentFiles = new ArrayList<>();
+
   private final ByteBuffer toReceive;
   private final Map<String, Descriptor> filesToReceive;
-  private int files;
+  private int received;
 
   private DescriptorStore(
       ServiceManager manager, byte[] messages, Map<String, Descriptor> filesToReceive) {
@@ -54,9 +62,12 @@ final class DescriptorStore implements FilePassing {
     return name.startsWith(PREFIX);
   }
 
-  /** Returns how many files a server can leave beside the messages; less than 1 for none. */
+  /**
+   * Returns how many files a server can leave beside the messages; less than 1 for none. A launcher
+   * would keep the files that it gets at the next start, and clients never see their end.
+   */
   static int room(ServiceManager manager) {
-    return manager.storeSize() - 1;
+    return OwnProcess.visible().isLauncher() ? 0 : Math.min(manager.storeSize(), MOST_FILES) - 1;
   }
 
   /**
@@ -67,60 +78,74 @@ final class DescriptorStore implements FilePassing {
    */
   static void leave(Handover all, ServiceManager manager) throws IOException {
     DescriptorStore store = new DescriptorStore(manager, new byte[0], Map.of());
-    boolean done = false;
+    StoredServer.leave(all, store);
+    boolean kept = false;
     try {
-      StoredServer.leave(all, store, PATIENCE);
-      try (Descriptor messages = Descriptor.ofMemory("messages", store.sent.toByteArray())) {
-        manager.store(MESSAGES, messages);
-      }
-      manager.awaitTaken(PATIENCE);
-      done = true;
+      store.keep(System.nanoTime() + PATIENCE.toNanos());
+      kept = true;
     } finally {
-      if (!done) {
-        drop(manager, store.names());
+      if (!kept) {
+        manager.dropStored(store.names());
       }
     }
   }
+
+  private void keep(long deadline) throws IOException {
+    try (Descriptor messages = Descriptor.ofMemory("messages", sent.toByteArray())) {
+      manager.store(MESSAGES, messages, until(deadline));
+    }
+    for (int i = 0; i < sentFiles.size(); i++) {
+      manager.store(PREFIX + i, sentFiles.get(i), until(deadline));
+    }
+    manager.awaitTaken(until(deadline));
+  }
+
+  private static Duration until(long deadline) {
+    return Duration.ofNanos(Math.max(0, deadline - System.nanoTime()));
+  }
+
+  private List<String> names() {
+    return Stream.concat(
+            Stream.of(MESSAGES), IntStream.range(0, sentFiles.size()).mapToObj(i -> PREFIX + i))
+        .toList();
+  }
+
+  /** A file that the service manager has passed. */
+  record Passed(String name, Descriptor file) {}
 
   /**
    * Finds what the server before has left.
    *
-   * @param passed the files of the store, by their names; owned from now on
+   * @param passed the files of the store; owned from now on
    */
-  static Optional<Predecessor> find(ServiceManager manager, Map<String, Descriptor> passed) {
+  static Optional<Predecessor> find(ServiceManager manager, List<Passed> passed) {
     if (passed.isEmpty()) {
       return Optional.empty();
     }
-    List<String> names = List.copyOf(passed.keySet());
-    @Nullable Descriptor messages = passed.get(MESSAGES);
+    List<String> names = passed.stream().map(Passed::name).toList();
+    Map<String, Descriptor> files = new HashMap<>();
     try {
-      if (messages == null) {
-        throw new IOException("it was another version, or has not come to its end");
+      passed.forEach(each -> files.put(each.name(), each.file()));
+      Descriptor messages = files.get(MESSAGES);
+      if (messages == null || files.size() < passed.size()) {
+        throw new IOException(
+            messages == null
+                ? "another version has left it, or the service manager has not kept all"
+                : "several servers have left something");
       }
-      DescriptorStore store = new DescriptorStore(manager, messages.content(), passed);
-      return Optional.of(new StoredServer(store, () -> drop(manager, names)));
+      DescriptorStore store = new DescriptorStore(manager, messages.content(), files);
+      return Optional.of(new StoredServer(store, () -> manager.dropStored(names)));
     } catch (IOException | RuntimeException unusable) {
       Logger.error(
           "the clients of the server before are cut, since what it left cannot be used: {}",
           Failure.words(unusable));
-      passed.values().forEach(Descriptor::close);
-      drop(manager, names);
+      passed.forEach(each -> each.file().close());
+      manager.dropStored(names);
       return Optional.empty();
     }
   }
 
-  private List<String> names() {
-    List<String> names = new ArrayList<>(List.of(MESSAGES));
-    for (int i = 0; i < files; i++) {
-      names.add(PREFIX + i);
-    }
-    return names;
-  }
-
-  private static void drop(ServiceManager manager, List<String> names) {
-    names.forEach(manager::dropStored);
-  }
-
+  /** Adds a message, for {@link #leave}, which sends all. */
   @Override
   public void send(ByteBuffer message, List<Descriptor> with, Duration patience)
       throws IOException {
@@ -130,12 +155,10 @@ final class DescriptorStore implements FilePassing {
     to.writeInt(bytes.length);
     to.writeInt(with.size());
     to.write(bytes);
-    for (Descriptor file : with) {
-      manager.store(PREFIX + files++, file);
-    }
+    sentFiles.addAll(with);
   }
 
-  /** Returns the next message whose files are there: one that the system has closed is gone. */
+  /** Returns the next message whose files are there; never waits. */
   @Override
   public Message receive(Duration patience) throws IOException {
     try {
@@ -146,7 +169,7 @@ final class DescriptorStore implements FilePassing {
         toReceive.position(toReceive.position() + length);
         List<Descriptor> with = new ArrayList<>();
         for (int i = 0; i < count; i++) {
-          Descriptor file = filesToReceive.get(PREFIX + files++);
+          Descriptor file = filesToReceive.get(PREFIX + received++);
           if (file != null) {
             with.add(file.handedOn());
           }

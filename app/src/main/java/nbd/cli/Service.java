@@ -39,6 +39,13 @@ final class Service implements GivingServer.Giver {
   /** The time that clients have to take their last replies, and the command has to clean up. */
   static final Duration PATIENCE = Duration.ofSeconds(10);
 
+  /** The time that clients have to come to the end of a request, before the service ends. */
+  private static final Duration PAUSE_PATIENCE = Duration.ofSeconds(5);
+
+  private static final String ON_SIGNAL = "stopping on a signal";
+  private static final String NO_ROOM =
+      "the service manager has no room for them (FileDescriptorStoreMax, FDSTORE)";
+
   private final Exports exports;
   private final Function<List<ListeningSocket>, Server> makeServer;
   private final List<Reload> reloads = new ArrayList<>();
@@ -310,11 +317,11 @@ final class Service implements GivingServer.Giver {
     for (Server.Client client : from.handover().clients()) {
       try {
         started.adopt(client.state(), client.socket());
-      } catch (IOException different) {
+      } catch (IOException | RuntimeException different) {
         if (from.mayGoOn()) {
           throw different;
         }
-        Logger.error("a client of the server before is cut: {}", different.getMessage());
+        Logger.error("a client of the server before is cut: {}", Failure.words(different));
       }
     }
   }
@@ -437,7 +444,7 @@ final class Service implements GivingServer.Giver {
 
   private int endOnSignal() {
     leaveClients();
-    int status = end("stopping on a signal");
+    int status = end(ON_SIGNAL);
     // One of them may be a server that takes over, which has to hear that there is no service.
     control.ifPresent(socket -> socket.awaitAnswers(PATIENCE));
     return status;
@@ -466,16 +473,16 @@ final class Service implements GivingServer.Giver {
   }
 
   /**
-   * Leaves the clients to the service's next start, if the service manager keeps them until then;
-   * if it does not start again, the service manager closes them.
+   * Leaves the clients to the service's next start, if the service manager keeps them until then,
+   * and ends; if the service does not start again, the service manager closes them.
    */
   private void leaveClients() {
     int room = DescriptorStore.room(manager);
-    if (room < 1) {
+    if (room < 1 || !isServing()) {
       return;
     }
     try {
-      HandedOver paused = stopServing(PATIENCE);
+      HandedOver paused = new HandedOver(pausable().pauseToEnd(PAUSE_PATIENCE));
       boolean left = false;
       try (Handover handover = paused.handover()) {
         leaveOut(handover, room);
@@ -483,52 +490,66 @@ final class Service implements GivingServer.Giver {
         left = true;
         Logger.info("connections left to the next start: {}", handover.clients().size());
       } finally {
-        if (left) {
-          paused.leave();
-        } else {
+        if (!left) {
           paused.resume();
         }
       }
-    } catch (IOException | RuntimeException cannot) {
-      Logger.info(
-          "the connections end, and are not left to the next start: {}", Failure.words(cannot));
+      paused.leave();
+    } catch (IOException | RuntimeException | Error cannot) {
+      if (isServing()) {
+        Logger.info(
+            "the connections end, and are not left to the next start: {}", Failure.words(cannot));
+      }
+    }
+  }
+
+  private boolean isServing() {
+    lock.lock();
+    try {
+      return server != null && !ended;
+    } finally {
+      lock.unlock();
     }
   }
 
   /**
    * Leaves out the sockets that the next start makes anew, and clients for which there is no room.
+   *
+   * @throws IOException if there is no room for the others
    */
-  private static void leaveOut(Handover handover, int room) {
+  private static void leaveOut(Handover handover, int room) throws IOException {
     for (Handover.Listener each : List.copyOf(handover.listeners())) {
       if (!InheritedSockets.isOwnTcp(each)) {
         each.socket().close();
         handover.listeners().remove(each);
       }
     }
-    int most = Math.max(0, room - handover.listeners().size() - handover.images().size());
-    List<Server.Client> beyond =
-        handover
-            .clients()
-            .subList(Math.min(most, handover.clients().size()), handover.clients().size());
-    if (!beyond.isEmpty()) {
-      Logger.warn(
-          "{} connections end, since the service manager keeps {} files (FileDescriptorStoreMax)",
-          beyond.size(),
-          room + 1);
+    List<Server.Client> clients = handover.clients();
+    int most = room - handover.listeners().size() - handover.images().size();
+    if (most < 0) {
+      throw new IOException(NO_ROOM);
     }
-    beyond.forEach(client -> client.socket().close());
-    beyond.clear();
+    if (clients.size() > most) {
+      List<Server.Client> beyond = clients.subList(most, clients.size());
+      Logger.warn("{} connections end: {}", beyond.size(), NO_ROOM);
+      beyond.forEach(client -> client.socket().close());
+      beyond.clear();
+    }
   }
 
   @Override
   public GivingServer.Paused pause(Duration patience) throws IOException {
-    HandedOver paused = stopServing(patience);
+    HandedOver paused = new HandedOver(pausable().pause(patience));
     Logger.info("another server takes over, connections: {}", paused.clients());
     return paused;
   }
 
-  private HandedOver stopServing(Duration patience) throws IOException {
-    Server running;
+  /**
+   * Returns the server, with whose clients another process can go on.
+   *
+   * @throws IOException if none can
+   */
+  private Server pausable() throws IOException {
     lock.lock();
     try {
       if (ended || server == null) {
@@ -545,14 +566,13 @@ final class Service implements GivingServer.Giver {
                   .formatted(export.words()));
         }
       }
-      running = server;
+      return server;
     } finally {
       lock.unlock();
     }
-    return new HandedOver(running.pause(patience));
   }
 
-  /** The server while another one takes over. */
+  /** The server while another one takes over, or is left to a later one. */
   private final class HandedOver implements GivingServer.Paused {
     private final Server.Paused paused;
 
@@ -566,6 +586,19 @@ final class Service implements GivingServer.Giver {
 
     @Override
     public Handover handover() throws IOException {
+      // The end closes what is copied here.
+      lock.lock();
+      try {
+        if (ended) {
+          throw new IOException("the server is about to end");
+        }
+        return copies();
+      } finally {
+        lock.unlock();
+      }
+    }
+
+    private Handover copies() throws IOException {
       List<Handover.Listener> sockets = new ArrayList<>();
       List<Server.Client> clients = new ArrayList<>();
       Handover all = new Handover(Main.version(), sockets, new ArrayList<>(), clients);
@@ -615,9 +648,17 @@ final class Service implements GivingServer.Giver {
       }
     }
 
-    /** Leaves the clients to a server that is not there yet. */
+    /** Leaves the clients to a server that is not there yet, and ends. */
     void leave() {
-      paused.leave();
+      lock.lock();
+      try {
+        if (!ended) {
+          paused.leave();
+        }
+        end(ON_SIGNAL);
+      } finally {
+        lock.unlock();
+      }
     }
   }
 

@@ -1,6 +1,7 @@
 package nbd.cli;
 
 import java.io.IOException;
+import java.net.SocketTimeoutException;
 import java.time.Duration;
 import java.time.temporal.ChronoUnit;
 import java.util.List;
@@ -37,6 +38,9 @@ final class ServiceManager {
 
   /** The longest time for which the status may be an old one. */
   private static final long STATUS_MICROS = TimeUnit.SECONDS.toMicros(10);
+
+  /** The time that it has to make room for a notice. */
+  private static final Duration PATIENCE = Duration.ofSeconds(2);
 
   private final String socket;
   private final Optional<Duration> watchdog;
@@ -96,16 +100,22 @@ final class ServiceManager {
    * Lets it keep a file for the service's next start.
    *
    * @param file stays the caller's
-   * @throws IOException if it is not reached
+   * @throws IOException if it is not reached, or not in time
    */
-  void store(String name, Descriptor file) throws IOException {
+  void store(String name, Descriptor file, Duration patience) throws IOException {
     // Without FDPOLL=0 it drops a connection that the client has ended.
-    UnixDatagram.send(socket, "FDSTORE=1\nFDPOLL=0\nFDNAME=" + name, List.of(file));
+    String notice = "FDSTORE=1\nFDPOLL=0\nFDNAME=" + name;
+    UnixDatagram.send(socket, notice, List.of(file), patience);
   }
 
-  /** Lets it close a file that it keeps. */
-  void dropStored(String name) {
-    send("FDSTOREREMOVE=1\nFDNAME=" + name);
+  /** Lets it close files that it keeps. */
+  void dropStored(List<String> names) {
+    for (String name : names) {
+      send("FDSTOREREMOVE=1\nFDNAME=" + name);
+      if (failed) {
+        return;
+      }
+    }
   }
 
   /**
@@ -114,7 +124,11 @@ final class ServiceManager {
    * @throws IOException if it does not in time, or is not reached
    */
   void awaitTaken(Duration patience) throws IOException {
-    UnixDatagram.sendAndWait(socket, "BARRIER=1", patience);
+    try {
+      UnixDatagram.sendAndWait(socket, "BARRIER=1", patience);
+    } catch (SocketTimeoutException late) {
+      throw new IOException("the service manager does not answer in time", late);
+    }
   }
 
   /**
@@ -154,7 +168,7 @@ final class ServiceManager {
       return;
     }
     try {
-      UnixDatagram.send(socket, state, List.of());
+      UnixDatagram.send(socket, state, List.of(), PATIENCE);
       failed = false;
     } catch (IOException failure) {
       if (!failed) {

@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.nio.channels.ServerSocketChannel;
 import java.util.ArrayList;
 import java.util.Collections;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -66,15 +65,15 @@ final class SocketActivation {
   }
 
   /**
-   * Takes the files of a store over, by their names.
+   * Takes the files of a store over.
    *
    * @throws IOException with a message for the user
    */
-  Map<String, Descriptor> stored() throws IOException {
-    Map<String, Descriptor> stored = new LinkedHashMap<>();
+  List<DescriptorStore.Passed> stored() throws IOException {
+    List<DescriptorStore.Passed> stored = new ArrayList<>();
     for (int i = 0; i < names.size(); i++) {
       if (DescriptorStore.has(names.get(i))) {
-        stored.put(names.get(i), Descriptor.own(descriptor(i)));
+        stored.add(new DescriptorStore.Passed(names.get(i), Descriptor.own(descriptor(i))));
       }
     }
     return stored;

@@ -8,8 +8,10 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.net.SocketTimeoutException;
 import java.time.Duration;
 import java.util.List;
+import java.util.concurrent.locks.LockSupport;
 
 /**
  * Datagrams to Unix sockets, which the JDK cannot send. Any thread may call. Source: the manual
@@ -18,7 +20,9 @@ import java.util.List;
 public final class UnixDatagram {
   private static final short AF_UNIX = 1;
   private static final int SOCK_DGRAM = 2;
+  private static final int MSG_DONTWAIT = 0x40;
   private static final int MSG_NOSIGNAL = 0x4000;
+  private static final long PAUSE_NANOS = 1_000_000;
 
   /** The longest path of a socket, without the zero byte that may follow it. */
   private static final int PATH_BYTES = 108;
@@ -26,14 +30,17 @@ public final class UnixDatagram {
   private UnixDatagram() {}
 
   /**
-   * Sends a datagram; waits while the receiver's queue is full.
+   * Sends a datagram.
    *
    * @param address a path, or @ and an abstract name
    * @param text sent in UTF-8
    * @param files sent with it; they stay the caller's
+   * @param patience while the receiver's queue is full
+   * @throws SocketTimeoutException if the queue stays full for as long
    * @throws IOException if nobody receives at the address, or this is no 64-bit Linux
    */
-  public static void send(String address, String text, List<Descriptor> files) throws IOException {
+  public static void send(String address, String text, List<Descriptor> files, Duration patience)
+      throws IOException {
     SocketCalls calls = SocketCalls.linked();
     byte[] path = address.getBytes(UTF_8);
     if (path.length == 0 || path.length > PATH_BYTES) {
@@ -56,23 +63,34 @@ public final class UnixDatagram {
       name.set(JAVA_SHORT, 0, AF_UNIX);
       MemorySegment.copy(path, 0, name, JAVA_BYTE, Short.BYTES, path.length);
       MemorySegment data = memory.allocateFrom(JAVA_BYTE, text.getBytes(UTF_8));
-      Calls.checked(
-          "sendmsg",
-          address,
-          (arena, state) ->
-              (long)
-                  calls.sendmsg.invokeExact(
-                      state, fd, SocketMessage.of(arena, name, data, files), MSG_NOSIGNAL));
+      long deadline = System.nanoTime() + patience.toNanos();
+      while (!isSent(calls, fd, address, SocketMessage.of(memory, name, data, files))) {
+        // No call waits for a place in the queue of a socket that this one is not connected to.
+        if (System.nanoTime() > deadline) {
+          throw new SocketTimeoutException(address + ": the receiver's queue stays full");
+        }
+        LockSupport.parkNanos(PAUSE_NANOS);
+      }
     } finally {
       PosixFile.closeDescriptor(Calls.LINKED.orElseThrow(), fd);
     }
+  }
+
+  private static boolean isSent(SocketCalls calls, int fd, String address, MemorySegment message)
+      throws IOException {
+    return Calls.tried(
+            "sendmsg",
+            address,
+            (_, state) ->
+                (long) calls.sendmsg.invokeExact(state, fd, message, MSG_DONTWAIT | MSG_NOSIGNAL))
+        >= 0;
   }
 
   /**
    * Sends a datagram with one file, and waits until the receiver has closed it.
    *
    * @param patience for the receiver
-   * @throws java.net.SocketTimeoutException if it does not close the file in time
+   * @throws SocketTimeoutException if it does not close the file in time
    * @throws IOException if nobody receives at the address, or this is no 64-bit Linux
    */
   public static void sendAndWait(String address, String text, Duration patience)
@@ -80,7 +98,7 @@ public final class UnixDatagram {
     int[] ends = RawSocket.pair();
     try (PassingSocket ours = new PassingSocket(new Descriptor(ends[0]))) {
       try (Descriptor theirs = new Descriptor(ends[1])) {
-        send(address, text, List.of(theirs));
+        send(address, text, List.of(theirs), patience);
       }
       ours.receive(patience).closeFiles();
     } catch (EOFException closed) {

@@ -39,8 +39,14 @@ record ExportView(Exports all, Optional<String> only) {
     return "there is no export \"" + Printable.name(name) + "\"" + where;
   }
 
-  /** Does what {@link Exports#list} does. */
+  /** Does what {@link Exports#list} does; a single export does not depend on others' storage. */
   List<ListedExport> list() throws IOException {
+    Optional<Export> single = only.flatMap(all::find);
+    if (single.isPresent()) {
+      return single.filter(Export::isServing).stream()
+          .map(export -> new ListedExport(resolve(""), export.description()))
+          .toList();
+    }
     return all.list().stream().filter(each -> shows(each.name())).toList();
   }
 

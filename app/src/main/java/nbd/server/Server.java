@@ -383,13 +383,34 @@ public final class Server {
    *     as if this had not been called
    */
   public Paused pause(Duration patience) throws IOException {
+    return pause(patience, false);
+  }
+
+  /**
+   * Stops serving as {@link #pause} does, for a server that ends anyway: waits for the end of
+   * another pause before, and closes the connections that do not stop in time.
+   *
+   * @param patience for each of these, and for the flushes
+   */
+  public Paused pauseToEnd(Duration patience) throws IOException {
+    return pause(patience, true);
+  }
+
+  private Paused pause(Duration patience, boolean toEnd) throws IOException {
     pauseLock.lock();
     try {
+      long most = toEnd ? patience.toNanos() : 0;
+      while (pausing && most > 0) {
+        most = pauseEnded.awaitNanos(most);
+      }
       if (pausing || stopping || left) {
         throw new IOException(
             pausing ? "another take-over is under way" : "the server is about to end");
       }
       pausing = true;
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      throw new IOException("interrupted", interrupted);
     } finally {
       pauseLock.unlock();
     }
@@ -398,8 +419,8 @@ public final class Server {
     try {
       made = new Paused(listeners.keep());
       long deadline = System.nanoTime() + patience.toNanos();
-      awaitPause(deadline);
-      flushPaused(deadline);
+      awaitPause(deadline, toEnd ? patience : Duration.ZERO);
+      flushPaused(toEnd ? System.nanoTime() + patience.toNanos() : deadline);
       done = true;
       return made;
     } finally {
@@ -409,10 +430,22 @@ public final class Server {
     }
   }
 
-  private void awaitPause(long deadline) throws IOException {
+  /**
+   * Waits until all connections have paused.
+   *
+   * @param more the time that those have to end which are closed at the deadline; if it is 0, none
+   *     is
+   */
+  private void awaitPause(long deadline, Duration more) throws IOException {
     long begun = System.nanoTime();
+    boolean cuts = !more.isZero();
     while (!isSettled()) {
       long now = System.nanoTime();
+      if (cuts && now > deadline) {
+        cutLate();
+        awaitPause(now + more.toNanos(), Duration.ZERO);
+        return;
+      }
       if (now > deadline) {
         throw new IOException(
             "%d connections have not come to the end of a request in time"
@@ -427,6 +460,13 @@ public final class Server {
       }
       LockSupport.parkNanos(LOOK_NANOS);
     }
+  }
+
+  private void cutLate() {
+    Logger.warn(
+        "{} connections have not come to the end of a request in time, and are closed",
+        connections.size());
+    connections.keySet().forEach(Connection::close);
   }
 
   /** Says whether no connection is left; from then on none begins. */
@@ -610,7 +650,7 @@ public final class Server {
       }
     }
 
-    /** Leaves the clients to the other server; {@link Server#serve} returns. */
+    /** Leaves the clients to another server, also a later one; {@link Server#serve} returns. */
     public void leave() {
       pauseLock.lock();
       try {

@@ -29,6 +29,8 @@ import nbd.server.Server;
  * take-over. A new server that has sent READY serves at the end of the stream, too: the old one
  * sends REFUSED before the end if it goes on. So one of them serves, and never both.
  *
+ * <p>A {@link StoredServer} is the messages HELLO to END.
+ *
  * <p>Used by one thread, which is a platform thread.
  */
 final class Exchange implements AutoCloseable {

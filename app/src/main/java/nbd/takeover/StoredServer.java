@@ -5,8 +5,8 @@ import java.time.Duration;
 import nbd.posix.FilePassing;
 
 /**
- * A server that has ended, and left what it hands over in a store, where the next one finds it. It
- * is told and asked the same as in a take-over, without the answers. Used by one platform thread.
+ * A server that has ended, and left what it hands over in a store, where the next one finds it: the
+ * messages HELLO to END of a take-over. Used by one platform thread.
  */
 public final class StoredServer implements Predecessor {
   /** The version of what is stored. */
@@ -41,9 +41,10 @@ public final class StoredServer implements Predecessor {
    * Leaves a server that has stopped serving in a store.
    *
    * @param all what it hands over; stays the caller's
+   * @param store stays the caller's
    */
-  public static void leave(Handover all, FilePassing store, Duration patience) throws IOException {
-    new Exchange(store).send(all, patience);
+  public static void leave(Handover all, FilePassing store) throws IOException {
+    new Exchange(store).send(all, Duration.ZERO);
   }
 
   @Override

@@ -19,17 +19,20 @@ final class StoringManager implements AutoCloseable {
   private static final String SCRIPT =
       """
       import fcntl, os, signal, socket, subprocess, sys, threading
-      address, size, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+      address, size, told, command = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
       notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
       notices.bind(address)
-      stored, ready = [], threading.Semaphore(0)
+      stored, ready, hangs = [], threading.Semaphore(0), False
 
       def listen():
         while True:
           text, files, _, _ = socket.recv_fds(notices, 4096, 8)
           fields = dict(line.split("=", 1) for line in text.decode().splitlines())
           name = fields.get("FDNAME")
-          if "FDSTORE" in fields:
+          if fields.get("BARRIER") and hangs:
+            continue
+          for file in files: os.set_inheritable(file, False)
+          if "FDSTORE" in fields and len(stored) < int(size):
             stored[:0] = [(name, file) for file in files]
           else:
             for file in files: os.close(file)
@@ -45,7 +48,7 @@ final class StoringManager implements AutoCloseable {
           high = [fcntl.fcntl(file, fcntl.F_DUPFD, 500) for _, file in passed]
           for i, file in enumerate(high): os.dup2(file, 3 + i)
           for file in high: os.close(file)
-        env = dict(os.environ, NOTIFY_SOCKET=address, FDSTORE=size)
+        env = dict(os.environ, NOTIFY_SOCKET=address, FDSTORE=told)
         if passed:
           env.update(LISTEN_FDS=str(len(passed)), LISTEN_FDNAMES=":".join(name for name, _ in passed))
         script = 'export LISTEN_PID=$$; exec "$@"'
@@ -61,6 +64,9 @@ final class StoringManager implements AutoCloseable {
       child = start(sys.stdin.readline().split())
       print("started", flush=True)
       for line in sys.stdin:
+        if line == "hang\\n":
+          hangs = True
+          continue
         child.send_signal(signal.SIGTERM)
         status, kept = child.wait(), len(stored)
         if line == "stop\\n":
@@ -78,17 +84,28 @@ final class StoringManager implements AutoCloseable {
    * Starts a service.
    *
    * @param size the most files that are kept
+   * @param told what the service is told of this
    * @param log gets the service's standard error
    * @param arguments of serve, without spaces
    */
-  StoringManager(Path directory, int size, Path log, String... arguments) throws IOException {
+  StoringManager(Path directory, int size, int told, Path log, String... arguments)
+      throws IOException {
     List<String> command = new ArrayList<>(List.of("python3", "-c", SCRIPT));
-    command.addAll(List.of(directory.resolve("manager").toString(), String.valueOf(size)));
+    command.addAll(List.of(directory.resolve("manager").toString(), "" + size, "" + told));
     command.addAll(ServeProcess.builder().command());
     process = new ProcessBuilder(command).redirectError(log.toFile()).start();
     orders = process.outputWriter(UTF_8);
     answers = process.inputReader(UTF_8);
-    order(String.join(" ", arguments), "started");
+    boolean started = false;
+    try {
+      order(arguments);
+      assertThat(answer()).isEqualTo("started");
+      started = true;
+    } finally {
+      if (!started) {
+        close();
+      }
+    }
   }
 
   /**
@@ -97,23 +114,50 @@ final class StoringManager implements AutoCloseable {
    * @param kept the files that are kept meanwhile
    */
   void restart(int kept, String... arguments) throws IOException {
-    order(String.join(" ", arguments), "restarted 0 " + kept + " 0");
+    order(arguments);
+    assertThat(answer()).isEqualTo("restarted 0 " + kept + " 0");
+  }
+
+  /** Restarts the service, which does not start again. */
+  void restartInVain(int kept, String... arguments) throws IOException {
+    order(arguments);
+    assertThat(answer()).isEqualTo("the service ended");
+    assertThat(answer()).isEqualTo("restarted 0 " + kept + " " + kept);
+  }
+
+  /**
+   * Starts the service, which has ended.
+   *
+   * @param status with which it has ended
+   */
+  void startAgain(int status, int kept, String... arguments) throws IOException {
+    order(arguments);
+    assertThat(answer()).isEqualTo("restarted " + status + " " + kept + " 0");
+  }
+
+  /** Stops to tell the service that it has taken in what was sent. */
+  void hang() throws IOException {
+    order("hang");
   }
 
   /** Stops it; all that is kept is closed. */
   void stop(int kept) throws Exception {
-    order("stop", "stopped 0 " + kept);
+    order("stop");
+    assertThat(answer()).isEqualTo("stopped 0 " + kept);
     assertThat(process.waitFor(2, TimeUnit.MINUTES)).isTrue();
   }
 
-  private void order(String order, String answer) throws IOException {
-    orders.write(order + "\n");
+  private void order(String... words) throws IOException {
+    orders.write(String.join(" ", words) + "\n");
     orders.flush();
+  }
+
+  private String answer() throws IOException {
     String line = answers.readLine();
     while (line != null && line.startsWith("nbd-multiconn: ready ")) {
       line = answers.readLine();
     }
-    assertThat(line).isEqualTo(answer);
+    return line;
   }
 
   @Override

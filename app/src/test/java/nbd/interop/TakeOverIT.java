@@ -153,7 +153,7 @@ final class TakeOverIT {
     Missing.unlessInstalled("fio", "qemu-io", "python3");
     int port = FreePort.find();
     String[] arguments = arguments("file:" + image, "-p", String.valueOf(port));
-    try (StoringManager manager = new StoringManager(directory, 100, log(), arguments)) {
+    try (StoringManager manager = new StoringManager(directory, 100, 100, log(), arguments)) {
       // Five clients, a TCP socket, the image's lock, and the messages.
       worksWhile("nbd://127.0.0.1:" + port + "/", () -> manager.restart(8, arguments));
       manager.stop(3);
@@ -387,7 +387,7 @@ final class TakeOverIT {
     SocketAddress address = UnixDomainSocketAddress.of(unix);
     // The messages, the image's lock, and one client.
     try (StoringManager manager =
-            new StoringManager(directory, 3, log(), arguments("file:" + image));
+            new StoringManager(directory, 3, 3, log(), arguments("file:" + image));
         RawClient one = RawClient.connect(address)) {
       one.enter("");
       one.write(0, (byte) 1);
@@ -399,7 +399,7 @@ final class TakeOverIT {
         assertThat(isServed(one)).isNotEqualTo(isServed(two));
       }
     }
-    assertThat(Files.readString(log())).contains("1 connections end, since");
+    assertThat(Files.readString(log())).contains("1 connections end: ");
   }
 
   private static boolean isServed(RawClient client) {
@@ -411,13 +411,76 @@ final class TakeOverIT {
   }
 
   @Test
+  void aStoreThatIsSmallerThanItSaysKeepsWhatItCan() throws Exception {
+    Missing.unlessInstalled("python3");
+    SocketAddress address = UnixDomainSocketAddress.of(unix);
+    try (StoringManager manager =
+            new StoringManager(directory, 3, 100, log(), arguments("file:" + image));
+        RawClient one = RawClient.connect(address);
+        RawClient two = RawClient.connect(address)) {
+      one.enter("");
+      two.enter("");
+      manager.restart(3, arguments("file:" + image));
+      assertThat(isServed(one)).isNotEqualTo(isServed(two));
+    }
+  }
+
+  @Test
+  void aRestartCutsAClientInTheMiddleOfARequest() throws Exception {
+    Missing.unlessInstalled("python3");
+    SocketAddress address = UnixDomainSocketAddress.of(unix);
+    try (StoringManager manager =
+            new StoringManager(directory, 100, 100, log(), arguments("file:" + image));
+        RawClient stuck = RawClient.connect(address);
+        RawClient good = RawClient.connect(address)) {
+      stuck.enter("");
+      good.enter("");
+      stuck.send(RawClient.requestBytes(0, RawClient.WRITE, 1, 0, BLOCK)).send(new byte[100]);
+      good.write(0, (byte) 1);
+      manager.restart(3, arguments("file:" + image));
+      assertThat(good.read(0, 1)).containsExactly(1);
+      stuck.expectEnd();
+    }
+    assertThat(Files.readString(log())).contains("1 connections have not come to the end");
+  }
+
+  @Test
+  void theStartAfterOneThatFailedGoesOnWithTheClients() throws Exception {
+    Missing.unlessInstalled("python3");
+    try (StoringManager manager =
+            new StoringManager(directory, 100, 100, log(), arguments("file:" + image));
+        RawClient client = RawClient.connect(UnixDomainSocketAddress.of(unix))) {
+      client.enter("");
+      client.write(0, (byte) 1);
+      manager.restartInVain(3, "--port=none");
+      manager.startAgain(2, 3, arguments("file:" + image));
+      assertThat(client.read(0, 1)).containsExactly(1);
+    }
+  }
+
+  @Test
+  void aServiceManagerThatDoesNotAnswerKeepsNothing() throws Exception {
+    Missing.unlessInstalled("python3");
+    try (StoringManager manager =
+            new StoringManager(directory, 100, 100, log(), arguments("file:" + image));
+        RawClient client = RawClient.connect(UnixDomainSocketAddress.of(unix))) {
+      client.enter("");
+      manager.hang();
+      manager.restart(0, arguments("file:" + image));
+      client.expectEnd();
+    }
+    assertThat(Files.readString(log()))
+        .contains("not left to the next start: the service manager does not answer in time");
+  }
+
+  @Test
   void aRestartCutsTheClientsThatWouldNotFindWhatTheyHad() throws Exception {
     Missing.unlessInstalled("python3");
     SocketAddress address = UnixDomainSocketAddress.of(unix);
     String other = "--export=other=file:" + image + "2";
     Files.write(Path.of(image + "2"), new byte[BLOCK]);
     try (StoringManager manager =
-            new StoringManager(directory, 100, log(), arguments("file:" + image, other));
+            new StoringManager(directory, 100, 100, log(), arguments("file:" + image, other));
         RawClient cut = RawClient.connect(address);
         RawClient kept = RawClient.connect(address)) {
       cut.enter("other");
