@@ -50,6 +50,9 @@ final class DescriptorStore implements FilePassing {
   private final Map<String, Descriptor> filesToReceive;
   private int received;
 
+  /** The messages that were left out. */
+  private int missing;
+
   private DescriptorStore(
       ServiceManager manager, byte[] messages, Map<String, Descriptor> filesToReceive) {
     this.manager = manager;
@@ -134,7 +137,14 @@ final class DescriptorStore implements FilePassing {
                 : "several servers have left something");
       }
       DescriptorStore store = new DescriptorStore(manager, messages.content(), files);
-      return Optional.of(new StoredServer(store, () -> manager.dropStored(names)));
+      StoredServer found = new StoredServer(store, () -> manager.dropStored(names));
+      if (store.missing > 0) {
+        Logger.warn(
+            "{} connections of the server before are cut: the service manager has not kept them"
+                + " (FileDescriptorStoreMax, FDSTORE)",
+            store.missing);
+      }
+      return Optional.of(found);
     } catch (IOException | RuntimeException unusable) {
       Logger.error(
           "the clients of the server before are cut, since what it left cannot be used: {}",
@@ -179,6 +189,7 @@ final class DescriptorStore implements FilePassing {
           return message;
         }
         message.closeFiles();
+        missing++;
       }
     } catch (BufferUnderflowException | IllegalArgumentException | IndexOutOfBoundsException cut) {
       throw new IOException("the messages of the server before are damaged", cut);

@@ -42,7 +42,6 @@ final class Service implements GivingServer.Giver {
   /** The time that clients have to come to the end of a request, before the service ends. */
   private static final Duration PAUSE_PATIENCE = Duration.ofSeconds(5);
 
-  private static final String ON_SIGNAL = "stopping on a signal";
   private static final String NO_ROOM =
       "the service manager has no room for them (FileDescriptorStoreMax, FDSTORE)";
 
@@ -278,9 +277,7 @@ final class Service implements GivingServer.Giver {
         started.whenLastLeaves(
             () -> Thread.ofPlatform().name("last client").start(this::endAfterLast));
       }
-      if (predecessor.isPresent()) {
-        adoptClients(started, predecessor.get());
-      }
+      int adopted = predecessor.isPresent() ? adoptClients(started, predecessor.get()) : 0;
       if (control.isPresent()) {
         control.get().open(inherited);
       }
@@ -292,7 +289,7 @@ final class Service implements GivingServer.Giver {
         Logger.info(
             "took over from nbd-multiconn {}, connections: {}",
             predecessor.get().handover().program(),
-            predecessor.get().handover().clients().size());
+            adopted);
       }
       if (pidFile.isPresent()) {
         writePid(pidFile.get());
@@ -313,10 +310,13 @@ final class Service implements GivingServer.Giver {
     }
   }
 
-  private static void adoptClients(Server started, Predecessor from) throws IOException {
+  /** Takes another server's clients over; returns how many. */
+  private static int adoptClients(Server started, Predecessor from) throws IOException {
+    int adopted = 0;
     for (Server.Client client : from.handover().clients()) {
       try {
         started.adopt(client.state(), client.socket());
+        adopted++;
       } catch (IOException | RuntimeException different) {
         if (from.mayGoOn()) {
           throw different;
@@ -324,6 +324,7 @@ final class Service implements GivingServer.Giver {
         Logger.error("a client of the server before is cut: {}", Failure.words(different));
       }
     }
+    return adopted;
   }
 
   /**
@@ -443,8 +444,9 @@ final class Service implements GivingServer.Giver {
   }
 
   private int endOnSignal() {
+    logEnd("stopping on a signal");
     leaveClients();
-    int status = end(ON_SIGNAL);
+    int status = end();
     // One of them may be a server that takes over, which has to hear that there is no service.
     control.ifPresent(socket -> socket.awaitAnswers(PATIENCE));
     return status;
@@ -462,11 +464,20 @@ final class Service implements GivingServer.Giver {
   int end(String reason) {
     lock.lock();
     try {
+      logEnd(reason);
+      return end();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void logEnd(String reason) {
+    lock.lock();
+    try {
       if (!ended) {
         int clients = server == null ? 0 : server.connections();
         Logger.info("{}, connections: {}", reason, clients);
       }
-      return end();
     } finally {
       lock.unlock();
     }
@@ -655,7 +666,7 @@ final class Service implements GivingServer.Giver {
         if (!ended) {
           paused.leave();
         }
-        end(ON_SIGNAL);
+        end();
       } finally {
         lock.unlock();
       }

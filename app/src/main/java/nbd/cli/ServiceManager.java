@@ -39,6 +39,9 @@ final class ServiceManager {
   /** The longest time for which the status may be an old one. */
   private static final long STATUS_MICROS = TimeUnit.SECONDS.toMicros(10);
 
+  /** Longer than the clients of the server before take to be counted. */
+  private static final long FIRST_STATUS_MICROS = TimeUnit.SECONDS.toMicros(1);
+
   /** The time that it has to make room for a notice. */
   private static final Duration PATIENCE = Duration.ofSeconds(2);
 
@@ -160,7 +163,10 @@ final class ServiceManager {
         };
     Future<?> _ =
         timer.scheduleAtFixedRate(
-            tell, 0, Math.max(1, Math.min(half, STATUS_MICROS)), TimeUnit.MICROSECONDS);
+            tell,
+            Math.min(half, FIRST_STATUS_MICROS),
+            Math.max(1, Math.min(half, STATUS_MICROS)),
+            TimeUnit.MICROSECONDS);
   }
 
   private void send(String state) {

@@ -423,6 +423,8 @@ final class TakeOverIT {
       manager.restart(3, arguments("file:" + image));
       assertThat(isServed(one)).isNotEqualTo(isServed(two));
     }
+    assertThat(Files.readString(log()))
+        .contains("1 connections of the server before are cut", "took over from nbd-multiconn");
   }
 
   @Test
