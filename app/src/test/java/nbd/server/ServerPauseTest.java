@@ -329,6 +329,29 @@ final class ServerPauseTest {
   }
 
   @Test
+  void aClientThatDoesNotEndItsRequestIsCutWhereTheServerWillNotGoOn() throws Exception {
+    List<ServerSocketChannel> listeners = listen();
+    Running running = start(server(listeners, storage));
+    try (RawClient slow = RawClient.connect(listeners.getFirst().getLocalAddress());
+        RawClient other = RawClient.connect(listeners.getLast().getLocalAddress())) {
+      other.enter("disk");
+      slow.enter("disk");
+      slow.send(RawClient.requestBytes(0, RawClient.WRITE, 1, 0, 8)).send((byte) 1);
+      other.write(100, (byte) 5);
+      awaitClients(running.server(), 2);
+      Server.Paused paused = running.server().pauseToEnd(Duration.ofSeconds(5));
+      assertThat(paused.clients()).hasSize(1);
+      slow.expectEnd();
+      paused.resume();
+      assertThat(other.read(100, 1)).containsExactly(5);
+    }
+    assertThat(Log.at(Level.WARN))
+        .singleElement()
+        .asString()
+        .contains("1 connections have not come to the end of a request in time");
+  }
+
+  @Test
   void aClientThatWouldFindLessIsRefused() throws Exception {
     List<ServerSocketChannel> listeners = listen();
     Running running = start(server(listeners, storage));
