@@ -6,7 +6,7 @@ image of 1 GiB, with the default features, whose data was written before.
 servers: qemu-nbd is measured with --cache=none and --cache=writeback, and the better one counts.
 fio's rbd engine is measured with 4 jobs x depth 8, where each job opens the image for itself, so that
 writers pass the image's exclusive lock around; and with 1 x 32, one opener with as many requests in
-flight.
+flight, also without librbd's cache, as the servers use the image: no server can be faster than that.
 
 handles: one handle for all connections, without and with librbd's cache, compared with
 --rbd-handle=connection. The cache writes back.
@@ -33,6 +33,7 @@ QEMU = "qemu-nbd"
 QEMU_CACHES = "none", "writeback"
 FIO_4 = "fio's rbd engine, 4 x 8"
 FIO_1 = "fio's rbd engine, 1 x 32"
+FIO_PLAIN = FIO_1 + ", without librbd's cache"
 
 # name, fio's rw, fio's other options
 CASES = [
@@ -82,6 +83,19 @@ def measured(server, rw, arguments, more):
     return fio(server, server.uri, rw, "4k", 4, 8, arguments.seconds, *more)
 
 
+def by_engine(name, cluster, rw, arguments, more):
+    """Measures fio's engine. The first second, in which it opens the image, does not count."""
+    plain = cluster.conf.with_name("plain.conf")
+    plain.write_text(cluster.conf.read_text() + "[client]\nrbd cache = false\n")
+    os.environ["CEPH_CONF"] = str(plain if name == FIO_PLAIN else cluster.conf)
+    try:
+        shape = (4, 8) if name == FIO_4 else (1, 32)
+        return fio_by(engine("disk"), None, rw, "4k", *shape, arguments.seconds, "--ramp_time=1",
+                      *more)
+    finally:
+        os.environ["CEPH_CONF"] = str(cluster.conf)
+
+
 def peers(arguments, directory, cluster, cases):
     ours = builds(arguments)
     commands = {name: serve(jar, cluster, "disk") for name, jar in ours.items()}
@@ -98,11 +112,9 @@ def peers(arguments, directory, cluster, cases):
             def measure(name):
                 if name in servers:
                     return measured(servers[name], rw, arguments, more)
-                shape = (4, 8) if name == FIO_4 else (1, 32)
-                # The first second, in which it opens the image, does not count.
-                return fio_by(engine("disk"), None, rw, "4k", *shape, arguments.seconds,
-                              "--ramp_time=1", *more)
-            medians = alternate([*servers, FIO_4, FIO_1], arguments.rounds, measure)
+                return by_engine(name, cluster, rw, arguments, more)
+            engines = FIO_4, FIO_1, FIO_PLAIN
+            medians = alternate([*servers, *engines], arguments.rounds, measure)
             qemus = {name: result for name, result in medians.items() if name.startswith(QEMU)}
             best = max(qemus, key=lambda name: qemus[name]["rate"], default=None)
             for name, result in medians.items():

@@ -167,6 +167,12 @@ final class TakeOverIT {
     return directory.resolve("log");
   }
 
+  /** Starts a server by a service manager with a store for files. */
+  private StoringManager manager(int size, int told, String... options) throws Exception {
+    Missing.unlessInstalled("python3");
+    return new StoringManager(directory, size, told, log(), arguments("file:" + image, options));
+  }
+
   /** Something that happens to the server while clients work. */
   @FunctionalInterface
   private interface Event {
@@ -383,11 +389,9 @@ final class TakeOverIT {
 
   @Test
   void aRestartKeepsTheClientsThatItCan() throws Exception {
-    Missing.unlessInstalled("python3");
     SocketAddress address = UnixDomainSocketAddress.of(unix);
     // The messages, the image's lock, and one client.
-    try (StoringManager manager =
-            new StoringManager(directory, 3, 3, log(), arguments("file:" + image));
+    try (StoringManager manager = manager(3, 3);
         RawClient one = RawClient.connect(address)) {
       one.enter("");
       one.write(0, (byte) 1);
@@ -412,10 +416,8 @@ final class TakeOverIT {
 
   @Test
   void aStoreThatIsSmallerThanItSaysKeepsWhatItCan() throws Exception {
-    Missing.unlessInstalled("python3");
     SocketAddress address = UnixDomainSocketAddress.of(unix);
-    try (StoringManager manager =
-            new StoringManager(directory, 3, 100, log(), arguments("file:" + image));
+    try (StoringManager manager = manager(3, 100);
         RawClient one = RawClient.connect(address);
         RawClient two = RawClient.connect(address)) {
       one.enter("");
@@ -429,10 +431,8 @@ final class TakeOverIT {
 
   @Test
   void aRestartCutsAClientInTheMiddleOfARequest() throws Exception {
-    Missing.unlessInstalled("python3");
     SocketAddress address = UnixDomainSocketAddress.of(unix);
-    try (StoringManager manager =
-            new StoringManager(directory, 100, 100, log(), arguments("file:" + image));
+    try (StoringManager manager = manager(100, 100);
         RawClient stuck = RawClient.connect(address);
         RawClient good = RawClient.connect(address)) {
       stuck.enter("");
@@ -448,9 +448,7 @@ final class TakeOverIT {
 
   @Test
   void theStartAfterOneThatFailedGoesOnWithTheClients() throws Exception {
-    Missing.unlessInstalled("python3");
-    try (StoringManager manager =
-            new StoringManager(directory, 100, 100, log(), arguments("file:" + image));
+    try (StoringManager manager = manager(100, 100);
         RawClient client = RawClient.connect(UnixDomainSocketAddress.of(unix))) {
       client.enter("");
       client.write(0, (byte) 1);
@@ -462,9 +460,7 @@ final class TakeOverIT {
 
   @Test
   void aServiceManagerThatDoesNotAnswerKeepsNothing() throws Exception {
-    Missing.unlessInstalled("python3");
-    try (StoringManager manager =
-            new StoringManager(directory, 100, 100, log(), arguments("file:" + image));
+    try (StoringManager manager = manager(100, 100);
         RawClient client = RawClient.connect(UnixDomainSocketAddress.of(unix))) {
       client.enter("");
       manager.hang();
@@ -477,12 +473,10 @@ final class TakeOverIT {
 
   @Test
   void aRestartCutsTheClientsThatWouldNotFindWhatTheyHad() throws Exception {
-    Missing.unlessInstalled("python3");
     SocketAddress address = UnixDomainSocketAddress.of(unix);
     String other = "--export=other=file:" + image + "2";
     Files.write(Path.of(image + "2"), new byte[BLOCK]);
-    try (StoringManager manager =
-            new StoringManager(directory, 100, 100, log(), arguments("file:" + image, other));
+    try (StoringManager manager = manager(100, 100, other);
         RawClient cut = RawClient.connect(address);
         RawClient kept = RawClient.connect(address)) {
       cut.enter("other");
