@@ -133,8 +133,7 @@ final class Service implements GivingServer.Giver {
         started.serve();
       }
     } finally {
-      end();
-      control.ifPresent(socket -> socket.awaitAnswers(PATIENCE));
+      endAndAnswer();
     }
     return end();
   }
@@ -224,8 +223,7 @@ final class Service implements GivingServer.Giver {
       int ending = end();
       return status == ExitCode.OK ? ending : status;
     } finally {
-      end();
-      control.ifPresent(socket -> socket.awaitAnswers(PATIENCE));
+      endAndAnswer();
     }
   }
 
@@ -443,13 +441,18 @@ final class Service implements GivingServer.Giver {
     }
   }
 
-  private int endOnSignal() {
-    logEnd("stopping on a signal");
-    leaveClients();
+  /** Ends everything, and waits until the clients of the control socket have their answers. */
+  private int endAndAnswer() {
     int status = end();
     // One of them may be a server that takes over, which has to hear that there is no service.
     control.ifPresent(socket -> socket.awaitAnswers(PATIENCE));
     return status;
+  }
+
+  private int endOnSignal() {
+    logEnd("stopping on a signal");
+    leaveClients();
+    return endAndAnswer();
   }
 
   private void endAfterLast() {
