@@ -9,10 +9,10 @@ import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import nbd.posix.Descriptor;
 import nbd.posix.FilePassing;
@@ -43,8 +43,8 @@ final class DescriptorStore implements FilePassing {
   /** Each message has its length and the number of its files before it, four bytes each. */
   private final ByteArrayOutputStream sent = new ByteArrayOutputStream();
 
-  /** The files of the messages, in their order. */
-  private final List<Descriptor> sentFiles = new ArrayList<>();
+  /** The files of the messages by their names, in their order. */
+  private final Map<String, Descriptor> sentFiles = new LinkedHashMap<>();
 
   private final ByteBuffer toReceive;
   private final Map<String, Descriptor> filesToReceive;
@@ -97,8 +97,8 @@ final class DescriptorStore implements FilePassing {
     try (Descriptor messages = Descriptor.ofMemory("messages", sent.toByteArray())) {
       manager.store(MESSAGES, messages, until(deadline));
     }
-    for (int i = 0; i < sentFiles.size(); i++) {
-      manager.store(PREFIX + i, sentFiles.get(i), until(deadline));
+    for (Map.Entry<String, Descriptor> file : sentFiles.entrySet()) {
+      manager.store(file.getKey(), file.getValue(), until(deadline));
     }
     manager.awaitTaken(until(deadline));
   }
@@ -108,9 +108,7 @@ final class DescriptorStore implements FilePassing {
   }
 
   private List<String> names() {
-    return Stream.concat(
-            Stream.of(MESSAGES), IntStream.range(0, sentFiles.size()).mapToObj(i -> PREFIX + i))
-        .toList();
+    return Stream.concat(Stream.of(MESSAGES), sentFiles.keySet().stream()).toList();
   }
 
   /** A file that the service manager has passed. */
@@ -165,7 +163,7 @@ final class DescriptorStore implements FilePassing {
     to.writeInt(bytes.length);
     to.writeInt(with.size());
     to.write(bytes);
-    sentFiles.addAll(with);
+    with.forEach(file -> sentFiles.put(PREFIX + sentFiles.size(), file));
   }
 
   /** Returns the next message whose files are there; never waits. */
