@@ -77,7 +77,7 @@ final class ServerPauseTest {
     assertThat(Log.at(Level.ERROR)).isEmpty();
   }
 
-  private Exports exports(Backend backend) {
+  private static Exports exports(Backend backend) {
     Backend served =
         new FuaFilter(
             new MultiConnFilter(
@@ -95,13 +95,13 @@ final class ServerPauseTest {
     return running;
   }
 
-  private Server server(List<ServerSocketChannel> listeners, Backend backend) {
+  private static Server server(List<ServerSocketChannel> listeners, Backend backend) {
+    return server(listeners, exports(backend));
+  }
+
+  private static Server server(List<ServerSocketChannel> listeners, Exports exports) {
     return new Server(
-        ListeningSocket.own(listeners),
-        exports(backend),
-        LONG,
-        Server.MINIMUM_MEMORY,
-        TlsPolicy.OFF);
+        ListeningSocket.own(listeners), exports, LONG, Server.MINIMUM_MEMORY, TlsPolicy.OFF);
   }
 
   private List<ServerSocketChannel> listen() throws IOException {
@@ -245,12 +245,7 @@ final class ServerPauseTest {
     Running running = start(server(listeners, storage));
     try (RawClient slow = RawClient.connect(address);
         RawClient other = RawClient.connect(listeners.getLast().getLocalAddress())) {
-      other.enter("disk");
-      slow.enter("disk");
-      slow.send(RawClient.requestBytes(0, RawClient.WRITE, 1, 0, 8)).send((byte) 1);
-      other.write(100, (byte) 5);
-      // The server has received what the slow client has sent before.
-      awaitClients(running.server(), 2);
+      beginWrite(running.server(), slow, other);
       assertThatThrownBy(() -> running.server().pause(Duration.ofMillis(300)))
           .hasMessageContaining("connections have not come to the end of a request");
       slow.send(new byte[7]).expectReply(0, 1);
@@ -265,14 +260,8 @@ final class ServerPauseTest {
   void aClientThatWaitsForItsPlaceDoesNotBlockThePause() throws Exception {
     List<ServerSocketChannel> listeners = listen();
     SocketAddress address = listeners.getFirst().getLocalAddress();
-    Server server =
-        new Server(
-            ListeningSocket.own(listeners),
-            new Exports(storage, List.of("disk"), "", false, 1),
-            LONG,
-            Server.MINIMUM_MEMORY,
-            TlsPolicy.OFF);
-    Running running = start(server);
+    Exports one = new Exports(storage, List.of("disk"), "", false, 1);
+    Running running = start(server(listeners, one));
     try (RawClient first = RawClient.connect(address);
         RawClient second = RawClient.connect(address)) {
       first.enter("disk");
@@ -334,11 +323,7 @@ final class ServerPauseTest {
     Running running = start(server(listeners, storage));
     try (RawClient slow = RawClient.connect(listeners.getFirst().getLocalAddress());
         RawClient other = RawClient.connect(listeners.getLast().getLocalAddress())) {
-      other.enter("disk");
-      slow.enter("disk");
-      slow.send(RawClient.requestBytes(0, RawClient.WRITE, 1, 0, 8)).send((byte) 1);
-      other.write(100, (byte) 5);
-      awaitClients(running.server(), 2);
+      beginWrite(running.server(), slow, other);
       Server.Paused paused = running.server().pauseToEnd(Duration.ofSeconds(5));
       assertThat(paused.clients()).hasSize(1);
       slow.expectEnd();
@@ -360,20 +345,8 @@ final class ServerPauseTest {
       awaitClients(running.server(), 1);
       Server.Paused paused = running.server().pause(LONG);
       Server smaller = server(List.of(), new MemoryBackend(512));
-      Server readOnly =
-          new Server(
-              List.of(),
-              new Exports(storage, List.of("disk"), "", true, 0),
-              LONG,
-              Server.MINIMUM_MEMORY,
-              TlsPolicy.OFF);
-      Server renamed =
-          new Server(
-              List.of(),
-              new Exports(storage, List.of("other"), "", false, 0),
-              LONG,
-              Server.MINIMUM_MEMORY,
-              TlsPolicy.OFF);
+      Server readOnly = server(List.of(), new Exports(storage, List.of("disk"), "", true, 0));
+      Server renamed = server(List.of(), new Exports(storage, List.of("other"), "", false, 0));
       Server.Client it = paused.clients().getFirst();
       assertThatThrownBy(() -> smaller.adopt(it.state(), it.socket()))
           .hasMessageContaining("has 512 bytes, and had " + CLIENTS * REGION);
@@ -387,6 +360,16 @@ final class ServerPauseTest {
       readOnly.stop(LONG);
       renamed.stop(LONG);
     }
+  }
+
+  /** Sends a write of 8 bytes but for the last 7, and lets another client write 5 at 100. */
+  private static void beginWrite(Server server, RawClient slow, RawClient other) throws Exception {
+    other.enter("disk");
+    slow.enter("disk");
+    slow.send(RawClient.requestBytes(0, RawClient.WRITE, 1, 0, 8)).send((byte) 1);
+    other.write(100, (byte) 5);
+    // The server has received what the slow client has sent before.
+    awaitClients(server, 2);
   }
 
   /** Waits until all clients are connected, unless one has failed. */
