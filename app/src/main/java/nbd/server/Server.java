@@ -5,31 +5,20 @@ import java.net.InetSocketAddress;
 import java.net.StandardSocketOptions;
 import java.nio.channels.SocketChannel;
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.Comparator;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
-import java.util.concurrent.FutureTask;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicLong;
-import java.util.concurrent.locks.Condition;
-import java.util.concurrent.locks.LockSupport;
-import java.util.concurrent.locks.ReentrantLock;
-import nbd.posix.AdoptedSocket;
 import nbd.posix.Descriptor;
-import nbd.protocol.Printable;
 import nbd.threads.ConnectionThreads;
 import nbd.transmission.Admission;
-import nbd.transmission.OpenExport;
 import org.tinylog.Logger;
 
 /**
@@ -66,12 +55,6 @@ public final class Server {
   /** Longer than a pause in a burst of connections. */
   private static final long QUIET_SECONDS = 5;
 
-  /** The time to choose an export when the server pauses; clients that serve people take longer. */
-  private static final long HANDSHAKE_NANOS = 250_000_000;
-
-  /** The interval for looking whether the connections have paused. */
-  private static final long LOOK_NANOS = 500_000;
-
   /** The permits for clients, of which a client that is served already may take one too many. */
   private static final class Permits extends Semaphore {
     private static final long serialVersionUID = 1;
@@ -106,23 +89,7 @@ public final class Server {
   private volatile boolean hasServed;
   private volatile Runnable lastLeft = () -> {};
   private volatile boolean stopping;
-
-  /** Guards the fields below. */
-  private final ReentrantLock pauseLock = new ReentrantLock();
-
-  private final Condition pauseEnded = pauseLock.newCondition();
-
-  /** True from {@link #pause} to {@link Paused#resume} or {@link Paused#leave}. */
-  private boolean pausing;
-
-  /** True while the server pauses and has no connections: none begins. */
-  private boolean settled;
-
-  /** True once the clients are another server's. */
-  private boolean left;
-
-  /** The clients that have paused, or come from another server; nobody serves them. */
-  private final List<PausedClient> pausedClients = new ArrayList<>();
+  private final Pauses pauses;
 
   /**
    * Serves exports on sockets.
@@ -150,6 +117,7 @@ public final class Server {
     this.handshakeTimeout = handshakeTimeout;
     this.admission = admission;
     this.tls = tls;
+    this.pauses = new Pauses(this, exports, connections);
     int maxConnections = exports.maxConnections();
     this.permits = new Permits(maxConnections == 0 ? UNLIMITED : maxConnections);
     this.listeners =
@@ -206,32 +174,10 @@ public final class Server {
    * An Error in one of them ends all of them, and is thrown here.
    */
   public void serve() {
-    resumeClients();
+    pauses.resumeClients();
     do {
       listeners.accept();
-    } while (goesOn());
-  }
-
-  private boolean isPausing() {
-    pauseLock.lock();
-    try {
-      return pausing;
-    } finally {
-      pauseLock.unlock();
-    }
-  }
-
-  /** Waits while the server pauses; returns whether it accepts clients afterwards. */
-  private boolean goesOn() {
-    pauseLock.lock();
-    try {
-      while (pausing) {
-        pauseEnded.awaitUninterruptibly();
-      }
-      return !stopping && !left;
-    } finally {
-      pauseLock.unlock();
-    }
+    } while (pauses.awaitEnd() && !stopping);
   }
 
   /**
@@ -305,7 +251,7 @@ public final class Server {
             tls,
             resumed.isPresent() || connections.size() < MANY ? READ_AHEAD : SHORT_READ_AHEAD,
             resumed,
-            this::paused);
+            pauses::add);
     Thread thread =
         Thread.ofVirtual()
             .name("connection " + number)
@@ -317,7 +263,7 @@ public final class Server {
                     ended(connection);
                   }
                 });
-    enter(connection, thread, resumed.isPresent());
+    pauses.enter(connection, thread, resumed.isPresent());
     boolean started = false;
     try {
       thread.start();
@@ -332,29 +278,13 @@ public final class Server {
     }
   }
 
-  /**
-   * Counts a connection in, unless the server has stopped serving. While it is about to, no client
-   * gets the place of one that pauses.
-   */
-  private void enter(Connection connection, Thread thread, boolean isResumed) throws IOException {
-    pauseLock.lock();
-    try {
-      if (!isResumed && (settled || (pausing && exports.maxConnections() > 0))) {
-        throw new IOException("another server takes over");
-      }
-      connections.put(connection, thread);
-    } finally {
-      pauseLock.unlock();
-    }
-  }
-
   private void ended(Connection connection) {
     if (connection.hasExport()) {
       hasServed = true;
     }
     connections.remove(connection);
     permits.release();
-    if (hasServed && connections.isEmpty() && !isPausing()) {
+    if (hasServed && connections.isEmpty() && !pauses.isUnderWay()) {
       lastLeft.run();
     }
   }
@@ -383,7 +313,7 @@ public final class Server {
    *     as if this had not been called
    */
   public Paused pause(Duration patience) throws IOException {
-    return pause(patience, false);
+    return pauses.begin(patience, false);
   }
 
   /**
@@ -393,188 +323,7 @@ public final class Server {
    * @param patience for each of these, and for the flushes
    */
   public Paused pauseToEnd(Duration patience) throws IOException {
-    return pause(patience, true);
-  }
-
-  private Paused pause(Duration patience, boolean toEnd) throws IOException {
-    pauseLock.lock();
-    try {
-      long most = toEnd ? patience.toNanos() : 0;
-      while (pausing && most > 0) {
-        most = pauseEnded.awaitNanos(most);
-      }
-      if (pausing || stopping || left) {
-        throw new IOException(
-            pausing ? "another take-over is under way" : "the server is about to end");
-      }
-      pausing = true;
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
-      throw new IOException("interrupted", interrupted);
-    } finally {
-      pauseLock.unlock();
-    }
-    boolean done = false;
-    Paused made = new Paused(List.of());
-    try {
-      made = new Paused(listeners.keep());
-      long deadline = System.nanoTime() + patience.toNanos();
-      awaitPause(deadline, toEnd ? patience : Duration.ZERO);
-      flushPaused(toEnd ? System.nanoTime() + patience.toNanos() : deadline);
-      done = true;
-      return made;
-    } finally {
-      if (!done) {
-        made.resume();
-      }
-    }
-  }
-
-  /**
-   * Waits until all connections have paused.
-   *
-   * @param more the time that those have to end which are closed at the deadline; if it is 0, none
-   *     is
-   */
-  private void awaitPause(long deadline, Duration more) throws IOException {
-    long begun = System.nanoTime();
-    boolean cuts = !more.isZero();
-    while (!isSettled()) {
-      long now = System.nanoTime();
-      if (cuts && now > deadline) {
-        cutLate();
-        awaitPause(now + more.toNanos(), Duration.ZERO);
-        return;
-      }
-      if (now > deadline) {
-        throw new IOException(
-            "%d connections have not come to the end of a request in time"
-                .formatted(connections.size()));
-      }
-      for (Connection connection : connections.keySet()) {
-        if (now - begun > HANDSHAKE_NANOS && connection.isServingNothing()) {
-          connection.close();
-        } else {
-          connection.pause();
-        }
-      }
-      LockSupport.parkNanos(LOOK_NANOS);
-    }
-  }
-
-  private void cutLate() {
-    Logger.warn(
-        "{} connections have not come to the end of a request in time, and are closed",
-        connections.size());
-    connections.keySet().forEach(Connection::close);
-  }
-
-  /** Says whether no connection is left; from then on none begins. */
-  private boolean isSettled() {
-    pauseLock.lock();
-    try {
-      settled = connections.isEmpty();
-      return settled;
-    } finally {
-      pauseLock.unlock();
-    }
-  }
-
-  private void flushPaused(long deadline) throws IOException {
-    Map<PausedClient, FutureTask<Boolean>> flushes = new LinkedHashMap<>();
-    for (PausedClient client : pausedClients()) {
-      FutureTask<Boolean> flush =
-          new FutureTask<>(
-              () -> {
-                client.flush();
-                return true;
-              });
-      flushes.put(client, flush);
-      Thread.ofVirtual().name("flush before the take-over").start(flush);
-    }
-    List<IOException> failures = new ArrayList<>();
-    flushes.forEach((client, flush) -> awaitFlush(client, flush, deadline, failures));
-    if (!failures.isEmpty()) {
-      throw failures.getFirst();
-    }
-  }
-
-  /**
-   * Waits for a flush. The client of one that fails is cut: it must not take the success of its own
-   * next flush for that of this one.
-   */
-  private void awaitFlush(
-      PausedClient client, FutureTask<Boolean> flush, long deadline, List<IOException> failures) {
-    try {
-      flush.get(Math.max(0, deadline - System.nanoTime()), TimeUnit.NANOSECONDS);
-    } catch (TimeoutException late) {
-      failures.add(new IOException("a flush does not end in time", late));
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
-      failures.add(new IOException("interrupted", interrupted));
-    } catch (ExecutionException failed) {
-      cut(client);
-      failures.add(new IOException("a flush failed: " + failed.getCause(), failed));
-    }
-  }
-
-  private void cut(PausedClient client) {
-    pauseLock.lock();
-    try {
-      pausedClients.remove(client);
-    } finally {
-      pauseLock.unlock();
-    }
-    client.close();
-  }
-
-  private List<PausedClient> pausedClients() {
-    pauseLock.lock();
-    try {
-      return List.copyOf(pausedClients);
-    } finally {
-      pauseLock.unlock();
-    }
-  }
-
-  /** Gets a client whose connection has paused. */
-  private void paused(PausedClient client) {
-    pauseLock.lock();
-    try {
-      pausedClients.add(client);
-      // The wish for the pause may have been taken back meanwhile.
-      resumeClients();
-    } finally {
-      pauseLock.unlock();
-    }
-  }
-
-  /** Serves the clients that nobody serves. */
-  private void resumeClients() {
-    pauseLock.lock();
-    try {
-      if (!pausing) {
-        List<PausedClient> waiting = List.copyOf(pausedClients);
-        pausedClients.clear();
-        waiting.forEach(this::resume);
-      }
-    } finally {
-      pauseLock.unlock();
-    }
-  }
-
-  private void resume(PausedClient client) {
-    SocketChannel channel;
-    try {
-      channel = AdoptedSocket.connected(client.socket().number());
-      int _ = client.socket().release();
-    } catch (IOException gone) {
-      Logger.debug("a client has gone: {}", gone.getMessage());
-      client.close();
-      return;
-    }
-    permits.takeAnyhow();
-    start(channel, new ExportView(exports), Optional.of(client));
+    return pauses.begin(patience, true);
   }
 
   /**
@@ -584,95 +333,46 @@ public final class Server {
    * @throws IOException if the client would not find what it was shown
    */
   public void adopt(ClientState state, Descriptor socket) throws IOException {
-    int most = exports.maxConnections();
-    if (most > 0 && pausedClients.size() >= most) {
-      throw new IOException("there are more clients than the %d that may be".formatted(most));
-    }
-    if (!exports.mayKnow(state.export())) {
-      throw new IOException(
-          "there is no export \"%s\" any more".formatted(Printable.name(state.export())));
-    }
-    Seat seat = new Seat();
-    OpenExport opened = exports.open(state.export(), seat);
-    boolean agreed = false;
-    try {
-      OpenExport same = state.agreedWith(opened);
-      pausedClients.add(new PausedClient(socket.handedOn(), same, seat, state.ahead().duplicate()));
-      agreed = true;
-    } finally {
-      if (!agreed) {
-        opened.close();
-      }
-    }
+    pauses.adopt(state, socket);
   }
 
   /** A client between two servers; whoever gives it away says whose the socket is. */
   public record Client(ClientState state, Descriptor socket) {}
 
   /** A server that has stopped serving; one of the methods that end that is called, once. */
-  public final class Paused {
-    private final List<ListeningSocket.Kept> kept;
-
-    private Paused(List<ListeningSocket.Kept> kept) {
-      this.kept = kept;
-    }
-
+  public interface Paused {
     /** Returns the listening sockets, in the server's order; they stay the server's. */
-    public List<ListeningSocket.Kept> listeners() {
-      return List.copyOf(kept);
-    }
+    List<ListeningSocket.Kept> listeners();
 
     /** Returns the clients, whose sockets stay the server's. */
-    public List<Client> clients() {
-      return pausedClients().stream()
-          .map(each -> new Client(ClientState.of(each.export(), each.ahead()), each.socket()))
-          .toList();
-    }
+    List<Client> clients();
 
     /** Goes on serving. */
-    public void resume() {
-      pauseLock.lock();
-      try {
-        pausing = false;
-        settled = false;
-        connections.keySet().forEach(Connection::withdrawPause);
-        if (stopping) {
-          closePausedClients();
-        } else {
-          if (!kept.isEmpty()) {
-            listeners = listeners.again(kept);
-          }
-          resumeClients();
-        }
-        pauseEnded.signalAll();
-      } finally {
-        pauseLock.unlock();
-      }
-    }
+    void resume();
 
     /** Leaves the clients to another server, also a later one; {@link Server#serve} returns. */
-    public void leave() {
-      pauseLock.lock();
-      try {
-        pausing = false;
-        left = true;
-        closePausedClients();
-        kept.forEach(each -> each.socket().close());
-        pauseEnded.signalAll();
-      } finally {
-        pauseLock.unlock();
-      }
-    }
+    void leave();
   }
 
-  private void closePausedClients() {
-    pauseLock.lock();
-    try {
-      pausedClients.forEach(PausedClient::close);
-      pausedClients.clear();
-    } finally {
-      pauseLock.unlock();
-    }
+  /** Closes the listening sockets, but keeps them open for {@link #listenAgain}. */
+  List<ListeningSocket.Kept> keepListeners() throws IOException {
+    return listeners.keep();
+  }
+
+  /** Goes on with the listening sockets. */
+  void listenAgain(List<ListeningSocket.Kept> kept) {
+    listeners = listeners.again(kept);
+  }
+
+  /** Serves a client again. */
+  void serveAgain(SocketChannel channel, PausedClient client) {
+    permits.takeAnyhow();
+    start(channel, new ExportView(exports), Optional.of(client));
+  }
+
+  /** Says whether {@link #stop} was called. */
+  boolean isStopping() {
+    return stopping;
   }
 
   /** Counts the clients that are connected. */
@@ -695,7 +395,7 @@ public final class Server {
 
   /** Says whether every listening socket has a thread that accepts, or waits for the limit. */
   public boolean isAccepting() {
-    return isPausing() || listeners.areAccepting();
+    return pauses.isUnderWay() || listeners.areAccepting();
   }
 
   /** Returns the bytes that requests in flight hold. */
@@ -721,7 +421,7 @@ public final class Server {
       connections.keySet().forEach(Connection::close);
       awaitConnections(patience);
     }
-    closePausedClients();
+    pauses.closeClients();
     timer.shutdownNow();
     threads.close();
     return ended;
