@@ -16,6 +16,7 @@ import java.util.Optional;
 import java.util.stream.Stream;
 import nbd.posix.Descriptor;
 import nbd.posix.FilePassing;
+import nbd.server.Server;
 import nbd.takeover.Handover;
 import nbd.takeover.Predecessor;
 import nbd.takeover.StoredServer;
@@ -35,6 +36,9 @@ final class DescriptorStore implements FilePassing {
 
   /** The most files: the next start gets all their names in one environment variable. */
   private static final int MOST_FILES = 4096;
+
+  private static final String NO_ROOM =
+      "the service manager has no room for them (FileDescriptorStoreMax, FDSTORE)";
 
   private static final Duration PATIENCE = Duration.ofSeconds(5);
 
@@ -74,12 +78,14 @@ final class DescriptorStore implements FilePassing {
   }
 
   /**
-   * Leaves a server that has stopped serving in the service manager's store.
+   * Leaves a server that has stopped serving in the service manager's store, as far as there is
+   * room.
    *
-   * @param all stays the caller's
+   * @param all stays the caller's, who finds here afterwards only what was left
    * @throws IOException if that does not work; nothing is left then
    */
   static void leave(Handover all, ServiceManager manager) throws IOException {
+    leaveOut(all, room(manager));
     DescriptorStore store = new DescriptorStore(manager, new byte[0], Map.of());
     StoredServer.leave(all, store);
     boolean kept = false;
@@ -90,6 +96,31 @@ final class DescriptorStore implements FilePassing {
       if (!kept) {
         manager.dropStored(store.names());
       }
+    }
+  }
+
+  /**
+   * Leaves out the sockets that the next start makes anew, and clients for which there is no room.
+   *
+   * @throws IOException if there is no room for the others
+   */
+  private static void leaveOut(Handover handover, int room) throws IOException {
+    for (Handover.Listener each : List.copyOf(handover.listeners())) {
+      if (!InheritedSockets.isOwnTcp(each)) {
+        each.socket().close();
+        handover.listeners().remove(each);
+      }
+    }
+    List<Server.Client> clients = handover.clients();
+    int most = room - handover.listeners().size() - handover.images().size();
+    if (most < 0) {
+      throw new IOException(NO_ROOM);
+    }
+    if (clients.size() > most) {
+      List<Server.Client> beyond = clients.subList(most, clients.size());
+      Logger.warn("{} connections end: {}", beyond.size(), NO_ROOM);
+      beyond.forEach(client -> client.socket().close());
+      beyond.clear();
     }
   }
 

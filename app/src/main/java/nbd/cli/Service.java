@@ -42,9 +42,6 @@ final class Service implements GivingServer.Giver {
   /** The time that clients have to come to the end of a request, before the service ends. */
   private static final Duration PAUSE_PATIENCE = Duration.ofSeconds(5);
 
-  private static final String NO_ROOM =
-      "the service manager has no room for them (FileDescriptorStoreMax, FDSTORE)";
-
   private final Exports exports;
   private final Function<List<ListeningSocket>, Server> makeServer;
   private final List<Reload> reloads = new ArrayList<>();
@@ -491,15 +488,13 @@ final class Service implements GivingServer.Giver {
    * and ends; if the service does not start again, the service manager closes them.
    */
   private void leaveClients() {
-    int room = DescriptorStore.room(manager);
-    if (room < 1 || !isServing()) {
+    if (DescriptorStore.room(manager) < 1 || !isServing()) {
       return;
     }
     try {
       HandedOver paused = new HandedOver(pausable().pauseToEnd(PAUSE_PATIENCE));
       boolean left = false;
       try (Handover handover = paused.handover()) {
-        leaveOut(handover, room);
         DescriptorStore.leave(handover, manager);
         left = true;
         Logger.info("connections left to the next start: {}", handover.clients().size());
@@ -523,31 +518,6 @@ final class Service implements GivingServer.Giver {
       return server != null && !ended;
     } finally {
       lock.unlock();
-    }
-  }
-
-  /**
-   * Leaves out the sockets that the next start makes anew, and clients for which there is no room.
-   *
-   * @throws IOException if there is no room for the others
-   */
-  private static void leaveOut(Handover handover, int room) throws IOException {
-    for (Handover.Listener each : List.copyOf(handover.listeners())) {
-      if (!InheritedSockets.isOwnTcp(each)) {
-        each.socket().close();
-        handover.listeners().remove(each);
-      }
-    }
-    List<Server.Client> clients = handover.clients();
-    int most = room - handover.listeners().size() - handover.images().size();
-    if (most < 0) {
-      throw new IOException(NO_ROOM);
-    }
-    if (clients.size() > most) {
-      List<Server.Client> beyond = clients.subList(most, clients.size());
-      Logger.warn("{} connections end: {}", beyond.size(), NO_ROOM);
-      beyond.forEach(client -> client.socket().close());
-      beyond.clear();
     }
   }
 
