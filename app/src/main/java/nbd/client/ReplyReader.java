@@ -11,6 +11,7 @@ import nbd.protocol.CommandFlag;
 import nbd.protocol.IncomingReply;
 import nbd.protocol.ProtocolException;
 import nbd.protocol.WireInput;
+import nbd.threads.Postponed;
 import org.tinylog.Logger;
 
 /**
@@ -38,7 +39,8 @@ final class ReplyReader implements Runnable {
 
   @Override
   public void run() {
-    try {
+    try (Postponed ends = Postponed.begin()) {
+      wire.beforeWaiting(ends::run);
       while (reply.read(in)) {
         take();
       }

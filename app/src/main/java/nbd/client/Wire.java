@@ -27,6 +27,7 @@ final class Wire implements ReadableByteChannel {
   private ReadableByteChannel in;
   private GatheringByteChannel out;
   private Optional<SpliceSocket> spliced = Optional.empty();
+  private Runnable beforeWaiting = () -> {};
   private volatile long lastActive = System.nanoTime();
 
   /** Takes a connected socket in blocking mode. */
@@ -64,6 +65,11 @@ final class Wire implements ReadableByteChannel {
     }
   }
 
+  /** Has the thread that reads do something before each time that it may wait. */
+  void beforeWaiting(Runnable task) {
+    beforeWaiting = task;
+  }
+
   /** Returns the socket as an end of splice(2); empty where that is not possible. */
   Optional<SpliceSocket> spliced() {
     return spliced;
@@ -76,6 +82,7 @@ final class Wire implements ReadableByteChannel {
 
   @Override
   public int read(ByteBuffer into) throws IOException {
+    beforeWaiting.run();
     ProcessorSharing.MACHINE.giveWay();
     int read = in.read(into);
     lastActive = System.nanoTime();

@@ -37,7 +37,7 @@ final class Calls {
   private static final FunctionDescriptor VECTOR_AT =
       FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT);
 
-  /** File descriptor, address, bytes. */
+  /** File descriptor, address, bytes or, of a vector, entries. */
   private static final FunctionDescriptor COPY =
       FunctionDescriptor.of(JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_LONG);
 
@@ -82,6 +82,7 @@ final class Calls {
   final MethodHandle pipe2 = withErrno("pipe2", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_INT));
   final MethodHandle read = withErrno("read", COPY);
   final MethodHandle write = withErrno("write", COPY);
+  final MethodHandle writev = withErrno("writev", COPY);
 
   /** From, its offset, to, its offset, bytes, flags. */
   final MethodHandle splice =

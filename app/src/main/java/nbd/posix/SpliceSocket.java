@@ -1,7 +1,12 @@
 package nbd.posix;
 
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
 import java.io.EOFException;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.SocketChannel;
@@ -75,18 +80,48 @@ public final class SpliceSocket implements AutoCloseable {
   }
 
   /**
-   * Sends as much of a direct buffer as the peer takes at the moment.
+   * Sends as much of the buffers, in their order, as the peer takes at the moment.
    *
    * @return the number of bytes
    */
-  public int put(ByteBuffer from) throws IOException {
+  public long put(ByteBuffer[] from) throws IOException {
+    long count;
     lock.lock();
     try {
       requireOpen();
-      return Pipe.copied("write", "a socket", calls.write, fd, from);
+      count =
+          Calls.tried(
+              "writev",
+              "a socket",
+              (arena, state) -> {
+                long vector = vector(arena, from).address();
+                return (long) calls.writev.invokeExact(state, fd, vector, (long) from.length);
+              });
     } finally {
       lock.unlock();
+      Reference.reachabilityFence(from);
     }
+    long left = count;
+    for (int i = 0; left > 0; i++) {
+      int part = (int) Math.min(left, from[i].remaining());
+      from[i].position(from[i].position() + part);
+      left -= part;
+    }
+    return Math.max(0, count);
+  }
+
+  /** Makes an array of struct iovec; buffers that are not direct are copied. */
+  private static MemorySegment vector(Arena arena, ByteBuffer[] from) {
+    MemorySegment vector = arena.allocate(2L * Long.BYTES * from.length, Long.BYTES);
+    for (int i = 0; i < from.length; i++) {
+      MemorySegment bytes = MemorySegment.ofBuffer(from[i]);
+      if (!bytes.isNative()) {
+        bytes = arena.allocate(bytes.byteSize()).copyFrom(bytes);
+      }
+      vector.setAtIndex(JAVA_LONG, 2L * i, bytes.address());
+      vector.setAtIndex(JAVA_LONG, 2L * i + 1, bytes.byteSize());
+    }
+    return vector;
   }
 
   /** The lock is held. */

@@ -15,6 +15,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
+import nbd.threads.Postponed;
 import org.tinylog.Logger;
 
 /**
@@ -144,18 +145,25 @@ final class Completions {
   }
 
   private void run() {
-    while (!closed) {
-      Runnable next = queue.poll();
-      if (next == null) {
-        LockSupport.park(this);
-      } else {
-        try {
-          next.run();
-        } catch (RuntimeException | Error mistake) {
-          Logger.error("the end of a request to Ceph: {}", mistake);
-          Logger.debug(mistake);
+    try (Postponed ends = Postponed.begin()) {
+      while (!closed) {
+        Runnable next = queue.poll();
+        if (next == null) {
+          ends.run();
+          LockSupport.park(this);
+        } else {
+          run(next);
         }
       }
+    }
+  }
+
+  private static void run(Runnable next) {
+    try {
+      next.run();
+    } catch (RuntimeException | Error mistake) {
+      Logger.error("the end of a request to Ceph: {}", mistake);
+      Logger.debug(mistake);
     }
   }
 

@@ -408,16 +408,6 @@ public final class Admission {
       }
     }
 
-    /** Says whether one request is in flight, and no other. */
-    private boolean hasOne() {
-      lock.lock();
-      try {
-        return requests == 1;
-      } finally {
-        lock.unlock();
-      }
-    }
-
     /** Spares a connection that waits for memory: its client may wait for that to move on. */
     private void disconnectIfStalled(long elapsedNanos, boolean othersWait) {
       long held = heldBytes();
@@ -496,11 +486,6 @@ public final class Admission {
     void giveBackPipe() {
       pipe.ifPresent(pipes::giveBack);
       pipe = Optional.empty();
-    }
-
-    /** Says whether it is the only request of its connection that is in flight. */
-    boolean isAlone() {
-      return share.hasOne();
     }
 
     /** Says whether the request was admitted with a buffer. */

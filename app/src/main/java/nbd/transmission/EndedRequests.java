@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Objects;
 import java.util.Optional;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
@@ -12,6 +11,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
 import nbd.posix.Pipe;
+import nbd.threads.Postponed;
 import nbd.transmission.Admission.Reservation;
 
 /**
@@ -37,7 +37,7 @@ final class EndedRequests {
   /** Used by the thread that sends. */
   private final List<Ended> batch = new ArrayList<>(BATCH);
 
-  private record Ended(Reservation request, boolean isAlone, ByteBuffer reply) {}
+  private record Ended(Reservation request, ByteBuffer reply) {}
 
   /**
    * Begins with none.
@@ -53,78 +53,85 @@ final class EndedRequests {
    * Adds a request that has ended. Any thread may call; nothing is thrown.
    *
    * @param request released when the reply has been sent
-   * @param isAlone whether no other reply is expected soon, so that waiting for some gains nothing
    * @param reply makes the reply, from its position to its limit; called at once
    */
-  void add(Reservation request, boolean isAlone, Supplier<ByteBuffer> reply) {
+  void add(Reservation request, Supplier<ByteBuffer> reply) {
     try {
-      queue.add(new Ended(request, isAlone, reply.get()));
+      queue.add(new Ended(request, reply.get()));
     } catch (RuntimeException | Error failure) {
       unsent.accept(failure);
       request.release();
       return;
     }
-    if (count.getAndIncrement() == 0 && !sendWithoutWaiting()) {
+    if (count.getAndIncrement() == 0) {
+      Postponed.add(this::sendWithoutWaiting);
+    }
+  }
+
+  private void sendWithoutWaiting() {
+    if (!send(false)) {
       try {
-        Thread.ofVirtual().start(this::send);
+        Thread.ofVirtual().start(() -> send(true));
       } catch (RuntimeException | Error noThread) {
         unsent.accept(noThread);
         // Nothing can be sent any more, so this does not wait for the client.
-        send();
+        send(true);
       }
     }
   }
 
-  /** Sends replies; false if another thread has to go on. */
-  private boolean sendWithoutWaiting() {
+  /** Sends replies; false if a thread that may wait has to go on, with the batch. */
+  private boolean send(boolean mayWait) {
+    int taken;
     do {
-      Ended next = Objects.requireNonNull(queue.peek());
       try {
-        if (!next.isAlone() || !replies.sendSome(next.reply(), next.request().pipe())) {
+        fillBatch();
+        if (!sendBatch(mayWait)) {
           return false;
         }
       } catch (Exception | Error failure) {
         unsent.accept(failure);
       }
-      queue.remove();
-      next.request().release();
-    } while (count.decrementAndGet() > 0);
+      taken = batch.size();
+      batch.forEach(each -> each.request().release());
+      batch.clear();
+    } while (count.addAndGet(-taken) > 0);
     return true;
   }
 
-  private void send() {
-    int taken;
-    do {
-      try {
-        Ended next = queue.poll();
-        while (next != null) {
-          batch.add(next);
-          next = batch.size() < BATCH ? queue.poll() : null;
-        }
-        sendBatch();
-      } catch (Exception | Error failure) {
-        unsent.accept(failure);
-      } finally {
-        taken = batch.size();
-        batch.forEach(each -> each.request().release());
-        batch.clear();
+  private void fillBatch() {
+    while (batch.size() < BATCH) {
+      Ended next = queue.poll();
+      if (next == null) {
+        return;
       }
-    } while (count.addAndGet(-taken) > 0);
+      batch.add(next);
+    }
   }
 
   /** Sends the replies of the batch; a reply that ends with what a pipe holds ends a call. */
-  private void sendBatch() throws IOException {
+  private boolean sendBatch(boolean mayWait) throws IOException {
     List<ByteBuffer> sent = new ArrayList<>(batch.size());
     for (Ended next : batch) {
       sent.add(next.reply());
       Optional<Pipe> data = next.request().pipe();
       if (data.isPresent()) {
-        replies.send(sent.toArray(ByteBuffer[]::new), data.get());
+        if (!send(sent, data, mayWait)) {
+          return false;
+        }
         sent.clear();
       }
     }
-    if (!sent.isEmpty()) {
-      replies.send(sent.toArray(ByteBuffer[]::new));
+    return sent.isEmpty() || send(sent, Optional.empty(), mayWait);
+  }
+
+  private boolean send(List<ByteBuffer> sent, Optional<Pipe> data, boolean mayWait)
+      throws IOException {
+    ByteBuffer[] buffers = sent.toArray(ByteBuffer[]::new);
+    if (!mayWait) {
+      return replies.sendSome(buffers, data);
     }
+    replies.send(buffers, data);
+    return true;
   }
 }

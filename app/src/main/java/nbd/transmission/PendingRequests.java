@@ -158,9 +158,7 @@ final class PendingRequests {
   }
 
   private void end(Pending request, @Nullable IOException failure) {
-    boolean isAlone =
-        request.length() >= Transmission.SHORTEST_PIPED || request.reservation().isAlone();
-    ended.add(request.reservation(), isAlone, () -> reply(request, failure));
+    ended.add(request.reservation(), () -> reply(request, failure));
   }
 
   /** Makes the reply to a request that the handle has begun and ended. */

@@ -5,6 +5,7 @@ import java.net.SocketException;
 import java.nio.ByteBuffer;
 import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.WritableByteChannel;
+import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.posix.Pipe;
@@ -33,9 +34,6 @@ public final class Replies {
   /** A part of a pipe's data that is copied, since the client does not take more at the moment. */
   private static final int WAITING_BYTES = 1 << 12;
 
-  /** Room for a reply without data. */
-  private static final int COPIED_BYTES = 64;
-
   private final WritableByteChannel channel;
   private final Optional<SpliceSocket> spliced;
   private final BufferPool buffers;
@@ -45,17 +43,14 @@ public final class Replies {
   /** True once a reply was sent in part: no other can be sent. Guarded by the lock. */
   private boolean broken;
 
-  /** What is left of a reply that {@link #sendSome} has begun. Guarded by the lock. */
+  /** What is left of replies that {@link #sendSome} has begun. Guarded by the lock. */
   private Optional<Rest> rest = Optional.empty();
-
-  /** Direct, for short replies that are not; empty if nothing is spliced. Guarded by the lock. */
-  private final ByteBuffer copy;
 
   /** True once the socket is fit for transfers. Guarded by the lock. */
   private boolean transfers;
 
-  /** A reply, from its position, and the pipe that holds its end, if one does. */
-  private record Rest(ByteBuffer reply, Optional<Pipe> data) {}
+  /** Replies, each from its position, and the pipe that holds the end of the last, if one does. */
+  private record Rest(List<ByteBuffer> replies, Optional<Pipe> data) {}
 
   /** Sends to a channel, and splices nothing. */
   Replies(WritableByteChannel channel, ReentrantLock sending, BufferPool buffers, Pace pace) {
@@ -77,8 +72,6 @@ public final class Replies {
       BufferPool buffers,
       Pace pace) {
     this.spliced = spliced;
-    this.copy =
-        spliced.isPresent() ? ByteBuffer.allocateDirect(COPIED_BYTES) : ByteBuffer.allocate(0);
     this.pace = pace;
     this.channel = channel;
     this.sending = sending;
@@ -125,32 +118,34 @@ public final class Replies {
   }
 
   /**
-   * Sends whole replies, the last of which ends with what a pipe holds.
+   * Sends whole replies, as {@link #send(ByteBuffer[])}.
    *
-   * @throws IOException as {@link #send(ByteBuffer)}
+   * @param data the pipe that holds the end of the last reply, if one does
    */
-  void send(ByteBuffer[] replies, Pipe data) throws IOException {
+  void send(ByteBuffer[] replies, Optional<Pipe> data) throws IOException {
     sending.lock();
     try {
       write(replies);
-      begin();
-      writeAll(data);
-      broken = false;
+      if (data.isPresent()) {
+        begin();
+        writeAll(data.get());
+        broken = false;
+      }
     } finally {
       unlock();
     }
   }
 
   /**
-   * Sends as much of a reply as the client takes at the moment; waits neither for the client nor
+   * Sends as much of replies as the client takes at the moment; waits neither for the client nor
    * for other threads that send. Whoever sends next begins with the rest.
    *
-   * @param data the pipe that holds the end of the reply, if one does
-   * @return whether all was sent; if not, the caller keeps both until it has had them sent by a
+   * @param data the pipe that holds the end of the last reply, if one does
+   * @return whether all was sent; if not, the caller keeps them until it has had them sent by a
    *     thread that may wait
    * @throws IOException as {@link #send(ByteBuffer)}
    */
-  boolean sendSome(ByteBuffer reply, Optional<Pipe> data) throws IOException {
+  boolean sendSome(ByteBuffer[] sent, Optional<Pipe> data) throws IOException {
     // This thread may wait for storage in the middle of a reply, and meet ended requests there.
     if (spliced.isEmpty() || sending.isHeldByCurrentThread() || !sending.tryLock()) {
       return false;
@@ -161,8 +156,8 @@ public final class Replies {
       }
       begin();
       boolean done =
-          putSome(spliced.get(), reply) && (data.isEmpty() || drainSome(spliced.get(), data.get()));
-      rest = done ? Optional.empty() : Optional.of(new Rest(reply, data));
+          putSome(spliced.get(), sent) && (data.isEmpty() || drainSome(spliced.get(), data.get()));
+      rest = done ? Optional.empty() : Optional.of(new Rest(List.of(sent), data));
       broken = false;
       return done;
     } finally {
@@ -170,16 +165,10 @@ public final class Replies {
     }
   }
 
-  /** Sends a part of a buffer; true if it was all. */
-  private boolean putSome(SpliceSocket socket, ByteBuffer reply) throws IOException {
-    if (reply.isDirect()) {
-      pace.moved(socket.put(reply));
-    } else if (reply.remaining() <= copy.capacity()) {
-      int sent = socket.put(copy.clear().put(reply.duplicate()).flip());
-      reply.position(reply.position() + sent);
-      pace.moved(sent);
-    }
-    return !reply.hasRemaining();
+  /** Sends a part of buffers; true if it was all. */
+  private boolean putSome(SpliceSocket socket, ByteBuffer[] sent) throws IOException {
+    pace.moved(socket.put(sent));
+    return !sent[sent.length - 1].hasRemaining();
   }
 
   /** Sends a part of what a pipe holds; true if it was all. */
@@ -375,7 +364,9 @@ public final class Replies {
     if (rest.isPresent()) {
       Rest before = rest.get();
       rest = Optional.empty();
-      writeAll(before.reply());
+      for (ByteBuffer reply : before.replies()) {
+        writeAll(reply);
+      }
       if (before.data().isPresent()) {
         writeAll(before.data().get());
       }

@@ -58,7 +58,7 @@ public final class Transmission {
   private static final int LONGEST_ENCRYPTED_READ = 1 << 18;
 
   /** Shorter data is copied in less time than it is spliced. */
-  static final int SHORTEST_PIPED = 1 << 16;
+  private static final int SHORTEST_PIPED = 1 << 16;
 
   private static final Optional<ErrorReply> SUCCESS = Optional.of(ErrorReply.NONE);
 

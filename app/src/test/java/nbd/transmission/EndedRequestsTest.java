@@ -24,6 +24,7 @@ import java.util.concurrent.locks.ReentrantLock;
 import nbd.posix.Pipe;
 import nbd.posix.SpliceSocket;
 import nbd.testing.Running;
+import nbd.threads.Postponed;
 import nbd.threads.VirtualThreads;
 import nbd.transmission.Admission.Reservation;
 import org.junit.jupiter.api.AfterEach;
@@ -94,6 +95,10 @@ final class EndedRequestsTest {
     return reply.flip();
   }
 
+  private static ByteBuffer[] array(ByteBuffer... replies) {
+    return replies;
+  }
+
   private ByteBuffer read(int bytes) throws IOException {
     ByteBuffer into = ByteBuffer.allocate(bytes);
     while (into.hasRemaining()) {
@@ -130,11 +135,11 @@ final class EndedRequestsTest {
 
   @Test
   void aReplyThatTheClientTakesIsSentByTheCallersThread() throws IOException {
-    assertThat(replies.sendSome(reply(0, 1, false), Optional.empty())).isTrue();
-    assertThat(replies.sendSome(reply(10_000, 2, true), Optional.empty())).isTrue();
+    assertThat(replies.sendSome(array(reply(0, 1, false)), Optional.empty())).isTrue();
+    assertThat(replies.sendSome(array(reply(10_000, 2, true)), Optional.empty())).isTrue();
     Reservation request = reservation();
     ByteBuffer head = intoPipe(request.takePipe().orElseThrow(), 8192, 3);
-    assertThat(replies.sendSome(head, request.pipe())).isTrue();
+    assertThat(replies.sendSome(array(head), request.pipe())).isTrue();
     request.release();
     for (long number = 1; number <= 3; number++) {
       assertThat(readReply()).isEqualTo(number);
@@ -146,8 +151,9 @@ final class EndedRequestsTest {
     ByteBuffer reply = reply(0, 1, true);
     sending.lock();
     try {
-      Running.start(() -> assertThat(replies.sendSome(reply, Optional.empty())).isFalse()).join();
-      assertThat(replies.sendSome(reply, Optional.empty())).as("its own").isFalse();
+      Running.start(() -> assertThat(replies.sendSome(array(reply), Optional.empty())).isFalse())
+          .join();
+      assertThat(replies.sendSome(array(reply), Optional.empty())).as("its own").isFalse();
     } finally {
       sending.unlock();
     }
@@ -159,9 +165,9 @@ final class EndedRequestsTest {
   @Test
   void theRestOfAReplyGoesBeforeAnyOtherReply() throws IOException {
     ByteBuffer first = reply(LONG, 1, true);
-    assertThat(replies.sendSome(first, Optional.empty())).isFalse();
+    assertThat(replies.sendSome(array(first), Optional.empty())).isFalse();
     assertThat(first.position()).isPositive().isLessThan(first.limit());
-    assertThat(replies.sendSome(reply(0, 9, true), Optional.empty())).isFalse();
+    assertThat(replies.sendSome(array(reply(0, 9, true)), Optional.empty())).isFalse();
     Running second = Running.start(() -> replies.send(reply(0, 2, true)));
     assertThat(readReply()).isEqualTo(1);
     assertThat(readReply()).isEqualTo(2);
@@ -175,13 +181,13 @@ final class EndedRequestsTest {
   void theRestOfWhatAPipeHoldsGoesBeforeAnyOtherReply() throws IOException {
     Reservation request = reservation();
     ByteBuffer head = intoPipe(request.takePipe().orElseThrow(), Pipe.MOST_BYTES, 1);
-    assertThat(replies.sendSome(head, request.pipe())).isFalse();
+    assertThat(replies.sendSome(array(head), request.pipe())).isFalse();
     assertThat(head.hasRemaining()).isFalse();
     Running second = Running.start(() -> replies.send(reply(0, 2, true)));
     assertThat(readReply()).isEqualTo(1);
     assertThat(readReply()).isEqualTo(2);
     second.join();
-    replies.send(new ByteBuffer[] {head}, request.pipe().orElseThrow());
+    replies.send(new ByteBuffer[] {head}, request.pipe());
     request.release();
     replies.send(reply(0, 3, true));
     assertThat(readReply()).isEqualTo(3);
@@ -190,7 +196,7 @@ final class EndedRequestsTest {
   @Test
   void aClientThatIsGoneEndsTheStream() throws IOException {
     client.close();
-    assertThatThrownBy(() -> replies.sendSome(reply(0, 1, true), Optional.empty()))
+    assertThatThrownBy(() -> replies.sendSome(array(reply(0, 1, true)), Optional.empty()))
         .isInstanceOf(IOException.class);
     assertThatThrownBy(() -> replies.send(reply(0, 2, true))).hasMessageContaining("earlier");
     assertThat(socket.isOpen()).isFalse();
@@ -201,7 +207,7 @@ final class EndedRequestsTest {
   void addingRepliesDoesNotWaitForAClientThatTakesNone() throws IOException {
     for (int i = 0; i < 3; i++) {
       int number = i;
-      ended.add(reservation(), true, () -> reply(LONG, number, true));
+      ended.add(reservation(), () -> reply(LONG, number, true));
     }
     assertThat(share.isEmpty()).isFalse();
     for (int i = 0; i < 3; i++) {
@@ -212,14 +218,32 @@ final class EndedRequestsTest {
   }
 
   @Test
+  void repliesToRequestsThatEndTogetherAreSentTogether() throws IOException {
+    client.configureBlocking(false);
+    try (Postponed work = Postponed.begin()) {
+      for (int i = 0; i < 100; i++) {
+        int number = i;
+        ended.add(reservation(), () -> reply(10, number, number % 2 == 0));
+      }
+      assertThat(client.read(ByteBuffer.allocate(1))).isZero();
+      work.run();
+      share.awaitNone();
+    }
+    client.configureBlocking(true);
+    for (int i = 0; i < 100; i++) {
+      assertThat(readReply()).isEqualTo(i);
+    }
+  }
+
+  @Test
   void theMemoryOfRepliesToAClientThatIsGoneComesBack() throws IOException {
-    ended.add(reservation(), true, () -> reply(LONG, 0, true));
+    ended.add(reservation(), () -> reply(LONG, 0, true));
     Reservation request = reservation();
     ByteBuffer head = intoPipe(request.takePipe().orElseThrow(), 8192, 1);
-    ended.add(request, true, () -> head);
+    ended.add(request, () -> head);
     client.close();
     share.awaitNone();
-    ended.add(reservation(), true, () -> reply(0, 2, true));
+    ended.add(reservation(), () -> reply(0, 2, true));
     share.awaitNone();
     assertThat(unsent).isNotEmpty();
   }
@@ -236,8 +260,13 @@ final class EndedRequestsTest {
       callers.add(
           Running.start(
               () -> {
-                for (int i = 0; i < each; i++) {
-                  sendOne(random, numbers.getAndIncrement());
+                try (Postponed work = Postponed.begin()) {
+                  for (int i = 0; i < each; i++) {
+                    sendOne(random, numbers.getAndIncrement());
+                    if (random.nextInt(4) == 0) {
+                      work.run();
+                    }
+                  }
                 }
               }));
     }
@@ -260,7 +289,6 @@ final class EndedRequestsTest {
 
   private void sendOne(SplittableRandom random, long number) throws IOException {
     int length = random.nextInt(1 << random.nextInt(18));
-    boolean isAlone = random.nextBoolean();
     switch (random.nextInt(4)) {
       case 0 -> replies.send(reply(length, number, true));
       case 1 -> {
@@ -268,15 +296,15 @@ final class EndedRequestsTest {
         Optional<Pipe> pipe = request.takePipe();
         if (pipe.isPresent()) {
           ByteBuffer head = intoPipe(pipe.get(), length, number);
-          ended.add(request, isAlone, () -> head);
+          ended.add(request, () -> head);
         } else {
-          ended.add(request, isAlone, () -> reply(length, number, true));
+          ended.add(request, () -> reply(length, number, true));
         }
       }
       default -> {
         boolean isDirect = random.nextBoolean();
         Reservation request = share.admit(Admission.REQUEST_BYTES);
-        ended.add(request, isAlone, () -> reply(length, number, isDirect));
+        ended.add(request, () -> reply(length, number, isDirect));
       }
     }
   }
