@@ -16,9 +16,9 @@ import nbd.transmission.Admission.Reservation;
 
 /**
  * The replies to requests that a handle has begun and ended. The handle's thread must not wait for
- * the client. So it sends at most what the client takes at once; the rest is sent by a virtual
- * thread, which runs as long as there are replies, and those that are added meanwhile leave
- * together.
+ * the client. So it sends at most what the client takes at once, and by one call the replies to
+ * requests that end together ({@link Postponed}); the rest is sent by a virtual thread, which runs
+ * as long as there are replies.
  *
  * <p>Invariant: {@code count} is the number of replies that are queued or being sent, and one
  * thread sends if and only if it is not 0. So that thread counts off the replies that it has sent,
