@@ -23,6 +23,10 @@ import org.jspecify.annotations.Nullable;
  * daemons are killed. Whatever becomes of a test, the daemons end with the JVM, unless SIGKILL ends
  * it.
  *
+ * <p>The OSD's leases on its data, which are the longer the longer its grace is, outlast each stop
+ * ({@link #stopOsd}): by an error of Ceph, data whose lease has run out may wait for ever
+ * (github.com/ceph/ceph-container/issues/1682).
+ *
  * <p>Where Ceph's Debian packages ceph-mon, ceph-osd and ceph-common are missing, the test is
  * skipped with the reason; with NBD_REQUIRE_TOOLS=1 it fails. {@code rbd} of ceph-common cannot be
  * installed without librbd.
@@ -116,6 +120,7 @@ public final class CephCluster implements AutoCloseable {
     osd data = %4$s/osd
     osd objectstore = bluestore
     osd memory target = 1073741824
+    osd heartbeat grace = 600
     osd crush chooseleaf type = 0
     osd pool default size = 1
     osd pool default min size = 1
