@@ -27,8 +27,10 @@ final class Connector {
   /** Keeps the server busy while this side does something else. The kernel may allow less. */
   private static final int UNIX_BUFFER = 2 << 20;
 
-  /** Read ahead: eight replies of 4 KiB. */
+  /** Read ahead: eight replies of 4 KiB; up to 32 while there are more, of a shared connection. */
   static final int INPUT_BYTES = 36 << 10;
+
+  private static final int MOST_INPUT_BYTES = 4 * INPUT_BYTES;
 
   private final NbdUri uri;
   private final ClientSettings settings;
@@ -96,7 +98,8 @@ final class Connector {
       try {
         socket = connect(deadline);
         Wire wire = new Wire(socket);
-        T result = conversation.with(new Negotiation(wire, new WireInput(wire, INPUT_BYTES), uri));
+        WireInput in = new WireInput(wire, INPUT_BYTES, MOST_INPUT_BYTES);
+        T result = conversation.with(new Negotiation(wire, in, uri));
         if (!deadline.met()) {
           throw new IOException("too late");
         }

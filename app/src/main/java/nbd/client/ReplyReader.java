@@ -242,6 +242,7 @@ final class ReplyReader implements Runnable {
     }
     for (long i = 0; i < count; i++) {
       in.require(each);
+      buffer = in.buffer();
       long length = wide ? buffer.getLong() : Integer.toUnsignedLong(buffer.getInt());
       long flags = wide ? buffer.getLong() : Integer.toUnsignedLong(buffer.getInt());
       if (length == 0) {

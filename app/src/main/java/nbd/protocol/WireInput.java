@@ -13,7 +13,13 @@ import nbd.posix.SpliceSocket;
  */
 public final class WireInput {
   private final ReadableByteChannel channel;
-  private final ByteBuffer buffer;
+  private ByteBuffer buffer;
+
+  /** The capacity to which the buffer may grow. */
+  private int mostCapacity;
+
+  /** Set after a read has filled the whole buffer, so that a larger one would save calls. */
+  private boolean filled;
 
   /** Set after a long payload, when another is likely to follow: reading ahead would copy it. */
   private boolean afterLongPayload;
@@ -25,7 +31,19 @@ public final class WireInput {
    * @param capacity limit for {@link #fill}
    */
   public WireInput(ReadableByteChannel channel, int capacity) {
+    this(channel, capacity, capacity);
+  }
+
+  /**
+   * Reads ahead into a buffer of its own, which grows while the peer sends more than fits.
+   *
+   * @param channel in blocking mode
+   * @param capacity limit for {@link #fill}, at first
+   * @param mostCapacity limit for the growth
+   */
+  public WireInput(ReadableByteChannel channel, int capacity, int mostCapacity) {
     this(channel, ByteBuffer.allocateDirect(capacity));
+    this.mostCapacity = mostCapacity;
   }
 
   /**
@@ -37,11 +55,13 @@ public final class WireInput {
   public WireInput(ReadableByteChannel channel, ByteBuffer buffer) {
     this.channel = channel;
     this.buffer = buffer.clear().limit(0);
+    this.mostCapacity = buffer.capacity();
   }
 
   /**
    * Returns the bytes that have been read ahead: big-endian, from position to limit. The caller
-   * takes them by moving the position, and leaves the limit as it is.
+   * takes them by moving the position, and leaves the limit as it is. Reading on may replace the
+   * buffer.
    */
   public ByteBuffer buffer() {
     return buffer;
@@ -96,6 +116,9 @@ public final class WireInput {
   }
 
   private boolean readMore(int count) throws IOException {
+    if (filled && !afterLongPayload) {
+      grow();
+    }
     if (buffer.hasRemaining()) {
       if (buffer.capacity() - buffer.position() < count) {
         buffer.compact().flip();
@@ -114,10 +137,23 @@ public final class WireInput {
       if (read < 0) {
         return false;
       }
+      filled = read == buffer.capacity();
       end += read;
       return true;
     } finally {
       buffer.limit(end).position(start);
+    }
+  }
+
+  private void grow() {
+    filled = false;
+    if (buffer.capacity() < mostCapacity) {
+      try {
+        int capacity = Math.min(2 * buffer.capacity(), mostCapacity);
+        buffer = ByteBuffer.allocateDirect(capacity).put(buffer).flip();
+      } catch (OutOfMemoryError none) {
+        mostCapacity = buffer.capacity();
+      }
     }
   }
 

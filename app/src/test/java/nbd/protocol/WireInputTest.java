@@ -3,9 +3,12 @@ package nbd.protocol;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import java.io.ByteArrayInputStream;
 import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.Channels;
+import java.nio.channels.ReadableByteChannel;
 import java.util.Arrays;
 import java.util.Random;
 import nbd.testing.Bytes;
@@ -28,7 +31,11 @@ final class WireInputTest {
     long seed = Long.getLong("nbd.seed", new Random().nextLong());
     Random random = new Random(seed);
     byte[] stream = Bytes.random(seed, random.nextInt(3000));
-    WireInput in = new WireInput(new ThirteenBytes(Pace.random(seed), stream), CAPACITY);
+    ReadableByteChannel channel =
+        random.nextBoolean()
+            ? new ThirteenBytes(Pace.random(seed), stream)
+            : Channels.newChannel(new ByteArrayInputStream(stream));
+    WireInput in = new WireInput(channel, CAPACITY, CAPACITY + random.nextInt(5 * CAPACITY));
     int taken = 0;
     while (taken < stream.length) {
       int left = stream.length - taken;
@@ -63,6 +70,22 @@ final class WireInputTest {
       taken += count;
     }
     assertThat(in.fill(1)).as("seed %d: the end", seed).isFalse();
+  }
+
+  @Test
+  void theBufferGrowsWhileReadsFillIt() throws IOException {
+    byte[] stream = Bytes.random(1, 1000);
+    ReadableByteChannel channel = Channels.newChannel(new ByteArrayInputStream(stream));
+    WireInput in = new WireInput(channel, CAPACITY, 3 * CAPACITY);
+    int taken = 0;
+    for (int capacity : new int[] {CAPACITY, 2 * CAPACITY, 3 * CAPACITY, 3 * CAPACITY}) {
+      in.require(1);
+      assertThat(in.capacity()).isEqualTo(capacity);
+      byte[] piece = new byte[in.buffered()];
+      in.buffer().get(piece);
+      assertThat(piece).isEqualTo(Arrays.copyOfRange(stream, taken, taken + capacity));
+      taken += capacity;
+    }
   }
 
   @Test
