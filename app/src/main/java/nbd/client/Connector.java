@@ -27,7 +27,7 @@ final class Connector {
   /** Keeps the server busy while this side does something else. The kernel may allow less. */
   private static final int UNIX_BUFFER = 2 << 20;
 
-  /** Read ahead: eight replies of 4 KiB; up to 32 while there are more, of a shared connection. */
+  /** Room for eight replies of 4 KiB at first, and for 32 once reads fill it. */
   static final int INPUT_BYTES = 36 << 10;
 
   private static final int MOST_INPUT_BYTES = 4 * INPUT_BYTES;

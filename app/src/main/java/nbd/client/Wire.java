@@ -65,7 +65,7 @@ final class Wire implements ReadableByteChannel {
     }
   }
 
-  /** Has the thread that reads do something before each time that it may wait. */
+  /** Sets what the thread that reads runs before each read, which may wait. */
   void beforeWaiting(Runnable task) {
     beforeWaiting = task;
   }

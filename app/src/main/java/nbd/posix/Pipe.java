@@ -115,7 +115,7 @@ public final class Pipe {
   }
 
   /** Copies between a direct buffer and a descriptor, without waiting; returns the bytes. */
-  static int copied(String name, String file, MethodHandle call, int fd, ByteBuffer buffer)
+  private static int copied(String name, String file, MethodHandle call, int fd, ByteBuffer buffer)
       throws IOException {
     if (!buffer.hasRemaining()) {
       return 0;

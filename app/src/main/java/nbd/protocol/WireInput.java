@@ -15,10 +15,13 @@ public final class WireInput {
   private final ReadableByteChannel channel;
   private ByteBuffer buffer;
 
+  /** Longer payloads are better read to their buffer than ahead. */
+  private final int longestAhead;
+
   /** The capacity to which the buffer may grow. */
   private int mostCapacity;
 
-  /** Set after a read has filled the whole buffer, so that a larger one would save calls. */
+  /** Set after a read ahead has filled the buffer, so that a larger one would save calls. */
   private boolean filled;
 
   /** Set after a long payload, when another is likely to follow: reading ahead would copy it. */
@@ -55,7 +58,8 @@ public final class WireInput {
   public WireInput(ReadableByteChannel channel, ByteBuffer buffer) {
     this.channel = channel;
     this.buffer = buffer.clear().limit(0);
-    this.mostCapacity = buffer.capacity();
+    this.longestAhead = buffer.capacity();
+    this.mostCapacity = longestAhead;
   }
 
   /**
@@ -127,7 +131,8 @@ public final class WireInput {
       buffer.clear().limit(0);
     }
     int start = buffer.position();
-    int most = afterLongPayload ? count - buffer.remaining() : buffer.capacity();
+    boolean isAhead = !afterLongPayload;
+    int most = isAhead ? buffer.capacity() : count - buffer.remaining();
     afterLongPayload = false;
     buffer.position(buffer.limit());
     buffer.limit(Math.min(buffer.capacity(), buffer.position() + most));
@@ -137,7 +142,7 @@ public final class WireInput {
       if (read < 0) {
         return false;
       }
-      filled = read == buffer.capacity();
+      filled = isAhead && !buffer.hasRemaining();
       end += read;
       return true;
     } finally {
@@ -191,10 +196,10 @@ public final class WireInput {
       into.put(into.position(), buffer, buffer.position(), ready);
       into.position(into.position() + ready);
       buffer.position(buffer.position() + ready);
-      afterLongPayload = into.remaining() > buffer.capacity();
+      afterLongPayload = into.remaining() > longestAhead;
       return ready;
     }
-    afterLongPayload |= into.remaining() > buffer.capacity();
+    afterLongPayload |= into.remaining() > longestAhead;
     int read = channel.read(into);
     if (read < 0) {
       throw new EOFException("the peer ended the stream in the middle of a message");

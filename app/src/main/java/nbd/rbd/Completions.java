@@ -150,7 +150,10 @@ final class Completions {
         Runnable next = queue.poll();
         if (next == null) {
           ends.run();
-          LockSupport.park(this);
+          // It may have parked, and so taken the permit of a call that ended meanwhile.
+          if (!closed && queue.isEmpty()) {
+            LockSupport.park(this);
+          }
         } else {
           run(next);
         }

@@ -354,7 +354,7 @@ public final class Server {
     void leave();
   }
 
-  /** Closes the listening sockets, but keeps them open for {@link #listenAgain}. */
+  /** Stops accepting, and keeps the listening sockets for {@link #listenAgain}. */
   List<ListeningSocket.Kept> keepListeners() throws IOException {
     return listeners.keep();
   }

@@ -1,8 +1,9 @@
 package nbd.threads;
 
-import java.util.ArrayList;
-import java.util.List;
+import java.util.ArrayDeque;
+import java.util.Queue;
 import org.jspecify.annotations.Nullable;
+import org.tinylog.Logger;
 
 /**
  * The work that a thread puts off while it takes messages that have arrived together, so that what
@@ -14,11 +15,11 @@ import org.jspecify.annotations.Nullable;
 public final class Postponed implements AutoCloseable {
   private static final ThreadLocal<@Nullable Postponed> OF_THREAD = new ThreadLocal<>();
 
-  private final List<Runnable> work = new ArrayList<>();
+  private final Queue<Runnable> work = new ArrayDeque<>();
 
   private Postponed() {}
 
-  /** Lets this thread, which does not do so yet, put work off from now on. */
+  /** From now on this thread puts work off. Called once by a thread. */
   public static Postponed begin() {
     Postponed begun = new Postponed();
     OF_THREAD.set(begun);
@@ -26,32 +27,43 @@ public final class Postponed implements AutoCloseable {
   }
 
   /**
-   * Puts work off, or does it at once on a thread that puts nothing off.
+   * Puts work off, or does it at once on a thread that puts nothing off, and without memory.
    *
    * @param task never waits, and throws nothing
    */
   public static void add(Runnable task) {
-    Postponed here = OF_THREAD.get();
-    if (here == null || !here.put(task)) {
+    boolean added = false;
+    try {
+      Postponed here = OF_THREAD.get();
+      added = here != null && here.work.add(task);
+    } catch (OutOfMemoryError none) {
+      // It is done now.
+    }
+    if (!added) {
       task.run();
     }
   }
 
-  private boolean put(Runnable task) {
-    try {
-      return work.add(task);
-    } catch (OutOfMemoryError full) {
-      return false;
+  /** Does what was put off, also by what it does. */
+  public void run() {
+    Runnable task = work.poll();
+    while (task != null) {
+      run(task);
+      task = work.poll();
     }
   }
 
-  /** Does what was put off. */
-  public void run() {
-    // A task may put off another one.
-    for (int i = 0; i < work.size(); i++) {
-      work.get(i).run();
+  /** Does one task; others follow, whatever it throws. */
+  private static void run(Runnable task) {
+    try {
+      task.run();
+    } catch (RuntimeException | Error mistake) {
+      try {
+        Logger.error(mistake, "postponed work failed");
+      } catch (RuntimeException | Error outOfMemory) {
+        // The other tasks matter more than the message.
+      }
     }
-    work.clear();
   }
 
   /** Does what was put off; the thread puts nothing off any more. */

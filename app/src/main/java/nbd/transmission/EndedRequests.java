@@ -17,8 +17,8 @@ import nbd.transmission.Admission.Reservation;
 /**
  * The replies to requests that a handle has begun and ended. The handle's thread must not wait for
  * the client. So it sends at most what the client takes at once, and by one call the replies to
- * requests that end together ({@link Postponed}); the rest is sent by a virtual thread, which runs
- * as long as there are replies.
+ * requests that end together ({@link Postponed}); the rest, and everything if nothing is spliced to
+ * this client, is sent by a virtual thread, which runs as long as there are replies.
  *
  * <p>Invariant: {@code count} is the number of replies that are queued or being sent, and one
  * thread sends if and only if it is not 0. So that thread counts off the replies that it has sent,
@@ -33,6 +33,9 @@ final class EndedRequests {
   private final Consumer<Throwable> unsent;
   private final Queue<Ended> queue = new ConcurrentLinkedQueue<>();
   private final AtomicInteger count = new AtomicInteger();
+
+  /** Made while there is memory. */
+  private final Runnable sending = this::sendWithoutWaiting;
 
   /** Used by the thread that sends. */
   private final List<Ended> batch = new ArrayList<>(BATCH);
@@ -64,7 +67,7 @@ final class EndedRequests {
       return;
     }
     if (count.getAndIncrement() == 0) {
-      Postponed.add(this::sendWithoutWaiting);
+      Postponed.add(sending);
     }
   }
 

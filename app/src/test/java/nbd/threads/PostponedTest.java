@@ -48,6 +48,20 @@ final class PostponedTest {
   }
 
   @Test
+  void workFollowsWorkThatFails() {
+    try (Postponed work = Postponed.begin()) {
+      Postponed.add(
+          () -> {
+            throw new IllegalStateException("a mistake of this test");
+          });
+      Postponed.add(() -> done.add(1));
+      work.run();
+      assertThat(done).containsExactly(1);
+    }
+    assertThat(done).containsExactly(1);
+  }
+
+  @Test
   void otherThreadsDoNotPutTheirWorkOff() throws Exception {
     try (Postponed _ = Postponed.begin()) {
       Running.start(() -> Postponed.add(() -> done.add(1))).join();

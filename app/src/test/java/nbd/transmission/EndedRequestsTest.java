@@ -218,7 +218,7 @@ final class EndedRequestsTest {
   }
 
   @Test
-  void repliesToRequestsThatEndTogetherAreSentTogether() throws IOException {
+  void repliesToRequestsThatEndTogetherWaitForEachOther() throws IOException {
     client.configureBlocking(false);
     try (Postponed work = Postponed.begin()) {
       for (int i = 0; i < 100; i++) {
