@@ -5,6 +5,7 @@ import static java.lang.foreign.ValueLayout.JAVA_SHORT;
 
 import java.io.EOFException;
 import java.io.IOException;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.net.SocketTimeoutException;
 import java.nio.ByteBuffer;
@@ -27,8 +28,6 @@ public final class PassingSocket implements FilePassing {
   /** The most files of a message; Linux allows 253. */
   public static final int MOST_FILES = 64;
 
-  private static final int MSG_DONTWAIT = 0x40;
-  private static final int MSG_NOSIGNAL = 0x4000;
   private static final int MSG_CMSG_CLOEXEC = 0x4000_0000;
   private static final short POLLIN = 1;
   private static final short POLLOUT = 4;
@@ -130,16 +129,11 @@ public final class PassingSocket implements FilePassing {
   }
 
   private long sendSome(ByteBuffer data, List<Descriptor> files) throws PosixException {
-    return Calls.tried(
-        "sendmsg",
-        "a Unix socket",
-        (arena, state) -> {
-          MemorySegment message =
-              SocketMessage.of(arena, MemorySegment.NULL, MemorySegment.ofBuffer(data), files);
-          return (long)
-              calls.sendmsg.invokeExact(
-                  state, socket.number(), message, MSG_DONTWAIT | MSG_NOSIGNAL);
-        });
+    try (Arena memory = Arena.ofConfined()) {
+      MemorySegment message =
+          SocketMessage.of(memory, MemorySegment.NULL, MemorySegment.ofBuffer(data), files);
+      return calls.send(socket.number(), message, "a Unix socket");
+    }
   }
 
   /** Receives; a process that died with messages unread resets the stream, which is its end. */
@@ -168,7 +162,10 @@ public final class PassingSocket implements FilePassing {
               long received =
                   (long)
                       calls.recvmsg.invokeExact(
-                          state, socket.number(), message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+                          state,
+                          socket.number(),
+                          message,
+                          SocketCalls.MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
               if (received >= 0) {
                 files.addAll(SocketMessage.files(message, control));
                 cut[0] = SocketMessage.isCut(message);

@@ -7,6 +7,7 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 import java.io.IOException;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
+import java.lang.foreign.MemorySegment;
 import java.lang.invoke.MethodHandle;
 
 /**
@@ -16,6 +17,9 @@ import java.lang.invoke.MethodHandle;
  */
 @SuppressWarnings("restricted") // calling the system is what this package is for
 final class SocketCalls {
+  static final int MSG_DONTWAIT = 0x40;
+  private static final int MSG_NOSIGNAL = 0x4000;
+
   private final Linker linker = Linker.nativeLinker();
 
   /** Descriptor, its new number, flags. */
@@ -37,7 +41,7 @@ final class SocketCalls {
           "socketpair", FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS));
 
   /** Socket, message, flags. */
-  final MethodHandle sendmsg =
+  private final MethodHandle sendmsg =
       withErrno("sendmsg", FunctionDescriptor.of(JAVA_LONG, JAVA_INT, ADDRESS, JAVA_INT));
 
   final MethodHandle recvmsg =
@@ -75,6 +79,20 @@ final class SocketCalls {
       throw new IOException("this needs 64-bit Linux");
     }
     return Holder.LINKED;
+  }
+
+  /**
+   * Sends a message, or the part of it for which there is room.
+   *
+   * @param name of the socket, for messages
+   * @return the number of bytes; -1 if there is no room at the moment
+   */
+  long send(int socket, MemorySegment message, String name) throws PosixException {
+    return Calls.tried(
+        "sendmsg",
+        name,
+        (_, state) ->
+            (long) sendmsg.invokeExact(state, socket, message, MSG_DONTWAIT | MSG_NOSIGNAL));
   }
 
   private MethodHandle withErrno(String name, FunctionDescriptor type) {

@@ -20,8 +20,6 @@ import java.util.concurrent.locks.LockSupport;
 public final class UnixDatagram {
   private static final short AF_UNIX = 1;
   private static final int SOCK_DGRAM = 2;
-  private static final int MSG_DONTWAIT = 0x40;
-  private static final int MSG_NOSIGNAL = 0x4000;
   private static final long PAUSE_NANOS = 1_000_000;
 
   /** The longest path of a socket, without the zero byte that may follow it. */
@@ -63,8 +61,9 @@ public final class UnixDatagram {
       name.set(JAVA_SHORT, 0, AF_UNIX);
       MemorySegment.copy(path, 0, name, JAVA_BYTE, Short.BYTES, path.length);
       MemorySegment data = memory.allocateFrom(JAVA_BYTE, text.getBytes(UTF_8));
+      MemorySegment message = SocketMessage.of(memory, name, data, files);
       long deadline = System.nanoTime() + patience.toNanos();
-      while (!isSent(calls, fd, address, SocketMessage.of(memory, name, data, files))) {
+      while (calls.send(fd, message, address) < 0) {
         // No call waits for a place in the queue of a socket that this one is not connected to.
         if (System.nanoTime() > deadline) {
           throw new SocketTimeoutException(address + ": the receiver's queue stays full");
@@ -74,16 +73,6 @@ public final class UnixDatagram {
     } finally {
       PosixFile.closeDescriptor(Calls.LINKED.orElseThrow(), fd);
     }
-  }
-
-  private static boolean isSent(SocketCalls calls, int fd, String address, MemorySegment message)
-      throws IOException {
-    return Calls.tried(
-            "sendmsg",
-            address,
-            (_, state) ->
-                (long) calls.sendmsg.invokeExact(state, fd, message, MSG_DONTWAIT | MSG_NOSIGNAL))
-        >= 0;
   }
 
   /**

@@ -15,7 +15,6 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
-import nbd.threads.Postponed;
 import org.tinylog.Logger;
 
 /**
@@ -145,28 +144,18 @@ final class Completions {
   }
 
   private void run() {
-    try (Postponed ends = Postponed.begin()) {
-      while (!closed) {
-        Runnable next = queue.poll();
-        if (next == null) {
-          ends.run();
-          // It may have parked, and so taken the permit of a call that ended meanwhile.
-          if (!closed && queue.isEmpty()) {
-            LockSupport.park(this);
-          }
-        } else {
-          run(next);
+    while (!closed) {
+      Runnable next = queue.poll();
+      if (next == null) {
+        LockSupport.park(this);
+      } else {
+        try {
+          next.run();
+        } catch (RuntimeException | Error mistake) {
+          Logger.error("the end of a request to Ceph: {}", mistake);
+          Logger.debug(mistake);
         }
       }
-    }
-  }
-
-  private static void run(Runnable next) {
-    try {
-      next.run();
-    } catch (RuntimeException | Error mistake) {
-      Logger.error("the end of a request to Ceph: {}", mistake);
-      Logger.debug(mistake);
     }
   }
 

@@ -109,12 +109,7 @@ public final class Replies {
    * @throws IOException as {@link #send(ByteBuffer)}
    */
   void send(ByteBuffer[] replies) throws IOException {
-    sending.lock();
-    try {
-      write(replies);
-    } finally {
-      unlock();
-    }
+    send(replies, Optional.empty());
   }
 
   /**

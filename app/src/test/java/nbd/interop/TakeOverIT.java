@@ -279,8 +279,7 @@ final class TakeOverIT {
   @Test
   void theServerGoesOnIfTheNewOneCannotTakeOver() throws Exception {
     serving = ServeProcess.ready(arguments("file:" + image));
-    try (RawClient client = RawClient.connect(UnixDomainSocketAddress.of(unix))) {
-      client.enter("");
+    try (RawClient client = client("")) {
       client.write(0, (byte) 1);
       assertRefused("disk.img does not exist", arguments("file:" + image + "/../no/disk.img"));
       client.write(1, (byte) 2);
@@ -292,9 +291,7 @@ final class TakeOverIT {
       Path smaller = Files.write(directory.resolve("smaller"), new byte[BLOCK]);
       assertRefused("has 4096 bytes, and had " + SIZE, arguments("file:" + smaller));
       assertThat(client.read(0, 4)).containsExactly(1, 2, 3, 4);
-      try (RawClient late = RawClient.connect(UnixDomainSocketAddress.of(unix))) {
-        late.enter("");
-      }
+      client("").close();
       Missing.unlessInstalled("qemu-io");
       assertThat(Tools.run("qemu-io", "-f", "raw", "-c", "quit", image.toString()).err())
           .as("the image is locked still")
@@ -389,14 +386,11 @@ final class TakeOverIT {
 
   @Test
   void aRestartKeepsTheClientsThatItCan() throws Exception {
-    SocketAddress address = UnixDomainSocketAddress.of(unix);
     // The messages, the image's lock, and one client.
     try (StoringManager manager = manager(3, 3);
-        RawClient one = RawClient.connect(address)) {
-      one.enter("");
+        RawClient one = client("")) {
       one.write(0, (byte) 1);
-      try (RawClient two = RawClient.connect(address)) {
-        two.enter("");
+      try (RawClient two = client("")) {
         two.write(1, (byte) 2);
         manager.restart(3, arguments("file:" + image));
         // Either may be the one that is kept.
@@ -404,6 +398,13 @@ final class TakeOverIT {
       }
     }
     assertThat(Files.readString(log())).contains("1 connections end: ");
+  }
+
+  /** Connects a client by the Unix socket, and lets it choose an export. */
+  private RawClient client(String export) throws IOException {
+    RawClient client = RawClient.connect(UnixDomainSocketAddress.of(unix));
+    client.enter(export);
+    return client;
   }
 
   private static boolean isServed(RawClient client) {
@@ -416,12 +417,9 @@ final class TakeOverIT {
 
   @Test
   void aStoreThatIsSmallerThanItSaysKeepsWhatItCan() throws Exception {
-    SocketAddress address = UnixDomainSocketAddress.of(unix);
     try (StoringManager manager = manager(3, 100);
-        RawClient one = RawClient.connect(address);
-        RawClient two = RawClient.connect(address)) {
-      one.enter("");
-      two.enter("");
+        RawClient one = client("");
+        RawClient two = client("")) {
       manager.restart(3, arguments("file:" + image));
       assertThat(isServed(one)).isNotEqualTo(isServed(two));
     }
@@ -431,12 +429,9 @@ final class TakeOverIT {
 
   @Test
   void aRestartCutsAClientInTheMiddleOfARequest() throws Exception {
-    SocketAddress address = UnixDomainSocketAddress.of(unix);
     try (StoringManager manager = manager(100, 100);
-        RawClient stuck = RawClient.connect(address);
-        RawClient good = RawClient.connect(address)) {
-      stuck.enter("");
-      good.enter("");
+        RawClient stuck = client("");
+        RawClient good = client("")) {
       stuck.send(RawClient.requestBytes(0, RawClient.WRITE, 1, 0, BLOCK)).send(new byte[100]);
       good.write(0, (byte) 1);
       manager.restart(3, arguments("file:" + image));
@@ -449,8 +444,7 @@ final class TakeOverIT {
   @Test
   void theStartAfterOneThatFailedGoesOnWithTheClients() throws Exception {
     try (StoringManager manager = manager(100, 100);
-        RawClient client = RawClient.connect(UnixDomainSocketAddress.of(unix))) {
-      client.enter("");
+        RawClient client = client("")) {
       client.write(0, (byte) 1);
       manager.restartInVain(3, "--port=none");
       manager.startAgain(2, 3, arguments("file:" + image));
@@ -461,8 +455,7 @@ final class TakeOverIT {
   @Test
   void aServiceManagerThatDoesNotAnswerKeepsNothing() throws Exception {
     try (StoringManager manager = manager(100, 100);
-        RawClient client = RawClient.connect(UnixDomainSocketAddress.of(unix))) {
-      client.enter("");
+        RawClient client = client("")) {
       manager.hang();
       manager.restart(0, arguments("file:" + image));
       client.expectEnd();
@@ -473,14 +466,11 @@ final class TakeOverIT {
 
   @Test
   void aRestartCutsTheClientsThatWouldNotFindWhatTheyHad() throws Exception {
-    SocketAddress address = UnixDomainSocketAddress.of(unix);
     String other = "--export=other=file:" + image + "2";
     Files.write(Path.of(image + "2"), new byte[BLOCK]);
     try (StoringManager manager = manager(100, 100, other);
-        RawClient cut = RawClient.connect(address);
-        RawClient kept = RawClient.connect(address)) {
-      cut.enter("other");
-      kept.enter("");
+        RawClient cut = client("other");
+        RawClient kept = client("")) {
       Files.write(Path.of(image + "2"), new byte[2 * BLOCK]);
       manager.restart(5, arguments("file:" + image, other));
       kept.write(0, (byte) 1);
