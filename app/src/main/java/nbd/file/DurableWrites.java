@@ -2,9 +2,7 @@ package nbd.file;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -17,16 +15,10 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 import nbd.posix.PosixFile;
 import nbd.threads.BlockingCalls;
-import nbd.threads.ShortCalls;
 import org.tinylog.Logger;
 
 /**
- * Writes of single ranges through to the disk (O_DSYNC, which is RWF_DSYNC for each write), while
- * the other dirty pages stay dirty.
- *
- * <p>They use the JDK's channels, since the JDK adds a carrier while a virtual thread waits in one
- * of these, as for no other write. On a fast disk the two ways to a platform thread of {@link
- * BlockingCalls} and back would take as long as the write.
+ * Writes of single ranges through to the disk, while the other dirty pages stay dirty.
  *
  * <p>Each write has an opening of the file to itself while it runs. The kernel reports a loss once
  * to each opening: of two writes on the same one, the loss of one could be reported to the other.
@@ -55,7 +47,7 @@ final class DurableWrites implements AutoCloseable {
   /** Runs a look at the idle openings, {@link #IDLE} from now. */
   private final Executor later;
 
-  private record Idle(FileChannel file, long since) {}
+  private record Idle(PosixFile file, long since) {}
 
   /**
    * Opens nothing yet.
@@ -82,12 +74,12 @@ final class DurableWrites implements AutoCloseable {
   boolean write(ByteBuffer from, long offset) throws IOException {
     turns.acquireUninterruptibly();
     try {
-      Optional<FileChannel> taken = take();
+      Optional<PosixFile> taken = take();
       if (taken.isEmpty()) {
         return false;
       }
       try {
-        write(taken.get(), from, offset);
+        calls.run(() -> taken.get().writeDurably(from, offset));
         return true;
       } finally {
         giveBack(taken.get());
@@ -97,51 +89,8 @@ final class DurableWrites implements AutoCloseable {
     }
   }
 
-  private void write(FileChannel file, ByteBuffer from, long offset) throws IOException {
-    ShortCalls here = calls.durableWrites();
-    int begun = here.begin();
-    if (begun == ShortCalls.REFUSED) {
-      calls.run(() -> writeAll(file, from, offset));
-      return;
-    }
-    try {
-      writeAll(file, from, offset);
-    } finally {
-      here.end(begun);
-    }
-  }
-
-  private void writeAll(FileChannel file, ByteBuffer from, long offset) throws IOException {
-    ByteBuffer whole = from.duplicate();
-    long at = offset;
-    try {
-      while (from.hasRemaining()) {
-        at += file.write(from, at);
-      }
-    } catch (IOException failure) {
-      findReason(whole, offset, failure);
-      throw failure;
-    }
-  }
-
-  /** Writes again by the call that tells the errno, which channels do not. */
-  private void findReason(ByteBuffer whole, long offset, IOException failure) throws IOException {
-    Optional<PosixFile> opened;
-    try {
-      opened = PosixFile.open(path, true, name);
-    } catch (IOException noReason) {
-      failure.addSuppressed(noReason);
-      return;
-    }
-    if (opened.isPresent()) {
-      try (PosixFile file = opened.get()) {
-        file.writeDurably(whole, offset);
-      }
-    }
-  }
-
   /** Takes an idle opening, or a new one; none if it cannot be opened, as without descriptors. */
-  private Optional<FileChannel> take() throws IOException {
+  private Optional<PosixFile> take() throws IOException {
     lock.lock();
     try {
       Idle free = idle.poll();
@@ -152,9 +101,7 @@ final class DurableWrites implements AutoCloseable {
       lock.unlock();
     }
     try {
-      return Optional.of(
-          calls.ask(
-              () -> FileChannel.open(path, StandardOpenOption.WRITE, StandardOpenOption.DSYNC)));
+      return Optional.of(calls.ask(() -> PosixFile.openDurable(path, name)));
     } catch (BlockingCalls.NotMadeException noThread) {
       throw noThread;
     } catch (IOException refused) {
@@ -163,7 +110,7 @@ final class DurableWrites implements AutoCloseable {
     }
   }
 
-  private void giveBack(FileChannel file) {
+  private void giveBack(PosixFile file) {
     lock.lock();
     try {
       idle.push(new Idle(file, System.nanoTime()));
@@ -199,7 +146,7 @@ final class DurableWrites implements AutoCloseable {
     } finally {
       lock.unlock();
     }
-    unused.forEach(this::close);
+    unused.forEach(each -> each.file.close());
   }
 
   /** Called when no write runs. */
@@ -207,18 +154,10 @@ final class DurableWrites implements AutoCloseable {
   public void close() {
     lock.lock();
     try {
-      idle.forEach(this::close);
+      idle.forEach(each -> each.file.close());
       idle.clear();
     } finally {
       lock.unlock();
-    }
-  }
-
-  private void close(Idle unused) {
-    try {
-      unused.file.close();
-    } catch (IOException failure) {
-      Logger.debug("{}: {}", name, failure.getMessage());
     }
   }
 }

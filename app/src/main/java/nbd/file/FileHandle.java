@@ -84,8 +84,7 @@ final class FileHandle extends Handle {
         perform(operation);
         return Outcome.DONE;
       }
-      // At once it does what needs no storage, and writes with FUA where that has been quick
-      // lately.
+      // At once it does what needs no storage.
       boolean done =
           patience == Patience.AT_ONCE
               && switch (operation.command()) {
@@ -94,25 +93,16 @@ final class FileHandle extends Handle {
                         ? transferNow(operation.offset(), operation.length(), operation.target())
                         : performHere(operation, blocking.reads());
                 case WRITE ->
-                    !eviction.isOn() && operation.data().isDirect() && writeNow(operation);
+                    !operation.fua()
+                        && !eviction.isOn()
+                        && operation.data().isDirect()
+                        && performHere(operation, blocking.writes());
                 default -> false;
               };
       return done ? Outcome.DONE : Outcome.DECLINED;
     } catch (IOException failure) {
       throw FileBackend.withProtocolError(failure);
     }
-  }
-
-  private boolean writeNow(Operation operation) throws IOException {
-    if (!operation.fua()) {
-      return performHere(operation, blocking.writes());
-    }
-    // It needs no carrier while it waits, and is over before another thread would have begun.
-    boolean quick = blocking.areDurableWritesQuick();
-    if (quick) {
-      backend.writeDurably(operation.data(), operation.offset());
-    }
-    return quick;
   }
 
   /** Reads or writes on this thread if that is expected to be short. */

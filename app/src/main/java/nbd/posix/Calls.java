@@ -55,7 +55,6 @@ final class Calls {
   final MethodHandle preadv2Errno = withErrno("preadv2", VECTOR_AT);
   final MethodHandle pwrite = plain("pwrite", AT);
   final MethodHandle pwriteErrno = withErrno("pwrite", AT);
-  final MethodHandle pwritev2 = withErrno("pwritev2", VECTOR_AT);
   final MethodHandle fdatasync = withErrno("fdatasync", FunctionDescriptor.of(JAVA_INT, JAVA_INT));
   final MethodHandle fallocate =
       withErrno(

@@ -32,9 +32,10 @@ public final class PosixFile implements AutoCloseable {
   static final int AT_FDCWD = -100;
   static final int O_CLOEXEC = 0x80000;
   private static final int O_ACCMODE = 3;
+  private static final int O_WRONLY = 1;
   private static final int O_RDWR = 2;
   private static final int O_NONBLOCK = 0x800;
-  private static final int RWF_DSYNC = 2;
+  private static final int O_DSYNC = 0x1000;
   private static final int RWF_NOWAIT = 8;
   private static final int SEEK_END = 2;
   private static final int SEEK_DATA = 3;
@@ -97,11 +98,24 @@ public final class PosixFile implements AutoCloseable {
     if (Calls.LINKED.isEmpty()) {
       return Optional.empty();
     }
-    Calls calls = Calls.LINKED.get();
-    int flags = O_CLOEXEC | O_NONBLOCK | (writable ? O_RDWR : 0);
-    int fd = openAt(calls, AT_FDCWD, path.toString(), flags, name);
+    return Optional.of(open(path, writable ? O_RDWR : 0, name));
+  }
+
+  /**
+   * Opens a file for {@link #writeDurably} only.
+   *
+   * @param name of the file, for messages
+   * @throws PosixException if it cannot be opened
+   */
+  public static PosixFile openDurable(Path path, String name) throws PosixException {
+    return open(path, O_WRONLY | O_DSYNC, name);
+  }
+
+  private static PosixFile open(Path path, int flags, String name) throws PosixException {
+    Calls calls = Calls.LINKED.orElseThrow();
+    int fd = openAt(calls, AT_FDCWD, path.toString(), O_CLOEXEC | O_NONBLOCK | flags, name);
     try {
-      return Optional.of(new PosixFile(calls, fd, name));
+      return new PosixFile(calls, fd, name);
     } catch (PosixException failure) {
       closeDescriptor(calls, fd);
       throw failure;
@@ -334,12 +348,7 @@ public final class PosixFile implements AutoCloseable {
       return;
     }
     // Not all of it was written: once more, by the call that says why.
-    writeFully(
-        from,
-        offset,
-        "pwrite",
-        (arena, state, data, at) ->
-            (long) calls.pwriteErrno.invokeExact(state, fd, data.address(), data.byteSize(), at));
+    writeFully(from, offset);
   }
 
   private long tryWrite(long address, long length, long offset) {
@@ -351,35 +360,29 @@ public final class PosixFile implements AutoCloseable {
   }
 
   /**
-   * Writes all that remains in a direct buffer, and returns when it, and the metadata that it
-   * needs, is on the disk.
+   * Writes all that remains in a direct buffer to an opening of {@link #openDurable}, and returns
+   * when it, and the metadata that it needs, is on the disk.
    *
-   * @throws PosixException also for the loss of an earlier write; with EOPNOTSUPP where the kernel
-   *     or the file system has no such write
+   * @throws PosixException also for the loss of an earlier write
    */
   public void writeDurably(ByteBuffer from, long offset) throws PosixException {
-    writeFully(
-        from,
-        offset,
-        "pwritev2",
-        (arena, state, data, at) ->
-            (long) calls.pwritev2.invokeExact(state, fd, vector(arena, data), 1, at, RWF_DSYNC));
+    writeFully(from, offset);
   }
 
-  @FunctionalInterface
-  private interface Write {
-    /** Writes some of the data. */
-    long run(Arena arena, MemorySegment state, MemorySegment data, long offset) throws Throwable;
-  }
-
-  private void writeFully(ByteBuffer from, long offset, String call, Write write)
-      throws PosixException {
+  private void writeFully(ByteBuffer from, long offset) throws PosixException {
     MemorySegment data = MemorySegment.ofBuffer(from);
     long done = 0;
     while (done < data.byteSize()) {
       MemorySegment rest = data.asSlice(done);
       long at = offset + done;
-      done += Calls.checked(call, name, (arena, state) -> write.run(arena, state, rest, at));
+      done +=
+          Calls.checked(
+              "pwrite",
+              name,
+              (_, state) ->
+                  (long)
+                      calls.pwriteErrno.invokeExact(
+                          state, fd, rest.address(), rest.byteSize(), at));
     }
     from.position(from.limit());
   }

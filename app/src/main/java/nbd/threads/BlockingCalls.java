@@ -22,8 +22,8 @@ import java.util.concurrent.atomic.AtomicInteger;
  *
  * <p>A platform thread makes the call ({@link #run}, {@link #ask}) while the virtual thread that
  * needs the result is parked; handing it over costs some 0.03 ms. Or the virtual thread makes it
- * itself, if calls of its kind are mostly short ({@link #reads}, {@link #writes}, {@link
- * #durableWrites}), see {@link ShortCalls}.
+ * itself, if calls of its kind are mostly short ({@link #reads}, {@link #writes}), see {@link
+ * ShortCalls}.
  *
  * <p>Each file has a pool of its own, so that one that hangs does not keep another one waiting.
  * Threads are started when calls wait, and end after some seconds without one.
@@ -37,19 +37,14 @@ public final class BlockingCalls implements AutoCloseable {
   /** Calls on the page cache take microseconds; a thread waits up to 20 ms for a busy processor. */
   private static final Duration CACHED = Duration.ofNanos(2_500_000);
 
-  /** The time that other requests of a connection may wait for its write to the disk. */
-  private static final Duration DURABLE = Duration.ofMillis(1);
-
   private final ExecutorService threads;
   private final ShortCalls reads;
   private final ShortCalls writes;
-  private final ShortCalls durableWrites;
 
   private BlockingCalls(ExecutorService threads, Carriers carriers) {
     this.threads = threads;
     this.reads = new ShortCalls(carriers, CACHED);
     this.writes = new ShortCalls(carriers, CACHED);
-    this.durableWrites = new ShortCalls(carriers, DURABLE);
   }
 
   /**
@@ -125,19 +120,6 @@ public final class BlockingCalls implements AutoCloseable {
   /** The writes into the page cache. */
   public ShortCalls writes() {
     return writes;
-  }
-
-  /**
-   * The writes through to the disk by the JDK's channels with DSYNC: while a virtual thread waits
-   * in one, the JDK adds a carrier.
-   */
-  public ShortCalls durableWrites() {
-    return durableWrites;
-  }
-
-  /** Says whether writes through to the disk have been short lately. */
-  public boolean areDurableWritesQuick() {
-    return durableWrites.areExpected();
   }
 
   /** The threads that make the calls of {@link #run}. */

@@ -4,15 +4,19 @@ import java.util.concurrent.atomic.AtomicReference;
 
 /**
  * The right to receive a connection's requests, which one thread at a time has. A thread gives it
- * up to wait for storage, and another one is woken for it; but the first one may be back before.
+ * up to wait for storage, and another one is woken for it; but the first one may be back before. Or
+ * the thread keeps it while it waits, and another one may take it over.
  *
- * <p>Invariant: while no thread has the right, one is being woken for it; never two.
+ * <p>Invariant: while no thread has the right, one is being woken for it by whoever gave it up;
+ * never two.
  */
 final class Receiver {
   private enum State {
     HELD,
     /** Held by a thread that was back before the woken one has begun. */
     TAKEN_BACK,
+    /** Held by a thread that waits for storage. */
+    KEPT,
     FREE
   }
 
@@ -31,5 +35,28 @@ final class Receiver {
   /** Takes the right if no thread has it. */
   boolean takeBack() {
     return state.compareAndSet(State.FREE, State.TAKEN_BACK);
+  }
+
+  /** Keeps the right while the caller waits; false if another thread is being woken for it. */
+  boolean keep() {
+    return state.compareAndSet(State.HELD, State.KEPT);
+  }
+
+  /** Says whether a thread keeps the right while it waits. */
+  boolean isKept() {
+    return state.get() == State.KEPT;
+  }
+
+  /** Takes the right from a thread that waits; false if it has come back, or another was first. */
+  boolean takeOver() {
+    return state.compareAndSet(State.KEPT, State.HELD);
+  }
+
+  /**
+   * Ends the waiting of a thread that kept the right, and has it again unless another thread has
+   * taken it over; from that one it may take it over in turn.
+   */
+  boolean endKeeping() {
+    return takeOver() || takeBack();
   }
 }

@@ -400,9 +400,14 @@ public final class Admission {
 
     /** Says whether no request is in flight. */
     boolean isEmpty() {
+      return requests() == 0;
+    }
+
+    /** Returns the number of requests in flight. */
+    int requests() {
       lock.lock();
       try {
-        return requests == 0;
+        return requests;
       } finally {
         lock.unlock();
       }

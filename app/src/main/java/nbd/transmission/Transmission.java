@@ -25,6 +25,7 @@ import nbd.storage.Handle;
 import nbd.storage.Operation;
 import nbd.threads.ConnectionThreads;
 import nbd.threads.TimeSlice;
+import nbd.threads.WaitingCall;
 import nbd.transmission.Admission.Pace;
 import nbd.transmission.Admission.Reservation;
 import nbd.transmission.Admission.Share;
@@ -45,10 +46,6 @@ import org.tinylog.Logger;
  * <p>The reason is measured (4 KiB cached reads, 4 connections x depth 8, two cores): a virtual
  * thread for every request reaches 0.6 of the throughput of performing it at once; but calls that
  * wait, made at once, would stop all connections as soon as two of them wait for a disk.
- *
- * <p>A write with FUA is tried at once only while it is alone on its connection: a synchronous
- * client waits for nothing else, and another thread costs it up to a fifth of its rate (beside a
- * writer on another connection, on a disk that syncs in 0.12 ms).
  */
 public final class Transmission {
   /** Oversize writes up to this length are read and dropped, and answered. */
@@ -84,7 +81,7 @@ public final class Transmission {
   private final AtomicLong bytes = new AtomicLong();
 
   /** The call of the current request that waits for storage. */
-  private Optional<Runnable> waiting = Optional.empty();
+  private Optional<WaitingCall> waiting = Optional.empty();
 
   /** True once no request will come. */
   private boolean ended;
@@ -196,7 +193,7 @@ public final class Transmission {
    *
    * @return that call
    */
-  private Optional<Runnable> receiveRequests() throws IOException {
+  private Optional<WaitingCall> receiveRequests() throws IOException {
     while (next()) {
       Optional<Command> known = Command.of(request.type());
       if (known.isEmpty()) {
@@ -213,7 +210,7 @@ public final class Transmission {
         }
       }
       if (waiting.isPresent()) {
-        Optional<Runnable> call = waiting;
+        Optional<WaitingCall> call = waiting;
         waiting = Optional.empty();
         return call;
       }
@@ -486,7 +483,7 @@ public final class Transmission {
     boolean isShort = length <= in.capacity();
     if (isShort) {
       in.require(length);
-      if (mayWriteNow(flags, length) && writeBuffered(flags, length)) {
+      if (writeBuffered(flags, length)) {
         return;
       }
     }
@@ -496,17 +493,15 @@ public final class Transmission {
     try {
       // All of it is received first: a client that leaves in the middle may send it elsewhere.
       done = receive(reservation, length);
-      if (done.isEmpty()
-          && !isShort
-          && reservation.pipe().isEmpty()
-          && flags.equals(CommandFlags.NONE)) {
+      if (done.isEmpty() && !isShort && reservation.pipe().isEmpty()) {
         operation.writing(reservation.buffer().orElseThrow(), request.offset(), flags);
         done = tryNow();
       }
       if (done.isEmpty()) {
+        boolean alone = isAlone();
         Pending started = pending(Command.WRITE, flags, length, reservation, Set.of());
         handedOn = true;
-        waiting = pending.start(started);
+        start(started, alone);
       }
     } finally {
       if (!handedOn) {
@@ -609,21 +604,6 @@ public final class Transmission {
     }
   }
 
-  /**
-   * Says whether a write may be tried at once: always without FUA, and with FUA only if no other
-   * request of the connection waits meanwhile.
-   */
-  private boolean mayWriteNow(CommandFlags flags, int payload) throws IOException {
-    if (flags.equals(CommandFlags.NONE)) {
-      return true;
-    }
-    boolean alone = in.buffered() == payload && share.isEmpty();
-    if (alone) {
-      batch.send();
-    }
-    return alone;
-  }
-
   /** Writes from the input's buffer at once; false if the handle declines. */
   private boolean writeBuffered(CommandFlags flags, int length) throws IOException {
     ByteBuffer buffered = in.buffer();
@@ -665,9 +645,10 @@ public final class Transmission {
                 && reservation.takePipe().isPresent();
         reservation.allocate(piped ? batch.dataHeaderBytes() : replyBytes);
       }
+      boolean alone = isAlone();
       Pending started = pending(command, flags, length, reservation, asked);
       handedOn = true;
-      waiting = pending.start(started);
+      start(started, alone);
     } catch (NbdException noMemory) {
       reservation.release();
       refuse(command.name(), ErrorReply.of(noMemory));
@@ -676,6 +657,22 @@ public final class Transmission {
         reservation.release();
       }
     }
+  }
+
+  /**
+   * Says whether the client has no request here but the current one, which is admitted. The replies
+   * to earlier ones are sent then: nobody might receive, and send them, while that one waits.
+   */
+  private boolean isAlone() throws IOException {
+    boolean alone = in.buffered() == 0 && share.requests() == 1;
+    if (alone) {
+      batch.send();
+    }
+    return alone;
+  }
+
+  private void start(Pending request, boolean isAlone) {
+    waiting = pending.start(request).map(call -> new WaitingCall(call, isAlone));
   }
 
   private Pending pending(

@@ -2,6 +2,7 @@ package nbd.threads;
 
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
@@ -95,9 +96,14 @@ final class CarriersModelTest {
   }
 
   static void inThreads(int count, Runnable action) {
+    inThreads(Collections.nCopies(count, action));
+  }
+
+  /** Runs each action in a thread. */
+  static void inThreads(List<Runnable> actions) {
     AtomicReference<Throwable> failure = new AtomicReference<>();
     List<Thread> threads = new ArrayList<>();
-    for (int i = 0; i < count; i++) {
+    for (Runnable action : actions) {
       threads.add(
           new Thread(
               () -> {

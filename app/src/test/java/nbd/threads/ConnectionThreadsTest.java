@@ -8,12 +8,18 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Executor;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.LockSupport;
 import nbd.threads.BlockingCalls.Question;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** The choice of the thread that does a connection's work. */
 @Timeout(300)
@@ -80,11 +86,7 @@ final class ConnectionThreadsTest {
     Runnable call =
         () -> {
           waited.add(Thread.currentThread());
-          try {
-            come.await();
-          } catch (InterruptedException impossible) {
-            throw new AssertionError(impossible);
-          }
+          await(come);
         };
     FutureTask<Boolean> served =
         new FutureTask<>(
@@ -93,7 +95,7 @@ final class ConnectionThreadsTest {
                   () -> {
                     boolean isLast = come.getCount() == 0;
                     come.countDown();
-                    return isLast ? Optional.empty() : Optional.of(call);
+                    return isLast ? Optional.empty() : Optional.of(new WaitingCall(call, false));
                   });
               return true;
             });
@@ -126,12 +128,14 @@ final class ConnectionThreadsTest {
   void aThreadWhoseCallIsOverServesOthers() throws Exception {
     AtomicInteger calls = new AtomicInteger();
     AtomicInteger running = new AtomicInteger();
-    Question<Optional<Runnable>> requests =
+    Question<Optional<WaitingCall>> requests =
         () -> {
           assertThat(running.incrementAndGet()).as("threads that receive").isEqualTo(1);
           assertThat(Thread.currentThread().isVirtual()).isFalse();
           running.decrementAndGet();
-          return calls.incrementAndGet() <= 10_000 ? Optional.of(() -> {}) : Optional.empty();
+          return calls.incrementAndGet() <= 10_000
+              ? Optional.of(new WaitingCall(() -> {}, calls.get() % 100 < 50))
+              : Optional.empty();
         };
     assertThat(
             run(
@@ -142,14 +146,80 @@ final class ConnectionThreadsTest {
         .isEqualTo(10_001);
   }
 
+  /**
+   * Serves a client that waits for each reply, and in whose last call it sends one more request.
+   */
+  private static Question<Optional<WaitingCall>> requestsOneByOne(int count, Runnable call) {
+    AtomicInteger received = new AtomicInteger();
+    CountDownLatch more = new CountDownLatch(1);
+    return () -> {
+      int number = received.incrementAndGet();
+      if (number < count) {
+        return Optional.of(new WaitingCall(call, true));
+      }
+      if (number == count) {
+        return Optional.of(new WaitingCall(() -> await(more), true));
+      }
+      more.countDown();
+      return Optional.empty();
+    };
+  }
+
+  private static void await(CountDownLatch latch) {
+    try {
+      latch.await();
+    } catch (InterruptedException impossible) {
+      throw new AssertionError(impossible);
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {1, 8, 9, 10, 32, 33})
+  void aCallThatTakesLongDoesNotKeepLaterRequestsFromBeingReceived(int count) throws Exception {
+    for (int i = 0; i < 20; i++) {
+      run(
+          () -> {
+            threads.serve(requestsOneByOne(count, () -> {}));
+            return true;
+          });
+    }
+  }
+
+  @Test
+  void noThreadIsWokenForTheNextRequestOfAClientThatWaitsForEachReply() throws Exception {
+    int count = 1000;
+    AtomicInteger woken = new AtomicInteger();
+    RelayWatch blind = new RelayWatch();
+    blind.close();
+    try (ExecutorService pool = Executors.newCachedThreadPool()) {
+      Executor counting =
+          work -> {
+            woken.incrementAndGet();
+            pool.execute(work);
+          };
+      AtomicInteger received = new AtomicInteger();
+      Runnable call = () -> LockSupport.parkNanos(20_000);
+      assertThat(
+              Relay.serve(
+                  () ->
+                      received.incrementAndGet() <= count
+                          ? Optional.of(new WaitingCall(call, true))
+                          : Optional.empty(),
+                  new Relay.Threads(counting, blind)))
+          .isTrue();
+    }
+    // The first one, one for each of the first calls, and one for each that probes.
+    assertThat(woken).hasValueLessThanOrEqualTo(1 + 8 + count / 32);
+  }
+
   @Test
   void aFailureBetweenCallsIsThrown() {
     AtomicInteger calls = new AtomicInteger();
     EOFException failure = new EOFException();
-    Question<Optional<Runnable>> failing =
+    Question<Optional<WaitingCall>> failing =
         () -> {
           if (calls.incrementAndGet() < 20) {
-            return Optional.of(() -> {});
+            return Optional.of(new WaitingCall(() -> {}, false));
           }
           throw failure;
         };
@@ -182,7 +252,9 @@ final class ConnectionThreadsTest {
                 }
                 return calls.get() > 6
                     ? Optional.empty()
-                    : Optional.of(() -> kinds.add(Thread.currentThread().isVirtual()));
+                    : Optional.of(
+                        new WaitingCall(
+                            () -> kinds.add(Thread.currentThread().isVirtual()), false));
               });
           return true;
         });

@@ -1,7 +1,9 @@
 package nbd.threads;
 
+import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Consumer;
 import org.jetbrains.lincheck.Lincheck;
 import org.junit.jupiter.api.Test;
 
@@ -22,17 +24,33 @@ final class ReceiverModelTest {
     void work(int most) {
       int received = 0;
       while (received < most && isWoken()) {
-        boolean receives = receiver.begin();
-        while (receives) {
-          CarriersModelTest.check(receiving.incrementAndGet() == 1, "two receive");
-          receiving.decrementAndGet();
-          received++;
-          if (receiver.giveUp()) {
-            woken.incrementAndGet();
-          }
-          receives = received < most && receiver.takeBack();
-        }
+        received += receive(receiver.begin(), most - received);
       }
+    }
+
+    /** Receives while this thread may; it keeps the right in every other call but the last. */
+    private int receive(boolean begins, int most) {
+      int received = 0;
+      boolean receives = begins;
+      while (receives) {
+        CarriersModelTest.check(receiving.incrementAndGet() == 1, "two receive");
+        receiving.decrementAndGet();
+        received++;
+        if (received % 2 == 1 && received < most && receiver.keep()) {
+          receives = receiver.endKeeping();
+          continue;
+        }
+        if (receiver.giveUp()) {
+          woken.incrementAndGet();
+        }
+        receives = received < most && receiver.takeBack();
+      }
+      return received;
+    }
+
+    /** Does what a thread does that was woken for a call that takes long. */
+    void takeOver() {
+      receive(receiver.takeOver(), 2);
     }
 
     private boolean isWoken() {
@@ -43,12 +61,24 @@ final class ReceiverModelTest {
 
   @Test
   void oneThreadReceivesOrIsWokenForIt() {
+    test(pool -> CarriersModelTest.inThreads(3, () -> pool.work(2)));
+  }
+
+  @Test
+  void theRightIsTakenOverOnceFromAThreadThatKeepsIt() {
+    test(
+        pool ->
+            CarriersModelTest.inThreads(
+                List.of(() -> pool.work(3), () -> pool.work(3), pool::takeOver)));
+  }
+
+  private static void test(Consumer<Pool> threads) {
     Lincheck.runConcurrentTest(
         INVOCATIONS,
         () -> {
           Pool pool = new Pool();
           SHARED.set(pool);
-          CarriersModelTest.inThreads(3, () -> pool.work(2));
+          threads.accept(pool);
           CarriersModelTest.check(pool.woken.get() == 1, "woken: " + pool.woken);
           CarriersModelTest.check(pool.receiver.begin(), "the woken thread may not receive");
         });
