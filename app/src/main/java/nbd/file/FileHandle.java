@@ -22,6 +22,7 @@ import nbd.storage.Patience;
 import nbd.storage.ReadTarget;
 import nbd.threads.BlockingCalls;
 import nbd.threads.ShortCalls;
+import org.tinylog.Logger;
 
 /**
  * One connection's handle on a {@link FileBackend}: the shared opening, the size that the file had
@@ -102,6 +103,17 @@ final class FileHandle extends Handle {
       return done ? Outcome.DONE : Outcome.DECLINED;
     } catch (IOException failure) {
       throw FileBackend.withProtocolError(failure);
+    }
+  }
+
+  @Override
+  public void expectRead(long offset, long length) {
+    try {
+      if (!eviction.isOn()) {
+        file.readAhead(offset, length);
+      }
+    } catch (IOException failure) {
+      Logger.debug("{}: not read ahead: {}", backend.name(), failure.getMessage());
     }
   }
 

@@ -87,6 +87,11 @@ public final class FuaFilter extends FilterBackend {
     }
 
     @Override
+    public void expectRead(long offset, long length) {
+      next.expectRead(offset, length);
+    }
+
+    @Override
     public boolean takesPipes() {
       return next.takesPipes();
     }
@@ -106,9 +111,7 @@ public final class FuaFilter extends FilterBackend {
     private Outcome performDurably(Operation operation, Patience patience, Completion end)
         throws IOException {
       boolean flushes = passed == Passed.WITH_FLUSH;
-      // A caller that asks for FUA at once is ready to wait for storage; others are not.
-      boolean forcedAtOnce = patience == Patience.AT_ONCE && !operation.fua();
-      if (forcedAtOnce || (flushes && patience != Patience.WAIT)) {
+      if (flushes && patience != Patience.WAIT) {
         return Outcome.DECLINED;
       }
       boolean fua = passed == Passed.WITH_FUA;

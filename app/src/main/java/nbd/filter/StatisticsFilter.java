@@ -33,6 +33,11 @@ public final class StatisticsFilter extends FilterBackend {
     }
 
     @Override
+    public void expectRead(long offset, long length) {
+      next.expectRead(offset, length);
+    }
+
+    @Override
     public boolean takesPipes() {
       return next.takesPipes();
     }

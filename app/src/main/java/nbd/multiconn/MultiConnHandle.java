@@ -34,6 +34,11 @@ final class MultiConnHandle extends FilterHandle {
   }
 
   @Override
+  public void expectRead(long offset, long length) {
+    next.expectRead(offset, length);
+  }
+
+  @Override
   public boolean takesPipes() {
     return next.takesPipes();
   }

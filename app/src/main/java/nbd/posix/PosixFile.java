@@ -74,11 +74,11 @@ public final class PosixFile implements AutoCloseable {
   private final boolean nowait;
   private volatile boolean cachestatMissing;
 
-  private PosixFile(Calls calls, int fd, String name) throws PosixException {
+  private PosixFile(Calls calls, int fd, String name, boolean reads) throws PosixException {
     this.calls = calls;
     this.fd = fd;
     this.name = name;
-    this.nowait = hasNowait();
+    this.nowait = reads && hasNowait();
   }
 
   /** Says whether files can be opened this way on this system. */
@@ -115,7 +115,7 @@ public final class PosixFile implements AutoCloseable {
     Calls calls = Calls.LINKED.orElseThrow();
     int fd = openAt(calls, AT_FDCWD, path.toString(), O_CLOEXEC | O_NONBLOCK | flags, name);
     try {
-      return new PosixFile(calls, fd, name);
+      return new PosixFile(calls, fd, name, (flags & O_WRONLY) == 0);
     } catch (PosixException failure) {
       closeDescriptor(calls, fd);
       throw failure;
@@ -140,7 +140,7 @@ public final class PosixFile implements AutoCloseable {
     if ((flags & O_ACCMODE) != (writable ? O_RDWR : 0)) {
       return Optional.empty();
     }
-    PosixFile file = new PosixFile(calls, fd, name);
+    PosixFile file = new PosixFile(calls, fd, name, true);
     int _ = opening.release();
     return Optional.of(file);
   }

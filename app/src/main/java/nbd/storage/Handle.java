@@ -84,6 +84,13 @@ public abstract class Handle implements AutoCloseable {
       throws IOException;
 
   /**
+   * Says that a READ of a range inside the export follows. Storage with one cache for all handles
+   * may begin to fetch the data; others do nothing. May wait for storage that takes no more at the
+   * moment.
+   */
+  public void expectRead(long offset, long length) {}
+
+  /**
    * Sends begun operations to the storage. The thread that began them calls this before it waits
    * for anything else. May itself wait for storage that takes no more at the moment.
    */

@@ -4,9 +4,7 @@ package nbd.storage;
 public enum Patience {
   /**
    * Perform the operation if it is over sooner than another thread would have begun it, else do
-   * nothing. A transfer may wait for the client that it sends to. A WRITE with FUA may wait for
-   * storage that has been quick lately; so the caller asks for FUA at once only while its client
-   * waits for nothing else.
+   * nothing. A transfer may wait for the client that it sends to.
    */
   AT_ONCE,
 

@@ -80,7 +80,7 @@ public final class ConnectionThreads implements AutoCloseable {
     return connections.getAsInt() > MOST;
   }
 
-  /** Ends the platform threads as soon as they have no work. */
+  /** Ends the platform threads as soon as they have no work, and the watch over them. */
   @Override
   public void close() {
     platform.close();

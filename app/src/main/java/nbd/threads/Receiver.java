@@ -7,8 +7,8 @@ import java.util.concurrent.atomic.AtomicReference;
  * up to wait for storage, and another one is woken for it; but the first one may be back before. Or
  * the thread keeps it while it waits, and another one may take it over.
  *
- * <p>Invariant: while no thread has the right, one is being woken for it by whoever gave it up;
- * never two.
+ * <p>Invariant: while no thread has the right, one is being woken by the thread that gave it up;
+ * never two. Threads that are woken to take over a right that is kept do not count.
  */
 final class Receiver {
   private enum State {
@@ -53,8 +53,8 @@ final class Receiver {
   }
 
   /**
-   * Ends the waiting of a thread that kept the right, and has it again unless another thread has
-   * taken it over; from that one it may take it over in turn.
+   * Called by a thread that kept the right when it has waited. Returns whether it has the right
+   * now: not if another thread took it over and is receiving.
    */
   boolean endKeeping() {
     return takeOver() || takeBack();

@@ -40,15 +40,19 @@ final class Relay extends FutureTask<Boolean> {
   /** Whether calls that take long are found; written before the first thread is woken. */
   private boolean watched;
 
-  /** The number of latest requests that were alone; used by the thread that receives. */
+  /**
+   * Rises by one for each request that was alone, to {@link #FEW} + {@link #PROBE} and then from
+   * {@link #FEW} again, and falls by more for others; used by the thread that receives.
+   */
   private int alone;
 
   /** The number of calls that kept the right; written by the thread that receives. */
   private volatile int kept;
 
-  /** The last of these that the watch has seen, and has woken a thread for; its own. */
+  /** The one of these that the watch saw last; its own. */
   private int seen;
 
+  /** The one of these for which the watch woke a thread last; its own. */
   private int woken;
 
   private Relay(Question<Optional<WaitingCall>> requests, Threads threads) {
@@ -134,8 +138,17 @@ final class Relay extends FutureTask<Boolean> {
 
   /** Says whether the client seems to send nothing before it has the reply. */
   private boolean isClientWaiting(WaitingCall call) {
-    alone = call.isAlone() ? alone + 1 : 0;
-    return watched && alone > FEW && alone % PROBE != 0;
+    // The request before may be answered, and not yet forgotten: one does not change everything.
+    alone = call.isAlone() ? alone + 1 : Math.max(0, alone - FEW / 2);
+    if (alone == FEW + PROBE) {
+      alone = FEW;
+    }
+    return watched && alone > FEW;
+  }
+
+  /** Says whether a call keeps the right to receive; any thread may ask. */
+  boolean isReceivingKept() {
+    return receiver.isKept();
   }
 
   /**

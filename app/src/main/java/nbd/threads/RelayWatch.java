@@ -16,7 +16,7 @@ import org.jspecify.annotations.Nullable;
  * looks.
  */
 final class RelayWatch implements AutoCloseable {
-  /** A call is found after one or two. */
+  /** A call that lasts is found at the second look. */
   private static final Duration LOOK = Duration.ofMillis(1);
 
   /** The looks without any call after which the watch sleeps. */
@@ -75,7 +75,7 @@ final class RelayWatch implements AutoCloseable {
       }
       quiet = 0;
       asleep = true;
-      while (asleep && !closed && !look()) {
+      while (asleep && !closed && !isAnyKept()) {
         LockSupport.park(this);
       }
       asleep = false;
@@ -84,10 +84,22 @@ final class RelayWatch implements AutoCloseable {
 
   private boolean look() {
     boolean any = false;
-    for (Relay relay : relays) {
-      any |= relay.look();
+    try {
+      for (Relay relay : relays) {
+        any |= relay.look();
+      }
+    } catch (OutOfMemoryError untilTheNextLook) {
+      return true;
     }
     return any;
+  }
+
+  private boolean isAnyKept() {
+    try {
+      return relays.stream().anyMatch(Relay::isReceivingKept);
+    } catch (OutOfMemoryError unknown) {
+      return true;
+    }
   }
 
   /** Ends the watch. */

@@ -87,7 +87,7 @@ public final class ShortCalls {
     ended(carriers.leave(begun), System.nanoTime());
   }
 
-  /** Says whether calls have been short lately. */
+  /** Says whether calls have been short lately; for tests. */
   boolean areExpected() {
     return !suspected;
   }

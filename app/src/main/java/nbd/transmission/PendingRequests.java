@@ -13,6 +13,7 @@ import nbd.protocol.ReplyFormat;
 import nbd.storage.Extent;
 import nbd.storage.Handle;
 import nbd.storage.Operation;
+import nbd.threads.WaitingCall;
 import nbd.transmission.Admission.Reservation;
 import org.jspecify.annotations.Nullable;
 import org.tinylog.Logger;
@@ -80,12 +81,16 @@ final class PendingRequests {
     };
   }
 
+  /** A part of the export. */
+  record Range(long offset, long length) {}
+
   /**
    * Starts a request; its reservation is released when it is answered.
    *
+   * @param expected reads that follow, of which the call tells the storage
    * @return the call that waits for storage and answers the request, unless the handle has begun it
    */
-  Optional<Runnable> start(Pending request) {
+  Optional<WaitingCall> start(Pending request, List<Range> expected, boolean isAlone) {
     boolean started = false;
     try {
       boolean sparse =
@@ -94,8 +99,12 @@ final class PendingRequests {
               && request.reservation().pipe().isEmpty()
               && sparseReads.asks((int) request.length());
       boolean isBegun = !sparse && begin(request);
+      Optional<WaitingCall> call =
+          isBegun
+              ? Optional.empty()
+              : Optional.of(new WaitingCall(() -> run(request, expected, sparse), isAlone));
       started = true;
-      return isBegun ? Optional.empty() : Optional.of(() -> run(request, sparse));
+      return call;
     } finally {
       if (!started) {
         // The handle may have begun it, and may report its end.
@@ -194,10 +203,13 @@ final class PendingRequests {
     abandoned = true;
   }
 
-  private void run(Pending request, boolean sparse) {
+  private void run(Pending request, List<Range> expected, boolean sparse) {
     try {
       if (abandoned) {
         return;
+      }
+      for (Range read : expected) {
+        handle.expectRead(read.offset(), read.length());
       }
       if (isWithoutMemory(request)) {
         sendPieces(request);

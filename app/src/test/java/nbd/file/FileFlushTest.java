@@ -70,7 +70,7 @@ final class FileFlushTest {
   }
 
   private void failNextWrite(Errno errno) {
-    failingWrites.add(new PosixException("pwritev2", errno, "disk.img"));
+    failingWrites.add(new PosixException("pwrite", errno, "disk.img"));
   }
 
   private static ByteBuffer data() {
@@ -209,7 +209,7 @@ final class FileFlushTest {
   void aWriteWithFuaThatFailedMakesEveryFlushFail() {
     failNextWrite(Errno.EIO);
     assertThat(errorOf(() -> one.write(data(), 0, FUA))).isEqualTo(NbdError.EIO);
-    assertThatThrownBy(other::flush).hasMessageContainingAll("FUA failed", "pwritev2: EIO");
+    assertThatThrownBy(other::flush).hasMessageContainingAll("FUA failed", "pwrite: EIO");
     assertThat(errorOf(() -> other.write(data(), 0, FUA))).isEqualTo(NbdError.EIO);
     assertThatThrownBy(backend::close).hasMessageContaining("may be lost");
   }

@@ -59,7 +59,7 @@ final class NeighbourIT {
     List<RawClient> clients = new ArrayList<>();
     for (int i = 0; i < CLIENTS; i++) {
       RawClient client = serve.client(name);
-      // Shows the server that the file is quick, and brings its pages into the page cache.
+      // Shows the server that reads are quick, and brings the file's pages into the page cache.
       long at = i * 65_536L;
       for (int round = 0; round < 3; round++) {
         client.write(at, Bytes.random(i, 4 * KIB));
@@ -170,7 +170,6 @@ final class NeighbourIT {
         client.call(0, RawClient.FUA, RawClient.WRITE, 0, 512, new byte[512]);
       }
       slow.hold("read write");
-      // While another request is in flight, no write with FUA is made by the connection's thread.
       client.request(0, RawClient.READ, PLAIN, 512 * KIB, 4 * KIB);
       slow.awaitHeld(1);
       Running sending =

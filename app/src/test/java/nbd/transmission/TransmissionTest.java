@@ -11,16 +11,19 @@ import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.stream.IntStream;
+import nbd.filter.FilterHandle;
 import nbd.memory.MemoryBackend;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlags;
 import nbd.protocol.ReplyFormat;
 import nbd.protocol.RequestHeader;
 import nbd.protocol.WireInput;
+import nbd.storage.Completion;
 import nbd.storage.Handle;
+import nbd.storage.Operation;
 import nbd.storage.Outcome;
 import nbd.storage.Patience;
-import nbd.testing.HookedBackend;
 import nbd.testing.ThirteenBytes;
 import nbd.threads.ConnectionThreads;
 import nbd.threads.TimeSlice;
@@ -42,14 +45,21 @@ final class TransmissionTest {
   private final List<String> asked = new CopyOnWriteArrayList<>();
 
   private Handle impatient() {
-    return HookedBackend.handle(
-        memory.open("", false),
-        (next, operation, patience, end) -> {
-          asked.add(patience + (operation.fua() ? "!" : ""));
-          return patience == Patience.WAIT
-              ? next.perform(operation, patience, end)
-              : Outcome.DECLINED;
-        });
+    return new FilterHandle(memory.open("", false)) {
+      @Override
+      public Outcome perform(Operation operation, Patience patience, Completion end)
+          throws IOException {
+        asked.add(patience + (operation.fua() ? "!" : ""));
+        return patience == Patience.WAIT
+            ? super.perform(operation, patience, end)
+            : Outcome.DECLINED;
+      }
+
+      @Override
+      public void expectRead(long offset, long length) {
+        asked.add("EXPECT " + length);
+      }
+    };
   }
 
   private static void add(ByteBuffer session, Command command, int flags, int length) {
@@ -63,15 +73,17 @@ final class TransmissionTest {
     WireInput in = new WireInput(Channels.newChannel(new ByteArrayInputStream(bytes)), 32 << 10);
     Admission admission = new Admission(Admission.MINIMUM_BYTES, Duration.ofMinutes(1));
     Share share = admission.open(() -> {});
-    new Transmission(
-            "test",
-            in,
-            new Replies(replies, new ReentrantLock(), share.buffers(), share.sending()),
-            new OpenExport("", "", impatient(), ReplyFormat.SIMPLE, Set.of()),
-            share,
-            new TimeSlice(() -> false),
-            new ConnectionThreads(() -> 1))
-        .run(() -> true);
+    try (ConnectionThreads threads = new ConnectionThreads(() -> 1)) {
+      new Transmission(
+              "test",
+              in,
+              new Replies(replies, new ReentrantLock(), share.buffers(), share.sending()),
+              new OpenExport("", "", impatient(), ReplyFormat.SIMPLE, Set.of()),
+              share,
+              new TimeSlice(() -> false),
+              threads)
+          .run(() -> true);
+    }
   }
 
   @ParameterizedTest
@@ -82,10 +94,10 @@ final class TransmissionTest {
     "WRITE, 0, 4096, AT_ONCE LATER WAIT",
     "WRITE, 0, 100000, AT_ONCE LATER WAIT",
     "WRITE, 1, 4096, AT_ONCE! LATER! WAIT!",
-    "WRITE, 1, 100000, LATER! WAIT!",
+    "WRITE, 1, 100000, AT_ONCE! LATER! WAIT!",
     "TRIM, 0, 4096, AT_ONCE LATER WAIT",
-    "TRIM, 1, 4096, LATER! WAIT!",
-    "WRITE_ZEROES, 1, 4096, LATER! WAIT!",
+    "TRIM, 1, 4096, AT_ONCE! LATER! WAIT!",
+    "WRITE_ZEROES, 1, 4096, AT_ONCE! LATER! WAIT!",
     "CACHE, 1, 4096, AT_ONCE LATER WAIT",
     "FLUSH, 1, 0, AT_ONCE LATER WAIT",
     "WRITE, 0, 0, ''",
@@ -100,12 +112,27 @@ final class TransmissionTest {
   }
 
   @Test
-  void aWriteWithFuaThatIsNotAloneIsNotTriedAtOnce() throws IOException {
+  void theStorageIsToldOnceOfEachReadThatHasArrivedBehindOneThatWaits() throws IOException {
     ByteBuffer session = ByteBuffer.allocate(1 << 18);
-    add(session, Command.WRITE, 1, 4096);
-    add(session, Command.READ, 0, 4096);
+    for (int i = 1; i <= 40; i++) {
+      add(session, Command.READ, 0, i);
+    }
     serve(session);
-    assertThat(asked).startsWith("LATER!").contains("AT_ONCE").doesNotContain("AT_ONCE!");
+    assertThat(asked.stream().filter(each -> each.startsWith("EXPECT")))
+        .containsExactlyElementsOf(
+            IntStream.rangeClosed(2, 40).mapToObj(i -> "EXPECT " + i).toList());
+  }
+
+  @ParameterizedTest
+  @CsvSource({"WRITE, 4096", "FLUSH, 0", "READ, 2000000", "READ, 100000"})
+  void theStorageIsToldOfNothingWhereSomethingElseHasArrived(Command other, int length)
+      throws IOException {
+    ByteBuffer session = ByteBuffer.allocate(1 << 18);
+    add(session, Command.READ, 0, 1);
+    add(session, Command.READ, 0, 2);
+    add(session, other, 0, length);
+    serve(session);
+    assertThat(asked).hasSizeGreaterThan(3).doesNotContain("EXPECT 2");
   }
 
   /** A question for extents costs more than copying the data of a few reads. */
