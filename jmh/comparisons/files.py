@@ -12,6 +12,8 @@ uncached: 4 KiB reads of data that is not in the page cache.
 
 fua: 4 KiB writes with FUA per second on some connections, while another one writes the file from
 beginning to end and never flushes; and the same without that writer.
+
+flushes: connections that write 4 KiB and flush, in turn; also by the C program that shows the limit.
 """
 
 import contextlib
@@ -28,11 +30,13 @@ import time
 
 from measuring import (
     OURS, Client, alternate, builds, chosen, fio, head, make_image, ratio, row, started)
+from peers import found_servers
 
 NEEDS = ["fio"]
 CACHED = 64 << 20  # the part of the file that stays in the page cache
 READERS = 16
 UNCACHED = (1, 1), (16, 1), (1, 32), (4, 8)  # connections, depth
+FLUSHING = 1, 4, 8, 16  # connections
 
 
 def commands(arguments, image, *options):
@@ -222,6 +226,31 @@ def fua(arguments, directory, image):
             f"{median['other']:.0f}")
 
 
+def flushes(arguments, directory, image):
+    commands = found_servers(image, directory, builds(arguments))
+    commands.pop("nbd-server", None)  # its URI has a name
+    with started(commands, directory) as servers:
+        def measure(name, connections, seconds):
+            server = servers[name]
+            return fio(server, server.uri, "randwrite", "4k", connections, 1, seconds, "--fsync=1")
+
+        for name in servers:
+            measure(name, max(FLUSHING), 4)  # until the JIT compiler is done
+        print()
+        head("connections that write and flush", "server", ">flushes/s", ">ratio", ">p99 us",
+             ">ratio", ">CPU us/flush", ">ratio")
+        for case in FLUSHING:
+            medians = alternate(
+                servers, arguments.rounds, lambda name: measure(name, case, arguments.seconds))
+            peer = medians.get("nbdkit", {"flushes": 0, "flush p99": 0, "cpu": 0})
+            for name, median in medians.items():
+                row(case if name == OURS else "", name,
+                    f"{median['flushes'] / arguments.seconds:,.0f}",
+                    ratio(median["flushes"], peer["flushes"]),
+                    f"{median['flush p99']:,.0f}", ratio(median["flush p99"], peer["flush p99"]),
+                    f"{median['cpu']:.1f}", ratio(median["cpu"], peer["cpu"]))
+
+
 BLKIO = pathlib.Path("/sys/fs/cgroup/blkio")
 
 
@@ -279,6 +308,7 @@ def run(arguments, directory):
                 directory, arguments.file_size + 1024, arguments.disk_rate, arguments.disk_iops))
         image = images / "disk.img"
         make_image(image, arguments.file_size)
-        for name, comparison in ("cold", cold), ("uncached", uncached), ("fua", fua):
+        for name, comparison in ("cold", cold), ("uncached", uncached), ("fua", fua), (
+                "flushes", flushes):
             if chosen(name, arguments):
                 comparison(arguments, directory, image)

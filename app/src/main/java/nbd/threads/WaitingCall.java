@@ -6,7 +6,8 @@ import java.util.concurrent.FutureTask;
  * The call that waits for storage and answers a request.
  *
  * @param call runs once
- * @param isAlone whether the client has no other request here
+ * @param isAlone whether no other request of the client is here, but perhaps reads that the same
+ *     thread is to serve afterwards
  */
 public record WaitingCall(Runnable call, boolean isAlone) {
   /** Runs it on a virtual thread, or on this one if none can be started. */

@@ -93,6 +93,9 @@ public final class Transmission {
   /** The call of the current request that waits for storage. */
   private Optional<WaitingCall> waiting = Optional.empty();
 
+  /** True once the handle has begun a request: none need wait there. */
+  private boolean begins;
+
   /** The number of the next requests that are reads of which the storage is told. */
   private int announced;
 
@@ -685,7 +688,8 @@ public final class Transmission {
    */
   private boolean isAlone() throws IOException {
     boolean alone =
-        share.requests() == 1 && (in.buffered() == 0 || announced > 0 || announceReads());
+        share.requests() == 1
+            && (in.buffered() == 0 || announced > 0 || (!begins && announceReads()));
     if (alone) {
       batch.send();
     }
@@ -694,9 +698,9 @@ public final class Transmission {
 
   /**
    * Has the storage told of the reads that have arrived behind the current request, before that
-   * waits. So one thread serves them all, whose data comes meanwhile; to wake a thread for each
-   * took twice the time (4 KiB, 1 connection x depth 32). False if something else has arrived, or
-   * the client's thread is virtual, and would block its carrier.
+   * waits. So their data comes meanwhile, and one thread serves them all. Measured, 4 KiB reads
+   * from a disk, 1 connection x depth 32: 1.2 times the requests of a thread for each. Returns
+   * false if something else has arrived, or this thread is virtual, and would block its carrier.
    */
   private boolean announceReads() {
     if (Thread.currentThread().isVirtual()) {
@@ -730,6 +734,7 @@ public final class Transmission {
     List<Range> reads = toAnnounce;
     toAnnounce = List.of();
     waiting = pending.start(request, reads, isAlone);
+    begins |= waiting.isEmpty();
   }
 
   private Pending pending(

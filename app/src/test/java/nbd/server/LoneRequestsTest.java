@@ -39,14 +39,18 @@ final class LoneRequestsTest {
     return client;
   }
 
-  @Test
-  void oneThatTakesLongHoldsUpNothing() throws Exception {
+  private void holdUp(Command command) {
     fake.hook(
         call -> {
-          if (call.command() == Command.FLUSH) {
+          if (call.command() == command && call.offset() == 0) {
             Eventually.await(go);
           }
         });
+  }
+
+  @Test
+  void oneThatTakesLongHoldsUpNothing() throws Exception {
+    holdUp(Command.FLUSH);
     try (TestServer server = TestServer.of(fake);
         RawClient client = lone(server)) {
       client.request(0, RawClient.FLUSH, 1, 0, 0);
@@ -88,12 +92,7 @@ final class LoneRequestsTest {
 
   @Test
   void aReadThatTakesLongHoldsUpNoneThatCameWithIt() throws Exception {
-    fake.hook(
-        call -> {
-          if (call.command() == Command.READ && call.offset() == 0) {
-            Eventually.await(go);
-          }
-        });
+    holdUp(Command.READ);
     try (TestServer server = TestServer.of(fake);
         RawClient client = lone(server)) {
       int count = 100;
@@ -118,12 +117,7 @@ final class LoneRequestsTest {
   @Test
   void theReplyToAnEarlierRequestDoesNotWait() throws Exception {
     fake.quick(operation -> operation.command() == Command.READ);
-    fake.hook(
-        call -> {
-          if (call.command() == Command.FLUSH) {
-            Eventually.await(go);
-          }
-        });
+    holdUp(Command.FLUSH);
     try (TestServer server = TestServer.of(fake);
         RawClient client = lone(server)) {
       client.send(
@@ -168,12 +162,7 @@ final class LoneRequestsTest {
 
   @Test
   void aClientThatGoesMeanwhileHarmsNobody() throws Exception {
-    fake.hook(
-        call -> {
-          if (call.command() == Command.FLUSH) {
-            Eventually.await(go);
-          }
-        });
+    holdUp(Command.FLUSH);
     try (TestServer server = TestServer.of(fake)) {
       try (RawClient client = lone(server)) {
         client.request(0, RawClient.FLUSH, 1, 0, 0);
