@@ -4,6 +4,7 @@ import java.io.Closeable;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.WritableByteChannel;
+import java.util.Optional;
 import nbd.file.OpenFile.Traits;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.Command;
@@ -107,11 +108,13 @@ final class FileHandle extends Handle {
   }
 
   @Override
-  public void expectRead(long offset, long length) {
+  public Optional<Prefetch> prefetch() {
+    return file.traits().cache() && !eviction.isOn() ? Optional.of(this::fetch) : Optional.empty();
+  }
+
+  private void fetch(long offset, long length) {
     try {
-      if (!eviction.isOn()) {
-        file.readAhead(offset, length);
-      }
+      file.readAhead(offset, length);
     } catch (IOException failure) {
       Logger.debug("{}: not read ahead: {}", backend.name(), failure.getMessage());
     }

@@ -1,6 +1,7 @@
 package nbd.filter;
 
 import java.io.IOException;
+import java.util.Optional;
 import nbd.protocol.Command;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -87,8 +88,8 @@ public final class FuaFilter extends FilterBackend {
     }
 
     @Override
-    public void expectRead(long offset, long length) {
-      next.expectRead(offset, length);
+    public Optional<Prefetch> prefetch() {
+      return next.prefetch();
     }
 
     @Override

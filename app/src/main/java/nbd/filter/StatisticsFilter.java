@@ -1,6 +1,7 @@
 package nbd.filter;
 
 import java.io.IOException;
+import java.util.Optional;
 import nbd.filter.Statistics.Count;
 import nbd.storage.Backend;
 import nbd.storage.Completion;
@@ -33,8 +34,8 @@ public final class StatisticsFilter extends FilterBackend {
     }
 
     @Override
-    public void expectRead(long offset, long length) {
-      next.expectRead(offset, length);
+    public Optional<Prefetch> prefetch() {
+      return next.prefetch();
     }
 
     @Override

@@ -1,6 +1,7 @@
 package nbd.multiconn;
 
 import java.io.IOException;
+import java.util.Optional;
 import java.util.concurrent.atomic.AtomicIntegerFieldUpdater;
 import nbd.filter.FilterHandle;
 import nbd.protocol.CommandFlag;
@@ -34,8 +35,8 @@ final class MultiConnHandle extends FilterHandle {
   }
 
   @Override
-  public void expectRead(long offset, long length) {
-    next.expectRead(offset, length);
+  public Optional<Prefetch> prefetch() {
+    return next.prefetch();
   }
 
   @Override

@@ -83,12 +83,26 @@ public abstract class Handle implements AutoCloseable {
   public abstract Outcome perform(Operation operation, Patience patience, Completion end)
       throws IOException;
 
+  /** Fetches data before it is read. */
+  @FunctionalInterface
+  public interface Prefetch {
+    /**
+     * Begins to fetch the data of a READ that follows. May wait for storage that takes no more at
+     * the moment, so no virtual thread calls it.
+     *
+     * @param length at least 1; the range lies inside the export
+     */
+    void expect(long offset, long length);
+  }
+
   /**
-   * Says that a READ of a range inside the export follows. Storage with one cache for all handles
-   * may begin to fetch the data; others do nothing. May wait for storage that takes no more at the
-   * moment.
+   * Returns how to begin reads whose data is then fetched at the same time. Empty where that does
+   * nothing, and for storage that may keep data for this handle only: what is fetched is not marked
+   * as read.
    */
-  public void expectRead(long offset, long length) {}
+  public Optional<Prefetch> prefetch() {
+    return Optional.empty();
+  }
 
   /**
    * Sends begun operations to the storage. The thread that began them calls this before it waits

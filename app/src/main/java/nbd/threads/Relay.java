@@ -11,7 +11,8 @@ import nbd.threads.BlockingCalls.Question;
 /**
  * The serving of one connection by platform threads. The thread that has received a request makes
  * the call that waits for storage, and sends the reply. Meanwhile another thread receives, so that
- * a client with several requests in flight waits for none of them.
+ * a client with several requests in flight waits for none of them. Reads that have arrived together
+ * may count as one request, see {@link WaitingCall}.
  *
  * <p>A client that waits for each reply before it sends the next request gains nothing from that
  * other thread, and waking it takes nearly as long as a quick disk. So after {@link #FEW} requests
@@ -145,7 +146,7 @@ final class Relay extends FutureTask<Boolean> {
     if (alone == FEW + PROBE) {
       alone = FEW;
     }
-    return watched && alone > FEW;
+    return watched && call.isAlone() && alone > FEW;
   }
 
   /** Says whether a call keeps the right to receive; any thread may ask. */

@@ -6,8 +6,8 @@ import java.util.concurrent.FutureTask;
  * The call that waits for storage and answers a request.
  *
  * @param call runs once
- * @param isAlone whether no other request of the client is here, but perhaps reads that the same
- *     thread is to serve afterwards
+ * @param isAlone whether no other request of the client is here, but for reads whose data is
+ *     fetched meanwhile, so that the same thread may serve them afterwards
  */
 public record WaitingCall(Runnable call, boolean isAlone) {
   /** Runs it on a virtual thread, or on this one if none can be started. */

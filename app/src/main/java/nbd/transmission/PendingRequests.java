@@ -81,16 +81,13 @@ final class PendingRequests {
     };
   }
 
-  /** A part of the export. */
-  record Range(long offset, long length) {}
-
   /**
    * Starts a request; its reservation is released when it is answered.
    *
-   * @param expected reads that follow, of which the call tells the storage
+   * @param first what the call does before anything else
    * @return the call that waits for storage and answers the request, unless the handle has begun it
    */
-  Optional<WaitingCall> start(Pending request, List<Range> expected, boolean isAlone) {
+  Optional<WaitingCall> start(Pending request, Runnable first, boolean isAlone) {
     boolean started = false;
     try {
       boolean sparse =
@@ -102,7 +99,7 @@ final class PendingRequests {
       Optional<WaitingCall> call =
           isBegun
               ? Optional.empty()
-              : Optional.of(new WaitingCall(() -> run(request, expected, sparse), isAlone));
+              : Optional.of(new WaitingCall(() -> run(request, first, sparse), isAlone));
       started = true;
       return call;
     } finally {
@@ -203,14 +200,12 @@ final class PendingRequests {
     abandoned = true;
   }
 
-  private void run(Pending request, List<Range> expected, boolean sparse) {
+  private void run(Pending request, Runnable first, boolean sparse) {
     try {
       if (abandoned) {
         return;
       }
-      for (Range read : expected) {
-        handle.expectRead(read.offset(), read.length());
-      }
+      first.run();
       if (isWithoutMemory(request)) {
         sendPieces(request);
       } else {

@@ -1,9 +1,11 @@
 package nbd.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
@@ -11,6 +13,9 @@ import java.util.Optional;
 import java.util.function.UnaryOperator;
 import nbd.cache.CacheMode;
 import nbd.cache.CacheSettings;
+import nbd.file.FileBackend;
+import nbd.file.FileSettings;
+import nbd.filter.ConnectionCacheFilter;
 import nbd.filter.FuaMode;
 import nbd.filter.SerializeFilter;
 import nbd.filter.Statistics;
@@ -19,6 +24,7 @@ import nbd.filter.StatisticsFilter;
 import nbd.memory.MemoryBackend;
 import nbd.multiconn.MultiConnMode;
 import nbd.multiconn.MultiConnSettings;
+import nbd.posix.PosixFile;
 import nbd.protocol.BlockSizes;
 import nbd.protocol.CommandFlag;
 import nbd.protocol.CommandFlags;
@@ -30,6 +36,7 @@ import nbd.storage.ThreadModel;
 import nbd.testing.FakeBackend;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
 
 /** The effects of filters on each other that the manual's tables do not have. */
 @Timeout(300)
@@ -134,6 +141,30 @@ final class FilterStackTest {
     try (Handle handle = new FilterStack(backend, choice).backend().open("", false)) {
       CommandFlags fua = CommandFlags.of(CommandFlag.FUA);
       return handle.tryNow(Operation.write(ByteBuffer.allocateDirect(512), 0, fua));
+    }
+  }
+
+  @Test
+  void dataIsFetchedAheadOnlyWhereAllHandlesHaveOneCache(@TempDir Path directory)
+      throws IOException {
+    assumeTrue(PosixFile.isAvailable(), "needs Linux");
+    Path image = Files.write(directory.resolve("disk"), new byte[4096]);
+    try (FileBackend file = FileBackend.open(image, FileSettings.DEFAULT)) {
+      assertThat(fetchesAhead(file, DEFAULT)).isTrue();
+      assertThat(
+              fetchesAhead(
+                  file, counted(FuaMode.FORCE, MultiConnMode.EMULATE, Optional.of(report()))))
+          .isTrue();
+      assertThat(fetchesAhead(file, cached(UnaryOperator.identity(), false))).isFalse();
+      assertThat(fetchesAhead(new ConnectionCacheFilter(file, 4096), DEFAULT)).isFalse();
+    }
+    assertThat(fetchesAhead(new FakeBackend(4096), DEFAULT)).isFalse();
+  }
+
+  private static boolean fetchesAhead(Backend backend, FilterStack.Choice choice)
+      throws IOException {
+    try (Handle handle = new FilterStack(backend, choice).backend().open("", false)) {
+      return handle.prefetch().isPresent();
     }
   }
 

@@ -167,6 +167,22 @@ final class RealDiskTest {
     }
   }
 
+  @Test
+  void whatIsFetchedBeforeItIsReadIsInThePageCache() throws IOException {
+    Path disk = Files.write(directory.resolve("disk.img"), Bytes.random(1, 64 << 10));
+    try (Arena arena = Arena.ofConfined();
+        FileBackend backend = FileBackend.open(disk, FileSettings.DEFAULT);
+        Handle handle = backend.open("", true);
+        PosixFile asked = opened(disk)) {
+      handle.flush();
+      asked.advise(0, 0, PosixFile.Advice.DONTNEED);
+      PosixFile.Query query = new PosixFile.Query(arena);
+      assumeTrue(asked.cachedPages(query, 0, 0) == 0, "this file stays in the page cache");
+      handle.prefetch().orElseThrow().expect(8 << 10, 4 << 10);
+      assertThat(asked.cachedPages(query, 8 << 10, 4 << 10)).isEqualTo(1);
+    }
+  }
+
   private static PosixFile opened(Path file) throws IOException {
     assumeTrue(PosixFile.isAvailable(), "needs Linux");
     return PosixFile.open(file, false, file.toString()).orElseThrow();

@@ -59,7 +59,7 @@ final class PendingRequestsTest {
   }
 
   private static void start(PendingRequests requests, Pending request) {
-    requests.start(request, List.of(), false).ifPresent(each -> each.call().run());
+    requests.start(request, () -> {}, false).ifPresent(each -> each.call().run());
   }
 
   @Test
@@ -220,7 +220,7 @@ final class PendingRequestsTest {
               throw new OutOfMemoryError("no memory");
             });
     Pending read = beginnable();
-    assertThatThrownBy(() -> requests.start(read, List.of(), false))
+    assertThatThrownBy(() -> requests.start(read, () -> {}, false))
         .isInstanceOf(OutOfMemoryError.class);
     share.awaitNone();
     assertThat(server.held()).isZero();
