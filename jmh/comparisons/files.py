@@ -308,7 +308,6 @@ def run(arguments, directory):
                 directory, arguments.file_size + 1024, arguments.disk_rate, arguments.disk_iops))
         image = images / "disk.img"
         make_image(image, arguments.file_size)
-        for name, comparison in ("cold", cold), ("uncached", uncached), ("fua", fua), (
-                "flushes", flushes):
-            if chosen(name, arguments):
+        for comparison in cold, uncached, fua, flushes:
+            if chosen(comparison.__name__, arguments):
                 comparison(arguments, directory, image)

@@ -149,11 +149,6 @@ final class Relay extends FutureTask<Boolean> {
     return watched && call.isAlone() && alone > FEW;
   }
 
-  /** Says whether a call keeps the right to receive; any thread may ask. */
-  boolean isReceivingKept() {
-    return receiver.isKept();
-  }
-
   /**
    * Wakes a thread if the call of the look before still keeps the right; called by the watch.
    *

@@ -68,17 +68,16 @@ final class RelayWatch implements AutoCloseable {
   private void watch() {
     int quiet = 0;
     while (!closed) {
+      LockSupport.parkNanos(this, LOOK.toNanos());
       quiet = look() ? 0 : quiet + 1;
-      if (quiet < QUIET_LOOKS) {
-        LockSupport.parkNanos(this, LOOK.toNanos());
-        continue;
+      if (quiet == QUIET_LOOKS) {
+        quiet = 0;
+        asleep = true;
+        while (asleep && !closed && !look()) {
+          LockSupport.park(this);
+        }
+        asleep = false;
       }
-      quiet = 0;
-      asleep = true;
-      while (asleep && !closed && !isAnyKept()) {
-        LockSupport.park(this);
-      }
-      asleep = false;
     }
   }
 
@@ -92,14 +91,6 @@ final class RelayWatch implements AutoCloseable {
       return true;
     }
     return any;
-  }
-
-  private boolean isAnyKept() {
-    try {
-      return relays.stream().anyMatch(Relay::isReceivingKept);
-    } catch (OutOfMemoryError unknown) {
-      return true;
-    }
   }
 
   /** Ends the watch. */
